@@ -1,0 +1,90 @@
+"""Posts → every file of the output."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from attrs import field, frozen
+
+from postroom.digest import digests as digests_of
+from postroom.errors import OutputError, Problem
+from postroom.feeds import FORMATS, Format
+from postroom.letters.compose import compose
+from postroom.model import Digest, Feed, Post, Site
+from postroom.output import Contents
+from postroom.pages import FeedLink, Pages, neighbours, output_path
+from postroom.theme import Theme
+
+
+@frozen
+class Outputs:
+    """The files of one build, by their paths below the output folder, and what made each."""
+
+    files: dict[str, Contents] = field(factory=dict)
+    makers: dict[str, str] = field(factory=dict)
+    problems: list[Problem] = field(factory=list)
+
+    def add(self, path: str, contents: Contents | str, maker: str) -> None:
+        """Take a file; two at one path, in whatever case of letters, are a problem."""
+        first = self.makers.setdefault(path.casefold(), maker)
+        if first != maker or path in self.files:
+            what = f"leads to {path}, which {first} makes already"
+            self.problems.append(Problem(maker, what=what, repair="give it another slug"))
+        self.files[path] = contents.encode() if isinstance(contents, str) else contents
+
+
+def outputs(newsroom: Path, site: Site, posts: tuple[Post, ...]) -> dict[str, Contents]:
+    """Return every file that the newsroom in the folder `newsroom` makes of `posts`.
+
+    Raises `TemplateError`, and `OutputError` where two things claim one path.
+    """
+    theme = Theme(newsroom, site.language)
+    made = Outputs()
+    feeds = _feeds(site, posts)
+    for form, feed in feeds:
+        made.add(output_path(feed.url, site), form.write(feed, site), "the feed")
+    pages = Pages(
+        site, theme, tuple(FeedLink(f.title, f.url, form.media_type) for form, f in feeds)
+    )
+    made.add("style.css", pages.style(), "the stylesheet")
+    digests = digests_of(posts, site)
+    _add_digests(digests, pages, site, theme, made)
+    _add_pages(posts, digests, pages, made)
+    for post in posts:
+        for attachment in post.attachments:
+            made.add(attachment.output, newsroom / attachment.source, post.path)
+    if made.problems:
+        raise OutputError(made.problems)
+    return made.files
+
+
+def _feeds(site: Site, posts: tuple[Post, ...]) -> list[tuple[Format, Feed]]:
+    newest = posts[: site.feeds.entries]
+    return [
+        (form, Feed(site.id, site.title, site.url + form.ending, site.url, newest))
+        for name, form in FORMATS.items()
+        if name in site.feeds.formats
+    ]
+
+
+def _add_digests(
+    digests: tuple[Digest, ...], pages: Pages, site: Site, theme: Theme, made: Outputs
+) -> None:
+    for digest, newer, older in neighbours(digests):
+        maker = f"the digest {digest.period}"
+        letter = compose(digest, site, theme)
+        folder = output_path(digest.url, site).removesuffix("index.html")
+        made.add(f"{folder}index.html", pages.digest(digest, newer, older), maker)
+        made.add(f"{folder}letter.html", letter.html, maker)
+        made.add(f"{folder}letter.txt", letter.text, maker)
+
+
+def _add_pages(
+    posts: tuple[Post, ...], digests: tuple[Digest, ...], pages: Pages, made: Outputs
+) -> None:
+    site = pages.site
+    if not site.pages.enabled:
+        return
+    made.add("index.html", pages.index(posts, digests), "the index")
+    for post, newer, older in neighbours(posts):
+        made.add(output_path(post.url, site), pages.post(post, newer, older), post.path)

@@ -1,0 +1,79 @@
+"""The command line: one module a command, imported when it is called."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+
+import click
+
+from postroom import __version__
+from postroom.errors import PostroomError, Problem
+
+_COMMANDS = {
+    "init": "Make a new newsroom that builds at once.",
+    "new": "Write a new post with its id.",
+    "build": "Build feeds, pages and digests into the output folder.",
+    "digest": "Show the letter of a period: HTML, text or a whole message.",
+}
+
+
+class _Commands(click.Group):
+    """Knows each command's name and line; imports its module only when it is wanted."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"postroom.cli.{cmd_name}")
+        command = module.command
+        assert isinstance(command, click.Command)  # noqa: S101 - our own modules
+        return command
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="postroom", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Turn a folder of Markdown news posts into feeds, pages and an email digest.
+
+    A newsroom is a folder with postroom.yaml and posts/. Commands work on the newsroom they are
+    called in, from any folder of it.
+
+    \b
+    Exit codes:
+      0  fine, also with warnings
+      1  problems found; nothing was changed
+      2  wrong use, or wrong settings
+      130, 143  stopped by a signal
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    try:
+        result = cli.main(args=arguments, prog_name="postroom", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return 2
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return 130
+    except PostroomError as error:
+        complain(error.problems)
+        return error.exit_code
+
+
+def complain(problems: Sequence[Problem], kind: str = "error") -> None:
+    """Print problems to standard error, a line each."""
+    for problem in problems:
+        label = click.style(kind, fg="red" if kind == "error" else "yellow", bold=True)
+        click.echo(f"{label}: {problem}", err=True)

@@ -1,0 +1,77 @@
+"""`postroom digest`."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from datetime import datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import click
+
+from postroom import config, posts
+from postroom.cli import complain
+from postroom.cli.instant import Instant, build_instant
+from postroom.digest import digests
+from postroom.errors import Problem, UseError
+from postroom.letters.compose import Rendered, compose
+from postroom.letters.message import message
+from postroom.model import Digest, Site
+from postroom.theme import Theme
+
+
+@click.command("digest")
+@click.argument("period", required=False)
+@click.option("--text", "form", flag_value="text", default=True, help="The text part (default).")
+@click.option("--html", "form", flag_value="html", help="The HTML part.")
+@click.option("--eml", "form", flag_value="eml", help="A whole message that a mail program opens.")
+@click.option("--at", type=Instant(), help="As of this instant, such as 2026-11-22T09:00Z.")
+def command(period: str | None, form: str, at: datetime | None) -> None:
+    """Show the letter of PERIOD, of the newest period with posts by default.
+
+    A period is named as the settings cut them: 2026-11 for a month, 2026-W47 for a week,
+    2026-11-22 for a day.
+
+    \b
+    postroom digest
+    postroom digest 2026-11 --html > letter.html
+    postroom digest --eml > letter.eml
+    """
+    newsroom = config.find_newsroom(Path.cwd())
+    site = config.load(newsroom)
+    instant = build_instant(at)
+    loaded = posts.load(newsroom, site, instant)
+    complain(loaded.warnings, "warning")
+    digest = _chosen(digests(loaded.posts, site), period)
+    letter = compose(digest, site, Theme(newsroom, site.language))
+    sys.stdout.buffer.write(_as(form, letter, digest, site, instant))
+
+
+def _chosen(there: tuple[Digest, ...], period: str | None) -> Digest:
+    if not there:
+        repair = "write one with: postroom new TITLE"
+        raise UseError([Problem("digest", what="no post is published yet", repair=repair)])
+    for digest in there:
+        if period in (None, digest.period):
+            return digest
+    names = ", ".join(digest.period for digest in there[:12])
+    what = f"no post stands in the period '{period}'"
+    raise UseError([Problem("digest", what=what, repair=f"choose one of {names}")])
+
+
+def _as(form: str, letter: Rendered, digest: Digest, site: Site, at: datetime) -> bytes:
+    if form == "html":
+        return letter.html.encode()
+    if form == "text":
+        return letter.text.encode()
+    host = urlsplit(site.url).hostname or "localhost"
+    sender = site.mail.sender or f"{site.title} <{site.contact.email or f'news@{host}'}>"
+    mark = hashlib.sha256(f"{site.id} {digest.period}".encode()).hexdigest()[:24]
+    return message(
+        letter,
+        sender=sender,
+        recipient=sender,
+        date=at.astimezone(site.timezone),
+        message_id=f"<{digest.period}.{mark}@{host}>",
+    )

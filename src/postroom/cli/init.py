@@ -1,0 +1,29 @@
+"""`postroom init`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from postroom import newsroom
+from postroom.cli.instant import build_instant
+
+
+@click.command("init")
+@click.argument("directory", type=click.Path(path_type=Path))
+def command(directory: Path) -> None:
+    """Make a new newsroom in DIRECTORY that builds at once.
+
+    It holds postroom.yaml, two sample posts and a .gitignore. Files that are there already are
+    never overwritten.
+
+    \b
+    postroom init my-news
+    cd my-news
+    postroom build
+    """
+    files = newsroom.init(directory, build_instant(None).date())
+    for name in files:
+        click.echo(f"{directory / name}")
+    click.echo(f"Next: cd {directory} && postroom build")

@@ -1,0 +1,245 @@
+"""`postroom.yaml` → `Site`, or every fault in it at once."""
+
+from __future__ import annotations
+
+import re
+import zoneinfo
+from pathlib import Path, PurePosixPath
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from postroom import schema
+from postroom.errors import Problem, SettingsError
+from postroom.model import (
+    Contact,
+    DigestSettings,
+    FeedSettings,
+    MailSettings,
+    PageSettings,
+    Site,
+    ThemeSettings,
+)
+from postroom.schema import Faults, refuse
+from postroom.yamltext import Node, Scalar, UnreadableError, parse
+
+FILE_NAME = "postroom.yaml"
+LIMIT = 64 * 1024
+PERMALINK_FIELDS = ("year", "month", "day", "slug", "path")
+
+
+def find_newsroom(start: Path) -> Path:
+    """Return the nearest folder, `start` or one above it, that holds `postroom.yaml`.
+
+    Raises `SettingsError` if there is none.
+    """
+    for folder in (start, *start.parents):
+        if (folder / FILE_NAME).is_file():
+            return folder
+    repair = "go to a newsroom, or make one with: postroom init my-news"
+    raise SettingsError(
+        [Problem(FILE_NAME, what="is not here, nor in a folder above", repair=repair)]
+    )
+
+
+def load(newsroom: Path) -> Site:
+    """Read and check the settings of the newsroom in the folder `newsroom`.
+
+    Raises `SettingsError` with every fault.
+    """
+    try:
+        data = (newsroom / FILE_NAME).read_bytes()
+    except OSError as error:
+        reason = error.strerror or "cannot be read"
+        raise SettingsError([Problem(FILE_NAME, what=f"cannot be read ({reason})")]) from None
+    return read(data)
+
+
+def read(data: bytes) -> Site:
+    """Return the settings written in `data`, the bytes of a `postroom.yaml`.
+
+    Raises `SettingsError` with every fault.
+    """
+    try:
+        return _SITE(parse(data.decode("utf-8-sig"), limit=LIMIT))
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        problem = Problem(FILE_NAME, line, what="is not UTF-8 text", repair="save it as UTF-8")
+        raise SettingsError([problem]) from None
+    except UnreadableError as fault:
+        problem = Problem(FILE_NAME, fault.line, fault.column, what=fault.what, repair=fault.repair)
+        raise SettingsError([problem]) from None
+    except Faults as error:
+        raise SettingsError(
+            Problem(FILE_NAME, f.line, f.column, f.key, f.what, f.repair) for f in error.faults
+        ) from None
+
+
+def _site_url(node: Node) -> str:
+    value = schema.web_address(node)
+    if "?" in value or "#" in value:
+        raise refuse(node, "write it without '?' and '#'")
+    return value if value.endswith("/") else value + "/"
+
+
+def _timezone(node: Node) -> ZoneInfo:
+    name = schema.text(node)
+    try:
+        return ZoneInfo(name)
+    except (OSError, ValueError, KeyError):
+        near = schema.did_you_mean(name, _zones_by_folded_name())
+        raise refuse(node, f"write an IANA name such as Europe/Berlin{near}") from None
+
+
+def _zones_by_folded_name() -> list[str]:
+    return sorted(zoneinfo.available_timezones())
+
+
+def _folder(node: Node) -> str:
+    value = schema.text(node)
+    path = PurePosixPath(value)
+    if path.is_absolute() or ".." in path.parts or not path.parts or "\\" in value:
+        raise refuse(node, "write a folder inside the newsroom, such as public")
+    return str(path)
+
+
+_phone_text = schema.matching(
+    r"\+[0-9][0-9 ()./-]*", "write it with + and the country code, such as +86 180 7235 8327"
+)
+
+
+def _phone(node: Node) -> str:
+    value = _phone_text(node)
+    # ITU-T E.164 §6: at most 15 digits.
+    if not 7 <= sum(character.isdigit() for character in value) <= 15:
+        raise refuse(node, "write 7 to 15 digits, with + and the country code")
+    return value
+
+
+_ADDRESS = r"[^@\s<>\"(),:;\[\]\\]+@[^@\s<>\"(),:;\[\]\\]+\.[^@\s<>\"(),:;\[\]\\]+"
+_email = schema.matching(_ADDRESS, "write an address such as news@example.com")
+_mailbox = schema.matching(
+    rf"{_ADDRESS}|[^<>]*<{_ADDRESS}>", "write Example News <news@example.com>"
+)
+
+
+def _message(node: Node) -> str:
+    value = schema.text(node)
+    if value.startswith("/") and not value.startswith("//"):
+        return value
+    if schema.is_web_address(value):
+        return value
+    if re.fullmatch(rf"mailto:{_ADDRESS}", value.partition("?")[0]) and schema.is_uri(value):
+        return value
+    raise refuse(node, "write mailto:news@example.com, an https:// address or /list/message")
+
+
+def _postal(node: Node) -> str:
+    if not isinstance(node, Scalar):
+        raise refuse(node, "write the address as text")
+    return "\n".join(line.strip() for line in node.text.strip().splitlines())
+
+
+def _permalink(node: Node) -> str:
+    value = schema.text(node)
+    names = re.findall(r"\{([^{}]*)\}", value)
+    if not value.startswith("/") or not value.endswith(("/", ".html")):
+        raise refuse(node, "begin it with / and end it with / or .html")
+    if unknown := [name for name in names if name not in PERMALINK_FIELDS]:
+        fields = ", ".join(f"{{{name}}}" for name in PERMALINK_FIELDS)
+        raise refuse(node, f"use {fields}", f"found {{{unknown[0]}}}")
+    if not {"slug", "path"} & set(names):
+        raise refuse(node, "let it hold {slug} or {path}, so that no two posts share it")
+    if not re.fullmatch(r"[A-Za-z0-9._~/-]*", re.sub(r"\{[a-z]+\}", "", value)) or ".." in value:
+        raise refuse(node, "use letters, digits, '-', '_', '/' and the fields")
+    return value
+
+
+def _content(node: Node) -> dict[str, str]:
+    read_one = schema.one_of("full", "summary")
+    if isinstance(node, Scalar):
+        return dict.fromkeys(("atom", "rss", "json"), read_one(node))
+    return schema.table(dict, dict.fromkeys(("atom", "rss", "json"), read_one))(node)
+
+
+def _mail(**values: Any) -> MailSettings:  # noqa: ANN401 - readers gave them their types
+    return MailSettings(sender=values.pop("from", ""), **values)
+
+
+_CONTACT = schema.table(
+    Contact,
+    {
+        "name": schema.text,
+        "organization": schema.text,
+        "phone": _phone,
+        "tel": _phone,
+        "email": _email,
+        "address": _postal,
+        "message": _message,
+    },
+)
+_THEME = schema.table(
+    ThemeSettings, {"accent": schema.colour, "font": schema.text, "logo": schema.text}
+)
+_PAGES = schema.table(PageSettings, {"enabled": schema.truth, "permalink": _permalink})
+_FEEDS = schema.table(
+    FeedSettings,
+    {
+        "entries": schema.number(1, 200),
+        "content": _content,
+        "formats": schema.several(schema.one_of("atom", "rss", "json")),
+        "topics": schema.truth,
+        "languages": schema.truth,
+        "history": schema.truth,
+        "hub": schema.web_address,
+        "license": schema.web_address,
+        "rights": schema.text,
+    },
+)
+_DIGEST = schema.table(
+    DigestSettings,
+    {
+        "every": schema.one_of("day", "week", "month"),
+        "offer": schema.several(schema.one_of("post", "day", "week", "month")),
+        "send_at": schema.matching(
+            r"([01][0-9]|2[0-3]):[0-5][0-9]", 'write a time such as "09:00"'
+        ),
+        "subject": schema.text,
+        "intro": schema.text,
+        "welcome": schema.truth,
+    },
+)
+_MAIL = schema.table(
+    _mail,
+    {
+        "from": _mailbox,
+        "reply_to": _mailbox,
+        "bounces": _email,
+        "unsubscribe": schema.web_address,
+        "rate": schema.number(1, 100_000),
+        "connections": schema.number(1, 100),
+        "per_connection": schema.number(0, 1_000_000),
+        "dkim_selector": schema.matching(r"[A-Za-z0-9_.-]+", "write the selector's name"),
+    },
+)
+_SITE = schema.table(
+    Site,
+    {
+        "title": schema.some_text,
+        "url": _site_url,
+        "id": schema.uri,
+        "language": schema.language,
+        "timezone": _timezone,
+        "description": schema.text,
+        "posts": _folder,
+        "output": _folder,
+        "topics": schema.several(schema.some_text),
+        "theme": _THEME,
+        "checks": schema.mapping(schema.one_of("off", "warning", "error")),
+        "contact": _CONTACT,
+        "feeds": _FEEDS,
+        "pages": _PAGES,
+        "digest": _DIGEST,
+        "mail": _MAIL,
+    },
+    required=("title", "url", "id", "language", "timezone"),
+)

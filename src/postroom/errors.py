@@ -1,0 +1,68 @@
+"""What can be wrong, said for the person who must act.
+
+A `Problem` is one line: where, what was found, how to repair it. The exceptions below carry all
+problems of a run at once; the command line prints them and never a traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from attrs import frozen
+
+
+@frozen(order=True)
+class Problem:
+    """One fault, or one warning, in a place that a person can open.
+
+    `path` is relative to the newsroom; `line` and `column` count from 1; `key` names the front
+    matter key, the setting or the part that is concerned.
+    """
+
+    path: str
+    line: int = 0
+    column: int = 0
+    key: str = ""
+    what: str = ""
+    repair: str = ""
+
+    def __str__(self) -> str:
+        """Return `posts/a.md:4:9: topics: what was found; how to repair it`."""
+        place = ":".join(str(part) for part in (self.path, self.line, self.column) if part)
+        sentence = "; ".join(part for part in (self.what, self.repair) if part)
+        return ": ".join(part for part in (place, self.key, sentence) if part)
+
+
+class PostroomError(Exception):
+    """A run cannot go on; `problems` says why, all of it."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(sorted(set(problems)))
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class ContentError(PostroomError):
+    """Posts cannot be published as they are."""
+
+
+class TemplateError(PostroomError):
+    """A template of the theme or of the newsroom cannot be rendered."""
+
+
+class OutputError(PostroomError):
+    """The output cannot be written without touching what is not ours."""
+
+
+class SettingsError(PostroomError):
+    """The settings, or the folder, are not those of a newsroom."""
+
+    exit_code = 2
+
+
+class UseError(PostroomError):
+    """A command was asked for something that it cannot mean."""
+
+    exit_code = 2

@@ -1,0 +1,212 @@
+"""A post's head → checked values, or every fault in it."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from typing import Any
+
+from attrs import Factory, evolve, frozen
+
+from postroom import schema
+from postroom.errors import Problem
+from postroom.schema import Faults, refuse
+from postroom.yamltext import Node, Scalar, Table, UnreadableError, parse
+
+LIMIT = 16 * 1024
+_FENCE = re.compile(r"---[ \t]*\n")
+_END = re.compile(r"^---[ \t]*$", re.MULTILINE)
+_YEARS = range(1900, 3000)
+
+
+@frozen
+class Moment:
+    """A point in time as an author writes it: a day, with or without a time, zone or none."""
+
+    day: date
+    time: datetime | None = None
+
+
+@frozen
+class WrittenImage:
+    """`image:` as written; `src` may be a path beside the post."""
+
+    src: str
+    alt: str = ""
+
+
+@frozen
+class WrittenEnclosure:
+    """`enclosure:` as written; a local file needs neither type nor length."""
+
+    url: str
+    type: str = ""
+    length: int = 0
+
+
+@frozen
+class Head:
+    """What a post says of itself; what it does not say is empty."""
+
+    title: str = ""
+    date: Moment | None = None
+    updated: Moment | None = None
+    id: str = ""
+    slug: str = ""
+    summary: str = ""
+    topics: tuple[str, ...] = ()
+    authors: tuple[str, ...] = ()
+    lang: str = ""
+    image: WrittenImage | None = None
+    enclosure: WrittenEnclosure | None = None
+    draft: bool = False
+    withdrawn: Moment | None = None
+    extra: Mapping[str, object] = Factory(dict)
+    lines: Mapping[str, int] = Factory(dict)
+
+
+@frozen
+class Split:
+    """A post's text in two: the head (None without a fence) and the body with its first line."""
+
+    head: str | None
+    body: str
+    body_line: int
+
+
+def split(text: str) -> Split | None:
+    """Part the front matter from the body; None if the front matter is never closed."""
+    opening = _FENCE.match(text)
+    if not opening:
+        return Split(None, text, 1)
+    closing = _END.search(text, opening.end())
+    if not closing:
+        return None
+    body = text[closing.end() + 1 :]
+    return Split(
+        text[opening.end() : closing.start()], body, text.count("\n", 0, closing.end()) + 2
+    )
+
+
+def read(text: str, path: str) -> tuple[Head, list[Problem], list[Problem]]:
+    """Read the head `text` of the post at `path`; its first line is line 2 of the file.
+
+    Returns the head, the errors and the warnings. With errors the head is empty.
+    """
+    try:
+        node = parse(text, first_line=2, limit=LIMIT)
+        known, other = _parted(node)
+        head = schema.table(Head, _READERS)(known)
+    except UnreadableError as fault:
+        place = Problem(path, fault.line, fault.column, "front matter", fault.what, fault.repair)
+        return Head(), [place], []
+    except Faults as error:
+        found = [Problem(path, f.line, f.column, f.key, f.what, f.repair) for f in error.faults]
+        return Head(), found, []
+    lines = {name: key.line for name, (key, _) in known.pairs.items()}
+    extra = {name: schema.plain(value) for name, (_, value) in other.pairs.items()}
+    return evolve(head, extra=extra, lines=lines), [], _near_misses(other, path)
+
+
+def _parted(node: Node) -> tuple[Table, Table]:
+    if not isinstance(node, Table):
+        raise refuse(node, "write key: value lines between the two '---'")
+    known = {name: pair for name, pair in node.pairs.items() if name in _READERS}
+    other = {name: pair for name, pair in node.pairs.items() if name not in _READERS}
+    return Table(known, node.line, node.column), Table(other, node.line, node.column)
+
+
+def _near_misses(other: Table, path: str) -> list[Problem]:
+    return [
+        Problem(
+            path, key.line, key.column, name, "is not a key of Postroom", f"did you mean '{near}'?"
+        )
+        for name, (key, _) in other.pairs.items()
+        if (near := schema.near_match(name, _READERS))
+    ]
+
+
+_DAY = re.compile(r"([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})")
+_TIME = re.compile(
+    r"[Tt ]\s*([0-9]{1,2}):([0-9]{2})(?::([0-9]{2})(?:[.,][0-9]+)?)?"
+    r"\s*(?:(Z|z|UTC)|([+-])([0-9]{2}):?([0-9]{2}))?"
+)
+
+
+def moment(node: Node) -> Moment:
+    """Read a date, or a date and time with or without an offset (RFC 3339 §5.6 and its kin)."""
+    value = schema.text(node)
+    found = _DAY.match(value)
+    if not found:
+        raise refuse(node, "write a date such as 2026-11-22 or 2026-11-22 09:30")
+    try:
+        day = date(*(int(part) for part in found.groups()))
+    except ValueError:
+        raise refuse(node, "there is no such day; write a date such as 2026-11-22") from None
+    if day.year not in _YEARS:
+        raise refuse(node, f"write a year from {_YEARS[0]} to {_YEARS[-1]}")
+    rest = value[found.end() :]
+    return Moment(day, _time(node, day, rest) if rest else None)
+
+
+def _time(node: Node, day: date, rest: str) -> datetime:
+    found = _TIME.fullmatch(rest)
+    if not found:
+        raise refuse(node, "write the time as 09:30, 09:30:15 or 09:30 +08:00")
+    hour, minute, second, utc, sign, hours, minutes = found.groups()
+    try:
+        zone = UTC if utc else None
+        if sign:
+            zone = timezone(timedelta(hours=int(sign + hours), minutes=int(sign + minutes)))
+        return datetime.combine(day, time(int(hour), int(minute), int(second or 0), tzinfo=zone))
+    except ValueError:
+        raise refuse(node, "there is no such time; write one such as 09:30") from None
+
+
+def _slug(node: Node) -> str:
+    value = schema.text(node)
+    if value != slugify(value):
+        raise refuse(node, f"write {slugify(value) or 'letters, digits and hyphens'}")
+    return value
+
+
+def slugify(text: str) -> str:
+    """Return `text` as one segment of an address: lower case, of any script, with hyphens."""
+    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
+    # Letters, marks and numbers of every script: \w alone would split words of Hindi or Thai.
+    kept = "".join(c if unicodedata.category(c)[0] in "LMN" else "-" for c in folded)
+    return re.sub("-+", "-", kept).strip("-")[:120].strip("-")
+
+
+def _image(node: Node) -> WrittenImage:
+    if isinstance(node, Scalar):
+        return WrittenImage(schema.some_text(node))
+    return schema.table(WrittenImage, {"src": schema.some_text, "alt": schema.text}, ("src",))(node)
+
+
+def _enclosure(node: Node) -> WrittenEnclosure:
+    if isinstance(node, Scalar):
+        return WrittenEnclosure(schema.some_text(node))
+    media_type = schema.matching(r"[a-z]+/[A-Za-z0-9.+-]+", "write a media type such as audio/mpeg")
+    length = schema.number(0, 10**11)
+    readers = {"url": schema.some_text, "type": media_type, "length": length}
+    return schema.table(WrittenEnclosure, readers, ("url",))(node)
+
+
+_READERS: dict[str, schema.Reader[Any]] = {
+    "title": schema.text,
+    "date": moment,
+    "updated": moment,
+    "id": schema.uri,
+    "slug": _slug,
+    "summary": schema.text,
+    "topics": schema.several(schema.some_text),
+    "authors": schema.several(schema.some_text),
+    "lang": schema.language,
+    "image": _image,
+    "enclosure": _enclosure,
+    "draft": schema.truth,
+    "withdrawn": moment,
+}

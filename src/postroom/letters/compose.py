@@ -1,0 +1,119 @@
+"""A digest → the letter as everyone sees it: subject, HTML and text, without personal links."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Mapping
+
+import css_inline
+import nh3
+from attrs import frozen
+
+from postroom.markdown.html import deepen
+from postroom.markdown.text import wrapped
+from postroom.model import Digest, Html, Post, Site
+from postroom.theme import Theme, colours
+
+LIMIT = 90_000
+"""Bytes of HTML at most: Gmail cuts a letter at about 102 KB."""
+WIDTH = 72
+_INLINER = css_inline.CSSInliner(
+    keep_style_tags=False, keep_at_rules=False, load_remote_stylesheets=False
+)
+# A letter loads nothing from outside: of a picture its description stays, as a link.
+_IMAGE = re.compile(r"<img\b[^>]*>")
+_ATTRIBUTE = re.compile(r'\b(src|alt)="([^"]*)"')
+
+
+@frozen
+class Rendered:
+    """A letter as everyone sees it."""
+
+    subject: str
+    html: str
+    text: str
+
+
+def compose(digest: Digest, site: Site, theme: Theme) -> Rendered:
+    """Return the letter of `digest`.
+
+    A digest of one post holds it whole; one of several holds their summaries. What does not fit
+    below `LIMIT` stays behind a link to the digest's page.
+    Raises `TemplateError`.
+    """
+    shown = len(digest.posts)
+    whole = shown == 1 and not digest.posts[0].withdrawn
+    while True:
+        letter = _rendered(digest, site, theme, shown=shown, whole=whole)
+        size = len(letter.html.encode())
+        if size <= LIMIT or not (whole or shown > 1):
+            return letter
+        if whole:
+            whole = False
+        else:
+            shown = max(1, min(shown - 1, shown * LIMIT // size))
+
+
+def _rendered(digest: Digest, site: Site, theme: Theme, *, shown: int, whole: bool) -> Rendered:
+    words = theme.words
+    values: Mapping[str, object] = {
+        "site": site,
+        "contact": site.contact,
+        "words": words,
+        "direction": words.direction,
+        "colours": colours(site.theme),
+        "digest": digest,
+        "title": words.period(digest.every, digest.first, digest.last),
+        "subject": subject(digest, site, theme),
+        "preheader": preheader(digest.posts),
+        "posts": digest.posts[:shown],
+        "hidden": len(digest.posts) - shown,
+        "whole": whole,
+        "body": _letter_body(digest.posts[0]) if whole else "",
+        "wrap": _wrap,
+    }
+    html = _INLINER.inline(theme.render("letter/letter.html", values))
+    text = re.sub(r"\n{3,}", "\n\n", theme.render("letter/letter.txt", values)).strip() + "\n"
+    return Rendered(str(values["subject"]), html, text)
+
+
+def subject(digest: Digest, site: Site, theme: Theme) -> str:
+    """Return the subject line; in settings `{title}`, `{period}` and `{headline}` are filled in."""
+    pattern = site.digest.subject or "{title}: {period}"
+    period = theme.words.period(digest.every, digest.first, digest.last)
+    filled = {"{title}": site.title, "{period}": period, "{headline}": digest.posts[0].title}
+    return re.sub(r"\{(title|period|headline)\}", lambda match: filled[match[0]], pattern)
+
+
+def preheader(posts: tuple[Post, ...], most: int = 130) -> str:
+    """Return what a mailbox shows beside the subject: the titles, or a lone post's summary."""
+    line = posts[0].summary if len(posts) == 1 else " · ".join(post.title for post in posts)
+    return textwrap.shorten(line, most, placeholder="…")
+
+
+def _letter_body(post: Post) -> Html:
+    without_pictures = nh3.clean(
+        _IMAGE.sub(_described, post.html),
+        tags=_LETTER_TAGS,
+        attributes={"*": {"lang", "dir"}, "a": {"href"}, "td": {"style"}, "th": {"style"}},
+        link_rel=None,
+    )
+    return deepen(Html(without_pictures), 1)
+
+
+_LETTER_TAGS = frozenset(
+    "a b bdi blockquote br code dd del dl dt em h1 h2 h3 h4 h5 h6 hr i kbd li ol p pre s small "
+    "strong sub sup table tbody td th thead tr ul".split()
+)
+
+
+def _described(image: re.Match[str]) -> str:
+    attributes = dict(_ATTRIBUTE.findall(image.group()))
+    source, alt = attributes.get("src", ""), attributes.get("alt", "")
+    return f'<a href="{source}">{alt}</a>' if source and alt else ""
+
+
+def _wrap(text: str, indent: int = 0) -> str:
+    margin = " " * indent
+    return "\n".join(wrapped(text, WIDTH, margin, margin))

@@ -1,0 +1,122 @@
+"""Markdown → safe HTML with absolute addresses.
+
+The HTML is for every place at once: a page, any feed reader, a mail program. So it holds nothing
+that runs or leaves its place, and no address that depends on where it is read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from urllib.parse import urljoin
+
+import nh3
+import pyromark
+
+from postroom.markdown.dialect import OPTIONS, Resolve
+from postroom.model import Html
+
+_TAGS = frozenset(
+    "a abbr b bdi bdo blockquote br caption cite code col colgroup dd del details dfn div dl dt em "
+    "figcaption figure h1 h2 h3 h4 h5 h6 hr i img input ins kbd li mark ol p picture pre q rp rt "
+    "ruby s samp section small source span strong sub summary sup table tbody td tfoot th thead "
+    "time tr u ul var audio video track".split()
+)
+_DROPPED_WHOLE = frozenset(
+    "script style svg math template noscript object embed applet frameset select textarea "
+    "title".split()
+)
+_ATTRIBUTES: Mapping[str, frozenset[str]] = {
+    "*": frozenset("id class lang dir title".split()),
+    "a": frozenset({"href", "hreflang"}),
+    "img": frozenset("src srcset sizes alt width height loading".split()),
+    "source": frozenset("src srcset sizes media type".split()),
+    "audio": frozenset({"src", "controls"}),
+    "video": frozenset("src controls poster width height".split()),
+    "track": frozenset("src kind srclang label".split()),
+    "input": frozenset("type checked disabled".split()),
+    "ol": frozenset({"start", "reversed", "type"}),
+    "li": frozenset({"value"}),
+    "td": frozenset({"colspan", "rowspan", "style"}),
+    "th": frozenset({"colspan", "rowspan", "scope", "style"}),
+    "time": frozenset({"datetime"}),
+    "blockquote": frozenset({"cite"}),
+    "q": frozenset({"cite"}),
+    "del": frozenset({"cite", "datetime"}),
+    "ins": frozenset({"cite", "datetime"}),
+}
+_SCHEMES = frozenset("http https mailto tel sms xmpp irc ircs geo magnet".split())
+_ADDRESSES = frozenset({"cite", "poster"})
+_NEEDS_FILTER = re.compile(r"<input|srcset|poster|cite", re.IGNORECASE)
+_IFRAME = re.compile(r"<iframe\b([^>]*)>.*?(?:</iframe\s*>|\Z)", re.IGNORECASE | re.DOTALL)
+_HEADING = re.compile(r"<(/?)h([1-6])(?=[ >])")
+
+
+def to_html(markdown: str, resolve: Resolve) -> Html:
+    """Return `markdown` as sanitised HTML; `resolve` makes each relative address absolute."""
+    made = pyromark.html(markdown, options=OPTIONS)
+    if "<iframe" in made.casefold():
+        made = _IFRAME.sub(_link_for_iframe, made)
+    cleaner = nh3.Cleaner(
+        tags=_TAGS,
+        clean_content_tags=_DROPPED_WHOLE,
+        attributes=_ATTRIBUTES,
+        attribute_filter=_filter(resolve) if _NEEDS_FILTER.search(made) else None,
+        url_schemes=_SCHEMES,
+        url_relative=resolve,
+        filter_style_properties={"text-align"},
+        link_rel=None,
+    )
+    return _below_title(Html(cleaner.clean(made)))
+
+
+def _link_for_iframe(match: re.Match[str]) -> str:
+    attributes = dict(re.findall(r"""\b(src|title)\s*=\s*["']([^"']*)["']""", match.group(1)))
+    source = attributes.get("src", "")
+    return f'<a href="{source}">{attributes.get("title") or source}</a>' if source else ""
+
+
+def _filter(resolve: Resolve) -> Callable[[str, str, str], str | None]:
+    def rewrite(element: str, attribute: str, value: str) -> str | None:
+        if attribute == "srcset":
+            return ", ".join(_candidates(value, resolve)) or None
+        if attribute in _ADDRESSES:
+            address = resolve(value)
+            return address if address.startswith(("https:", "http:")) else None
+        if element == "input" and attribute == "type":
+            # Only the box of a task list; any other field would be a form.
+            return "checkbox"
+        return value
+
+    return rewrite
+
+
+def _candidates(srcset: str, resolve: Resolve) -> Iterator[str]:
+    # HTML Living Standard, srcset attributes: candidates stand apart by a comma and a blank.
+    for candidate in re.split(r",\s+", srcset.strip()):
+        address, _, descriptor = candidate.partition(" ")
+        absolute = resolve(address)
+        if absolute.startswith(("https:", "http:")):
+            yield f"{absolute} {descriptor}".strip()
+
+
+def _below_title(html: Html) -> Html:
+    """Move all headings one level down if one is a first-level one: the title is the only h1."""
+    return deepen(html, 1) if "<h1" in html else html
+
+
+def deepen(html: Html, levels: int) -> Html:
+    """Return `html` with every heading moved `levels` down, to h6 at the deepest."""
+    return Html(_HEADING.sub(lambda m: f"<{m[1]}h{min(6, int(m[2]) + levels)}", html))
+
+
+def base(url: str) -> Resolve:
+    """Return the resolver that joins relative addresses to `url` (RFC 3986 §5)."""
+
+    def resolve(address: str) -> str:
+        try:
+            return urljoin(url, address)
+        except ValueError:
+            return url
+
+    return resolve

@@ -1,0 +1,201 @@
+"""The nouns: frozen values that every room shares and that know no room.
+
+Every address in them is absolute, every instant is aware, every text is plain text unless its
+name says `html`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, datetime
+from typing import Literal, NewType
+from zoneinfo import ZoneInfo
+
+from attrs import Factory, frozen
+
+Frequency = Literal["post", "day", "week", "month"]
+Every = Literal["day", "week", "month"]
+FormatName = Literal["atom", "rss", "json"]
+Content = Literal["full", "summary"]
+Severity = Literal["off", "warning", "error"]
+Html = NewType("Html", str)
+"""Sanitised HTML whose addresses are absolute."""
+
+
+@frozen
+class Contact:
+    """The contact block that stands in the footer of every page and letter."""
+
+    name: str = ""
+    organization: str = ""
+    phone: str = ""
+    tel: str = ""
+    email: str = ""
+    address: str = ""
+    message: str = ""
+
+
+@frozen
+class ThemeSettings:
+    """What a newsroom can change in the theme without a template of its own."""
+
+    accent: str = "#0b6b62"
+    font: str = ""
+    logo: str = ""
+
+
+@frozen
+class FeedSettings:
+    """Which feeds are written, and what an entry holds."""
+
+    entries: int = 20
+    content: Mapping[FormatName, Content] = Factory(dict)
+    formats: tuple[FormatName, ...] = ("atom", "rss", "json")
+    topics: bool = True
+    languages: bool = True
+    history: bool = True
+    hub: str = ""
+    license: str = ""
+    rights: str = ""
+
+
+@frozen
+class PageSettings:
+    """Whether Postroom writes the pages, and at which address a post stands."""
+
+    enabled: bool = True
+    permalink: str = "/posts/{slug}/"
+
+
+@frozen
+class DigestSettings:
+    """The calendar of the digest and the words of its letter."""
+
+    every: Every = "month"
+    offer: tuple[Frequency, ...] = ("post", "day", "week", "month")
+    send_at: str = "09:00"
+    subject: str = ""
+    intro: str = ""
+    welcome: bool = False
+
+
+@frozen
+class MailSettings:
+    """Who a letter comes from and how fast letters leave."""
+
+    sender: str = ""
+    reply_to: str = ""
+    bounces: str = ""
+    unsubscribe: str = ""
+    rate: int = 14
+    connections: int = 4
+    per_connection: int = 0
+    dkim_selector: str = ""
+
+
+@frozen
+class Site:
+    """The settings of a newsroom, checked.
+
+    `url` ends with a slash; `id` is the base of every post id (RFC 4151 tag, or any URI).
+    """
+
+    title: str
+    url: str
+    id: str
+    language: str
+    timezone: ZoneInfo
+    description: str = ""
+    posts: str = "posts"
+    output: str = "public"
+    topics: tuple[str, ...] = ()
+    theme: ThemeSettings = ThemeSettings()
+    checks: Mapping[str, Severity] = Factory(dict)
+    contact: Contact = Contact()
+    feeds: FeedSettings = FeedSettings()
+    pages: PageSettings = PageSettings()
+    digest: DigestSettings = DigestSettings()
+    mail: MailSettings = MailSettings()
+
+    @property
+    def publisher(self) -> str:
+        """Who speaks where a post names no author: the organisation, else the newsroom."""
+        return self.contact.organization or self.title
+
+
+@frozen
+class Image:
+    """A post's lead picture."""
+
+    src: str
+    alt: str = ""
+
+
+@frozen
+class Enclosure:
+    """A file that belongs to a post (RSS 2.0; RFC 4287 §4.2.7.2); `length` is in bytes."""
+
+    url: str
+    type: str
+    length: int
+
+
+@frozen
+class Attachment:
+    """A file beside a post, and the place in the output where it is copied."""
+
+    source: str
+    output: str
+
+
+@frozen
+class Post:
+    """One published piece of news.
+
+    `published` and `updated` are unique among the posts of a newsroom; `day` is the calendar date
+    in the newsroom's zone, the only part of the time that is ever shown.
+    """
+
+    id: str
+    slug: str
+    title: str
+    url: str
+    path: str
+    published: datetime
+    updated: datetime
+    day: date
+    updated_day: date
+    html: Html
+    summary: str
+    text: str
+    topics: tuple[str, ...] = ()
+    authors: tuple[str, ...] = ()
+    lang: str = ""
+    image: Image | None = None
+    enclosure: Enclosure | None = None
+    withdrawn: date | None = None
+    attachments: tuple[Attachment, ...] = ()
+    extra: Mapping[str, object] = Factory(dict)
+
+
+@frozen
+class Feed:
+    """One feed document: where it stands and what it holds, newest entry first."""
+
+    id: str
+    title: str
+    url: str
+    page_url: str
+    posts: tuple[Post, ...]
+
+
+@frozen
+class Digest:
+    """The posts of one calendar period, newest first; `first` and `last` are its days."""
+
+    period: str
+    every: Every
+    first: date
+    last: date
+    posts: tuple[Post, ...]
+    url: str

@@ -1,0 +1,88 @@
+"""Make a newsroom, and write a new post in one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from urllib.parse import quote
+
+from postroom.errors import OutputError, Problem, UseError
+from postroom.frontmatter import slugify
+from postroom.model import Site
+
+STARTER = Path(__file__).parent / "starter"
+
+
+def starter_files(folder_name: str, today: date) -> Mapping[str, str]:
+    """Return the files of a new newsroom, with its name and the day filled in."""
+    title = folder_name.replace("-", " ").replace("_", " ").strip().title() or "Our News"
+    values = {"@TITLE@": title, "@TODAY@": today.isoformat(), "@YEAR@": f"{today.year:04}"}
+    files = {}
+    for source in sorted(STARTER.rglob("*")):
+        if source.is_file():
+            name = _filled(source.relative_to(STARTER).as_posix(), values)
+            files[name.replace("dot-", ".")] = _filled(source.read_text("utf-8"), values)
+    return files
+
+
+def _filled(text: str, values: Mapping[str, str]) -> str:
+    for mark, value in values.items():
+        text = text.replace(mark, value)
+    return text
+
+
+def init(folder: Path, today: date) -> tuple[str, ...]:
+    """Make a newsroom in `folder` and return the names of its files.
+
+    Raises `UseError`, with nothing changed, if one of them is there already.
+    """
+    files = starter_files(folder.resolve().name, today)
+    there = [name for name in files if (folder / name).exists()]
+    if there:
+        repair = "choose another folder"
+        raise UseError(
+            Problem(str(folder / name), what="is there already", repair=repair) for name in there
+        )
+    for name, text in files.items():
+        _write(folder / name, text)
+    return tuple(files)
+
+
+def new_post(newsroom: Path, site: Site, title: str, today: date) -> Path:
+    """Write a draft with `title`, dated `today`, with an id of its own; return where it lies.
+
+    Raises `UseError` if the title makes no file name, or the file is there already.
+    """
+    slug = slugify(title)
+    if not slug:
+        raise UseError([Problem("TITLE", what=f"found '{title}'", repair="use letters or digits")])
+    stem = f"{today.isoformat()}-{slug}"
+    path = newsroom / site.posts / f"{stem}.md"
+    if path.exists():
+        what, repair = "is there already", "open it, or choose another title"
+        raise UseError([Problem(f"{site.posts}/{path.name}", what=what, repair=repair)])
+    _write(path, _head(title, today, minted_id(site, stem)))
+    return path
+
+
+def minted_id(site: Site, stem: str) -> str:
+    """Return the id for a new post, readable and never made again on another day."""
+    return site.id + quote(stem)
+
+
+def _head(title: str, today: date, identity: str) -> str:
+    quoted = '"' + title.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return (
+        f"---\ntitle: {quoted}\ndate: {today.isoformat()}\nid: {identity}\n"
+        "summary: \ntopics: []\ndraft: true\n---\n\n"
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+    except OSError as error:
+        reason = (error.strerror or "unknown error").lower()
+        raise OutputError([Problem(str(path), what=f"cannot be written: {reason}")]) from error

@@ -1,0 +1,177 @@
+"""`posts/` → the posts that are due, newest first, or every fault in all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date, datetime
+from pathlib import Path
+
+from attrs import frozen
+
+from postroom.errors import ContentError, Problem
+from postroom.frontmatter import Head
+from postroom.markdown.html import to_html
+from postroom.markdown.text import first_paragraph, to_text
+from postroom.model import Enclosure, Image, Post, Site
+from postroom.posts.beside import Beside, media_type
+from postroom.posts.draft import Draft, Report, draft
+from postroom.posts.folder import Folder, scan
+from postroom.posts.instants import day_of, free, has_come, instant_of
+from postroom.yamltext import forbidden_characters
+
+
+@frozen
+class _Times:
+    """When a post was published and last changed, and whether that change took it back."""
+
+    published: datetime
+    updated: datetime
+    updated_day: date
+    withdrawn: bool
+
+
+@frozen
+class Loaded:
+    """The posts that are due, newest first, and what else there is to say."""
+
+    posts: tuple[Post, ...]
+    waiting: tuple[str, ...] = ()
+    drafts: tuple[str, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+
+
+def load(newsroom: Path, site: Site, at: datetime, *, drafts: bool = False) -> Loaded:
+    """Read all posts of the newsroom in the folder `newsroom` as they stand at the instant `at`.
+
+    Raises `ContentError` with every fault of every post.
+    """
+    return read(scan(newsroom, site.posts), site, at, drafts=drafts)
+
+
+def read(folder: Folder, site: Site, at: datetime, *, drafts: bool = False) -> Loaded:
+    """Return the posts that the texts of `folder` make at the instant `at`.
+
+    Raises `ContentError` with every fault of every post.
+    """
+    report = Report(site.posts, list(folder.problems))
+    known = list(
+        filter(None, (draft(path, data, site, report) for path, data in folder.texts.items()))
+    )
+    kept = [one for one in known if drafts or not one.head.draft]
+    _refuse_twins(kept, report)
+    times = _timeline(kept, at, site)
+    urls = {one.path: one.url for one in kept}
+    posts = {
+        one.path: _post(one, times[one.path], Beside(one, urls, folder, site), report)
+        for one in kept
+    }
+    if report.errors:
+        raise ContentError(report.errors)
+    due = [posts[one.path] for one in kept if has_come(one.date, one.instant, at, site)]
+    names = {report.name(one.path) for one in kept} - {post.path for post in due}
+    return Loaded(
+        posts=tuple(sorted(due, key=lambda post: post.published, reverse=True)),
+        waiting=tuple(sorted(names)),
+        drafts=tuple(report.name(one.path) for one in known if one.head.draft),
+        warnings=tuple(sorted(report.warnings)),
+    )
+
+
+def _refuse_twins(drafts: list[Draft], report: Report) -> None:
+    by_id: dict[str, Draft] = {}
+    by_url: dict[str, Draft] = {}
+    for one in drafts:
+        first = by_id.setdefault(one.id, one)
+        if first is not one:
+            what = f"'{one.id}' is the id of {report.name(first.path)} too"
+            report.error(one, "id", what, "give it another")
+        first = by_url.setdefault(one.url.casefold(), one)
+        if first is not one:
+            what = f"'{one.slug}' leads to the address of {report.name(first.path)} too"
+            report.error(one, "slug", what, "rename the file, or add slug: …")
+
+
+def _timeline(drafts: Iterable[Draft], at: datetime, site: Site) -> dict[str, _Times]:
+    """Return when each draft, by its path, was published and last changed.
+
+    No two instants are equal: of equal ones the later in order of (date, id) moves on.
+    """
+    taken: set[datetime] = set()
+    published: dict[str, datetime] = {}
+    in_order = sorted(drafts, key=lambda one: (one.instant, one.id))
+    for one in in_order:
+        published[one.path] = free(one.instant, taken)
+        taken.add(published[one.path])
+    times = {}
+    for one in in_order:
+        first = published[one.path].astimezone(site.timezone)
+        times[one.path] = _Times(first, first, one.day, withdrawn=False)
+        for moment, withdrawn in ((one.head.withdrawn, True), (one.head.updated, False)):
+            instant = moment and instant_of(moment, one.id, site)
+            if moment and instant and has_come(moment, instant, at, site):
+                instant = free(instant, taken)
+                taken.add(instant)
+                day = day_of(moment, instant, site)
+                last = instant.astimezone(site.timezone)
+                times[one.path] = _Times(first, last, day, withdrawn)
+                break
+    return times
+
+
+def _post(one: Draft, times: _Times, beside: Beside, report: Report) -> Post:
+    head = one.head
+    post = Post(
+        id=one.id,
+        slug=one.slug,
+        title=one.title,
+        url=one.url,
+        path=report.name(one.path),
+        published=times.published,
+        updated=times.updated,
+        day=one.day,
+        updated_day=times.updated_day,
+        html=to_html(one.body, beside.resolve),
+        summary=head.summary or first_paragraph(one.body),
+        text=to_text(one.body, beside.resolve),
+        topics=head.topics,
+        authors=head.authors,
+        lang=head.lang,
+        image=_image(head, beside),
+        enclosure=_enclosure(one, beside, report),
+        withdrawn=times.updated_day if times.withdrawn else None,
+        attachments=tuple(beside.met.values()),
+        extra=head.extra,
+    )
+    return _storable(post, one, report)
+
+
+def _image(head: Head, beside: Beside) -> Image | None:
+    return Image(beside.resolve(head.image.src), head.image.alt) if head.image else None
+
+
+def _storable(post: Post, one: Draft, report: Report) -> Post:
+    """Report what a character reference such as `&#11;` smuggled past the first look."""
+    for part in (post.title, post.summary, post.html, post.text):
+        for _, character in forbidden_characters(part):
+            lines = enumerate(one.body.split("\n"), one.body_line)
+            line = next((number for number, text in lines if "&#" in text), 1)
+            what = f"a character reference makes {character}, which no feed can hold"
+            report.errors.append(Problem(post.path, line, what=what, repair="delete it"))
+            return post
+    return post
+
+
+def _enclosure(one: Draft, beside: Beside, report: Report) -> Enclosure | None:
+    written = one.head.enclosure
+    if written is None:
+        return None
+    url = beside.resolve(written.url)
+    found = Enclosure(url, written.type or media_type(url), written.length or beside.size(url))
+    # RSS 2.0, <enclosure>: url, length and type are required.
+    missing = [name for name in ("type", "length") if not getattr(found, name)]
+    if not missing:
+        return found
+    what = f"'{written.url}' is no file beside the post and has no {' and no '.join(missing)}"
+    repair = "write enclosure: {url: …, type: audio/mpeg, length: 1234567}"
+    report.error(one, "enclosure", what, repair)
+    return None

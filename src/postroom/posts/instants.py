@@ -1,0 +1,46 @@
+"""Moments as authors write them → instants, no two of them equal."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection
+from datetime import UTC, date, datetime, time, timedelta
+
+from postroom.frontmatter import Moment
+from postroom.model import Site
+
+
+def instant_of(moment: Moment, identity: str, site: Site) -> datetime:
+    """Return the instant that stands for `moment`.
+
+    A day alone is spread over its first hour: feed readers drop entries whose times are equal.
+    """
+    if moment.time is None:
+        digest = hashlib.sha256(identity.encode()).digest()
+        second = timedelta(seconds=int.from_bytes(digest[:4], "big") % 3600)
+        midnight = datetime.combine(moment.day, time(), tzinfo=site.timezone)
+        return midnight.astimezone(UTC) + second
+    written = moment.time if moment.time.tzinfo else moment.time.replace(tzinfo=site.timezone)
+    return written.astimezone(UTC)
+
+
+def free(instant: datetime, taken: Collection[datetime]) -> datetime:
+    """Return `instant`, or the first second after it that is not among `taken`."""
+    while instant in taken:
+        instant += timedelta(seconds=1)
+    return instant
+
+
+def day_of(moment: Moment, instant: datetime, site: Site) -> date:
+    """Return the calendar date of `moment` in the newsroom's zone."""
+    return moment.day if moment.time is None else instant.astimezone(site.timezone).date()
+
+
+def has_come(moment: Moment, instant: datetime, at: datetime, site: Site) -> bool:
+    """Tell whether `moment`, which `instant` stands for, has come at the instant `at`.
+
+    A day alone has come as soon as it begins in the newsroom's zone.
+    """
+    if moment.time is None:
+        return moment.day <= at.astimezone(site.timezone).date()
+    return instant <= at

@@ -1,0 +1,152 @@
+"""The theme and a newsroom's overrides of it → rendered text."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+
+import jinja2
+from attrs import define, field, frozen
+from jinja2 import FileSystemLoader, StrictUndefined, TemplateSyntaxError
+from jinja2.exceptions import SecurityError, TemplateNotFound
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from postroom import schema
+from postroom.colour import readable
+from postroom.errors import Problem, TemplateError
+from postroom.model import ThemeSettings
+from postroom.words import Words, words
+from postroom.yamltext import UnreadableError, parse
+
+_WORDS_LIMIT = 64 * 1024
+PAPER, PAPER_DARK = "#ffffff", "#14171a"
+"""The backgrounds on which the theme's colours stand, by day and by night."""
+
+
+@frozen
+class Colours:
+    """The accent as it can be read on the theme's two backgrounds (WCAG 2.2, SC 1.4.3)."""
+
+    accent: str
+    accent_dark: str
+    on_accent: str
+
+
+def colours(settings: ThemeSettings) -> Colours:
+    """Return the colours of the theme for a newsroom's accent."""
+    accent = readable(settings.accent, PAPER)
+    return Colours(accent, readable(settings.accent, PAPER_DARK), readable("#ffffff", accent))
+
+
+def built_in() -> Path:
+    """Return the folder of the theme that comes with Postroom.
+
+    It lies inside the package once installed, and beside `src` in a checkout.
+    """
+    packaged = Path(__file__).parent / "templates"
+    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "templates"
+
+
+@define
+class Theme:
+    """The templates of a newsroom: its own, and behind them the theme's."""
+
+    newsroom: Path
+    language: str
+    own: Path = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.own = self.newsroom / "templates"
+
+    @cached_property
+    def _environment(self) -> ImmutableSandboxedEnvironment:
+        # Sandboxed, since a pull request may bring templates: they see values, nothing else.
+        environment = ImmutableSandboxedEnvironment(
+            loader=FileSystemLoader([self.own, built_in()]),
+            autoescape=lambda name: not (name or "").endswith((".txt", ".css")),
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=True,
+        )
+        environment.filters["tel"] = tel
+        return environment
+
+    @cached_property
+    def words(self) -> Words:
+        """The words of the newsroom's language; what it lacks is English."""
+        base = self.language.split("-", maxsplit=1)[0]
+        tags = dict.fromkeys(("en", base, self.language))
+        files = [
+            folder / "words" / f"{tag}.yaml" for tag in tags for folder in (built_in(), self.own)
+        ]
+        return words(self.language, (self._read_words(path) for path in files if path.is_file()))
+
+    @property
+    def speaks(self) -> bool:
+        """Whether there are words for the newsroom's language."""
+        base = self.language.split("-", maxsplit=1)[0]
+        names = [f"words/{tag}.yaml" for tag in (base, self.language)]
+        return any((folder / name).is_file() for folder in (built_in(), self.own) for name in names)
+
+    def _read_words(self, path: Path) -> Mapping[str, str]:
+        read = schema.mapping(schema.text)
+        name = self._name(str(path))
+        try:
+            return read(parse(path.read_bytes().decode("utf-8-sig"), limit=_WORDS_LIMIT))
+        except UnreadableError as fault:
+            raise TemplateError(
+                [Problem(name, fault.line, fault.column, what=fault.what, repair=fault.repair)]
+            ) from None
+        except schema.Faults as error:
+            raise TemplateError(
+                Problem(name, f.line, f.column, f.key, f.what, f.repair) for f in error.faults
+            ) from None
+        except UnicodeDecodeError:
+            raise TemplateError(
+                [Problem(name, what="is not UTF-8 text", repair="save it as UTF-8")]
+            ) from None
+
+    def render(self, template: str, values: Mapping[str, object]) -> str:
+        """Return `template` filled with `values`.
+
+        Raises `TemplateError` with the template's file and line.
+        """
+        try:
+            return self._environment.get_template(template).render(values)
+        except TemplateSyntaxError as error:
+            raise self._fault(error.filename or template, error.lineno, error) from None
+        except TemplateNotFound as error:
+            problem = Problem(f"templates/{error.name}", what="is not there", repair="add it")
+            raise TemplateError([problem]) from None
+        except Exception as error:  # noqa: BLE001 - a template can raise anything at all
+            path, line = self._place(error.__traceback__, template)
+            raise self._fault(path, line, error) from None
+
+    def _fault(self, path: str, line: int, error: Exception) -> TemplateError:
+        kind = "" if isinstance(error, jinja2.TemplateError) else f"{type(error).__name__}: "
+        what = f"{kind}{' '.join(str(error).split()) or type(error).__name__}"
+        repair = "templates may not do this" if isinstance(error, SecurityError) else "correct it"
+        return TemplateError([Problem(self._name(path), line, what=what, repair=repair)])
+
+    def _place(self, trace: TracebackType | None, template: str) -> tuple[str, int]:
+        for frame in reversed(traceback.extract_tb(trace)):
+            if frame.filename.startswith((str(self.own), str(built_in()))):
+                return frame.filename, frame.lineno or 0
+        return f"templates/{template}", 0
+
+    def _name(self, path: str) -> str:
+        if path.startswith(str(self.own)):
+            return f"templates/{Path(path).relative_to(self.own).as_posix()}"
+        if path.startswith(str(built_in())):
+            return f"theme/{Path(path).relative_to(built_in()).as_posix()}"
+        return path
+
+
+def tel(number: str) -> str:
+    """Return the address that dials `number` (RFC 3966 §3, in the global form of E.164)."""
+    return "tel:+" + re.sub(r"[^0-9]", "", number)

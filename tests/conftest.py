@@ -1,0 +1,126 @@
+"""What all tests share: newsrooms made on the spot, the command line, and real programs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from attrs import frozen
+
+from postroom import config
+from postroom.cli import main
+from postroom.model import Site
+
+ROOT = Path(__file__).parents[1]
+AT = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+SETTINGS = """\
+title: Example News
+url: https://news.example.com/
+id: "tag:news.example.com,2026:"
+language: en
+timezone: Europe/Berlin
+"""
+POST = """\
+---
+title: We moved
+date: 2026-11-20
+id: tag:news.example.com,2026:we-moved
+summary: Our office has a new address.
+topics: [Company news]
+---
+
+We have moved to a *new* office.
+"""
+
+MakeNewsroom = Callable[..., Path]
+
+
+@frozen
+class Outcome:
+    """What one call of the command line did."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def errors(self) -> list[str]:
+        """The lines that begin with `error: `, without that word."""
+        lines = self.err.splitlines()
+        return [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+
+    @property
+    def warnings(self) -> list[str]:
+        """The lines that begin with `warning: `, without that word."""
+        lines = self.err.splitlines()
+        return [line.removeprefix("warning: ") for line in lines if line.startswith("warning: ")]
+
+
+@pytest.fixture
+def make_newsroom(tmp_path: Path) -> MakeNewsroom:
+    """Return a function that writes a newsroom of the given files and returns its folder.
+
+    `settings` are added to the five required ones; the keys of `files` are paths, their values
+    text or bytes.
+    """
+
+    def make(
+        files: Mapping[str, str | bytes] | None = None,
+        settings: str = "",
+        *,
+        name: str = "newsroom",
+    ) -> Path:
+        folder = tmp_path / name
+        everything = {"postroom.yaml": SETTINGS + settings, **(files or {})}
+        (folder / "posts").mkdir(parents=True)
+        for path, contents in everything.items():
+            target = folder / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            data = contents.encode() if isinstance(contents, str) else contents
+            target.write_bytes(data)
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def postroom(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Outcome]:
+    """Return a function that calls the command line in a folder, at a fixed instant."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", str(int(AT.timestamp())))
+
+    def call(folder: Path, *arguments: str) -> Outcome:
+        capfd.readouterr()
+        with monkeypatch.context() as patch:
+            patch.chdir(folder)
+            code = main(arguments)
+        printed = capfd.readouterr()
+        return Outcome(code, printed.out, printed.err)
+
+    return call
+
+
+@pytest.fixture
+def site() -> Site:
+    """Return the settings that `make_newsroom` writes."""
+    return config.read(SETTINGS.encode())
+
+
+@pytest.fixture(scope="session")
+def program() -> Callable[[str], str]:
+    """Return a function that finds a program of this machine: CI must have it, others may skip."""
+
+    def find(name: str) -> str:
+        path = shutil.which(name)
+        if path is None and os.environ.get("CI"):
+            pytest.fail(f"{name} is not installed")
+        if path is None:
+            pytest.skip(f"{name} is not installed")
+        return path
+
+    return find
