@@ -17,6 +17,7 @@ Frequency = Literal["post", "day", "week", "month"]
 Every = Literal["day", "week", "month"]
 FormatName = Literal["atom", "rss", "json"]
 Content = Literal["full", "summary"]
+State = Literal["pending", "active", "paused", "left", "bounced", "complained"]
 Severity = Literal["off", "warning", "error"]
 Html = NewType("Html", str)
 """Sanitised HTML whose addresses are absolute."""
@@ -199,3 +200,56 @@ class Digest:
     last: date
     posts: tuple[Post, ...]
     url: str
+
+
+@frozen
+class Arrival:
+    """A post becoming known to the sender: one row of an append-only log.
+
+    `day` decides which letter may hold it and never changes. `first_day` is the day of the same
+    post's first arrival; it is earlier than `day` only for a post that had vanished and came back.
+    A `struck` arrival vanished before its time and goes to nobody.
+    """
+
+    seq: int
+    day: date
+    post_id: str
+    first_day: date
+    struck: bool = False
+
+
+@frozen
+class Bookmark:
+    """What lies behind a subscriber: every arrival with a day before `before` or a seq ≤ `upto`."""
+
+    before: date
+    upto: int = 0
+
+
+@frozen
+class Subscriber:
+    """An address with a state, a frequency, topics and a bookmark.
+
+    No topics means all of them, no language every language. `letters` counts the closed letters,
+    `start` is the day from which posts are owed, `token` opens the unsubscribe page.
+    """
+
+    id: int
+    address: str
+    state: State
+    frequency: Frequency
+    topics: frozenset[str]
+    language: str
+    bookmark: Bookmark
+    start: date
+    letters: int = 0
+    token: str = ""
+
+
+@frozen
+class Release:
+    """The one state row of the sender: the last run's clock, and the newest date released."""
+
+    clock: datetime
+    released: date
+    zone: str
