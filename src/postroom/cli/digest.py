@@ -16,7 +16,7 @@ from postroom.cli.instant import Instant, build_instant
 from postroom.digest import digests
 from postroom.errors import Problem, UseError
 from postroom.letters.compose import Rendered, compose
-from postroom.letters.message import message
+from postroom.letters.message import draft
 from postroom.model import Digest, Site
 from postroom.theme import Theme
 
@@ -68,7 +68,7 @@ def _as(form: str, letter: Rendered, digest: Digest, site: Site, at: datetime) -
     host = urlsplit(site.url).hostname or "localhost"
     sender = site.mail.sender or f"{site.title} <{site.contact.email or f'news@{host}'}>"
     mark = hashlib.sha256(f"{site.id} {digest.period}".encode()).hexdigest()[:24]
-    return message(
+    return draft(
         letter,
         sender=sender,
         recipient=sender,

@@ -1,0 +1,91 @@
+"""Header fields → the lines of a message.
+
+Python's email package breaks long names, encodes long List-* fields so that no mail program reads
+them, and in versions still in use lets an encoded line break start a field of its own. So the lines
+are written here, by three rules: words, mailboxes, and fields that must stay plain.
+"""
+
+from __future__ import annotations
+
+import re
+from email.header import Header, decode_header, make_header
+from email.utils import parseaddr
+
+_LINE = 76
+_ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+")
+
+
+def words(name: str, value: str) -> str:
+    """Return a field of free text such as Subject (RFC 5322 §3.6.5, RFC 2047 §5)."""
+    _refuse_breaks(name, value)
+    if not _is_plain(value) or len(name) + len(value) + 2 > _LINE:
+        value = _encoded(value, len(name) + 2)
+    return f"{name}: {value}\r\n"
+
+
+def mailbox(name: str, value: str) -> str:
+    """Return a field that holds one mailbox such as `News <news@example.com>` (RFC 5322 §3.4).
+
+    The domain is written in its ASCII form (RFC 5891).
+    """
+    _refuse_breaks(name, value)
+    display, address = parted(value)
+    if not display:
+        return f"{name}: {address}\r\n"
+    if not _is_plain(display) or len(display) > _LINE - len(name) - 6:
+        shown = _encoded(display, len(name) + 2)
+    elif _ATOMS.fullmatch(display):
+        shown = display
+    else:
+        shown = '"' + re.sub(r'(["\\])', r"\\\1", display) + '"'
+    gap = " " if len(name) + len(shown) + len(address) + 5 <= _LINE else "\r\n "
+    return f"{name}: {shown}{gap}<{address}>\r\n"
+
+
+def plain(name: str, value: str) -> str:
+    """Return a field that no mail program decodes, such as List-Unsubscribe (RFC 2369 §2).
+
+    It is folded at ", " alone and never encoded.
+    """
+    _refuse_breaks(name, value)
+    if not _is_plain(value):
+        raise ValueError(f"{name}: '{value}' is not plain ASCII")
+    line = f"{name}: {value}"
+    return (line if len(line) <= _LINE else line.replace(", ", ",\r\n ")) + "\r\n"
+
+
+def parted(value: str) -> tuple[str, str]:
+    """Return the name and the address of a mailbox, the address with its domain in ASCII."""
+    match = re.fullmatch(r"\s*(.*?)\s*<([^<>]+)>\s*", value)
+    display, address = match.groups() if match else ("", value.strip())
+    if display.startswith('"'):
+        display = parseaddr(f"{display} <a@b>")[0]
+    user, _, domain = address.rpartition("@")
+    return " ".join(display.split()), f"{user}@{domain.encode('idna').decode()}"
+
+
+def decoded(raw: str) -> str:
+    """Return the words of a field as a mail program shows them (RFC 2047 §6)."""
+    return str(make_header(decode_header(re.sub(r"\r?\n(?=[ \t])", "", raw))))
+
+
+def decoded_mailbox(raw: str) -> tuple[str, str]:
+    """Return the name and the address of a field that holds one mailbox."""
+    display, address = parseaddr(re.sub(r"\r?\n(?=[ \t])", "", raw))
+    return decoded(display), address
+
+
+def _is_plain(value: str) -> bool:
+    # "=?" would begin an encoded word (RFC 2047 §2) that nobody wrote.
+    return value.isascii() and value.isprintable() and "=?" not in value
+
+
+def _encoded(value: str, taken: int) -> str:
+    header = Header(value, "utf-8", maxlinelen=_LINE, header_name="x" * (taken - 2))
+    return header.encode(linesep="\r\n")
+
+
+def _refuse_breaks(name: str, value: str) -> None:
+    for character in value:
+        if character in "\r\n\0":
+            raise ValueError(f"{name}: the value holds a line break or NUL")
