@@ -8,12 +8,14 @@ from attrs import field, frozen
 
 from postroom.digest import digests as digests_of
 from postroom.errors import OutputError, Problem
-from postroom.feeds import FORMATS, Format
+from postroom.feeds.catalogue import STYLESHEET, Catalogue, Document
+from postroom.feeds.opml import opml
 from postroom.letters.compose import compose
-from postroom.model import Digest, Feed, Post, Site
+from postroom.model import Digest, Post, Site, Topic
 from postroom.output import Contents
 from postroom.pages import FeedLink, Pages, neighbours, output_path
-from postroom.theme import Theme
+from postroom.posts.topics import topics as topics_of
+from postroom.theme import Theme, colours
 
 
 @frozen
@@ -40,14 +42,16 @@ def outputs(newsroom: Path, site: Site, posts: tuple[Post, ...]) -> dict[str, Co
     """
     theme = Theme(newsroom, site.language)
     made = Outputs()
-    feeds = _feeds(site, posts)
-    for form, feed in feeds:
-        made.add(output_path(feed.url, site), form.write(feed, site), "the feed")
-    pages = Pages(
-        site, theme, tuple(FeedLink(f.title, f.url, form.media_type) for form, f in feeds)
+    topics = topics_of(posts, site)
+    documents = _add_feeds(posts, topics, site, theme, made)
+    links = tuple(
+        FeedLink(one.feed.title, one.feed.url, one.format.media_type, one.format.name)
+        for one in documents
+        if one.listed
     )
-    made.add("style.css", pages.style(), "the stylesheet")
+    pages = Pages(site, theme, links)
     digests = digests_of(posts, site)
+    made.add("style.css", pages.style(), "the stylesheet")
     _add_digests(digests, pages, site, theme, made)
     _add_pages(posts, digests, pages, made)
     for post in posts:
@@ -58,13 +62,19 @@ def outputs(newsroom: Path, site: Site, posts: tuple[Post, ...]) -> dict[str, Co
     return made.files
 
 
-def _feeds(site: Site, posts: tuple[Post, ...]) -> list[tuple[Format, Feed]]:
-    newest = posts[: site.feeds.entries]
-    return [
-        (form, Feed(site.id, site.title, site.url + form.ending, site.url, newest))
-        for name, form in FORMATS.items()
-        if name in site.feeds.formats
-    ]
+def _add_feeds(
+    posts: tuple[Post, ...], topics: tuple[Topic, ...], site: Site, theme: Theme, made: Outputs
+) -> list[Document]:
+    words = theme.words
+    catalogue = Catalogue(site, words.feed_note, words.language_name)
+    documents = list(catalogue.documents(posts, topics))
+    for one in documents:
+        made.add(output_path(one.feed.url, site), one.format.write(one.feed, site), "the feeds")
+    # Each feed once, in its first format: a reader that imports the list would take all of them.
+    listed = {one.feed.id: one.feed for one in reversed(documents) if one.listed}
+    made.add("feeds.opml", opml(site.title, reversed(listed.values())), "the list of feeds")
+    made.add(STYLESHEET, theme.render(STYLESHEET, {"colours": colours(site.theme)}), "the feeds")
+    return documents
 
 
 def _add_digests(

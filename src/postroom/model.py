@@ -180,14 +180,37 @@ class Post:
 
 
 @frozen
+class Topic:
+    """A label on posts, the segment of its addresses, and its posts, newest first."""
+
+    name: str
+    slug: str
+    url: str
+    posts: tuple[Post, ...]
+
+
+@frozen
 class Feed:
-    """One feed document: where it stands and what it holds, newest entry first."""
+    """One feed document: where it stands and what it holds, newest entry first.
+
+    `previous` is the address of the archive document before it, `current` that of the feed an
+    archive belongs to; `complete` says that nothing is left out (RFC 5005). `note` and
+    `stylesheet` are for people who open the feed in a browser.
+    """
 
     id: str
     title: str
     url: str
     page_url: str
     posts: tuple[Post, ...]
+    language: str
+    description: str = ""
+    content: Content = "full"
+    previous: str = ""
+    current: str = ""
+    complete: bool = False
+    note: str = ""
+    stylesheet: str = ""
 
 
 @frozen

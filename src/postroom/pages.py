@@ -25,6 +25,7 @@ class FeedLink:
     title: str
     url: str
     media_type: str
+    format: str
 
 
 @frozen

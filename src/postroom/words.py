@@ -44,6 +44,11 @@ class Words:
             return f"{self.date(first)} – {self.date(last)}"  # noqa: RUF001 - a range
         return self.date(first)
 
+    def language_name(self, tag: str) -> str:
+        """Return the name of the language `tag` in that language itself: Deutsch, 中文."""
+        locale = _locale(tag)
+        return str(locale.get_display_name() or tag) if locale.language in tag else tag
+
     def count(self, name: str, number: int) -> str:
         """Return `3 posts`: the word for the plural form of `number` with the number put in."""
         form = self._locale.plural_form(number)

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from attrs import frozen
 
-from postroom.feeds.atom import atom
+from postroom.feeds import atom, jsonfeed, rss
 from postroom.model import Feed, FormatName, Site
 
 
 @frozen
 class Format:
-    """A feed format: its file's ending, its media type and the function that writes it."""
+    """A feed format: its files' names, its media type and the function that writes it."""
 
-    ending: str
+    key: FormatName
+    name: str
+    file: str
+    archive_ending: str
     media_type: str
     write: Callable[[Feed, Site], bytes]
 
 
-FORMATS: Mapping[FormatName, Format] = {
-    "atom": Format("atom.xml", "application/atom+xml", atom),
-}
+FORMATS = (
+    Format("atom", "Atom", "atom.xml", "atom.xml", atom.MEDIA_TYPE, atom.atom),
+    Format("rss", "RSS", "rss.xml", "rss.xml", rss.MEDIA_TYPE, rss.rss),
+    Format("json", "JSON Feed", "feed.json", "json", jsonfeed.MEDIA_TYPE, jsonfeed.json_feed),
+)

@@ -1,0 +1,53 @@
+"""Posts → their topics, each with addresses that do not depend on the others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from urllib.parse import quote, urljoin
+
+from postroom.errors import Problem
+from postroom.frontmatter import slugify
+from postroom.model import Post, Site, Topic
+
+_SPOKEN = {"+": " plus ", "#": " sharp ", "&": " and ", "%": " percent ", "@": " at "}
+
+
+def slug_of(name: str) -> str:
+    """Return the segment of a topic's address: readable, in any script; `C++` is `c-plus-plus`."""
+    spoken = re.sub(r"[+#&%@]", lambda sign: _SPOKEN[sign[0]], name)
+    return slugify(spoken)
+
+
+def topics(posts: Sequence[Post], site: Site) -> tuple[Topic, ...]:
+    """Return the topics of the settings in their order, then those of the posts by name.
+
+    Names that differ in case or punctuation alone are one topic, called as the settings call it,
+    else as the oldest post does.
+    """
+    names: dict[str, str] = {slug_of(name): name for name in site.topics}
+    found: dict[str, str] = {}
+    held: dict[str, list[Post]] = {}
+    for post in reversed(posts):
+        for slug in dict.fromkeys(slug_of(name) for name in post.topics):
+            held.setdefault(slug, []).insert(0, post)
+        for name in post.topics:
+            found.setdefault(slug_of(name), name)
+    rest = sorted((slug for slug in found if slug not in names), key=lambda slug: slug.casefold())
+    names.update((slug, found[slug]) for slug in rest)
+    return tuple(
+        Topic(name, slug, urljoin(site.url, f"topics/{quote(slug)}/"), tuple(held.get(slug, ())))
+        for slug, name in names.items()
+        if slug
+    )
+
+
+def spellings(posts: Iterable[Post], known: Iterable[Topic]) -> list[Problem]:
+    """Return a warning for each post that spells a topic as others do not."""
+    names = {topic.slug: topic.name for topic in known}
+    return [
+        Problem(post.path, 1, 0, "topics", f"found '{name}'", f"others write '{names[slug]}'")
+        for post in posts
+        for name in post.topics
+        if (slug := slug_of(name)) in names and names[slug] != name
+    ]
