@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from html import escape
 from pathlib import Path
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from postroom.digest import digests as digests_of
 from postroom.errors import OutputError, Problem
 from postroom.feeds.catalogue import STYLESHEET, Catalogue, Document
 from postroom.feeds.opml import opml
 from postroom.letters.compose import compose
-from postroom.model import Digest, Post, Site, Topic
+from postroom.model import Html, Post, Site, Topic
 from postroom.output import Contents
-from postroom.pages import FeedLink, Pages, neighbours, output_path
+from postroom.pages import FeedLink, Pages, output_path
 from postroom.posts.topics import topics as topics_of
 from postroom.theme import Theme, colours
+from postroom.words import Words
 
 
 @frozen
@@ -34,6 +36,15 @@ class Outputs:
             self.problems.append(Problem(maker, what=what, repair="give it another slug"))
         self.files[path] = contents.encode() if isinstance(contents, str) else contents
 
+    def refuse_files_as_folders(self) -> None:
+        """Take a problem for each path that leads through a file."""
+        for path, maker in self.makers.items():
+            folder = path
+            while folder := folder.rpartition("/")[0]:
+                if folder in self.makers:
+                    what = f"leads to {path}, but {self.makers[folder]} makes the file {folder}"
+                    self.problems.append(Problem(maker, what=what, repair="give it another slug"))
+
 
 def outputs(newsroom: Path, site: Site, posts: tuple[Post, ...]) -> dict[str, Contents]:
     """Return every file that the newsroom in the folder `newsroom` makes of `posts`.
@@ -41,6 +52,7 @@ def outputs(newsroom: Path, site: Site, posts: tuple[Post, ...]) -> dict[str, Co
     Raises `TemplateError`, and `OutputError` where two things claim one path.
     """
     theme = Theme(newsroom, site.language)
+    posts = tuple(_as_shown(post, theme.words) for post in posts)
     made = Outputs()
     topics = topics_of(posts, site)
     documents = _add_feeds(posts, topics, site, theme, made)
@@ -49,17 +61,37 @@ def outputs(newsroom: Path, site: Site, posts: tuple[Post, ...]) -> dict[str, Co
         for one in documents
         if one.listed
     )
-    pages = Pages(site, theme, links)
     digests = digests_of(posts, site)
-    made.add("style.css", pages.style(), "the stylesheet")
-    _add_digests(digests, pages, site, theme, made)
-    _add_pages(posts, digests, pages, made)
+    for page in Pages(site, theme, links, posts, topics, digests).all():
+        made.add(page.path, page.text, page.maker)
+    for digest in digests:
+        letter = compose(digest, site, theme)
+        folder = output_path(digest.url, site).removesuffix("index.html")
+        made.add(f"{folder}letter.html", letter.html, f"the digest {digest.period}")
+        made.add(f"{folder}letter.txt", letter.text, f"the digest {digest.period}")
     for post in posts:
         for attachment in post.attachments:
             made.add(attachment.output, newsroom / attachment.source, post.path)
+    made.refuse_files_as_folders()
     if made.problems:
         raise OutputError(made.problems)
     return made.files
+
+
+def _as_shown(post: Post, words: Words) -> Post:
+    """Return `post`, or of a withdrawn one the notice that takes the place of its content."""
+    if not post.withdrawn:
+        return post
+    notice = words.withdrawn.format(words.date(post.withdrawn))
+    return evolve(
+        post,
+        html=Html(f"<p>{escape(notice)}</p>"),
+        text=notice,
+        summary=notice,
+        image=None,
+        enclosure=None,
+        attachments=(),
+    )
 
 
 def _add_feeds(
@@ -75,26 +107,3 @@ def _add_feeds(
     made.add("feeds.opml", opml(site.title, reversed(listed.values())), "the list of feeds")
     made.add(STYLESHEET, theme.render(STYLESHEET, {"colours": colours(site.theme)}), "the feeds")
     return documents
-
-
-def _add_digests(
-    digests: tuple[Digest, ...], pages: Pages, site: Site, theme: Theme, made: Outputs
-) -> None:
-    for digest, newer, older in neighbours(digests):
-        maker = f"the digest {digest.period}"
-        letter = compose(digest, site, theme)
-        folder = output_path(digest.url, site).removesuffix("index.html")
-        made.add(f"{folder}index.html", pages.digest(digest, newer, older), maker)
-        made.add(f"{folder}letter.html", letter.html, maker)
-        made.add(f"{folder}letter.txt", letter.text, maker)
-
-
-def _add_pages(
-    posts: tuple[Post, ...], digests: tuple[Digest, ...], pages: Pages, made: Outputs
-) -> None:
-    site = pages.site
-    if not site.pages.enabled:
-        return
-    made.add("index.html", pages.index(posts, digests), "the index")
-    for post, newer, older in neighbours(posts):
-        made.add(output_path(post.url, site), pages.post(post, newer, older), post.path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
@@ -10,14 +11,16 @@ from urllib.parse import quote
 from postroom.errors import OutputError, Problem, UseError
 from postroom.frontmatter import slugify
 from postroom.model import Site
+from postroom.yamltext import forbidden_characters
 
 STARTER = Path(__file__).parent / "starter"
 
 
 def starter_files(folder_name: str, today: date) -> Mapping[str, str]:
     """Return the files of a new newsroom, with its name and the day filled in."""
-    title = folder_name.replace("-", " ").replace("_", " ").strip().title() or "Our News"
-    values = {"@TITLE@": title, "@TODAY@": today.isoformat(), "@YEAR@": f"{today.year:04}"}
+    shown = "".join(c if c.isprintable() and c not in "-_" else " " for c in folder_name)
+    title = " ".join(shown.split()).title() or "Our News"
+    values = {"@TITLE@": _quoted(title), "@TODAY@": today.isoformat(), "@YEAR@": f"{today.year:04}"}
     files = {}
     for source in sorted(STARTER.rglob("*")):
         if source.is_file():
@@ -54,7 +57,12 @@ def new_post(newsroom: Path, site: Site, title: str, today: date) -> Path:
 
     Raises `UseError` if the title makes no file name, or the file is there already.
     """
-    slug = slugify(title)
+    title = " ".join(title.split())
+    for _, character in forbidden_characters(title):
+        what = f"found the character {character}, which no feed can hold"
+        raise UseError([Problem("TITLE", what=what, repair="leave it out")])
+    # A file's name has at most 255 bytes, and a letter of Chinese takes three.
+    slug = slugify(title).encode()[:200].decode(errors="ignore").strip("-")
     if not slug:
         raise UseError([Problem("TITLE", what=f"found '{title}'", repair="use letters or digits")])
     stem = f"{today.isoformat()}-{slug}"
@@ -72,11 +80,16 @@ def minted_id(site: Site, stem: str) -> str:
 
 
 def _head(title: str, today: date, identity: str) -> str:
-    quoted = '"' + title.replace("\\", "\\\\").replace('"', '\\"') + '"'
     return (
-        f"---\ntitle: {quoted}\ndate: {today.isoformat()}\nid: {identity}\n"
+        f"---\ntitle: {_quoted(title)}\ndate: {today.isoformat()}\nid: {identity}\n"
         "summary: \ntopics: []\ndraft: true\n---\n\n"
     )
+
+
+def _quoted(text: str) -> str:
+    """Return one line of text as YAML 1.2 quotes it (§7.3.1); what may not stand raw is escaped."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + re.sub(r"[\x7f-\x9f\ufeff]", lambda c: f"\\u{ord(c[0]):04X}", escaped) + '"'
 
 
 def _write(path: Path, text: str) -> None:

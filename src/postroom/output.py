@@ -98,17 +98,20 @@ def _replaced(folder: Path, files: Mapping[str, Contents]) -> Written:
     if problems:
         raise OutputError(problems)
     gone, warnings = _no_longer_made(folder, wanted, owned)
-    if changes or gone:
-        _stage(folder, changes)
-        _write_manifest(folder, _merged(owned, wanted))
-        for number, change in enumerate(changes):
-            target = folder / change.path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            (folder / _STAGING / str(number)).replace(target)
-        for path in gone:
-            _remove(folder, path)
-    _write_manifest(folder, {path: (hash_,) for path, hash_ in wanted.items()})
-    shutil.rmtree(folder / _STAGING, ignore_errors=True)
+    try:
+        if changes or gone:
+            _stage(folder, changes)
+            _write_manifest(folder, _merged(owned, wanted))
+            for number, change in enumerate(changes):
+                target = folder / change.path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                (folder / _STAGING / str(number)).replace(target)
+            for path in gone:
+                _remove(folder, path)
+        _write_manifest(folder, {path: (hash_,) for path, hash_ in wanted.items()})
+    finally:
+        # Also after a failure: a full disk would stay full.
+        shutil.rmtree(folder / _STAGING, ignore_errors=True)
     unchanged = len(files) - len(changes)
     return Written(len(changes), unchanged, len(gone), tuple(warnings))
 
@@ -119,7 +122,7 @@ def _read_manifest(folder: Path) -> Owned:
         return {str(path): tuple(map(str, hashes)) for path, hashes in read["files"].items()}
     except FileNotFoundError:
         return {}
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         repair = "delete it; files that differ from what is built will then be named"
         problem = Problem(f"{folder.name}/{MANIFEST}", what="is damaged", repair=repair)
         raise OutputError([problem]) from None

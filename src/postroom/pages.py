@@ -1,21 +1,26 @@
-"""Posts and digests → the pages of the archive, as (path, text) pairs."""
+"""Posts, topics and digests → the pages of the archive."""
 
 from __future__ import annotations
 
+import json
 import posixpath
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
-from attrs import frozen
+from attrs import evolve, frozen
 
-from postroom.model import Digest, Html, Post, Site
+from postroom.markdown.highlight import highlighted
+from postroom.model import Digest, Html, Image, Post, Site, Topic
 from postroom.theme import Theme, colours
 
 T = TypeVar("T")
 
 NEWEST = 20
 """Posts on the index."""
+# A tag as the sanitiser writes it: every value in double quotes, and no < outside of tags.
+_TAG = re.compile(r'<[^"<>]*(?:"[^"]*"[^"<>]*)*>')
 
 
 @frozen
@@ -30,60 +35,170 @@ class FeedLink:
 
 @frozen
 class Page:
-    """What the head of a page says of it."""
+    """What a page says of itself in its head; `data` is JSON-LD, `lang` a tag of RFC 5646."""
 
-    title: str
-    url: str
-    description: str
     kind: str
-    lang: str
+    url: str
+    title: str
+    description: str = ""
+    lang: str = ""
+    image: Image | None = None
+    data: str = ""
+
+
+@frozen
+class Made:
+    """A finished page, and what it was made of, for messages."""
+
+    path: str
+    text: str
+    maker: str
 
 
 @frozen
 class Pages:
-    """Renders every page of one build."""
+    """Renders every page of one build; posts and digests come newest first."""
 
     site: Site
     theme: Theme
     feeds: tuple[FeedLink, ...]
+    posts: tuple[Post, ...]
+    topics: tuple[Topic, ...]
+    digests: tuple[Digest, ...]
 
-    def index(self, posts: tuple[Post, ...], digests: tuple[Digest, ...]) -> str:
-        """Return the front page: the newest posts, and the way to the digests."""
-        page = self._page(self.site.title, self.site.url, self.site.description, "index")
-        return self._render(page, posts=posts[:NEWEST], digests=digests)
+    def all(self) -> Iterator[Made]:
+        """Yield every page; where another program makes the site, only what it cannot make."""
+        for digest, newer, older in neighbours(self.digests):
+            yield self._digest(digest, newer, older)
+        yield self._named("subscribe")
+        yield Made("style.css", self._style(), "the stylesheet")
+        if self.site.pages.enabled:
+            yield from self._archive()
 
-    def post(self, post: Post, newer: Post | None, older: Post | None) -> str:
-        """Return the page of one post."""
-        page = self._page(post.title, post.url, post.summary, "post", post.lang)
-        return self._render(page, post=post, newer=newer, older=older)
+    def _archive(self) -> Iterator[Made]:
+        site, words = self.site, self.theme.words
+        index = Page("index", site.url, site.title, site.description, data=_site_data(site))
+        yield self._made(index, "index.html", "the index", posts=self.posts[:NEWEST])
+        for post, newer, older in neighbours(self.posts):
+            yield self._post(post, newer, older)
+        for topic in self.topics:
+            page = Page("topic", topic.url, topic.name)
+            own = tuple(link for link in self.feeds if link.url.startswith(topic.url))
+            yield self._made(page, "", f"topic {topic.name}", topic=topic, own_feeds=own)
+        for year, newer_year, older_year in neighbours(self.years):
+            page = Page("year", self._url(f"archive/{year}/"), str(year))
+            held = tuple(post for post in self.posts if post.day.year == year)
+            values = {"posts": held, "year": year, "newer": newer_year, "older": older_year}
+            yield self._made(page, "", f"the archive of {year}", **values)
+        yield self._named("contact")
+        missing = Page("404", self._url("404.html"), words.not_found)
+        yield self._made(missing, "404.html", "the page for missing pages")
+        addresses = {"posts": self.posts, "pages": self._lasting_addresses(), "site": site}
+        yield Made("sitemap.xml", self.theme.render("pages/sitemap.xml", addresses), "the sitemap")
+        yield Made("robots.txt", self.theme.render("pages/robots.txt", addresses), "robots.txt")
 
-    def digest(self, digest: Digest, newer: Digest | None, older: Digest | None) -> str:
-        """Return the page of one digest."""
+    @property
+    def years(self) -> tuple[int, ...]:
+        """The years that have posts, the newest first."""
+        return tuple(sorted({post.day.year for post in self.posts}, reverse=True))
+
+    def _post(self, post: Post, newer: Post | None, older: Post | None) -> Made:
+        page = Page(
+            "post",
+            post.url,
+            post.title,
+            post.summary,
+            post.lang,
+            post.image,
+            "" if post.withdrawn else _post_data(post, self.site),
+        )
+        body = highlighted(post.html)
+        return self._made(page, "", post.path, post=post, body=body, newer=newer, older=older)
+
+    def _digest(self, digest: Digest, newer: Digest | None, older: Digest | None) -> Made:
         title = self.theme.words.period(digest.every, digest.first, digest.last)
-        page = self._page(title, digest.url, self.site.digest.intro, "digest")
-        return self._render(page, digest=digest, posts=digest.posts, newer=newer, older=older)
+        page = Page("digest", digest.url, title, self.site.digest.intro)
+        values = {"digest": digest, "posts": digest.posts, "newer": newer, "older": older}
+        return self._made(page, "", f"the digest {digest.period}", **values)
 
-    def style(self) -> str:
-        """Return the stylesheet of all pages."""
+    def _named(self, kind: str) -> Made:
+        page = Page(kind, self._url(f"{kind}/"), self.theme.words.texts[kind])
+        return self._made(page, "", f"the {kind} page")
+
+    def _style(self) -> str:
         values = {"site": self.site, "colours": colours(self.site.theme)}
         return self.theme.render("style.css", values)
 
-    def _page(self, title: str, url: str, description: str, kind: str, lang: str = "") -> Page:
-        return Page(title, url, description, kind, lang or self.site.language)
+    def _url(self, path: str) -> str:
+        return urljoin(self.site.url, path)
 
-    def _render(self, page: Page, **values: object) -> str:
+    def _lasting_addresses(self) -> tuple[str, ...]:
+        archive = (self._url(f"archive/{year}/") for year in self.years)
+        topics = (topic.url for topic in self.topics)
+        digests = (digest.url for digest in self.digests)
+        named = (self._url("subscribe/"), self._url("contact/"))
+        return (self.site.url, *topics, *archive, *digests, *named)
+
+    def _made(self, page: Page, path: str, maker: str, **values: object) -> Made:
         root = relative_root(page.url, self.site)
+        # The page for missing pages is shown at any address, so only absolute ones lead away.
+        floating = page.kind == "404"
         shared: Mapping[str, object] = {
             "site": self.site,
             "contact": self.site.contact,
             "words": self.theme.words,
             "direction": self.theme.words.direction,
             "feeds": self.feeds,
-            "page": page,
-            "here": lambda url: near(url, self.site, root),
+            "topics": self.topics,
+            "digests": self.digests,
+            "years": self.years,
+            "page": evolve(page, lang=page.lang or self.site.language),
+            "here": lambda url: url if floating else near(url, self.site, root),
             "here_html": lambda html: near_html(html, self.site, root),
         }
-        return self.theme.render(f"pages/{page.kind}.html", {**shared, **values})
+        text = self.theme.render(f"pages/{page.kind}.html", {**shared, **values})
+        return Made(path or output_path(page.url, self.site), text, maker)
+
+
+def _site_data(site: Site) -> str:
+    return _json_ld(
+        {
+            "@type": "WebSite",
+            "name": site.title,
+            "url": site.url,
+            "inLanguage": site.language,
+            "publisher": {"@type": "Organization", "name": site.publisher, "url": site.url},
+        }
+    )
+
+
+def _post_data(post: Post, site: Site) -> str:
+    authors = [{"@type": "Person", "name": name} for name in post.authors]
+    publisher = {"@type": "Organization", "name": site.publisher, "url": site.url}
+    return _json_ld(
+        {
+            "@type": "NewsArticle",
+            "headline": post.title,
+            "description": post.summary,
+            "url": post.url,
+            "mainEntityOfPage": post.url,
+            "datePublished": post.published.isoformat(),
+            "dateModified": post.updated.isoformat(),
+            "inLanguage": post.lang or site.language,
+            "image": [post.image.src] if post.image else [],
+            "author": authors or [publisher],
+            "publisher": publisher,
+            "keywords": list(post.topics),
+        }
+    )
+
+
+def _json_ld(values: Mapping[str, object]) -> str:
+    known = {name: value for name, value in values.items() if value}
+    data = {"@context": "https://schema.org", **known}
+    # JSON-LD 1.1 §7: inside a script element nothing may look like markup.
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
 def neighbours(items: Sequence[T]) -> Iterator[tuple[T, T | None, T | None]]:
@@ -115,4 +230,7 @@ def near(url: str, site: Site, root: str) -> str:
 
 def near_html(html: Html, site: Site, root: str) -> Html:
     """Return `html` with its addresses of the newsroom as seen from a page."""
-    return Html(html.replace(f'="{site.url}', f'="{root or "./"}'))
+    if f'="{site.url}' not in html:
+        return html
+    address = re.compile(r' ((?:href|src|srcset|poster|cite)=")' + re.escape(site.url))
+    return Html(_TAG.sub(lambda tag: address.sub(rf" \1{root or './'}", tag[0]), html))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -51,6 +51,22 @@ def built_in() -> Path:
     return packaged if packaged.is_dir() else Path(__file__).parents[2] / "templates"
 
 
+class _Loader(FileSystemLoader):
+    """Finds templates in folders, first come, first served; `refuse` may raise for a file."""
+
+    def __init__(self, folders: Sequence[Path], refuse: Callable[[Path], None]) -> None:
+        super().__init__(folders)
+        self._refuse = refuse
+
+    def get_source(
+        self, environment: jinja2.Environment, template: str
+    ) -> tuple[str, str, Callable[[], bool]]:
+        """Return the text of `template`, its file, and a test of whether it is still fresh."""
+        found = super().get_source(environment, template)
+        self._refuse(Path(found[1]))
+        return found
+
+
 @define
 class Theme:
     """The templates of a newsroom: its own, and behind them the theme's."""
@@ -66,7 +82,7 @@ class Theme:
     def _environment(self) -> ImmutableSandboxedEnvironment:
         # Sandboxed, since a pull request may bring templates: they see values, nothing else.
         environment = ImmutableSandboxedEnvironment(
-            loader=FileSystemLoader([self.own, built_in()]),
+            loader=_Loader([self.own, built_in()], self._refuse_link),
             autoescape=lambda name: not (name or "").endswith((".txt", ".css")),
             undefined=StrictUndefined,
             trim_blocks=True,
@@ -96,6 +112,7 @@ class Theme:
     def _read_words(self, path: Path) -> Mapping[str, str]:
         read = schema.mapping(schema.text)
         name = self._name(str(path))
+        self._refuse_link(path)
         try:
             return read(parse(path.read_bytes().decode("utf-8-sig"), limit=_WORDS_LIMIT))
         except UnreadableError as fault:
@@ -120,6 +137,8 @@ class Theme:
             return self._environment.get_template(template).render(values)
         except TemplateSyntaxError as error:
             raise self._fault(error.filename or template, error.lineno, error) from None
+        except TemplateError:
+            raise
         except TemplateNotFound as error:
             problem = Problem(f"templates/{error.name}", what="is not there", repair="add it")
             raise TemplateError([problem]) from None
@@ -139,6 +158,14 @@ class Theme:
                 return frame.filename, frame.lineno or 0
         return f"templates/{template}", 0
 
+    def _refuse_link(self, path: Path) -> None:
+        """Refuse a file that lies elsewhere: a link could lead to any secret of the machine."""
+        real = path.resolve()
+        folders = (self.newsroom.resolve() / self.own.name, built_in().resolve())
+        if not any(real.is_relative_to(folder) for folder in folders):
+            what, repair = "is a link to a file elsewhere", "put the file itself there"
+            raise TemplateError([Problem(self._name(str(path)), what=what, repair=repair)])
+
     def _name(self, path: str) -> str:
         if path.startswith(str(self.own)):
             return f"templates/{Path(path).relative_to(self.own).as_posix()}"
@@ -149,4 +176,5 @@ class Theme:
 
 def tel(number: str) -> str:
     """Return the address that dials `number` (RFC 3966 §3, in the global form of E.164)."""
-    return "tel:+" + re.sub(r"[^0-9]", "", number)
+    # The zero in +49 (0) 30 is for callers inside the country: E.164 has no place for it.
+    return "tel:+" + re.sub(r"\(0\)|[^0-9]", "", number)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import io
+import os
+import sys
 from collections.abc import Sequence
 
 import click
@@ -56,6 +59,9 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         result = cli.main(args=arguments, prog_name="postroom", standalone_mode=False)
         return result if isinstance(result, int) else 0
@@ -70,6 +76,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PostroomError as error:
         complain(error.problems)
         return error.exit_code
+    except OSError as error:
+        what = (error.strerror or "cannot be read or written").lower()
+        complain([Problem(str(error.filename or "standard output"), what=what)])
+        if not error.filename:
+            _forget_standard_output()
+        return 1
+
+
+def _forget_standard_output() -> None:
+    """Let what could not be printed be lost in silence, else Python complains when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def complain(problems: Sequence[Problem], kind: str = "error") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from postroom import config, posts
 from postroom.build import outputs
 from postroom.cli import complain
 from postroom.cli.instant import Instant, build_instant
+from postroom.errors import Problem, UseError
+from postroom.model import Site
 from postroom.output import replace
 
 
@@ -31,9 +34,13 @@ def command(output: Path | None, at: datetime | None, *, drafts: bool) -> None:
     """
     newsroom = config.find_newsroom(Path.cwd())
     site = config.load(newsroom)
+    folder = Path.cwd() / output if output else newsroom / site.output
+    if fault := _mixed(folder, newsroom, site):
+        what = f"'{output or site.output}' {fault}"
+        repair = "write into a folder of its own, such as public"
+        raise UseError([Problem("--output" if output else "output", what=what, repair=repair)])
     loaded = posts.load(newsroom, site, build_instant(at), drafts=drafts)
     complain(loaded.warnings, "warning")
-    folder = output or newsroom / site.output
     files = outputs(newsroom, site, loaded.posts)
     written = replace(folder, files)
     complain(written.warnings, "warning")
@@ -44,11 +51,22 @@ def command(output: Path | None, at: datetime | None, *, drafts: bool) -> None:
     )
 
 
+def _mixed(folder: Path, newsroom: Path, site: Site) -> str:
+    """Return how output in `folder` would mix with the newsroom's sources, or nothing."""
+    real, home = Path(os.path.realpath(folder)), Path(os.path.realpath(newsroom))
+    if home.is_relative_to(real):
+        return "holds the newsroom itself"
+    for name in (site.posts, "templates"):
+        if real.is_relative_to(os.path.realpath(home / name)):
+            return f"lies in {name}/, among the sources"
+    return ""
+
+
 def _summary(loaded: posts.Loaded, folder: Path) -> str:
     count = len(loaded.posts)
     parts = [f"{count} post{'s' * (count != 1)} → {folder.name}/"]
     if loaded.waiting:
         parts.append(f"{len(loaded.waiting)} waiting for their date")
     if loaded.drafts:
-        parts.append(f"{len(loaded.drafts)} drafts")
+        parts.append(f"{len(loaded.drafts)} draft{'s' * (len(loaded.drafts) != 1)}")
     return ", ".join(parts)

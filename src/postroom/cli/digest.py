@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from datetime import datetime
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -45,7 +44,7 @@ def command(period: str | None, form: str, at: datetime | None) -> None:
     complain(loaded.warnings, "warning")
     digest = _chosen(digests(loaded.posts, site), period)
     letter = compose(digest, site, Theme(newsroom, site.language))
-    sys.stdout.buffer.write(_as(form, letter, digest, site, instant))
+    click.echo(_as(form, letter, digest, site, instant), nl=False)
 
 
 def _chosen(there: tuple[Digest, ...], period: str | None) -> Digest:

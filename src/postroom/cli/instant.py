@@ -9,6 +9,10 @@ import click
 
 from postroom.errors import Problem, UseError
 
+# Those of posts: an instant must exist in every zone, which the first and last of all do not.
+_YEARS = range(1900, 3000)
+_RANGE = f"take a year from {_YEARS[0]} to {_YEARS[-1]}"
+
 
 class Instant(click.ParamType[datetime]):
     """An instant of RFC 3339, such as 2026-11-22T09:00:00Z."""
@@ -26,7 +30,9 @@ class Instant(click.ParamType[datetime]):
         except ValueError:
             self.fail(f"'{value}' is no instant; write 2026-11-22T09:00:00Z", param, ctx)
         if instant.tzinfo is None:
-            self.fail(f"'{value}' has no offset; write {value}Z, or +01:00", param, ctx)
+            self.fail(f"'{value}' has no offset; write {instant.isoformat()}Z", param, ctx)
+        if instant.year not in _YEARS:
+            self.fail(f"'{value}' is too far away; {_RANGE}", param, ctx)
         return instant
 
 
@@ -37,9 +43,13 @@ def build_instant(at: datetime | None) -> datetime:
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     if not epoch:
         return datetime.now(UTC)
+    repair = "write whole seconds since 1970, or unset it"
     try:
-        return datetime.fromtimestamp(int(epoch), UTC)
+        instant = datetime.fromtimestamp(int(epoch), UTC)
     except (ValueError, OverflowError, OSError):
-        repair = "write whole seconds since 1970, or unset it"
         problem = Problem("SOURCE_DATE_EPOCH", what=f"found '{epoch}'", repair=repair)
         raise UseError([problem]) from None
+    if instant.year not in _YEARS:
+        problem = Problem("SOURCE_DATE_EPOCH", what=f"found '{epoch}'", repair=_RANGE)
+        raise UseError([problem])
+    return instant

@@ -113,7 +113,7 @@ def _atom_links(root: Element) -> Iterator[Finding]:
 
 
 def _rss_links(root: Element) -> Iterator[Finding]:
-    channel = root.find("channel")
+    channel = next(root.iter("channel"), root)
     own = [
         link.get("href") for link in channel.findall(f"{_ATOM}link") if link.get("rel") == "self"
     ]

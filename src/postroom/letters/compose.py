@@ -23,6 +23,8 @@ _INLINER = css_inline.CSSInliner(
 )
 # A letter loads nothing from outside: of a picture its description stays, as a link.
 _IMAGE = re.compile(r"<img\b[^>]*>")
+_BOX = re.compile(r"<input\b[^>]*>\s*")
+_BLOCK = re.compile(r"<(/?)(?:figure|figcaption|details|summary|section)\b")
 _ATTRIBUTE = re.compile(r'\b(src|alt)="([^"]*)"')
 
 
@@ -93,17 +95,19 @@ def preheader(posts: tuple[Post, ...], most: int = 130) -> str:
 
 
 def _letter_body(post: Post) -> Html:
-    without_pictures = nh3.clean(
-        _IMAGE.sub(_described, post.html),
+    plain = _BLOCK.sub(r"<\1div", _BOX.sub(_box, _IMAGE.sub(_described, post.html)))
+    cleaned = nh3.clean(
+        plain,
         tags=_LETTER_TAGS,
         attributes={"*": {"lang", "dir"}, "a": {"href"}, "td": {"style"}, "th": {"style"}},
+        allowed_classes={"div": {"footnote-definition"}, "sup": {"footnote-definition-label"}},
         link_rel=None,
     )
-    return deepen(Html(without_pictures), 1)
+    return deepen(Html(cleaned), 1)
 
 
 _LETTER_TAGS = frozenset(
-    "a b bdi blockquote br code dd del dl dt em h1 h2 h3 h4 h5 h6 hr i kbd li ol p pre s small "
+    "a b bdi blockquote br code dd del div dl dt em h1 h2 h3 h4 h5 h6 hr i kbd li ol p pre s small "
     "strong sub sup table tbody td th thead tr ul".split()
 )
 
@@ -112,6 +116,10 @@ def _described(image: re.Match[str]) -> str:
     attributes = dict(_ATTRIBUTE.findall(image.group()))
     source, alt = attributes.get("src", ""), attributes.get("alt", "")
     return f'<a href="{source}">{alt}</a>' if source and alt else ""
+
+
+def _box(box: re.Match[str]) -> str:
+    return "[x] " if " checked" in box.group() else "[ ] "
 
 
 def _wrap(text: str, indent: int = 0) -> str:

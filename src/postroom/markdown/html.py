@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from html import escape
 from urllib.parse import urljoin
 
 import nh3
@@ -68,6 +69,17 @@ def to_html(markdown: str, resolve: Resolve) -> Html:
         link_rel=None,
     )
     return _below_title(Html(cleaner.clean(made)))
+
+
+def with_sizes(html: Html, sizes: Mapping[str, tuple[int, int]]) -> Html:
+    """Return `html` with width and height on each picture in `sizes` (address → pixels)."""
+    for address, (width, height) in sizes.items():
+        source = f'src="{escape(address)}"'
+        for tag in set(re.findall(rf"<img [^>]*{re.escape(source)}[^>]*>", html)):
+            if " width=" not in tag:
+                sized = tag.replace(source, f'{source} width="{width}" height="{height}"')
+                html = Html(html.replace(tag, sized))
+    return html
 
 
 def _link_for_iframe(match: re.Match[str]) -> str:

@@ -10,7 +10,7 @@ from attrs import frozen
 
 from postroom.errors import ContentError, Problem
 from postroom.frontmatter import Head
-from postroom.markdown.html import to_html
+from postroom.markdown.html import to_html, with_sizes
 from postroom.markdown.text import first_paragraph, to_text
 from postroom.model import Enclosure, Image, Post, Site
 from postroom.posts.beside import Beside, media_type
@@ -130,7 +130,7 @@ def _post(one: Draft, times: _Times, beside: Beside, report: Report) -> Post:
         updated=times.updated,
         day=one.day,
         updated_day=times.updated_day,
-        html=to_html(one.body, beside.resolve),
+        html=with_sizes(to_html(one.body, beside.resolve), beside.pictures()),
         summary=head.summary or first_paragraph(one.body),
         text=to_text(one.body, beside.resolve),
         topics=head.topics,
@@ -146,7 +146,10 @@ def _post(one: Draft, times: _Times, beside: Beside, report: Report) -> Post:
 
 
 def _image(head: Head, beside: Beside) -> Image | None:
-    return Image(beside.resolve(head.image.src), head.image.alt) if head.image else None
+    if not head.image:
+        return None
+    source = beside.resolve(head.image.src)
+    return Image(source, head.image.alt, *beside.pixels(source))
 
 
 def _storable(post: Post, one: Draft, report: Report) -> Post:

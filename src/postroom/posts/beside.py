@@ -58,14 +58,26 @@ class Beside:
             place = self.post.url.removeprefix(self.site.url).removesuffix(".html").rstrip("/")
             output = f"{unquote(place)}/{below}"
             self.met[path] = Attachment(f"{self.site.posts}/{path}", output)
-        return urljoin(self.site.url, quote(self.met[path].output))
+        return self._url(self.met[path])
 
     def size(self, address: str) -> int:
         """Return the bytes of the attachment at the absolute `address`, 0 if there is none."""
-        for path, attachment in self.met.items():
-            if address == urljoin(self.site.url, quote(attachment.output)):
-                return self.folder.sizes[path]
-        return 0
+        return next((self.folder.sizes[path] for path in self._paths(address)), 0)
+
+    def pixels(self, address: str) -> tuple[int, int]:
+        """Return width and height of the attached picture at `address`, zeros if not known."""
+        return next((self.folder.pixels(path) for path in self._paths(address)), (0, 0))
+
+    def pictures(self) -> dict[str, tuple[int, int]]:
+        """Return the sizes of all attached pictures, by their absolute addresses."""
+        found = {self._url(one): self.folder.pixels(path) for path, one in self.met.items()}
+        return {url: size for url, size in found.items() if all(size)}
+
+    def _url(self, attachment: Attachment) -> str:
+        return urljoin(self.site.url, quote(attachment.output))
+
+    def _paths(self, address: str) -> list[str]:
+        return [path for path, one in self.met.items() if self._url(one) == address]
 
 
 def media_type(url: str) -> str:

@@ -6,11 +6,13 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from attrs import frozen
+import imagesize
+from attrs import Factory, frozen
 
 from postroom.errors import Problem
 
 _SUFFIXES = (".md", ".markdown")
+_PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg", ".avif", ".tif", ".tiff")
 
 
 @frozen
@@ -18,8 +20,19 @@ class Folder:
     """What lies under `posts/`: paths from there, with forward slashes."""
 
     texts: Mapping[str, bytes]
-    sizes: Mapping[str, int]
+    sizes: Mapping[str, int] = Factory(dict)
     problems: tuple[Problem, ...] = ()
+    root: Path = Path()
+
+    def pixels(self, path: str) -> tuple[int, int]:
+        """Return width and height of the picture at `path`, zeros if it is none."""
+        if not path.lower().endswith(_PICTURES):
+            return 0, 0
+        try:
+            width, height = imagesize.get(self.root / path)
+        except (OSError, ValueError):
+            return 0, 0
+        return max(0, int(width)), max(0, int(height))
 
 
 def scan(newsroom: Path, posts: str) -> Folder:
@@ -42,7 +55,7 @@ def scan(newsroom: Path, posts: str) -> Folder:
         except OSError as error:
             reason = (error.strerror or "unknown error").lower()
             problems.append(_unreadable(posts, path, f"cannot be read: {reason}"))
-    return Folder(texts, sizes, tuple(problems))
+    return Folder(texts, sizes, tuple(problems), root)
 
 
 def _unreadable(posts: str, path: str, what: str) -> Problem:
