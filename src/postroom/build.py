@@ -94,6 +94,14 @@ def _as_shown(post: Post, words: Words) -> Post:
     )
 
 
+def feed_addresses(newsroom: Path, site: Site, posts: tuple[Post, ...]) -> tuple[str, ...]:
+    """Return the address of every feed that people can subscribe to, the main ones first."""
+    words = Theme(newsroom, site.language).words
+    catalogue = Catalogue(site, words.feed_note, words.language_name)
+    documents = catalogue.documents(posts, topics_of(posts, site))
+    return tuple(one.feed.url for one in documents if one.listed)
+
+
 def _add_feeds(
     posts: tuple[Post, ...], topics: tuple[Topic, ...], site: Site, theme: Theme, made: Outputs
 ) -> list[Document]:

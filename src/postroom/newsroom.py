@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from urllib.parse import quote
 
-from postroom.errors import OutputError, Problem, UseError
+from attrs import evolve
+
+from postroom import frontmatter
+from postroom.errors import ContentError, OutputError, Problem, UseError
 from postroom.frontmatter import slugify
 from postroom.model import Site
 from postroom.yamltext import forbidden_characters
 
+_EMPTY_ID = re.compile(
+    r"^id[ \t]*:(?:[ \t]*(?:~|null|\"\"|''))?(?=[ \t]*(?:#.*)?\r?$)", re.MULTILINE
+)
 STARTER = Path(__file__).parent / "starter"
 
 
@@ -77,6 +84,62 @@ def new_post(newsroom: Path, site: Site, title: str, today: date) -> Path:
 def minted_id(site: Site, stem: str) -> str:
     """Return the id for a new post, readable and never made again on another day."""
     return site.id + quote(stem)
+
+
+def write_id(file: Path, name: str, identity: str) -> None:
+    """Write `identity` into the head of the post in `file`, called `name` in messages.
+
+    Every other byte stays as it is. Raises `ContentError`, with the file unchanged, if that cannot
+    be done.
+    """
+    before = file.read_bytes()
+    after = with_id(before.decode("utf-8"), identity).encode()
+    if _without_id(after) != _without_id(before) or _parted(after)[0].id != identity:
+        problem = Problem(name, 1, key="id", what="cannot be written here", repair="add it by hand")
+        raise ContentError([problem])
+    target = file.resolve()
+    staged = target.with_name(f".{target.name}.tmp")
+    try:
+        staged.write_bytes(after)
+        shutil.copymode(target, staged)
+        staged.replace(target)
+    finally:
+        staged.unlink(missing_ok=True)
+
+
+def with_id(text: str, identity: str) -> str:
+    """Return the post `text` with the line `id: "…"` at the end of its front matter.
+
+    A post without front matter gets one; an `id:` without a value gets its value.
+    """
+    mark, body = (text[:1], text[1:]) if text.startswith("\ufeff") else ("", text)
+    end = "\r\n" if "\r\n" in body[: body.find("\n") + 1] else "\n"
+    line = f'id: "{identity}"'
+    opening = re.match(r"---[ \t]*\r?\n", body)
+    if not opening:
+        return f"{mark}---{end}{line}{end}---{end}{end}{body}"
+    closing = re.compile(r"^---[ \t]*\r?$", re.MULTILINE).search(body, opening.end())
+    if not closing:
+        return text
+    head = body[opening.end() : closing.start()]
+    filled, count = _EMPTY_ID.subn(line, head, count=1)
+    if not count:
+        filled = f"{head}{line}{end}"
+    return mark + body[: opening.end()] + filled + body[closing.start() :]
+
+
+def _without_id(data: bytes) -> tuple[frontmatter.Head, str]:
+    head, body = _parted(data)
+    return evolve(head, id="", lines={}), body.lstrip("\n")
+
+
+def _parted(data: bytes) -> tuple[frontmatter.Head, str]:
+    text = data.decode("utf-8-sig").replace("\r\n", "\n")
+    parts = frontmatter.split(text)
+    if parts is None or parts.head is None:
+        return frontmatter.Head(), text
+    head, errors, _ = frontmatter.read(parts.head, "")
+    return (frontmatter.Head(), "") if errors else (head, parts.body)
 
 
 def _head(title: str, today: date, identity: str) -> str:

@@ -17,7 +17,9 @@ _COMMANDS = {
     "init": "Make a new newsroom that builds at once.",
     "new": "Write a new post with its id.",
     "build": "Build feeds, pages and digests into the output folder.",
+    "check": "Look for what is wrong in posts and feeds, and repair it.",
     "digest": "Show the letter of a period: HTML, text or a whole message.",
+    "ping": "Tell the hub that feeds have changed.",
 }
 
 
@@ -89,7 +91,7 @@ def _forget_standard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
-def complain(problems: Sequence[Problem], kind: str = "error") -> None:
+def complain(problems: Sequence[Problem | str], kind: str = "error") -> None:
     """Print problems to standard error, a line each."""
     for problem in problems:
         label = click.style(kind, fg="red" if kind == "error" else "yellow", bold=True)

@@ -17,6 +17,7 @@ from postroom.posts.beside import Beside, media_type
 from postroom.posts.draft import Draft, Report, draft
 from postroom.posts.folder import Folder, scan
 from postroom.posts.instants import day_of, free, has_come, instant_of
+from postroom.posts.topics import spellings, topics
 from postroom.yamltext import forbidden_characters
 
 
@@ -32,11 +33,15 @@ class _Times:
 
 @frozen
 class Loaded:
-    """The posts that are due, newest first, and what else there is to say."""
+    """The posts that are due, newest first, and what else there is to say.
+
+    `unnamed` holds the path and the derived id of each post that has none of its own.
+    """
 
     posts: tuple[Post, ...]
     waiting: tuple[str, ...] = ()
     drafts: tuple[str, ...] = ()
+    unnamed: tuple[tuple[str, str], ...] = ()
     warnings: tuple[Problem, ...] = ()
 
 
@@ -73,8 +78,14 @@ def read(folder: Folder, site: Site, at: datetime, *, drafts: bool = False) -> L
         posts=tuple(sorted(due, key=lambda post: post.published, reverse=True)),
         waiting=tuple(sorted(names)),
         drafts=tuple(report.name(one.path) for one in known if one.head.draft),
-        warnings=tuple(sorted(report.warnings)),
+        unnamed=tuple((report.name(one.path), one.id) for one in known if not one.head.id),
+        warnings=tuple(sorted((*report.warnings, *_spellings(posts.values(), site)))),
     )
+
+
+def _spellings(posts: Iterable[Post], site: Site) -> list[Problem]:
+    known = sorted(posts, key=lambda post: post.published, reverse=True)
+    return spellings(known, topics(known, site))
 
 
 def _refuse_twins(drafts: list[Draft], report: Report) -> None:

@@ -1,0 +1,63 @@
+"""`postroom ping`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from urllib.parse import urljoin
+
+import click
+
+from postroom import config, posts
+from postroom.build import feed_addresses
+from postroom.cli.instant import build_instant
+from postroom.errors import Problem, UseError
+from postroom.model import Site
+from postroom.schema import did_you_mean
+from postroom.websub import ping
+
+
+@click.command("ping")
+@click.argument("feeds", metavar="[FEED]...", nargs=-1)
+def command(feeds: tuple[str, ...]) -> int:
+    """Tell the hub that FEEDs have changed, all feeds by default.
+
+    Call it after the output is published. The hub (feeds.hub in the settings) then fetches the
+    feeds and tells everyone who subscribed through it, so that readers need not poll.
+
+    \b
+    postroom ping
+    postroom ping atom.xml topics/policy/atom.xml
+    """
+    newsroom = config.find_newsroom(Path.cwd())
+    site = config.load(newsroom)
+    if not site.feeds.hub:
+        repair = "set feeds: {hub: https://…}"
+        raise UseError(
+            [Problem(config.FILE_NAME, key="feeds.hub", what="is missing", repair=repair)]
+        )
+    loaded = posts.load(newsroom, site, build_instant(None))
+    chosen = _chosen(feeds, feed_addresses(newsroom, site, loaded.posts), site)
+    failed = 0
+    for result in ping(site.feeds.hub, chosen, time.sleep):
+        tries = f" after {result.tries} tries" if result.tries > 1 else ""
+        word = "told" if result.accepted else "failed"
+        click.echo(f"{word}: {result.feed} ({result.detail}{tries})", err=not result.accepted)
+        failed += not result.accepted
+    return int(failed > 0)
+
+
+def _chosen(wanted: tuple[str, ...], there: tuple[str, ...], site: Site) -> tuple[str, ...]:
+    addresses = tuple(urljoin(site.url, feed) for feed in wanted)
+    unknown = [
+        Problem(
+            "FEED",
+            what=f"'{feed}' is no feed of this newsroom",
+            repair=f"see feeds.opml{did_you_mean(address, there)}",
+        )
+        for feed, address in zip(wanted, addresses, strict=True)
+        if address not in there
+    ]
+    if unknown:
+        raise UseError(unknown)
+    return addresses or there
