@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,7 @@ usage: python3 run.py COMMAND
   lint            check style, types and which part may import which
   proofs [ARGS]   run the slow tests (ARGS go to pytest)
 """
+NOTICE = "Setting up .venv (this takes a moment, and only now) ...\n"
 NO_VENV = (
     "This Python has neither venv's ensurepip nor pip; install one, on Debian and Ubuntu with: "
     "apt install python3-venv"
@@ -55,13 +57,15 @@ def call(*command: str | Path) -> int:
     """Run a command as if .venv were activated and return its exit code."""
     path = os.pathsep.join([str(BIN), os.environ.get("PATH", os.defpath)])
     environment = {**os.environ, "PATH": path, "VIRTUAL_ENV": str(VENV)}
-    with subprocess.Popen(command, cwd=ROOT, env=environment) as child:  # noqa: S603 -- our own
-        try:
-            code = child.wait()
-        except KeyboardInterrupt:
-            # The same Ctrl-C reached the child: let it end its own way, and print what it has.
-            child.wait()
-            raise
+    interrupts: list[int] = []
+    # Ctrl-C reaches the child too: let it end its own way, and print what it has, before we end.
+    usual = signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
+    try:
+        code = subprocess.call(command, cwd=ROOT, env=environment)  # noqa: S603 -- our own
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    if interrupts:
+        raise KeyboardInterrupt
     return code if code >= 0 else 128 - code
 
 
@@ -125,15 +129,17 @@ def is_sound(stamp: dict[str, object]) -> bool:
 
 def create() -> None:
     """Make an empty .venv that has pip, also on a Debian without python3-venv."""
+    complete = runs(BASE, "import ensurepip")
+    if not complete and not runs(BASE, "import pip"):
+        raise SetupError(NO_VENV, 2)
+    sys.stderr.write(NOTICE)
     # First, or a .venv half cleared away could still pass for a finished one.
     STAMP.unlink(missing_ok=True)
-    if runs(BASE, "import ensurepip"):
+    if complete:
         quietly(BASE, "-m", "venv", "--clear", VENV)
-    elif runs(BASE, "import pip"):
+    else:
         quietly(BASE, "-m", "venv", "--clear", "--without-pip", VENV)
         quietly(BASE, "-m", "pip", "--python", BIN / "python", "install", "-U", "pip")
-    else:
-        raise SetupError(NO_VENV, 2)
 
 
 def install(extras: set[str]) -> None:
@@ -160,8 +166,9 @@ def set_up(*asked: str) -> None:
     sound = is_sound(stamp)
     if sound and stamp.get("wanted") == wanted() and had.issuperset(asked):
         return
-    sys.stderr.write("Setting up .venv (this takes a moment, and only now) ...\n")
-    if not sound:
+    if sound:
+        sys.stderr.write(NOTICE)
+    else:
         create()
     install(had.union(asked))
 

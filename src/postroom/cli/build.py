@@ -44,11 +44,11 @@ def command(output: Path | None, at: datetime | None, *, drafts: bool) -> None:
     files = outputs(newsroom, site, loaded.posts)
     written = replace(folder, files)
     complain(written.warnings, "warning")
-    click.echo(_summary(loaded, folder))
     click.echo(
-        f"{len(files)} files: {written.written} written, {written.unchanged} unchanged,"
-        f" {written.removed} removed"
+        f"{_summary(loaded, folder)}: {written.written} files written,"
+        f" {written.unchanged} unchanged, {written.removed} removed"
     )
+
 
 
 def _mixed(folder: Path, newsroom: Path, site: Site) -> str:
