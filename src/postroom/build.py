@@ -42,7 +42,7 @@ class Outputs:
             folder = path
             while folder := folder.rpartition("/")[0]:
                 if folder in self.makers:
-                    what = f"leads to {path}, but {self.makers[folder]} makes the file {folder}"
+                    what = f"leads to {path}, but {folder} is a file"
                     self.problems.append(Problem(maker, what=what, repair="give it another slug"))
 
 
@@ -72,10 +72,20 @@ def outputs(newsroom: Path, site: Site, posts: tuple[Post, ...]) -> dict[str, Co
     for post in posts:
         for attachment in post.attachments:
             made.add(attachment.output, newsroom / attachment.source, post.path)
+    if site.theme.logo:
+        made.add(site.theme.logo, _logo(newsroom, site.theme.logo), "the logo")
     made.refuse_files_as_folders()
     if made.problems:
         raise OutputError(made.problems)
     return made.files
+
+
+def _logo(newsroom: Path, name: str) -> Path:
+    path = newsroom / name
+    if path.is_file() and path.resolve().is_relative_to(newsroom.resolve()):
+        return path
+    what, repair = f"'{name}' is no file of the newsroom", "put it there, or correct the path"
+    raise OutputError([Problem("postroom.yaml", key="theme.logo", what=what, repair=repair)])
 
 
 def _as_shown(post: Post, words: Words) -> Post:

@@ -6,6 +6,7 @@ import re
 import zoneinfo
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import urljoin
 from zoneinfo import ZoneInfo
 
 from postroom import schema
@@ -49,8 +50,9 @@ def load(newsroom: Path) -> Site:
     try:
         data = (newsroom / FILE_NAME).read_bytes()
     except OSError as error:
-        reason = error.strerror or "cannot be read"
-        raise SettingsError([Problem(FILE_NAME, what=f"cannot be read ({reason})")]) from None
+        reason = (error.strerror or "unknown error").lower()
+        what, repair = f"cannot be read: {reason}", "replace it with a file that can be read"
+        raise SettingsError([Problem(FILE_NAME, what=what, repair=repair)]) from None
     return read(data)
 
 
@@ -78,26 +80,32 @@ def _site_url(node: Node) -> str:
     value = schema.web_address(node)
     if "?" in value or "#" in value:
         raise refuse(node, "write it without '?' and '#'")
-    return value if value.endswith("/") else value + "/"
+    # As all addresses joined to it will come out: the scheme in small letters, no dots.
+    return urljoin(value if value.endswith("/") else value + "/", ".")
 
 
 def _timezone(node: Node) -> ZoneInfo:
     name = schema.text(node)
     try:
-        return ZoneInfo(name)
+        # IANA's names begin with a capital; `localtime` would be another zone on each machine.
+        if name[:1].isupper():
+            return ZoneInfo(name)
     except (OSError, ValueError, KeyError):
-        near = schema.did_you_mean(name, _zones_by_folded_name())
-        raise refuse(node, f"write an IANA name such as Europe/Berlin{near}") from None
+        pass
+    raise refuse(node, f"write an IANA name such as Europe/Berlin{_zone_like(name)}")
 
 
-def _zones_by_folded_name() -> list[str]:
-    return sorted(zoneinfo.available_timezones())
+def _zone_like(name: str) -> str:
+    zones = sorted(zone for zone in zoneinfo.available_timezones() if zone[0].isupper())
+    ending = "/" + name.replace(" ", "_").casefold()
+    cities = [zone for zone in zones if zone.casefold().endswith(ending)]
+    return schema.did_you_mean(cities[0] if cities else name, zones)
 
 
 def _folder(node: Node) -> str:
     value = schema.text(node)
     path = PurePosixPath(value)
-    if path.is_absolute() or ".." in path.parts or not path.parts or "\\" in value:
+    if not path.parts or path.parts[0][0] in "/~" or ".." in path.parts or "\\" in value:
         raise refuse(node, "write a folder inside the newsroom, such as public")
     return str(path)
 
@@ -115,7 +123,7 @@ def _phone(node: Node) -> str:
     return value
 
 
-_ADDRESS = r"[^@\s<>\"(),:;\[\]\\]+@[^@\s<>\"(),:;\[\]\\]+\.[^@\s<>\"(),:;\[\]\\]+"
+_ADDRESS = r"[^@\s<>\"(),:;\[\]\\]+@[^@\s<>\"(),:;\[\]\\]+\.[^@\s<>\"(),:;\[\]\\.]+"
 _email = schema.matching(_ADDRESS, "write an address such as news@example.com")
 _mailbox = schema.matching(
     rf"{_ADDRESS}|[^<>]*<{_ADDRESS}>", "write Example News <news@example.com>"
@@ -124,7 +132,8 @@ _mailbox = schema.matching(
 
 def _message(node: Node) -> str:
     value = schema.text(node)
-    if value.startswith("/") and not value.startswith("//"):
+    local = value.startswith("/") and not value.startswith("//")
+    if local and schema.is_web_address(f"https://example.com{value}"):
         return value
     if schema.is_web_address(value):
         return value
@@ -149,8 +158,10 @@ def _permalink(node: Node) -> str:
         raise refuse(node, f"use {fields}", f"found {{{unknown[0]}}}")
     if not {"slug", "path"} & set(names):
         raise refuse(node, "let it hold {slug} or {path}, so that no two posts share it")
-    if not re.fullmatch(r"[A-Za-z0-9._~/-]*", re.sub(r"\{[a-z]+\}", "", value)) or ".." in value:
+    if not re.fullmatch(r"[A-Za-z0-9._~/-]*", re.sub(r"\{[a-z]+\}", "", value)):
         raise refuse(node, "use letters, digits, '-', '_', '/' and the fields")
+    if "//" in value or {".", ".."} & set(value.split("/")):
+        raise refuse(node, "write it without '//', '/./' and '/../'")
     return value
 
 
@@ -177,9 +188,10 @@ _CONTACT = schema.table(
         "message": _message,
     },
 )
-_THEME = schema.table(
-    ThemeSettings, {"accent": schema.colour, "font": schema.text, "logo": schema.text}
-)
+_font = schema.matching(r"[\w ,'\"-]+", "write names of fonts, such as Georgia, serif")
+
+
+_THEME = schema.table(ThemeSettings, {"accent": schema.colour, "font": _font, "logo": _folder})
 _PAGES = schema.table(PageSettings, {"enabled": schema.truth, "permalink": _permalink})
 _FEEDS = schema.table(
     FeedSettings,

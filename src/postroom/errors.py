@@ -6,10 +6,14 @@ problems of a run at once; the command line prints them and never a traceback.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import ClassVar
 
 from attrs import frozen
+
+# A line break or an escape sequence in a file's name or a value would forge lines of its own.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 @frozen(order=True)
@@ -31,7 +35,8 @@ class Problem:
         """Return `posts/a.md:4:9: topics: what was found; how to repair it`."""
         place = ":".join(str(part) for part in (self.path, self.line, self.column) if part)
         sentence = "; ".join(part for part in (self.what, self.repair) if part)
-        return ": ".join(part for part in (place, self.key, sentence) if part)
+        line = ": ".join(part for part in (place, self.key, sentence) if part)
+        return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", line)
 
 
 class PostroomError(Exception):

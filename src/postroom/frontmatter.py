@@ -18,7 +18,8 @@ from postroom.yamltext import Node, Scalar, Table, UnreadableError, parse
 LIMIT = 16 * 1024
 _FENCE = re.compile(r"---[ \t]*\n")
 _END = re.compile(r"^---[ \t]*$", re.MULTILINE)
-_YEARS = range(1900, 3000)
+YEARS = range(1900, 3000)
+"""The years that a post may be of."""
 
 
 @frozen
@@ -131,7 +132,7 @@ def _near_misses(other: Table, path: str) -> list[Problem]:
 _DAY = re.compile(r"([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})")
 _TIME = re.compile(
     r"[Tt ]\s*([0-9]{1,2}):([0-9]{2})(?::([0-9]{2})(?:[.,][0-9]+)?)?"
-    r"\s*(?:(Z|z|UTC)|([+-])([0-9]{2}):?([0-9]{2}))?"
+    r"\s*(?:(Z|z|UTC)|([+-])([0-9]{2}):?([0-5][0-9]))?"
 )
 
 
@@ -145,8 +146,8 @@ def moment(node: Node) -> Moment:
         day = date(*(int(part) for part in found.groups()))
     except ValueError:
         raise refuse(node, "there is no such day; write a date such as 2026-11-22") from None
-    if day.year not in _YEARS:
-        raise refuse(node, f"write a year from {_YEARS[0]} to {_YEARS[-1]}")
+    if day.year not in YEARS:
+        raise refuse(node, f"write a year from {YEARS[0]} to {YEARS[-1]}")
     rest = value[found.end() :]
     return Moment(day, _time(node, day, rest) if rest else None)
 
@@ -174,10 +175,17 @@ def _slug(node: Node) -> str:
 
 def slugify(text: str) -> str:
     """Return `text` as one segment of an address: lower case, of any script, with hyphens."""
-    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
+    small = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).lower())
+    hyphened = re.sub("-+", "-", "".join(_in_slug(character) for character in small)).strip("-")
+    # A file system takes names of 255 bytes, and `.html` may follow.
+    return hyphened[:120].encode()[:240].decode(errors="ignore").strip("-")
+
+
+def _in_slug(character: str) -> str:
+    category = unicodedata.category(character)
     # Letters, marks and numbers of every script: \w alone would split words of Hindi or Thai.
-    kept = "".join(c if unicodedata.category(c)[0] in "LMN" else "-" for c in folded)
-    return re.sub("-+", "-", kept).strip("-")[:120].strip("-")
+    # Their joiners, which nobody sees, are left out: they do not part words either.
+    return character if category[0] in "LMN" else "" if category == "Cf" else "-"
 
 
 def _image(node: Node) -> WrittenImage:

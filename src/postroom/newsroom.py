@@ -18,7 +18,7 @@ from postroom.model import Site
 from postroom.yamltext import forbidden_characters
 
 _EMPTY_ID = re.compile(
-    r"^id[ \t]*:(?:[ \t]*(?:~|null|\"\"|''))?(?=[ \t]*(?:#.*)?\r?$)", re.MULTILINE
+    r"^id[ \t]*:(?:[ \t]*(?:~|null|Null|NULL|\"\"|''))?(?=[ \t]*(?:#.*)?\r?$)", re.MULTILINE
 )
 STARTER = Path(__file__).parent / "starter"
 
@@ -68,8 +68,7 @@ def new_post(newsroom: Path, site: Site, title: str, today: date) -> Path:
     for _, character in forbidden_characters(title):
         what = f"found the character {character}, which no feed can hold"
         raise UseError([Problem("TITLE", what=what, repair="leave it out")])
-    # A file's name has at most 255 bytes, and a letter of Chinese takes three.
-    slug = slugify(title).encode()[:200].decode(errors="ignore").strip("-")
+    slug = slugify(title)
     if not slug:
         raise UseError([Problem("TITLE", what=f"found '{title}'", repair="use letters or digits")])
     stem = f"{today.isoformat()}-{slug}"
@@ -134,7 +133,7 @@ def _without_id(data: bytes) -> tuple[frontmatter.Head, str]:
 
 
 def _parted(data: bytes) -> tuple[frontmatter.Head, str]:
-    text = data.decode("utf-8-sig").replace("\r\n", "\n")
+    text = data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     parts = frontmatter.split(text)
     if parts is None or parts.head is None:
         return frontmatter.Head(), text

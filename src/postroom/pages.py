@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 from urllib.parse import unquote, urljoin, urlsplit
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
+from markupsafe import Markup
 
 from postroom.markdown.highlight import highlighted
-from postroom.model import Digest, Html, Image, Post, Site, Topic
+from postroom.model import Contact, Digest, Html, Image, Post, Site, Topic
 from postroom.theme import Theme, colours
 
 T = TypeVar("T")
@@ -65,6 +66,17 @@ class Pages:
     posts: tuple[Post, ...]
     topics: tuple[Topic, ...]
     digests: tuple[Digest, ...]
+    years: tuple[int, ...] = field(init=False)
+    discovery: Markup = field(init=False)
+
+    @years.default
+    def _years_of_posts(self) -> tuple[int, ...]:
+        return tuple(sorted({post.day.year for post in self.posts}, reverse=True))
+
+    @discovery.default
+    def _links_to_feeds(self) -> Markup:
+        # The same on every page, and long where there are many topics: so it is made once.
+        return Markup(self.theme.render("partials/discovery.html", {"feeds": self.feeds}).rstrip())  # noqa: S704 - our own template escapes
 
     def all(self) -> Iterator[Made]:
         """Yield every page; where another program makes the site, only what it cannot make."""
@@ -90,17 +102,13 @@ class Pages:
             held = tuple(post for post in self.posts if post.day.year == year)
             values = {"posts": held, "year": year, "newer": newer_year, "older": older_year}
             yield self._made(page, "", f"the archive of {year}", **values)
-        yield self._named("contact")
+        if self.site.contact != Contact():
+            yield self._named("contact")
         missing = Page("404", self._url("404.html"), words.not_found)
         yield self._made(missing, "404.html", "the page for missing pages")
         addresses = {"posts": self.posts, "pages": self._lasting_addresses(), "site": site}
         yield Made("sitemap.xml", self.theme.render("pages/sitemap.xml", addresses), "the sitemap")
         yield Made("robots.txt", self.theme.render("pages/robots.txt", addresses), "robots.txt")
-
-    @property
-    def years(self) -> tuple[int, ...]:
-        """The years that have posts, the newest first."""
-        return tuple(sorted({post.day.year for post in self.posts}, reverse=True))
 
     def _post(self, post: Post, newer: Post | None, older: Post | None) -> Made:
         page = Page(
@@ -136,7 +144,9 @@ class Pages:
         archive = (self._url(f"archive/{year}/") for year in self.years)
         topics = (topic.url for topic in self.topics)
         digests = (digest.url for digest in self.digests)
-        named = (self._url("subscribe/"), self._url("contact/"))
+        named = [self._url("subscribe/")]
+        if self.site.contact != Contact():
+            named.append(self._url("contact/"))
         return (self.site.url, *topics, *archive, *digests, *named)
 
     def _made(self, page: Page, path: str, maker: str, **values: object) -> Made:
@@ -149,6 +159,7 @@ class Pages:
             "words": self.theme.words,
             "direction": self.theme.words.direction,
             "feeds": self.feeds,
+            "discovery": self.discovery,
             "topics": self.topics,
             "digests": self.digests,
             "years": self.years,

@@ -52,7 +52,8 @@ def refuse(node: Node, repair: str, what: str = "") -> Faults:
 
 def _shown(node: Node) -> str:
     if isinstance(node, Scalar):
-        text = node.text if len(node.text) <= 60 else node.text[:59] + "…"
+        text = " ".join(node.text.split())
+        text = text if len(text) <= 60 else text[:59] + "…"
         return f"'{text}'" if text else "nothing"
     return "a list" if isinstance(node, Items) else "a mapping"
 
@@ -156,7 +157,7 @@ def table(
             raise refuse(node, "write a mapping: key: value lines")
         values, faults = _values(node, readers)
         for key in required:
-            if key not in values and not any(fault.key == key for fault in faults):
+            if key not in values and not any(f.key.split(".")[0] == key for f in faults):
                 faults.append(Fault(node.line, 0, "is missing", f"add {key}: …", key))
         if faults:
             raise Faults(faults)
@@ -199,7 +200,9 @@ def did_you_mean(word: str, words: Iterable[str]) -> str:
 
 def near_match(word: str, words: Iterable[str]) -> str:
     """Return the one of `words` that `word` is probably a slip of, or nothing."""
-    return next(iter(difflib.get_close_matches(word.casefold(), list(words), 1, 0.75)), "")
+    by_folded = {known.casefold(): known for known in words}
+    near = difflib.get_close_matches(word.casefold(), by_folded, 1, 0.75)
+    return by_folded[near[0]] if near else ""
 
 
 def plain(node: Node) -> object:
@@ -211,8 +214,9 @@ def plain(node: Node) -> object:
     return {name: plain(value) for name, (_, value) in node.pairs.items()}
 
 
-# RFC 3986 §2: the characters that may stand in a URI.
-_URI = re.compile(r"(?:[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=]|%[0-9A-Fa-f]{2})+")
+# RFC 3986 §2: the characters that may stand in a URI; '#' only once.
+_IN_URI = r"(?:[A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=]|%[0-9A-Fa-f]{2})"
+_URI = re.compile(rf"{_IN_URI}+(?:#{_IN_URI}*)?")
 # RFC 4151 §2.1
 _TAG = re.compile(r"tag:[^,:]+,[0-9]{4}(-[0-9]{2}){0,2}:.*")
 # RFC 8141 §2
@@ -254,15 +258,23 @@ def web_address(node: Node) -> str:
     """Read an http or https URL."""
     value = text(node)
     if not is_web_address(value):
-        repair = "write it whole, with https:// in front"
-        if "://" not in value and is_web_address(f"https://{value}"):
-            repair = f"write https://{value}"
-        raise refuse(node, repair)
+        raise refuse(node, _repaired_address(value))
     return value
 
 
+def _repaired_address(value: str) -> str:
+    if "://" not in value and is_web_address(f"https://{value}"):
+        return f"write https://{value}"
+    if value.startswith(("http://", "https://")):
+        if "@" in value:
+            return "write it without name and password"
+        if strange := re.sub(_IN_URI, "", value.replace("#", "", 1)):
+            return f"write '{strange[0]}' percent-encoded, or in a host's name as punycode"
+    return "write it whole, such as https://example.com/news"
+
+
 _LANGUAGE = re.compile(
-    r"[A-Za-z]{2,3}(-[A-Za-z]{4})?(-([A-Za-z]{2}|[0-9]{3}))?(-[A-Za-z0-9]{5,8})*"
+    r"[A-Za-z]{2,3}(-[A-Za-z]{4})?(-([A-Za-z]{2}|[0-9]{3}))?(-([A-Za-z0-9]{5,8}|[0-9][A-Za-z0-9]{3}))*"
 )
 
 
@@ -270,7 +282,7 @@ def language(node: Node) -> str:
     """Read a language tag (RFC 5646 §2.1: language, script, region, variants), such as `en-US`."""
     value = text(node)
     if not _LANGUAGE.fullmatch(value):
-        hyphened = value.replace("_", "-").split(".")[0]
+        hyphened = re.split("[.@]", value)[0].replace("_", "-")
         example = hyphened if _LANGUAGE.fullmatch(hyphened) else "en or en-US"
         raise refuse(node, f"write {example}")
     return value

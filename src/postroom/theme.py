@@ -39,7 +39,9 @@ class Colours:
 def colours(settings: ThemeSettings) -> Colours:
     """Return the colours of the theme for a newsroom's accent."""
     accent = readable(settings.accent, PAPER)
-    return Colours(accent, readable(settings.accent, PAPER_DARK), readable("#ffffff", accent))
+    # A little more than enough by night: at 4.5 an accent looks dull on near-black.
+    dark = readable(settings.accent, PAPER_DARK, 6)
+    return Colours(accent, dark, readable("#ffffff", accent))
 
 
 def built_in() -> Path:

@@ -20,6 +20,16 @@ _LONGEST_WAIT = 60.0
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
+class _Stay(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: most would turn the form into a plain look at another page."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
+_OPENER = urllib.request.build_opener(_Stay)
+
+
 @frozen
 class Ping:
     """What came of telling the hub of one feed; `detail` is the hub's answer or the trouble."""
@@ -34,7 +44,7 @@ def ping(hub: str, feeds: Iterable[str], sleep: Callable[[float], None]) -> Iter
     """Tell `hub` of each of `feeds`, one after the other, and yield what came of it.
 
     What may pass (no connection, 429, 5xx) is tried three times, with growing pauses or as long as
-    the hub asks for; a refusal is not tried again.
+    the hub asks for; a refusal, and a hub that has moved, is not tried again.
     """
     for feed in feeds:
         yield _told(hub, feed, sleep)
@@ -63,15 +73,17 @@ def _post(hub: str, feed: str) -> _Answer:
     form = urllib.parse.urlencode({"hub.mode": "publish", "hub.url": feed}).encode()
     request = urllib.request.Request(hub, form, method="POST")  # noqa: S310 - settings allow http(s)
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:  # noqa: S310
+        with _OPENER.open(request, timeout=_TIMEOUT) as answer:
             return _Answer(accepted=True, detail=f"{answer.status} {answer.reason}".strip())
     except urllib.error.HTTPError as error:
         with error:
             wait = error.headers.get("Retry-After", "")
+            moved = error.headers.get("Location", "")
             detail = f"{error.code} {error.reason}".strip()
+            detail += f": it moved to {moved}" if moved else ""
         # RFC 9110 §10.2.3: seconds; a date is left to the usual pause.
-        seconds = float(wait) if wait.isdigit() else 0.0
+        seconds = float(wait) if wait.isdecimal() else 0.0
         return _Answer(accepted=False, detail=detail, passing=error.code in _PASSING, wait=seconds)
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, UnicodeError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         return _Answer(accepted=False, detail=f"no answer: {reason}", passing=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import io
-import os
 import sys
 from collections.abc import Sequence
 
@@ -80,15 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except OSError as error:
         what = (error.strerror or "cannot be read or written").lower()
-        complain([Problem(str(error.filename or "standard output"), what=what)])
-        if not error.filename:
-            _forget_standard_output()
+        complain([Problem(str(error.filename or ""), what=what)])
         return 1
-
-
-def _forget_standard_output() -> None:
-    """Let what could not be printed be lost in silence, else Python complains when it ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def complain(problems: Sequence[Problem | str], kind: str = "error") -> None:

@@ -50,7 +50,6 @@ def command(output: Path | None, at: datetime | None, *, drafts: bool) -> None:
     )
 
 
-
 def _mixed(folder: Path, newsroom: Path, site: Site) -> str:
     """Return how output in `folder` would mix with the newsroom's sources, or nothing."""
     real, home = Path(os.path.realpath(folder)), Path(os.path.realpath(newsroom))

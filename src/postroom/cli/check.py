@@ -12,6 +12,7 @@ from postroom.build import outputs
 from postroom.check import findings
 from postroom.cli import complain
 from postroom.cli.instant import Instant, build_instant
+from postroom.errors import ContentError, Problem
 
 
 @click.command("check")
@@ -33,9 +34,7 @@ def command(*, fix: bool, strict: bool, at: datetime | None) -> int:
     instant = build_instant(at)
     loaded = posts.load(folder, site, instant)
     if fix and loaded.unnamed:
-        for path, identity in loaded.unnamed:
-            newsroom.write_id(folder / path, path, identity)
-            click.echo(f"{path}: wrote id {identity}")
+        _write_ids(folder, loaded)
         loaded = posts.load(folder, site, instant)
     found = findings(loaded.warnings, outputs(folder, site, loaded.posts), site.output)
     for severity in ("error", "warning"):
@@ -43,3 +42,16 @@ def command(*, fix: bool, strict: bool, at: datetime | None) -> int:
     errors = sum(one.severity == "error" for one in found)
     click.echo(f"{errors} errors, {len(found) - errors} warnings")
     return int(errors > 0 or (strict and bool(found)))
+
+
+def _write_ids(folder: Path, loaded: posts.Loaded) -> None:
+    """Write every id that can be written, then raise `ContentError` for those that cannot."""
+    problems: list[Problem] = []
+    for path, identity in loaded.unnamed:
+        try:
+            newsroom.write_id(folder / path, path, identity)
+            click.echo(f"{path}: wrote id {identity}")
+        except ContentError as error:
+            problems += error.problems
+    if problems:
+        raise ContentError(problems)

@@ -99,6 +99,9 @@ class Catalogue:
         if not self.site.feeds.languages:
             return []
         spoken: dict[str, list[Post]] = {}
+        # RFC 5646 §2.1.1: `zh-Hant` and `zh-hant` are one language, spelled as the settings do.
+        spelled = {self.site.language.casefold(): self.site.language}
         for post in posts:
-            spoken.setdefault(post.lang or self.site.language, []).append(post)
+            tag = post.lang or self.site.language
+            spoken.setdefault(spelled.setdefault(tag.casefold(), tag), []).append(post)
         return sorted(spoken.items()) if len(spoken) > 1 else []

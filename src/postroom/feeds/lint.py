@@ -23,6 +23,8 @@ _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 _ADDRESSES = ("href", "src", "poster", "cite", "srcset")
 _RISKY = frozenset("script style iframe object embed form svg math meta link base".split())
 _MARKUP = re.compile(r"</?[A-Za-z][^>]*>|&(?:[A-Za-z]+|#[0-9]+);")
+# HTML Living Standard, srcset attributes: a comma ends a candidate after its descriptor or a blank.
+_CANDIDATES = re.compile(r"(?<=[0-9][wx]),\s*|,\s+")
 _LARGEST = 5_000_000
 """Bytes: validators and some readers refuse more."""
 
@@ -193,8 +195,15 @@ def content_findings(text: str) -> Iterator[Finding]:
             if name == "style" and not re.fullmatch(r"text-align:\s?[a-z]+;?", value):
                 yield "content", f"holds the style '{value}'", "take it out"
             if name in _ADDRESSES:
-                for address in value.split(", ") if name == "srcset" else [value]:
-                    yield from _absolute(address.split(" ")[0], "content")
+                for address in _CANDIDATES.split(value) if name == "srcset" else [value]:
+                    yield from _leading_somewhere(address.split(" ")[0])
+
+
+def _leading_somewhere(address: str) -> Iterator[Finding]:
+    if address.casefold().startswith(("javascript:", "vbscript:")):
+        yield "content", f"'{address}' leads to a script", "take it out"
+    else:
+        yield from _absolute(address, "content")
 
 
 _ATOM_RULES = (
@@ -218,7 +227,10 @@ def _lint_json(data: bytes, path: str) -> Iterator[Problem]:
     except ValueError as error:
         yield _problem(path, "json", f"is not JSON: {error}", "report it")
         return
-    items = document.get("items", [])
+    items = document.get("items") if isinstance(document, dict) else None
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        yield _problem(path, "json", "is no JSON Feed: it has no list of items", "report it")
+        return
     findings = list(_unique_uris([item.get("id", "") for item in items]))
     for item in items:
         if "content_html" not in item and "content_text" not in item:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import textwrap
 from collections.abc import Mapping
 
 import css_inline
@@ -11,7 +10,7 @@ import nh3
 from attrs import frozen
 
 from postroom.markdown.html import deepen
-from postroom.markdown.text import wrapped
+from postroom.markdown.text import shortened, wrapped
 from postroom.model import Digest, Html, Post, Site
 from postroom.theme import Theme, colours
 
@@ -22,6 +21,7 @@ _INLINER = css_inline.CSSInliner(
     keep_style_tags=False, keep_at_rules=False, load_remote_stylesheets=False
 )
 # A letter loads nothing from outside: of a picture its description stays, as a link.
+_LINK = re.compile(r"<a\b.*?</a>", re.DOTALL)
 _IMAGE = re.compile(r"<img\b[^>]*>")
 _BOX = re.compile(r"<input\b[^>]*>\s*")
 _BLOCK = re.compile(r"<(/?)(?:figure|figcaption|details|summary|section)\b")
@@ -75,7 +75,7 @@ def _rendered(digest: Digest, site: Site, theme: Theme, *, shown: int, whole: bo
         "body": _letter_body(digest.posts[0]) if whole else "",
         "wrap": _wrap,
     }
-    html = _INLINER.inline(theme.render("letter/letter.html", values))
+    html = _INLINER.inline(theme.render("letter/letter.html", values)).rstrip() + "\n"
     text = re.sub(r"\n{3,}", "\n\n", theme.render("letter/letter.txt", values)).strip() + "\n"
     return Rendered(str(values["subject"]), html, text)
 
@@ -90,12 +90,14 @@ def subject(digest: Digest, site: Site, theme: Theme) -> str:
 
 def preheader(posts: tuple[Post, ...], most: int = 130) -> str:
     """Return what a mailbox shows beside the subject: the titles, or a lone post's summary."""
-    line = posts[0].summary if len(posts) == 1 else " · ".join(post.title for post in posts)
-    return textwrap.shorten(line, most, placeholder="…")
+    alone = len(posts) == 1 and not posts[0].withdrawn
+    titles = " · ".join(post.title for post in posts)
+    return shortened((alone and posts[0].summary) or titles, most)
 
 
 def _letter_body(post: Post) -> Html:
-    plain = _BLOCK.sub(r"<\1div", _BOX.sub(_box, _IMAGE.sub(_described, post.html)))
+    shown = _IMAGE.sub(_described, _LINK.sub(lambda link: _IMAGE.sub(_named, link[0]), post.html))
+    plain = _BLOCK.sub(r"<\1div", _BOX.sub(_box, shown))
     cleaned = nh3.clean(
         plain,
         tags=_LETTER_TAGS,
@@ -116,6 +118,12 @@ def _described(image: re.Match[str]) -> str:
     attributes = dict(_ATTRIBUTE.findall(image.group()))
     source, alt = attributes.get("src", ""), attributes.get("alt", "")
     return f'<a href="{source}">{alt}</a>' if source and alt else ""
+
+
+def _named(image: re.Match[str]) -> str:
+    # A link needs words, so that of a picture without a description its file's name must do.
+    attributes: dict[str, str] = dict(_ATTRIBUTE.findall(image.group()))
+    return attributes.get("alt") or attributes.get("src", "").rpartition("/")[2]
 
 
 def _box(box: re.Match[str]) -> str:

@@ -8,11 +8,14 @@ are written here, by three rules: words, mailboxes, and fields that must stay pl
 from __future__ import annotations
 
 import re
+import unicodedata
 from email.header import Header, decode_header, make_header
 from email.utils import parseaddr
 
 _LINE = 76
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+")
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+_ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*")
 
 
 def words(name: str, value: str) -> str:
@@ -30,16 +33,19 @@ def mailbox(name: str, value: str) -> str:
     """
     _refuse_breaks(name, value)
     display, address = parted(value)
+    if not _ADDRESS.fullmatch(address):
+        raise ValueError(f"{name}: '{address}' is no address that every mail program takes")
     if not display:
         return f"{name}: {address}\r\n"
-    if not _is_plain(display) or len(display) > _LINE - len(name) - 6:
-        shown = _encoded(display, len(name) + 2)
-    elif _ATOMS.fullmatch(display):
-        shown = display
-    else:
-        shown = '"' + re.sub(r'(["\\])', r"\\\1", display) + '"'
+    shown = _phrase(display, len(name) + 2)
     gap = " " if len(name) + len(shown) + len(address) + 5 <= _LINE else "\r\n "
     return f"{name}: {shown}{gap}<{address}>\r\n"
+
+
+def _phrase(display: str, taken: int) -> str:
+    quoted = '"' + re.sub(r'(["\\])', r"\\\1", display) + '"'
+    shown = display if _ATOMS.fullmatch(display) else quoted
+    return shown if _is_plain(shown) and len(shown) + taken <= _LINE else _encoded(display, taken)
 
 
 def plain(name: str, value: str) -> str:
@@ -58,10 +64,17 @@ def parted(value: str) -> tuple[str, str]:
     """Return the name and the address of a mailbox, the address with its domain in ASCII."""
     match = re.fullmatch(r"\s*(.*?)\s*<([^<>]+)>\s*", value)
     display, address = match.groups() if match else ("", value.strip())
-    if display.startswith('"'):
-        display = parseaddr(f"{display} <a@b>")[0]
+    if _QUOTED.fullmatch(display):  # RFC 5322 §3.2.4
+        display = re.sub(r"\\(.)", r"\1", display[1:-1])
     user, _, domain = address.rpartition("@")
-    return " ".join(display.split()), f"{user}@{domain.encode('idna').decode()}"
+    return " ".join(display.split()), f"{user}@{'.'.join(map(_label, domain.split('.')))}"
+
+
+def _label(label: str) -> str:
+    # Python's own codec is of 2003 and writes ß as ss, which is another domain (RFC 5891 §4.4).
+    if label.isascii():
+        return label
+    return "xn--" + unicodedata.normalize("NFC", label.lower()).encode("punycode").decode()
 
 
 def decoded(raw: str) -> str:

@@ -48,7 +48,8 @@ def draft(
 
 def body(letter: Rendered) -> bytes:
     """Return the MIME fields and both parts of `letter` (RFC 2046 §5.1.4: the best part last)."""
-    mail = EmailMessage(policy=policy.SMTP)
+    # RFC 2045 §6.7 (5): a line of quoted-printable has 76 characters at most.
+    mail = EmailMessage(policy=policy.SMTP.clone(max_line_length=76))
     mail.set_content(letter.text, cte="quoted-printable")
     mail.add_alternative(letter.html, subtype="html", cte="quoted-printable")
     for part in mail.iter_parts():

@@ -16,3 +16,11 @@ OPTIONS = (
     | pyromark.Options.ENABLE_TASKLISTS
 )
 """CommonMark with tables, footnotes, strikethrough and task lists."""
+
+SCHEMES = frozenset("http https mailto tel sms xmpp irc ircs geo magnet".split())
+"""The kinds of addresses that a link may have."""
+
+HIDDEN = frozenset(
+    "script style svg math template noscript object applet frameset select textarea title".split()
+)
+"""Elements that vanish with everything in them."""

@@ -14,7 +14,7 @@ from urllib.parse import urljoin
 import nh3
 import pyromark
 
-from postroom.markdown.dialect import OPTIONS, Resolve
+from postroom.markdown.dialect import HIDDEN, OPTIONS, SCHEMES, Resolve
 from postroom.model import Html
 
 _TAGS = frozenset(
@@ -22,10 +22,6 @@ _TAGS = frozenset(
     "figcaption figure h1 h2 h3 h4 h5 h6 hr i img input ins kbd li mark ol p picture pre q rp rt "
     "ruby s samp section small source span strong sub summary sup table tbody td tfoot th thead "
     "time tr u ul var audio video track".split()
-)
-_DROPPED_WHOLE = frozenset(
-    "script style svg math template noscript object embed applet frameset select textarea "
-    "title".split()
 )
 _ATTRIBUTES: Mapping[str, frozenset[str]] = {
     "*": frozenset("id class lang dir title".split()),
@@ -46,29 +42,39 @@ _ATTRIBUTES: Mapping[str, frozenset[str]] = {
     "del": frozenset({"cite", "datetime"}),
     "ins": frozenset({"cite", "datetime"}),
 }
-_SCHEMES = frozenset("http https mailto tel sms xmpp irc ircs geo magnet".split())
 _ADDRESSES = frozenset({"cite", "poster"})
-_NEEDS_FILTER = re.compile(r"<input|srcset|poster|cite", re.IGNORECASE)
-_IFRAME = re.compile(r"<iframe\b([^>]*)>.*?(?:</iframe\s*>|\Z)", re.IGNORECASE | re.DOTALL)
+# An address such as `https:page` is relative to some readers and absolute to others.
+_HALF = re.compile(r"https?:(?!//)", re.IGNORECASE)
+_NEEDS_FILTER = re.compile(rf"srcset|poster|cite|{_HALF.pattern}", re.IGNORECASE)
+_IFRAME = re.compile(r"<iframe\b([^<>]*)>.*?(?:</iframe\s*>|\Z)", re.IGNORECASE | re.DOTALL)
+_SOURCE_OR_TITLE = re.compile(
+    r"""(?<![\w-])(src|title)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""", re.IGNORECASE
+)
 _HEADING = re.compile(r"<(/?)h([1-6])(?=[ >])")
 
 
 def to_html(markdown: str, resolve: Resolve) -> Html:
     """Return `markdown` as sanitised HTML; `resolve` makes each relative address absolute."""
-    made = pyromark.html(markdown, options=OPTIONS)
+    return _below_title(sanitised(pyromark.html(markdown, options=OPTIONS), resolve))
+
+
+def sanitised(made: str, resolve: Resolve) -> Html:
+    """Return the HTML `made` without what runs or leaves its place, its addresses absolute."""
     if "<iframe" in made.casefold():
         made = _IFRAME.sub(_link_for_iframe, made)
     cleaner = nh3.Cleaner(
         tags=_TAGS,
-        clean_content_tags=_DROPPED_WHOLE,
+        clean_content_tags=HIDDEN,
         attributes=_ATTRIBUTES,
+        # Only the box of a task list; any other field would be a form.
+        set_tag_attribute_values={"input": {"type": "checkbox"}},
         attribute_filter=_filter(resolve) if _NEEDS_FILTER.search(made) else None,
-        url_schemes=_SCHEMES,
+        url_schemes=SCHEMES,
         url_relative=resolve,
         filter_style_properties={"text-align"},
         link_rel=None,
     )
-    return _below_title(Html(cleaner.clean(made)))
+    return Html(cleaner.clean(made))
 
 
 def with_sizes(html: Html, sizes: Mapping[str, tuple[int, int]]) -> Html:
@@ -83,32 +89,35 @@ def with_sizes(html: Html, sizes: Mapping[str, tuple[int, int]]) -> Html:
 
 
 def _link_for_iframe(match: re.Match[str]) -> str:
-    attributes = dict(re.findall(r"""\b(src|title)\s*=\s*["']([^"']*)["']""", match.group(1)))
+    found = _SOURCE_OR_TITLE.findall(match[1])
+    attributes = {name.lower(): "".join(values).replace('"', "&quot;") for name, *values in found}
     source = attributes.get("src", "")
     return f'<a href="{source}">{attributes.get("title") or source}</a>' if source else ""
 
 
 def _filter(resolve: Resolve) -> Callable[[str, str, str], str | None]:
-    def rewrite(element: str, attribute: str, value: str) -> str | None:
+    def rewrite(_element: str, attribute: str, value: str) -> str | None:
         if attribute == "srcset":
             return ", ".join(_candidates(value, resolve)) or None
         if attribute in _ADDRESSES:
             address = resolve(value)
-            return address if address.startswith(("https:", "http:")) else None
-        if element == "input" and attribute == "type":
-            # Only the box of a task list; any other field would be a form.
-            return "checkbox"
+            return address if address.startswith(("https://", "http://")) else None
+        if attribute in {"href", "src"} and _HALF.match(value):
+            return None
         return value
 
     return rewrite
 
 
+# HTML Living Standard, srcset attributes: an address reaches to a blank, and takes no comma along.
+_CANDIDATE = re.compile(r"[\s,]*(\S*[^\s,])(?:,|([^,]*))")
+_DESCRIPTOR = re.compile(r"(?:[0-9.]+[wxh] ?)*")
+
+
 def _candidates(srcset: str, resolve: Resolve) -> Iterator[str]:
-    # HTML Living Standard, srcset attributes: candidates stand apart by a comma and a blank.
-    for candidate in re.split(r",\s+", srcset.strip()):
-        address, _, descriptor = candidate.partition(" ")
-        absolute = resolve(address)
-        if absolute.startswith(("https:", "http:")):
+    for address, written in _CANDIDATE.findall(srcset.strip(", \t\n\f\r")):
+        absolute, descriptor = resolve(address), " ".join(written.split())
+        if absolute.startswith(("https://", "http://")) and _DESCRIPTOR.fullmatch(descriptor):
             yield f"{absolute} {descriptor}".strip()
 
 

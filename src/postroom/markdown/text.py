@@ -2,60 +2,123 @@
 
 from __future__ import annotations
 
+import html
+import itertools
 import re
-import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+import nh3
 import pyromark
 from attrs import define, field
 
-from postroom.markdown.dialect import OPTIONS, Resolve
+from postroom.markdown.dialect import HIDDEN, OPTIONS, SCHEMES, Resolve
+
+_INLINE = ("Emphasis", "Strong", "Strikethrough", "Link", "Image")
+_TAG = re.compile(r"<(/?)([A-Za-z][A-Za-z0-9]*)")
 
 
 def first_heading(markdown: str) -> tuple[str, str]:
-    """Return the text of a first-level heading that opens `markdown`, and what follows it.
+    """Return the text of a first-level heading that opens `markdown`, and the rest.
 
-    Without one, the text is empty and everything follows.
+    The rest has as many lines as `markdown`. Without a heading, the text is empty and all is rest.
     """
-    stripped = markdown.lstrip("\n")
-    match = re.match(r"#[ \t]+(.+?)(?:[ \t]+#+)?[ \t]*(?:\n|\Z)", stripped)
-    if not match:
-        match = re.match(r"(\S.*)\n=+[ \t]*(?:\n|\Z)", stripped)
-    if not match:
-        return "", markdown
-    return inline_text(match.group(1)), stripped[match.end() :]
+    events = pyromark.events_with_range(markdown, options=OPTIONS, merge_text=True)
+    match next(events, None):
+        case ({"Start": {"Heading": {"level": "H1"}}}, {"start": int(start), "end": int(end)}):
+            source = markdown.encode()
+            lines = b"\n" * source.count(b"\n", start, end)
+            inside = itertools.takewhile(_is_within_heading, (event for event, _ in events))
+            title = " ".join("".join(_words(_seen(inside))).split())
+            return title, (source[:start] + lines + source[end:]).decode() if title else markdown
+    return "", markdown
+
+
+def _is_within_heading(event: object) -> bool:
+    return not (isinstance(event, dict) and isinstance(event.get("End"), dict))
 
 
 def inline_text(markdown: str) -> str:
     """Return the words of `markdown` on one line, without any mark-up."""
-    return " ".join("".join(_words(markdown)).split())
+    return " ".join("".join(_words(_events(markdown))).split())
 
 
-def _words(markdown: str) -> Iterator[str]:
-    for event in pyromark.events(markdown, options=OPTIONS):
+def _events(markdown: str) -> Iterator[object]:
+    events = pyromark.events(markdown, options=OPTIONS)
+    return _seen(events) if "<" in markdown else events
+
+
+def _seen(events: Iterable[object]) -> Iterator[object]:
+    """Yield `events` without those in scripts and their kin; `<br>` as a break."""
+    hidden = ""
+    for event in events:
+        if isinstance(event, dict) and "InlineHtml" in event:
+            tag = _TAG.match(str(event["InlineHtml"]))
+            closing, name = (tag[1], tag[2].casefold()) if tag else ("", "")
+            if name == "br" and not hidden:
+                yield "HardBreak"
+            elif name in HIDDEN:
+                hidden = hidden or name if not closing else hidden if name != hidden else ""
+            continue
+        if _bounds_block(event):
+            hidden = ""
+        if not hidden:
+            yield event
+
+
+def _bounds_block(event: object) -> bool:
+    match event:
+        case {"Start": dict(tag)} | {"End": dict(tag)}:
+            return not any(name in tag for name in _INLINE)
+        case {"Start": tag} | {"End": tag}:
+            return tag not in _INLINE
+    return False
+
+
+def _words(events: Iterable[object]) -> Iterator[str]:
+    for event in events:
         match event:
             case {"Text": str(words)} | {"Code": str(words)}:
                 yield words
-            case "SoftBreak" | "HardBreak" | {"End": _}:
-                yield " " if event in ("SoftBreak", "HardBreak") or _is_block(event) else ""
-            case _:
-                pass
-
-
-def _is_block(event: object) -> bool:
-    inline = ("Emphasis", "Strong", "Strikethrough", "Link", "Image")
-    return not (isinstance(event, dict) and event.get("End") in inline)
+            case "SoftBreak" | "HardBreak" | "Rule":
+                yield " "
+            case _ if _bounds_block(event):
+                yield " "
 
 
 def first_paragraph(markdown: str, length: int = 200) -> str:
-    """Return the words of the first paragraph, cut at a word before `length` characters."""
-    for block in re.split(r"\n\s*\n", markdown):
-        words = inline_text(block)
-        if words and not block.lstrip().startswith(
-            ("#", "|", "<", "```", ">", "![", "[^", "- ", "* ")
-        ):
-            return textwrap.shorten(words, length, placeholder="…")
-    return textwrap.shorten(inline_text(markdown), length, placeholder="…")
+    """Return the words of the first paragraph, cut at a word before `length` characters.
+
+    Headings, pictures, lists, quotes, tables and code do not count unless there is nothing else.
+    """
+    containers = pictures = 0
+    words: list[str] = []
+    for event in _events(markdown):
+        match event:
+            case {"Start": {"List": _} | {"BlockQuote": _} | {"FootnoteDefinition": _}}:
+                containers += 1
+            case {"End": {"List": _} | {"BlockQuote": _} | "FootnoteDefinition"}:
+                containers -= 1
+            case {"Start": {"Image": _}}:
+                pictures += 1
+            case {"End": "Image"}:
+                pictures -= 1
+            case {"Start": "Paragraph"}:
+                words.clear()
+            case {"End": "Paragraph"} if not containers and "".join(words).strip():
+                return shortened("".join(words), length)
+            case _ if not pictures:
+                words += _words([event])
+    return shortened(inline_text(markdown), length)
+
+
+def shortened(text: str, length: int) -> str:
+    """Return `text` on one line of at most `length` characters, cut at a word where it has any."""
+    line = " ".join(text.split())
+    if len(line) <= length:
+        return line
+    blank = line.rfind(" ", 0, length)
+    # Chinese and Japanese write without blanks; one far ahead is no place to cut either.
+    return line[: blank if blank > length // 2 else length - 1] + "…"
 
 
 def to_text(markdown: str, resolve: Resolve, width: int = 72) -> str:
@@ -64,9 +127,17 @@ def to_text(markdown: str, resolve: Resolve, width: int = 72) -> str:
     Links are numbered and their addresses listed at the end, one alone on a line.
     """
     writer = _TextWriter(resolve, width)
-    for event in pyromark.events(markdown, options=OPTIONS):
+    for event in _events(markdown):
         writer.take(event)
     return writer.finished()
+
+
+@define
+class _Margin:
+    """What stands before the first and before the other lines of a list item, quote or note."""
+
+    first: str
+    rest: str
 
 
 @define
@@ -77,17 +148,15 @@ class _TextWriter:
     width: int
     lines: list[str] = field(factory=list)
     words: list[str] = field(factory=list)
-    links: list[str] = field(factory=list)
-    open_links: list[str] = field(factory=list)
-    indents: list[str] = field(factory=list)
+    links: dict[str, int] = field(factory=dict)
+    open_links: list[tuple[str, int]] = field(factory=list)
+    margins: list[_Margin] = field(factory=list)
     counters: list[int | None] = field(factory=list)
-    marker: str = ""
     cells: list[str] = field(factory=list)
-    verbatim: bool = False
 
     def take(self, event: object) -> None:
         match event:
-            case {"Text": str(text)} | {"Code": str(text)}:
+            case {"Text": str(text)} | {"Code": str(text)} | {"Html": str(text)}:
                 self.words.append(text)
             case "SoftBreak":
                 self.words.append(" ")
@@ -98,6 +167,7 @@ class _TextWriter:
             case {"TaskListMarker": done}:
                 self.words.append("[x] " if done else "[ ] ")
             case "Rule":
+                self._flush()
                 self._line("* * *")
             case {"Start": tag}:
                 self._start(tag)
@@ -108,76 +178,98 @@ class _TextWriter:
 
     def _start(self, tag: object) -> None:
         match tag:
-            case {"Link": {"dest_url": str(address)}}:
-                self.open_links.append(address)
+            case {"Link": {"dest_url": str(address), "link_type": kind}}:
+                whole = f"mailto:{address}" if kind == "Email" else address
+                self.open_links.append((whole, len(self.words)))
             case {"Image": _}:
                 self.words.append("[")
-            case {"List": first}:
+            case "Emphasis" | "Strong" | "Strikethrough" | "TableCell":
+                pass
+            case _:
                 self._flush()
+                self._open(tag)
+
+    def _open(self, tag: object) -> None:
+        match tag:
+            case {"List": first}:
                 self.counters.append(first if isinstance(first, int) else None)
             case "Item":
                 self._item()
-            case {"BlockQuote": _} | "BlockQuote":
-                self.indents.append("> ")
+            case {"BlockQuote": _}:
+                self.margins.append(_Margin("> ", "> "))
             case {"FootnoteDefinition": label}:
-                self.marker = f"[^{label}] "
-            case {"CodeBlock": _}:
-                self._flush()
-                self.verbatim = True
+                self.margins.append(_Margin(f"[^{label}] ", "    "))
+            case "Paragraph" if self.counters and all(m.first == m.rest for m in self.margins):
+                self._gap()
             case _:
                 pass
 
     def _item(self) -> None:
-        self._flush()
         counter = self.counters[-1]
-        self.marker = "- " if counter is None else f"{counter}. "
+        marker = "- " if counter is None else f"{counter}. "
         if counter is not None:
             self.counters[-1] = counter + 1
-        self.indents.append(" " * len(self.marker))
+        self.margins.append(_Margin(marker, " " * len(marker)))
 
     def _end(self, tag: object) -> None:
         match tag:
             case "Link":
                 self._close_link()
             case "Image":
-                self.words.append("]")
+                self._close_image()
             case "TableCell":
                 self.cells.append(" ".join("".join(self.words).split()))
                 self.words.clear()
+            case "Emphasis" | "Strong" | "Strikethrough":
+                pass
+            case _:
+                self._close(tag)
+
+    def _close(self, tag: object) -> None:
+        match tag:
             case "TableHead" | "TableRow":
                 self._line(" | ".join(self.cells), gap=False)
                 self.cells.clear()
-            case "Item" | {"BlockQuote": _} | "BlockQuote":
+            case "Item" | {"BlockQuote": _} | "FootnoteDefinition":
                 self._flush()
-                self.indents.pop()
+                self.margins.pop()
             case {"List": _}:
                 self.counters.pop()
-                self._gap()
+                if not self.counters:
+                    self._gap()
             case "Table":
                 self._gap()
             case "CodeBlock":
                 self._code()
-            case "Emphasis" | "Strong" | "Strikethrough":
-                pass
+            case "HtmlBlock":
+                self.words[:] = [_without_tags("".join(self.words))]
+                self._flush()
             case {"Heading": _}:
                 self._flush(underline=True)
             case _:
                 self._flush()
 
     def _close_link(self) -> None:
-        written = self.open_links.pop()
-        address = (
-            written if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", written) else self.resolve(written)
-        )
-        if not "".join(self.words).endswith(address.removeprefix("mailto:")):
-            if address not in self.links:
-                self.links.append(address)
-            self.words.append(f" [{self.links.index(address) + 1}]")
+        written, start = self.open_links.pop()
+        scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):", written)
+        if scheme and scheme[1].lower() not in SCHEMES:
+            return
+        address = written if scheme else self.resolve(written)
+        if "".join(self.words[start:]).strip() != address.removeprefix("mailto:"):
+            number = self.links.setdefault(address, len(self.links) + 1)
+            self.words.append(f" [{number}]")
+
+    def _close_image(self) -> None:
+        if self.words[-1] == "[":
+            self.words.pop()
+        else:
+            self.words.append("]")
 
     def _code(self) -> None:
-        self.verbatim = False
-        for line in "".join(self.words).splitlines():
-            self.lines.append(f"{''.join(self.indents)}    {line}".rstrip())
+        first, rest = self._margin()
+        for line in "".join(self.words).removesuffix("\n").split("\n"):
+            self.lines.append(f"{first}    {line}".rstrip())
+            first = rest
         self.words.clear()
         self._gap()
 
@@ -188,23 +280,22 @@ class _TextWriter:
             self._line(text, gap=not self.counters, underline=underline)
 
     def _line(self, text: str, *, gap: bool = True, underline: bool = False) -> None:
-        first, rest = self._margins()
+        first, rest = self._margin()
         start = len(self.lines)
         for part in text.strip().split("\n"):
             self.lines += wrapped(part, self.width, first, rest)
             first = rest
         if underline:
-            longest = max(len(line) for line in self.lines[start:])
-            self.lines.append("-" * min(longest, self.width))
+            longest = max(_columns(line) for line in self.lines[start:])
+            self.lines.append(rest + "-" * (min(longest, self.width) - len(rest)))
         if gap:
             self._gap()
 
-    def _margins(self) -> tuple[str, str]:
-        rest = "".join(self.indents)
-        if not self.marker:
-            return rest, rest
-        marker, self.marker = self.marker, ""
-        return rest[: len(rest) - len(marker)] + marker if self.counters else marker, rest
+    def _margin(self) -> tuple[str, str]:
+        first = "".join(margin.first for margin in self.margins)
+        for margin in self.margins:
+            margin.first = margin.rest
+        return first, "".join(margin.rest for margin in self.margins)
 
     def _gap(self) -> None:
         if self.lines and self.lines[-1]:
@@ -213,17 +304,57 @@ class _TextWriter:
     def finished(self) -> str:
         self._flush()
         self._gap()
-        self.lines += [f"[{number}] {address}" for number, address in enumerate(self.links, 1)]
+        self.lines += [f"[{number}] {address}" for address, number in self.links.items()]
         return "\n".join(self.lines).strip("\n")
+
+
+_APART = re.compile(
+    r"(?=<(?:br|/?(?:p|div|li|d[td]|t[dhr]|h[1-6]|figcaption|summary))\b)", re.IGNORECASE
+)
+
+
+def _without_tags(source: str) -> str:
+    kept = nh3.clean(_APART.sub(" ", source), tags=set(), clean_content_tags=set(HIDDEN))
+    return " ".join(html.unescape(kept).split())
+
+
+# Blanks at which a line may end: all but the no-break ones.
+_WORD = re.compile(r"[^ \t\n\r\x0b\x0c]+")
+# UAX #11: characters that take two columns; those before Hangul may part from each other, save
+# that UAX #14 lets no line end with an opening mark or begin with a closing one.
+_IDEOGRAPHS = "\u2e80-\u9fff\uf900-\ufaff\uff01-\uff60\uffe0-\uffe6\U00020000-\U0003fffd"
+_WIDE = re.compile(f"[{_IDEOGRAPHS}\u1100-\u115f\uac00-\ud7a3]")
+_OPENING, _CLOSING = "「『（【《〈〔［｛", "」』）】》〉〕］｝、。，．：；！？…ー々"  # noqa: RUF001
+_PIECE = re.compile(
+    rf"(?:[a-z]+://[^{_OPENING}{_CLOSING}]+|[{_OPENING}]*(?:[{_IDEOGRAPHS}]|[^{_IDEOGRAPHS}]+))"
+    rf"[{_CLOSING}]*"
+)
 
 
 def wrapped(text: str, width: int = 72, first: str = "", rest: str = "") -> list[str]:
     """Return `text` in lines of at most `width` columns; words and addresses are never broken."""
-    return textwrap.wrap(
-        text,
-        width,
-        initial_indent=first,
-        subsequent_indent=rest,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    lines: list[str] = []
+    line, used, fresh = first, len(first), True
+    for blank, piece, size in _pieces(text):
+        if not fresh and used + len(blank) + size > width:
+            lines.append(line)
+            line, used, fresh = rest, len(rest), True
+        if fresh:
+            line, used, fresh = line + piece, used + size, False
+        else:
+            line, used = line + blank + piece, used + len(blank) + size
+    return lines if fresh else [*lines, line]
+
+
+def _pieces(text: str) -> Iterator[tuple[str, str, int]]:
+    """Yield what no line may break, the blank before it and its columns."""
+    wide = _WIDE.search(text)
+    for word in _WORD.findall(text):
+        blank = " "
+        for piece in _PIECE.findall(word) if wide else (word,):
+            yield blank, piece, _columns(piece) if wide else len(piece)
+            blank = ""
+
+
+def _columns(text: str) -> int:
+    return len(text) + len(_WIDE.findall(text))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from datetime import date, datetime
 from pathlib import Path
@@ -18,7 +19,9 @@ from postroom.posts.draft import Draft, Report, draft
 from postroom.posts.folder import Folder, scan
 from postroom.posts.instants import day_of, free, has_come, instant_of
 from postroom.posts.topics import spellings, topics
-from postroom.yamltext import forbidden_characters
+from postroom.yamltext import forbidden_characters, place_of
+
+_REFERENCE = re.compile(r"&#(?:[xX]([0-9A-Fa-f]{1,8})|([0-9]{1,8}))")
 
 
 @frozen
@@ -99,7 +102,7 @@ def _refuse_twins(drafts: list[Draft], report: Report) -> None:
         first = by_url.setdefault(one.url.casefold(), one)
         if first is not one:
             what = f"'{one.slug}' leads to the address of {report.name(first.path)} too"
-            report.error(one, "slug", what, "rename the file, or add slug: …")
+            report.error(one, "slug", what, "give one of them another slug: …")
 
 
 def _timeline(drafts: Iterable[Draft], at: datetime, site: Site) -> dict[str, _Times]:
@@ -167,12 +170,21 @@ def _storable(post: Post, one: Draft, report: Report) -> Post:
     """Report what a character reference such as `&#11;` smuggled past the first look."""
     for part in (post.title, post.summary, post.html, post.text):
         for _, character in forbidden_characters(part):
-            lines = enumerate(one.body.split("\n"), one.body_line)
-            line = next((number for number, text in lines if "&#" in text), 1)
+            line, column = _place_of_reference(character, one)
             what = f"a character reference makes {character}, which no feed can hold"
-            report.errors.append(Problem(post.path, line, what=what, repair="delete it"))
+            report.errors.append(Problem(post.path, line, column, what=what, repair="delete it"))
             return post
     return post
+
+
+def _place_of_reference(character: str, one: Draft) -> tuple[int, int]:
+    """Return where the body names `character`, such as `U+000B`; its beginning if it does not."""
+    for match in _REFERENCE.finditer(one.body):
+        number = int(match[1], 16) if match[1] else int(match[2])
+        if f"U+{number:04X}" == character:
+            line, column = place_of(match.start(), one.body)
+            return one.body_line + line - 1, column
+    return one.body_line, 0
 
 
 def _enclosure(one: Draft, beside: Beside, report: Report) -> Enclosure | None:
@@ -185,7 +197,8 @@ def _enclosure(one: Draft, beside: Beside, report: Report) -> Enclosure | None:
     missing = [name for name in ("type", "length") if not getattr(found, name)]
     if not missing:
         return found
-    what = f"'{written.url}' is no file beside the post and has no {' and no '.join(missing)}"
-    repair = "write enclosure: {url: …, type: audio/mpeg, length: 1234567}"
+    verb = "are" if len(missing) > 1 else "is"
+    what = f"the {' and the '.join(missing)} of '{written.url}' {verb} unknown"
+    repair = "write {url: …, type: audio/mpeg, length: 1234567}, or name a file beside the post"
     report.error(one, "enclosure", what, repair)
     return None

@@ -16,7 +16,7 @@ from postroom.frontmatter import Head, Moment
 from postroom.markdown.text import first_heading
 from postroom.model import Site
 from postroom.posts.instants import day_of, instant_of
-from postroom.yamltext import forbidden_characters
+from postroom.yamltext import forbidden_characters, place_of
 
 _DATED_NAME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:[-_ ]+(.+))?")
 
@@ -87,7 +87,7 @@ def _decoded(data: bytes, name: str, report: Report) -> str | None:
         report.errors.append(Problem(name, line, what=what, repair="save the file as UTF-8"))
         return None
     for offset, character in forbidden_characters(text):
-        line, column = text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset)
+        line, column = place_of(offset, text)
         what = f"found the character {character}, which no feed can hold"
         report.errors.append(Problem(name, line, column, what=what, repair="delete it"))
         return None
@@ -143,17 +143,25 @@ def _day_in_name(dated: re.Match[str] | None, name: str, report: Report) -> Mome
     if not dated:
         return None
     try:
-        return Moment(calendar_date.fromisoformat(dated[1]))
+        day = calendar_date.fromisoformat(dated[1])
+        if day.year in frontmatter.YEARS:
+            return Moment(day)
     except ValueError:
-        what = f"found {dated[1]} in the file's name; there is no such day"
-        report.errors.append(Problem(name, key="date", what=what, repair="rename the file"))
-        return None
+        pass
+    what = f"found {dated[1]} in the file's name"
+    repair = f"name a day there is, from {frontmatter.YEARS[0]} to {frontmatter.YEARS[-1]}"
+    report.errors.append(Problem(name, key="date", what=what, repair=repair))
+    return None
 
 
 def _permalink(site: Site, slug: str, day: calendar_date, path: str) -> str:
     stem = posixpath.splitext(path)[0]
     segments = (frontmatter.slugify(segment) for segment in stem.split("/"))
     filled = site.pages.permalink.format(
-        year=f"{day:%Y}", month=f"{day:%m}", day=f"{day:%d}", slug=slug, path="/".join(segments)
+        year=f"{day.year:04}",
+        month=f"{day.month:02}",
+        day=f"{day.day:02}",
+        slug=slug,
+        path="/".join(filter(None, segments)),
     )
     return quote(filled.lstrip("/"))

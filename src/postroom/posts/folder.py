@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import posixpath
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -42,39 +44,62 @@ def scan(newsroom: Path, posts: str) -> Folder:
     problems: list[Problem] = []
     root = newsroom / posts
     if not root.is_dir():
-        problems.append(Problem(posts, what="is not a folder", repair="make it, or set posts:"))
-    for entry in _files(root):
-        path = Path(entry.path).relative_to(root).as_posix()
+        repair = "make it, or write where the posts are as posts: in postroom.yaml"
+        return Folder({}, problems=(Problem(posts, what="is not a folder", repair=repair),))
+    for path in sorted(_files(root, problems)):
         try:
-            if entry.is_symlink() and not _inside(Path(entry.path), newsroom):
-                problems.append(_unreadable(posts, path, "is a link out of the newsroom"))
-            elif path.endswith(_SUFFIXES):
-                texts[path] = Path(entry.path).read_bytes()
+            if why := _unfit(root / path, newsroom):
+                problems.append(_unreadable(path, why))
+            elif path.lower().endswith(_SUFFIXES):
+                texts[path] = (root / path).read_bytes()
             else:
-                sizes[path] = entry.stat().st_size
+                sizes[path] = (root / path).stat().st_size
         except OSError as error:
-            reason = (error.strerror or "unknown error").lower()
-            problems.append(_unreadable(posts, path, f"cannot be read: {reason}"))
-    return Folder(texts, sizes, tuple(problems), root)
+            problems.append(_unreadable(path, _reason(error)))
+    named = (Problem(f"{posts}/{p.path}", what=p.what, repair=p.repair) for p in problems)
+    return Folder(texts, sizes, tuple(named), root)
 
 
-def _unreadable(posts: str, path: str, what: str) -> Problem:
-    return Problem(f"{posts}/{path}", what=what, repair="replace it with a file that can be read")
-
-
-def _inside(path: Path, newsroom: Path) -> bool:
-    return path.resolve().is_relative_to(newsroom.resolve())
-
-
-def _files(folder: Path) -> Iterator[os.DirEntry[str]]:
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError:
-        return
-    for entry in entries:
-        if entry.name.startswith((".", "_")):
+def _files(root: Path, problems: list[Problem]) -> Iterator[str]:
+    """Yield the path of each file under `root`; what cannot be listed goes to `problems`."""
+    folders = [""]
+    while folders:
+        folder = folders.pop()
+        try:
+            entries = list(os.scandir(root / folder))
+        except OSError as error:
+            problems.append(_unreadable(folder, _reason(error)))
             continue
-        if entry.is_dir(follow_symlinks=False):
-            yield from _files(Path(entry.path))
-        elif entry.is_symlink() or entry.is_file():
-            yield entry
+        for entry in entries:
+            path = posixpath.join(folder, entry.name)
+            if entry.name.startswith((".", "_")):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(path)
+            else:
+                yield path
+
+
+def _unfit(path: Path, newsroom: Path) -> str:
+    """Tell why the file at `path` is not read; nothing if it may be."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return "has a name that is not UTF-8"
+    if path.is_symlink():
+        try:
+            target = Path(os.path.realpath(path)).relative_to(os.path.realpath(newsroom))
+        except ValueError:
+            return "is a link out of the newsroom"
+        # What is hidden is nobody's news: the database, and git's own files.
+        if any(part.startswith(".") for part in target.parts):
+            return "is a link to a hidden file"
+    return "" if stat.S_ISREG(path.stat().st_mode) else "is no file"
+
+
+def _reason(error: OSError) -> str:
+    return f"cannot be read: {(error.strerror or 'unknown error').lower()}"
+
+
+def _unreadable(path: str, what: str) -> Problem:
+    return Problem(path, what=what, repair="replace it with a file that can be read")

@@ -28,11 +28,11 @@ def topics(posts: Sequence[Post], site: Site) -> tuple[Topic, ...]:
     names: dict[str, str] = {slug_of(name): name for name in site.topics}
     found: dict[str, str] = {}
     held: dict[str, list[Post]] = {}
-    for post in reversed(posts):
-        for slug in dict.fromkeys(slug_of(name) for name in post.topics):
-            held.setdefault(slug, []).insert(0, post)
-        for name in post.topics:
-            found.setdefault(slug_of(name), name)
+    for post in posts:
+        slugs = {slug_of(name): name for name in reversed(post.topics)}
+        found.update(slugs)
+        for slug in slugs:
+            held.setdefault(slug, []).append(post)
     rest = sorted((slug for slug in found if slug not in names), key=lambda slug: slug.casefold())
     names.update((slug, found[slug]) for slug in rest)
     return tuple(
@@ -43,11 +43,13 @@ def topics(posts: Sequence[Post], site: Site) -> tuple[Topic, ...]:
 
 
 def spellings(posts: Iterable[Post], known: Iterable[Topic]) -> list[Problem]:
-    """Return a warning for each post that spells a topic as others do not."""
+    """Return a warning for each post that spells a topic as others do not, or without letters."""
     names = {topic.slug: topic.name for topic in known}
+    named = [(post, name, slug_of(name)) for post in posts for name in post.topics]
     return [
         Problem(post.path, 1, 0, "topics", f"found '{name}'", f"others write '{names[slug]}'")
-        for post in posts
-        for name in post.topics
-        if (slug := slug_of(name)) in names and names[slug] != name
+        if slug
+        else Problem(post.path, 1, 0, "topics", f"'{name}' makes no address", "write it in letters")
+        for post, name, slug in named
+        if names.get(slug) != name
     ]
