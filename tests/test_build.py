@@ -265,6 +265,29 @@ def test_an_attachment_cannot_take_a_place_of_ours(
     assert not (folder / "public").exists()
 
 
+def test_the_logo_is_copied(make_newsroom: MakeNewsroom, postroom: Postroom) -> None:
+    """The logo of the settings stands in the output at the path it has in the newsroom."""
+    folder = make_newsroom({"art/logo.png": b"\x89PNG"}, "theme: {logo: art/logo.png}\n")
+    assert postroom(folder, "build").code == 0
+    assert (folder / "public/art/logo.png").read_bytes() == b"\x89PNG"
+
+
+@pytest.mark.parametrize("logo", ["gone.png", "art", ".git/config", "hidden.png", "outside.png"])
+def test_no_secret_is_published_as_a_logo(
+    make_newsroom: MakeNewsroom, postroom: Postroom, logo: str
+) -> None:
+    """A logo that is no file, is hidden, or is a link to a hidden file or out, is refused."""
+    files = {"art/x.png": "x", ".git/config": "secret"}
+    folder = make_newsroom(files, f"theme: {{logo: {logo}}}\n")
+    (folder / "hidden.png").symlink_to(".git/config")
+    (folder.parent / "outside").write_text("secret")
+    (folder / "outside.png").symlink_to(folder.parent / "outside")
+    outcome = postroom(folder, "build")
+    line = f"'{logo}' is no file of the newsroom; put it there, or correct the path"
+    assert (outcome.code, outcome.errors) == (1, [f"postroom.yaml: theme.logo: {line}"])
+    assert not (folder / "public").exists()
+
+
 def test_a_post_called_digest_stands_beside_the_digests(
     make_newsroom: MakeNewsroom, postroom: Postroom
 ) -> None:

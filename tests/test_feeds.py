@@ -17,12 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import etree, html
 
-from conftest import AT, SETTINGS, MakeNewsroom, Outcome
+import generated
+from conftest import SETTINGS, MakeNewsroom, Outcome
 from feedreaders import serving
-from postroom import config, posts
 from postroom.build import outputs
 from postroom.errors import ContentError
-from postroom.posts.folder import Folder
 
 Postroom = Callable[..., Outcome]
 Build = Callable[..., bytes]
@@ -66,7 +65,8 @@ def build(make_newsroom: MakeNewsroom, postroom: Postroom) -> Build:
     """Return a function that builds a newsroom and returns its Atom feed."""
 
     def make(files: dict[str, str | bytes], more: str = "") -> bytes:
-        folder = make_newsroom(files, more)
+        # Without pages it is quicker.
+        folder = make_newsroom(files, f"{more}pages: {{enabled: false}}\n")
         outcome = postroom(folder, "build")
         assert outcome.code == 0, outcome.err
         return (folder / "public/atom.xml").read_bytes()
@@ -422,7 +422,7 @@ def test_renaming_retitling_and_moving_make_nothing_new(
         ]
 
 
-SITE = config.read(SETTINGS.encode())
+SITE = generated.site_with()
 MARKUP = (
     "* ` ~ [ ]( ![ [^1] <b> </p> <script> <!-- ]]> <svg><style> &#0; &#11; &nbsp; &lt; |-| ``` > #"
 )
@@ -447,22 +447,23 @@ def quoted(written: object) -> str:
     return "'" + str(written).replace("'", "''").replace("\n", " ") + "'"
 
 
-@settings(deadline=None, max_examples=40)
-@given(head=HEADS, body=ANY)
-def test_whatever_is_written_the_feed_is_well_formed(
-    tmp_path_factory: pytest.TempPathFactory, head: dict[str, object], body: str
-) -> None:
-    """Any text at all makes a well-formed feed with that very post, or a fault that names it."""
+def written(head: dict[str, object], body: str) -> str:
+    """Return a post with this head and body."""
     lines = "".join(f"{name}: {quoted(value)}\n" for name, value in head.items())
-    text = f"---\n{lines}date: 2026-11-20\nid: tag:example.com,2026:x\n---\n{body}\n"
+    return f"---\n{lines}date: 2026-11-20\nid: tag:example.com,2026:x\n---\n{body}\n"
+
+
+@settings(deadline=None, max_examples=100)
+@given(head=HEADS, body=ANY)
+def test_whatever_is_written_the_feed_is_well_formed(head: dict[str, object], body: str) -> None:
+    """Any text at all makes a well-formed feed with that very post, or a fault that names it."""
+    texts = {"x.md": written(head, body)}
     try:
-        loaded = posts.read(Folder({"x.md": text.encode()}, {}), SITE, AT)
+        (post,) = generated.read(texts, SITE)
     except ContentError as error:
         assert {problem.path for problem in error.problems} == {"posts/x.md"}  # noqa: PT017
         return
-    (post,) = loaded.posts
-    made = outputs(tmp_path_factory.getbasetemp(), SITE, (post,))["atom.xml"]
-    assert isinstance(made, bytes)
+    made = generated.feeds(texts).files["atom.xml"]
     (entry,) = children(etree.fromstring(made), "entry")
     assert value(entry, "id") == "tag:example.com,2026:x"
     assert value(entry, "title") == post.title
@@ -470,3 +471,19 @@ def test_whatever_is_written_the_feed_is_well_formed(
     assert value(entry, "content") == post.html
     assert urlsplit(links(entry)[0]["href"]).netloc == "news.example.com"
     assert not re.search(r"<(script|style|iframe|form|object|svg)\b", post.html)
+
+
+@settings(deadline=None, max_examples=12)
+@given(head=HEADS, body=TEXT)
+def test_whatever_is_written_can_be_built(
+    tmp_path_factory: pytest.TempPathFactory, head: dict[str, object], body: str
+) -> None:
+    """A post that can be read can be shown: no text breaks a page, a feed or a letter."""
+    try:
+        known = generated.read({"x.md": written(head, body)}, SITE)
+    except ContentError:
+        return
+    made = outputs(tmp_path_factory.getbasetemp(), SITE, known)
+    letter = made["digest/2026-11/letter.txt"]
+    assert isinstance(letter, bytes)
+    assert known[0].url in letter.decode()

@@ -83,6 +83,7 @@ def test_a_guid_is_no_permalink() -> None:
 def test_authors_are_creators() -> None:
     """Names of authors stand in dc:creator: RSS's own author is an address."""
     found = channel("authors: [Ann, Bob & Co]\n")
+    assert found.nsmap["dc"] == NAMES["dc"]
     assert [one.text for one in found.iterfind("item/dc:creator", NAMES)] == ["Ann", "Bob & Co"]
     assert list(found.iter("author")) == []
 

@@ -57,7 +57,7 @@ def tagged(*names_of_posts: list[str]) -> dict[str, str]:
         ("新闻", "新闻"),
         ("أخبار الشركة", "أخبار-الشركة"),
         ("हिन्दी", "हिन्दी"),
-        ("STRASSE/Straße", "strasse-strasse"),
+        ("ÄRGER/Straße", "ärger-straße"),
         ("../../etc", "etc"),
         ("Cafe\u0301", "café"),
     ],

@@ -81,8 +81,11 @@ def outputs(newsroom: Path, site: Site, posts: tuple[Post, ...]) -> dict[str, Co
 
 
 def _logo(newsroom: Path, name: str) -> Path:
-    path = newsroom / name
-    if path.is_file() and path.resolve().is_relative_to(newsroom.resolve()):
+    path, home = newsroom / name, newsroom.resolve()
+    real = path.resolve()
+    # What is hidden is nobody's picture: git's own files, and the database.
+    inside = real.is_relative_to(home) and "/." not in f"/{real.relative_to(home).as_posix()}"
+    if path.is_file() and inside:
         return path
     what, repair = f"'{name}' is no file of the newsroom", "put it there, or correct the path"
     raise OutputError([Problem("postroom.yaml", key="theme.logo", what=what, repair=repair)])
