@@ -37,7 +37,7 @@ def test_warnings_fail_when_strict(
     outcome = postroom(make_newsroom({"posts/a.md": NAMELESS}), "check", *options)
     assert outcome.code == code
     assert outcome.warnings == [f'posts/a.md:1: id: is missing; add id: "{ID}" [post-id]']
-    assert outcome.out == "0 errors, 1 warnings\n"
+    assert outcome.out == "0 errors, 1 warning\n"
 
 
 def test_strict_is_content_with_a_whole_newsroom(

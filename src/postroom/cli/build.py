@@ -48,6 +48,8 @@ def command(output: Path | None, at: datetime | None, *, drafts: bool) -> None:
         f"{_summary(loaded, folder)}: {written.written} files written,"
         f" {written.unchanged} unchanged, {written.removed} removed"
     )
+    if not loaded.posts:
+        click.echo('no post is published yet; write one with: postroom new "What happened"')
 
 
 def _mixed(folder: Path, newsroom: Path, site: Site) -> str:

@@ -40,8 +40,12 @@ def command(*, fix: bool, strict: bool, at: datetime | None) -> int:
     for severity in ("error", "warning"):
         complain([str(one) for one in found if one.severity == severity], severity)
     errors = sum(one.severity == "error" for one in found)
-    click.echo(f"{errors} errors, {len(found) - errors} warnings")
+    click.echo(f"{_counted(errors, 'error')}, {_counted(len(found) - errors, 'warning')}")
     return int(errors > 0 or (strict and bool(found)))
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}{'s' * (number != 1)}"
 
 
 def _write_ids(folder: Path, loaded: posts.Loaded) -> None:

@@ -43,7 +43,9 @@ class Catalogue:
         for topic in topics if site.feeds.topics else ():
             folder = f"topics/{quote(topic.slug)}/"
             title = f"{site.title}: {topic.name}"
-            feed = self._feed(site.id + folder[:-1], title, folder, topic.url, topic.posts)
+            # Where another program makes the pages, there may be none for the topic.
+            page_url = topic.url if site.pages.enabled else site.url
+            feed = self._feed(site.id + folder[:-1], title, folder, page_url, topic.posts)
             yield from (Document(form, self._in(form, feed, folder)) for form in self._formats())
         for tag, spoken in self._by_language(posts):
             folder = f"lang/{tag}/"

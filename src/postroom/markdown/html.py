@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from html import escape
-from urllib.parse import urljoin
+from urllib.parse import quote, urljoin
 
 import nh3
 import pyromark
@@ -62,6 +62,7 @@ def sanitised(made: str, resolve: Resolve) -> Html:
     """Return the HTML `made` without what runs or leaves its place, its addresses absolute."""
     if "<iframe" in made.casefold():
         made = _IFRAME.sub(_link_for_iframe, made)
+    resolve = _encoded(resolve)
     cleaner = nh3.Cleaner(
         tags=_TAGS,
         clean_content_tags=HIDDEN,
@@ -93,6 +94,11 @@ def _link_for_iframe(match: re.Match[str]) -> str:
     attributes = {name.lower(): "".join(values).replace('"', "&quot;") for name, *values in found}
     source = attributes.get("src", "")
     return f'<a href="{source}">{attributes.get("title") or source}</a>' if source else ""
+
+
+def _encoded(resolve: Resolve) -> Resolve:
+    """Return `resolve` with what may not stand in a URI (RFC 3986 §2) percent-encoded."""
+    return lambda address: quote(resolve(address.strip()), safe="%:/?#[]@!$&'()*+,;=~")
 
 
 def _filter(resolve: Resolve) -> Callable[[str, str, str], str | None]:

@@ -10,14 +10,13 @@ from pathlib import Path
 from attrs import frozen
 
 from postroom.errors import ContentError, Problem
-from postroom.frontmatter import Head
 from postroom.markdown.html import to_html, with_sizes
 from postroom.markdown.text import first_paragraph, to_text
 from postroom.model import Enclosure, Image, Post, Site
 from postroom.posts.beside import Beside, media_type
 from postroom.posts.draft import Draft, Report, draft
 from postroom.posts.folder import Folder, scan
-from postroom.posts.instants import day_of, free, has_come, instant_of
+from postroom.posts.instants import at_home, day_of, has_come, instant_of, take
 from postroom.posts.topics import spellings, topics
 from postroom.yamltext import forbidden_characters, place_of
 
@@ -110,23 +109,20 @@ def _timeline(drafts: Iterable[Draft], at: datetime, site: Site) -> dict[str, _T
 
     No two instants are equal: of equal ones the later in order of (date, id) moves on.
     """
-    taken: set[datetime] = set()
+    taken: dict[datetime, datetime] = {}
     published: dict[str, datetime] = {}
     in_order = sorted(drafts, key=lambda one: (one.instant, one.id))
     for one in in_order:
-        published[one.path] = free(one.instant, taken)
-        taken.add(published[one.path])
+        published[one.path] = take(one.instant, taken)
     times = {}
     for one in in_order:
-        first = published[one.path].astimezone(site.timezone)
+        first = at_home(published[one.path], site)
         times[one.path] = _Times(first, first, one.day, withdrawn=False)
         for moment, withdrawn in ((one.head.withdrawn, True), (one.head.updated, False)):
             instant = moment and instant_of(moment, one.id, site)
             if moment and instant and has_come(moment, instant, at, site):
-                instant = free(instant, taken)
-                taken.add(instant)
-                day = day_of(moment, instant, site)
-                last = instant.astimezone(site.timezone)
+                last = at_home(take(instant, taken), site)
+                day = day_of(moment, last, site)
                 times[one.path] = _Times(first, last, day, withdrawn)
                 break
     return times
@@ -150,7 +146,7 @@ def _post(one: Draft, times: _Times, beside: Beside, report: Report) -> Post:
         topics=head.topics,
         authors=head.authors,
         lang=head.lang,
-        image=_image(head, beside),
+        image=_image(one, beside, report),
         enclosure=_enclosure(one, beside, report),
         withdrawn=times.updated_day if times.withdrawn else None,
         attachments=tuple(beside.met.values()),
@@ -159,11 +155,16 @@ def _post(one: Draft, times: _Times, beside: Beside, report: Report) -> Post:
     return _storable(post, one, report)
 
 
-def _image(head: Head, beside: Beside) -> Image | None:
-    if not head.image:
+def _image(one: Draft, beside: Beside, report: Report) -> Image | None:
+    written = one.head.image
+    if not written:
         return None
-    source = beside.resolve(head.image.src)
-    return Image(source, head.image.alt, *beside.pixels(source))
+    source = beside.fetchable(written.src)
+    if not source:
+        what = f"'{written.src}' is no picture that a page can show"
+        report.error(one, "image", what, "name a file beside the post, or an https:// address")
+        return None
+    return Image(source, written.alt, *beside.pixels(source))
 
 
 def _storable(post: Post, one: Draft, report: Report) -> Post:
@@ -191,7 +192,11 @@ def _enclosure(one: Draft, beside: Beside, report: Report) -> Enclosure | None:
     written = one.head.enclosure
     if written is None:
         return None
-    url = beside.resolve(written.url)
+    url = beside.fetchable(written.url)
+    if not url:
+        what = f"'{written.url}' is no file that can be fetched"
+        report.error(one, "enclosure", what, "name a file beside the post, or an https:// address")
+        return None
     found = Enclosure(url, written.type or media_type(url), written.length or beside.size(url))
     # RSS 2.0, <enclosure>: url, length and type are required.
     missing = [name for name in ("type", "length") if not getattr(found, name)]

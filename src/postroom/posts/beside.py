@@ -13,6 +13,7 @@ from attrs import field, frozen
 from postroom.model import Attachment, Site
 from postroom.posts.draft import Draft
 from postroom.posts.folder import Folder
+from postroom.schema import is_web_address
 
 # The types that Python itself knows: those of the machine would make builds differ.
 _TYPES = mimetypes.MimeTypes(())
@@ -48,6 +49,14 @@ class Beside:
         if path in self.folder.sizes:
             return self._attached(path) + tail
         return urljoin(self.post.url, address)
+
+    def fetchable(self, address: str) -> str:
+        """Return the absolute form of `address` if http or https can fetch it, else nothing.
+
+        Characters beyond ASCII are escaped (RFC 3987 §3.1).
+        """
+        absolute = quote(self.resolve(address), safe="%/:?#[]@!$&'()*+,;=~")
+        return absolute if is_web_address(absolute) else ""
 
     def _attached(self, path: str) -> str:
         if path not in self.met:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, timezone
 
 from postroom.frontmatter import Moment
 from postroom.model import Site
@@ -24,11 +23,27 @@ def instant_of(moment: Moment, identity: str, site: Site) -> datetime:
     return written.astimezone(UTC)
 
 
-def free(instant: datetime, taken: Collection[datetime]) -> datetime:
-    """Return `instant`, or the first second after it that is not among `taken`."""
+def take(instant: datetime, taken: dict[datetime, datetime]) -> datetime:
+    """Return `instant`, or the first second after it that is not among `taken`, and take it.
+
+    `taken` leads from each taken instant to a later one, so that no row of them is walked twice.
+    """
+    passed = []
     while instant in taken:
-        instant += timedelta(seconds=1)
+        passed.append(instant)
+        instant = taken[instant]
+    taken.update(dict.fromkeys((*passed, instant), instant + timedelta(seconds=1)))
     return instant
+
+
+def at_home(instant: datetime, site: Site) -> datetime:
+    """Return `instant` as the newsroom's clock shows it, with that moment's offset.
+
+    The offset is fixed: two times of one zone are compared by their clocks alone, and in autumn
+    one hour stands on them twice. It has no seconds: RFC 3339 cannot write those of long ago.
+    """
+    offset = instant.astimezone(site.timezone).utcoffset() or timedelta()
+    return instant.astimezone(timezone(offset - offset % timedelta(minutes=1)))
 
 
 def day_of(moment: Moment, instant: datetime, site: Site) -> date:
