@@ -15,6 +15,8 @@ _COMMANDS = {
     "new": "Write a new post with its id.",
     "build": "Build feeds, pages and digests into the output folder.",
     "digest": "Show the letter of a period: HTML, text or a whole message.",
+    "subscribers": "List, add, import, export and forget subscribers.",
+    "db": "Bring the database up to this version.",
 }
 
 
