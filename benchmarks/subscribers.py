@@ -110,8 +110,9 @@ def list_all(store: Store, _path: Path) -> int:
 
 def export(store: Store, _path: Path) -> int:
     """Write every subscriber as CSV to nowhere."""
-    with open(os.devnull, "w", encoding="utf-8") as target, closing(store.subscribers.every()) as all_:
-        return roster.give_csv(all_, target)
+    everyone = store.subscribers.every()
+    with Path(os.devnull).open("w", encoding="utf-8") as target, closing(everyone):
+        return roster.give_csv(everyone, target)
 
 
 WORK: dict[str, Callable[[Store, Path], int]] = {
@@ -162,7 +163,13 @@ def main() -> None:
         write_list(Path(name) / "list.csv", chosen.rows)
         print(f"{'step':18}{'rows':>10}{'time':>12}{'rate':>14}{'memory':>11}", flush=True)
         for each in STEPS:
-            same = ["--folder", name, "--step", each, *(("--url", chosen.url) if chosen.url else ())]
+            same = [
+                "--folder",
+                name,
+                "--step",
+                each,
+                *(("--url", chosen.url) if chosen.url else ()),
+            ]
             subprocess.run([sys.executable, __file__, *same], check=True)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -16,11 +16,15 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from postroom.errors import DatabaseError, Problem, SettingsError
 
+T = TypeVar("T")
 VARIABLE = "POSTROOM_DATABASE_URL"
 FILE = ".postroom/postroom.db"
 # How long one waits for another's transaction; ours are short, so this is generous.
 PATIENCE = 10.0
+_CHUNK = 1000
 _WRITES = "postroom_writes"
+# Without it psycopg does not tell how many rows an INSERT made, and a lease would seem taken.
+_OPTIONS = {"preserve_rowcount": True}
 _EXAMPLE = "write sqlite:///news.db or postgresql://user:password@host/name"
 
 
@@ -48,6 +52,20 @@ class Database:
         with self._translated(), self.engine.connect() as connection, connection.begin():
             yield connection
 
+    def stream(
+        self, question: sa.Select[Any], make: Callable[[sa.Row[Any]], T]
+    ) -> Generator[T, None, None]:
+        """Yield what `make` makes of each row of the answer, a thousand rows at a time in memory.
+
+        The transaction ends with the last row, or when the generator is closed.
+        """
+        with self.reading() as connection:
+            options = {"yield_per": _CHUNK}
+            rows = connection.execute(question, execution_options=options)
+            with rows:
+                for row in rows:
+                    yield make(row)
+
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
         """Open a transaction that writes; it is durable when the block is left.
@@ -66,7 +84,8 @@ class Database:
         try:
             yield
         except (DBAPIError, PoolTimeoutError) as error:
-            raise DatabaseError([_problem(self.name, error)]) from error
+            # PostgreSQL's own words may repeat a row's values: no trace may hold them.
+            raise DatabaseError([_problem(self.name, error)]) from None
 
     def forget_traces(self) -> None:
         """Write SQLite's log back into the file and empty it: deleted rows stand in it still.
@@ -134,6 +153,7 @@ def _sqlite(url: sa.URL, newsroom: Path, patience: float, *, shown: str) -> Data
     engine = sa.create_engine(
         url.set(database=str(path)),
         hide_parameters=True,
+        execution_options=_OPTIONS,
         max_overflow=-1,
         connect_args={"timeout": patience},
     )
@@ -168,7 +188,11 @@ def _postgresql(url: sa.URL, patience: float) -> Database:
         arguments["options"] = f"-c lock_timeout={round(patience * 1000)}"
     try:
         engine = sa.create_engine(
-            url, hide_parameters=True, max_overflow=-1, connect_args=arguments
+            url,
+            hide_parameters=True,
+            execution_options=_OPTIONS,
+            max_overflow=-1,
+            connect_args=arguments,
         )
     except (ModuleNotFoundError, NoSuchModuleError):
         repair = "install postroom[postgres]"

@@ -69,17 +69,22 @@ def upgrade(database: Database) -> str:
 
     Raises `SettingsError` for those of a newer Postroom.
     """
-    from alembic import command  # noqa: PLC0415 - 150 ms that only this needs
-    from alembic.config import Config  # noqa: PLC0415
-
     with database.reading() as connection:
         found = _found(connection)
     if found in VERSIONS[:-1]:
-        config = Config()
-        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-        config.set_main_option("path_separator", "os")
         with database.writing() as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            migrate(connection)
     require_tables(database)
     return VERSIONS[-1]
+
+
+def migrate(connection: sa.Connection) -> None:
+    """Run the migrations that the database has not seen, within the connection's transaction."""
+    from alembic import command  # noqa: PLC0415 - 150 ms that only this needs
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -21,9 +22,7 @@ class Arrivals:
     def log(self) -> Generator[Arrival, None, None]:
         """Yield every arrival, the struck ones too, in the order of the log."""
         asked = sa.select(arrivals).order_by(arrivals.c.seq)
-        with self._database.reading() as connection:
-            for row in connection.execution_options(yield_per=1000).execute(asked):
-                yield Arrival(row.seq, row.day, row.post, row.first_day, row.struck)
+        return self._database.stream(asked, _arrival)
 
     def last(self) -> int:
         """Return the last seq of the log, 0 for an empty one."""
@@ -59,6 +58,10 @@ class Arrivals:
                 chosen = sa.update(arrivals).where(arrivals.c.seq.in_(struck))
                 connection.execute(chosen.values(struck=True))
             _set_release(connection, state)
+
+
+def _arrival(row: sa.Row[Any]) -> Arrival:
+    return Arrival(row.seq, row.day, row.post, row.first_day, row.struck)
 
 
 def _set_release(connection: sa.Connection, state: Release) -> None:

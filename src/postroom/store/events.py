@@ -30,6 +30,6 @@ class Events:
     def of(self, subscriber: int | None) -> Generator[Event, None, None]:
         """Yield the events of a subscriber, or those of the list as a whole, oldest first."""
         asked = sa.select(events).where(events.c.subscriber == subscriber).order_by(events.c.id)
-        with self._database.reading() as connection:
-            for row in connection.execution_options(yield_per=1000).execute(asked):
-                yield Event(row.at, row.kind, row.detail, row.subscriber)
+        return self._database.stream(
+            asked, lambda row: Event(row.at, row.kind, row.detail, row.subscriber)
+        )

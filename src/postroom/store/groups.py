@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from typing import Any
 
 import sqlalchemy as sa
 
 from postroom.database.engine import Database
 from postroom.database.schema import deliveries, letter_posts, subscribers
 from postroom.model import Arrival, Bookmark, Group, Members, Subscriber
-from postroom.store.subscribers import CHUNK, from_row
+from postroom.store.subscribers import from_row
 
 DELIVERED = ("sent", "uncertain")
 
@@ -29,10 +30,7 @@ class Groups:
             .group_by(*columns)
             .order_by(*columns)
         )
-        with self._database.reading() as connection:
-            for row in connection.execution_options(yield_per=CHUNK).execute(asked):
-                bookmark = Bookmark(row.before, row.upto)
-                yield Group(row.frequency, bookmark, row.topics, row.language), row.number
+        return self._database.stream(asked, _group)
 
     def count(self, members: Members) -> int:
         """Return how many members these are."""
@@ -43,9 +41,7 @@ class Groups:
     def members(self, members: Members) -> Generator[Subscriber, None, None]:
         """Yield the members by id."""
         asked = sa.select(subscribers).where(belongs(members)).order_by(subscribers.c.id)
-        with self._database.reading() as connection:
-            for row in connection.execution_options(yield_per=CHUNK).execute(asked):
-                yield from_row(row)
+        return self._database.stream(asked, from_row)
 
     def raise_bookmarks(self, members: Members, to: Bookmark) -> int:
         """Raise the bookmarks of all the members in one statement; neither part falls.
@@ -60,6 +56,11 @@ class Groups:
         )
         with self._database.writing() as connection:
             return connection.execute(statement).rowcount
+
+
+def _group(row: sa.Row[Any]) -> tuple[Group, int]:
+    bookmark = Bookmark(row.before, row.upto)
+    return Group(row.frequency, bookmark, row.topics, row.language), row.number
 
 
 def belongs(members: Members) -> sa.ColumnElement[bool]:

@@ -55,9 +55,7 @@ class Ledger:
         with self._database.writing() as connection:
             statement = insert(connection, deliveries)
             statement = _replacing(statement.from_select(names, chosen.order_by("id")), now)
-            return connection.execute(
-                statement, execution_options={"preserve_rowcount": True}
-            ).rowcount
+            return connection.execute(statement).rowcount
 
     def cancel_stale(self, run: int, now: datetime) -> int:
         """Cancel the open rows that the plan of `run` did not take up; return how many.
@@ -147,10 +145,7 @@ class Ledger:
 
     def uncertain(self) -> Generator[Delivery, None, None]:
         """Yield the deliveries whose fate is uncertain, oldest first."""
-        asked = _in("uncertain")
-        with self._database.reading() as connection:
-            for row in connection.execution_options(yield_per=1000).execute(asked):
-                yield _delivery(row)
+        return self._database.stream(_in("uncertain"), _delivery)
 
 
 def _replacing(statement: Insert, now: datetime) -> Insert:

@@ -13,8 +13,6 @@ from postroom.database.schema import events, subscribers
 from postroom.database.statements import greater, insert
 from postroom.model import Bookmark, Frequency, State, Subscriber
 
-# How many rows are held in memory while a million are read.
-CHUNK = 1000
 _RECEIVING: tuple[State, ...] = ("pending", "active", "paused")
 
 
@@ -86,9 +84,7 @@ class Subscribers:
         asked = sa.select(subscribers).order_by(subscribers.c.id)
         if state:
             asked = asked.where(subscribers.c.state == state)
-        with self._database.reading() as connection:
-            for row in connection.execution_options(yield_per=CHUNK).execute(asked):
-                yield from_row(row)
+        return self._database.stream(asked, from_row)
 
     def count(self) -> Mapping[State, int]:
         """Return how many there are in each state."""

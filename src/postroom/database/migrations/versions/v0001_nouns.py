@@ -162,7 +162,8 @@ def _deliveries() -> None:
         sa.Column("changed", INSTANT, nullable=False),
         sa.Column("reply", TEXT, nullable=False),
         sa.CheckConstraint(
-            "state IN ('planned', 'sending', 'sent', 'deferred', 'bounced', 'cancelled', 'uncertain')",
+            "state IN ('planned', 'sending', 'sent', 'deferred', 'bounced', 'cancelled',"
+            " 'uncertain')",
             name=op.f("deliveries_state_check"),
         ),
         sa.ForeignKeyConstraint(["letter"], ["letters.id"], name=op.f("deliveries_letter_fkey")),

@@ -1,0 +1,113 @@
+"""A real PostgreSQL server for the tests, in a temporary folder, reached by a socket only."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from attrs import define, field
+
+
+class MissingError(Exception):
+    """There is no PostgreSQL server on this machine that we may start."""
+
+
+@define
+class Server:
+    """A running server, and the databases made in it."""
+
+    folder: Path
+    _count: int = field(default=0)
+
+    def url(self, name: str) -> str:
+        """Return the URL of a database."""
+        return f"postgresql://postgres@/{name}?host={self.folder}"
+
+    def execute(self, statement: str, database: str = "postgres") -> None:
+        """Run one statement outside of a transaction."""
+        with psycopg.connect(self.url(database), autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+    def new(self, template: str = "template1") -> str:
+        """Make a database and return its URL."""
+        self._count += 1
+        name = f"test_{self._count}"
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return self.url(name)
+
+
+def programs() -> Path:
+    """Return the folder of the server's programs, on the path or where Debian puts them."""
+    found = shutil.which("initdb")
+    if found:
+        return Path(found).resolve().parent
+    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not versions:
+        raise MissingError("PostgreSQL is not installed")
+    return versions[-1].parent
+
+
+def _identity() -> dict[str, Any]:
+    """Return as whom to run: the server refuses to be root."""
+    if os.geteuid() != 0:
+        return {}
+    try:
+        user = pwd.getpwnam("postgres")
+    except KeyError:
+        raise MissingError("there is no user 'postgres' to run the server as") from None
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+
+
+@contextmanager
+def running() -> Iterator[Server]:
+    """Run a server for a block.
+
+    Raises `MissingError`.
+    """
+    bin_, identity = programs(), _identity()
+    # Not pytest's folder: the path of a socket may have no more than 107 characters.
+    with tempfile.TemporaryDirectory(prefix="postroom-pg-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        if identity:
+            os.chown(folder, identity["user"], identity["group"])
+        data = folder / "data"
+        words = f"-D {data} -U postgres -A trust -E UTF8 --locale=C.UTF-8 --no-sync"
+        subprocess.run(
+            [bin_ / "initdb", *words.split()], check=True, capture_output=True, **identity
+        )
+        # What is durable is no question here; it is faster to promise nothing.
+        options = f"-D {data} -k {folder} -c listen_addresses= -c fsync=off -c jit=off"
+        with subprocess.Popen(
+            [bin_ / "postgres", *options.split()],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            **identity,
+        ) as process:
+            try:
+                yield _ready(Server(folder), process)
+            finally:
+                process.send_signal(signal.SIGINT)
+                process.wait(20)
+
+
+def _ready(server: Server, process: subprocess.Popen[bytes]) -> Server:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            server.execute("SELECT 1")
+        except psycopg.OperationalError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return server
