@@ -145,4 +145,4 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'news.db'}"
     server: postgresql.Server = request.getfixturevalue("postgresql_server")
-    return server.new()
+    return server.emptied()

@@ -15,35 +15,33 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from attrs import define, field
+from attrs import frozen
 
 
 class MissingError(Exception):
     """There is no PostgreSQL server on this machine that we may start."""
 
 
-@define
+@frozen
 class Server:
-    """A running server, and the databases made in it."""
+    """A running server, and the one database of the tests."""
 
     folder: Path
-    _count: int = field(default=0)
 
-    def url(self, name: str) -> str:
-        """Return the URL of a database."""
-        return f"postgresql://postgres@/{name}?host={self.folder}"
+    @property
+    def url(self) -> str:
+        """The URL of the database."""
+        return f"postgresql://postgres@/postgres?host={self.folder}"
 
-    def execute(self, statement: str, database: str = "postgres") -> None:
-        """Run one statement outside of a transaction."""
-        with psycopg.connect(self.url(database), autocommit=True) as connection:
+    def execute(self, statement: str) -> None:
+        """Run one statement."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute(statement.encode())
 
-    def new(self, template: str = "template1") -> str:
-        """Make a database and return its URL."""
-        self._count += 1
-        name = f"test_{self._count}"
-        self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
-        return self.url(name)
+    def emptied(self) -> str:
+        """Empty the database, which takes a tenth of the time that a new one takes."""
+        self.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+        return self.url
 
 
 def programs() -> Path:
@@ -96,7 +94,8 @@ def running() -> Iterator[Server]:
             try:
                 yield _ready(Server(folder), process)
             finally:
-                process.send_signal(signal.SIGINT)
+                # At once, without tidying up: the folder goes anyway.
+                process.send_signal(signal.SIGQUIT)
                 process.wait(20)
 
 
