@@ -113,7 +113,7 @@ def _problem(name: str, error: Exception) -> Problem:
     return Problem(name, what=lines[0])
 
 
-def engine_for(url: str | None, newsroom: Path, *, patience: float = PATIENCE) -> Database:
+def engine_for(url: str | None, newsroom: Path, *, patience: float | None = None) -> Database:
     """Return the database at `url`; without one, SQLite in the newsroom's `.postroom`.
 
     A relative file is relative to the newsroom. Nothing is opened yet, save that a new file is
@@ -121,9 +121,10 @@ def engine_for(url: str | None, newsroom: Path, *, patience: float = PATIENCE) -
     names no database we know.
     """
     parsed = _parsed(url or f"sqlite:///{FILE}")
+    wait = PATIENCE if patience is None else patience
     if parsed.drivername.startswith("sqlite"):
-        return _sqlite(parsed, newsroom, patience, shown=VARIABLE if url else FILE)
-    return _postgresql(parsed, patience)
+        return _sqlite(parsed, newsroom, wait, shown=VARIABLE if url else FILE)
+    return _postgresql(parsed, wait)
 
 
 def _parsed(url: str) -> sa.URL:
