@@ -6,6 +6,7 @@ import io
 import os
 import re
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -239,6 +240,24 @@ def test_the_database_may_be_elsewhere(
     assert run("forget", "reader@example.com").out == "forgotten\n"
     assert run("list").err == "2 subscribers: 1 active, 1 left\n"
     assert not (here / ".postroom").exists()
+
+
+@pytest.mark.parametrize("name", ["list", "export"])
+def test_whoever_has_read_enough_may_go(run: Run, here: Path, name: str) -> None:
+    """A reader that goes away early, as `head` does, leaves no trace on the screen."""
+    lines = "".join(f"reader{number}@example.com\n" for number in range(3000))
+    (here / "many.csv").write_text("email\n" + lines)
+    run("import", "--confirmed", "many.csv")
+    command = [sys.executable, "-m", "postroom", "subscribers", name]
+    with subprocess.Popen(
+        command, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
 
 
 @pytest.mark.parametrize("name", ["list", "add", "import", "export", "forget"])

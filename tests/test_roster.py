@@ -337,6 +337,12 @@ class TestFiles:
         assert taken.tally == Tally(added=1, faulty=1)
         assert taken.lines == [(3, "only ASCII letters may stand before the @-sign")]
 
+    def test_topics_of_any_bytes_can_be_kept(self, store: Store) -> None:
+        """Topics that are no proper text become proper text."""
+        data = b"email,topics\nreader@example.com,M\xfcll\0\n"
+        assert Taken(store, data, ANSWERED).tally == Tally(added=1)
+        assert the(store).topics == frozenset({"M?ll\ufffd"})
+
     def test_short_and_long_rows_are_no_hindrance(self, store: Store) -> None:
         """A row may have fewer or more cells than the first line has names."""
         text = "name,email,status\nx,reader@example.com\nx\ny,other@example.com,active,1,2\n"

@@ -712,6 +712,18 @@ class TestLedger:
         assert store.ledger.reclaim(run, 1, SOON) == ()
         assert store.ledger.tally() == {"uncertain": 1}
 
+    def test_whatever_a_server_says_can_be_kept(self, store: Store) -> None:
+        """A reply of any characters and any length does not keep its outcome from being kept."""
+        some(store, 1)
+        run = begin(store)
+        planned(store, run, "a")
+        (claimed,) = store.ledger.claim(run, 1, NOW)
+        said = "550 no \udcff\0 " + "x" * 100_000
+        assert store.ledger.record(run, [Outcome(claimed.id, "bounced", said)], NOW) == 1
+        with store.database.reading() as connection:
+            kept = connection.execute(sa.select(deliveries.c.reply)).scalar_one()
+        assert kept == "550 no ?\ufffd " + "x" * 990
+
     def test_an_outcome_counts_once(self, store: Store) -> None:
         """The same outcome told twice moves nothing the second time, nor does none at all."""
         some(store, 1)

@@ -40,6 +40,23 @@ class Instant(sa.types.TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if dialect.name == "sqlite" else value.astimezone(UTC)
 
 
+class Prose(sa.types.TypeDecorator[str]):
+    """Text that others wrote, such as a server's reply: whatever it holds, it can be kept."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Return `value` as the database takes it."""
+        del dialect
+        return None if value is None else _keepable(value)
+
+
+def _keepable(text: str) -> str:
+    """Return `text` without NUL, which PostgreSQL has not, and halves of surrogate pairs."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+
+
 class Words(sa.types.TypeDecorator[frozenset[str]]):
     """A set of words, kept as a sorted JSON list, so that equal sets are equal texts."""
 
@@ -51,7 +68,8 @@ class Words(sa.types.TypeDecorator[frozenset[str]]):
         del dialect
         if value is None:
             return None
-        return json.dumps(sorted(value), ensure_ascii=False, separators=(",", ":"))
+        kept = sorted({_keepable(word) for word in value})
+        return json.dumps(kept, ensure_ascii=False, separators=(",", ":"))
 
     def process_result_value(self, value: Any, dialect: Dialect) -> frozenset[str] | None:  # noqa: ANN401 - what the driver returns
         """Return the set that the text writes."""

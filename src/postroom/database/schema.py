@@ -6,7 +6,7 @@ from typing import get_args
 
 import sqlalchemy as sa
 
-from postroom.database.columns import Id, Instant, Text, Words
+from postroom.database.columns import Id, Instant, Prose, Text, Words
 from postroom.model import DeliveryState, Frequency, Reason, State
 
 VERSIONS = ("0001",)
@@ -87,7 +87,7 @@ arrivals = sa.Table(
     metadata,
     sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("day", sa.Date, nullable=False),
-    sa.Column("post", Text, nullable=False, index=True),
+    sa.Column("post", Prose, nullable=False, index=True),
     sa.Column("first_day", sa.Date, nullable=False),
     sa.Column("struck", sa.Boolean, nullable=False),
 )
@@ -138,7 +138,7 @@ letter_posts = sa.Table(
     metadata,
     sa.Column("letter", Id, sa.ForeignKey("letters.id", ondelete="CASCADE"), primary_key=True),
     sa.Column("position", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("post", Text, nullable=False),
+    sa.Column("post", Prose, nullable=False),
 )
 sa.Index("letter_posts_post_letter", letter_posts.c.post, letter_posts.c.letter)
 
@@ -159,7 +159,7 @@ deliveries = sa.Table(
     sa.Column("due", Instant),
     sa.Column("run", Id, sa.ForeignKey("runs.id"), nullable=False),
     sa.Column("changed", Instant, nullable=False),
-    sa.Column("reply", Text, nullable=False),
+    sa.Column("reply", Prose, nullable=False),
     sa.UniqueConstraint("subscriber", "n"),
     _one_of("state", DeliveryState),
     sqlite_autoincrement=True,
@@ -172,7 +172,7 @@ events = sa.Table(
     sa.Column("id", Id, primary_key=True),
     sa.Column("at", Instant, nullable=False),
     sa.Column("kind", Text, nullable=False),
-    sa.Column("detail", Text, nullable=False),
+    sa.Column("detail", Prose, nullable=False),
     sa.Column("subscriber", Id, sa.ForeignKey("subscribers.id", ondelete="CASCADE"), index=True),
     sqlite_autoincrement=True,
 )

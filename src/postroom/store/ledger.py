@@ -21,6 +21,8 @@ from postroom.model import Bookmark, Delivery, DeliveryState, Members, Outcome
 from postroom.store.groups import DELIVERED, belongs
 from postroom.store.runs import require_lease
 
+# A server may say as much as it likes (RFC 5321 §4.2.1); this is enough to act on.
+_LONGEST_REPLY = 1000
 _OPEN = ("planned", "deferred")
 
 
@@ -264,7 +266,12 @@ def _settle(
     connection.execute(
         statement.values(changed=now),
         [
-            {"row": row.id, "new": outcome.state, "said": outcome.reply, "then": outcome.due}
+            {
+                "row": row.id,
+                "new": outcome.state,
+                "said": outcome.reply[:_LONGEST_REPLY],
+                "then": outcome.due,
+            }
             for row, outcome in settled
         ],
     )
