@@ -684,6 +684,18 @@ class TestLedger:
         assert [each.letters for each in store.subscribers.every()] == [1, 1]
         assert store.ledger.record(other, [Outcome(two.id, "sent")], SOON) == 0
 
+    def test_a_turn_without_the_lease_still_records(self, store: Store) -> None:
+        """What a run knows is kept also where it learns that it is no longer the one that sends."""
+        some(store, 2)
+        run = begin(store)
+        planned(store, run, "a")
+        (one,) = store.ledger.claim(run, 1, NOW)
+        begin(store, SOON)
+        with pytest.raises(LeaseError):
+            store.ledger.turn(run, [Outcome(one.id, "sent", "250")], 1, SOON)
+        assert store.ledger.tally() == {"sent": 1, "planned": 1}
+        assert found(store, "reader0").letters == 1
+
     def test_uncertain_letters_are_sent_again_on_request(self, store: Store) -> None:
         """The same row is sent again, and whatever comes of it, it is counted once."""
         some(store, 3)

@@ -31,7 +31,8 @@ _from = click.option(
     "--from",
     "start",
     type=click.DateTime(["%Y-%m-%d"]),
-    help="They are owed the posts from this DATE on, not only those of the current period.",
+    metavar="DATE",
+    help="They are owed the posts from this day on, not only those of the current period.",
 )
 
 

@@ -19,7 +19,7 @@ from postroom.database.schema import deliveries, subscribers
 from postroom.database.statements import Insert, greater, insert
 from postroom.model import Bookmark, Delivery, DeliveryState, Members, Outcome
 from postroom.store.groups import DELIVERED, belongs
-from postroom.store.runs import require_lease
+from postroom.store.runs import holds_lease, lost, require_lease
 
 # A server may say as much as it likes (RFC 5321 §4.2.1); this is enough to act on.
 _LONGEST_REPLY = 1000
@@ -121,12 +121,19 @@ class Ledger:
     def turn(
         self, run: int, outcomes: Sequence[Outcome], limit: int, now: datetime, *, after: int = 0
     ) -> tuple[Delivery, ...]:
-        """Do `record` and `claim` in one transaction: one wait for the disk instead of two."""
+        """Do `record` and `claim` in one transaction: one wait for the disk instead of two.
+
+        A run that lost its lease still records; then `LeaseError` is raised.
+        """
+        claimed = None
         with self._database.writing() as connection:
             _recorded(connection, run, outcomes, now)
-            require_lease(connection, run)
-            asked = _claimable("planned", limit, after).where(deliveries.c.run == run)
-            return _claimed(connection, asked, run, now)
+            if holds_lease(connection, run):
+                asked = _claimable("planned", limit, after).where(deliveries.c.run == run)
+                claimed = _claimed(connection, asked, run, now)
+        if claimed is None:
+            raise lost()
+        return claimed
 
     def reclaim(
         self, run: int, limit: int, now: datetime, *, after: int = 0

@@ -36,7 +36,7 @@ class Runs:
                 )
             )
             if not taken.rowcount:
-                raise _held()
+                raise lost()
             return run
 
     def renew(self, run: int, until: datetime) -> None:
@@ -47,7 +47,7 @@ class Runs:
         statement = sa.update(lease).where(lease.c.run == run).values(until=until)
         with self._database.writing() as connection:
             if not connection.execute(statement).rowcount:
-                raise _held()
+                raise lost()
 
     def end(self, run: int, now: datetime) -> None:
         """Give the lease back, if it is still the run's, and note when the run ended."""
@@ -56,16 +56,21 @@ class Runs:
             connection.execute(sa.update(runs).where(runs.c.id == run).values(ended=now))
 
 
+def holds_lease(connection: sa.Connection, run: int) -> bool:
+    """Tell whether `run` holds the lease; if so, it keeps it until this transaction ends."""
+    return connection.scalar(sa.select(lease.c.run).with_for_update(read=True)) == run
+
+
 def require_lease(connection: sa.Connection, run: int) -> None:
-    """Make sure that `run` holds the lease, and keeps it until this transaction ends.
+    """Make sure that `run` holds the lease, as `holds_lease`.
 
     Raises `LeaseError`: a run that slept past its lease must not go on.
     """
-    holder = connection.scalar(sa.select(lease.c.run).with_for_update(read=True))
-    if holder != run:
-        raise _held()
+    if not holds_lease(connection, run):
+        raise lost()
 
 
-def _held() -> LeaseError:
+def lost() -> LeaseError:
+    """Return the error of a run that is not the one that sends."""
     repair = "wait until it has ended, and run this again"
     return LeaseError([Problem("send", what="another run is sending", repair=repair)])
