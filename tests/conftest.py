@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from attrs import frozen
 
+import postgresql
 from postroom import config
 from postroom.cli import main
 from postroom.model import Site
@@ -124,3 +125,24 @@ def program() -> Callable[[str], str]:
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[postgresql.Server]:
+    """Run a PostgreSQL server of our own: CI must have the program, others may skip."""
+    try:
+        with postgresql.running() as server:
+            yield server
+    except postgresql.MissingError as error:
+        if os.environ.get("CI"):
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return the URL of an empty database: the test runs once on each of the two."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'news.db'}"
+    server: postgresql.Server = request.getfixturevalue("postgresql_server")
+    return server.emptied()

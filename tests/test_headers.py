@@ -21,6 +21,8 @@ from postroom.letters.message import body, draft, read_back
 
 FIELDS = ["From", "To", "Subject", "Date", "Message-ID", "X-Unsent", "MIME-Version", "Content-Type"]
 DATE = datetime(2026, 11, 22, 9, 0, tzinfo=timezone(timedelta(hours=8)))
+TEXT = "Überall in Köln\n" + "x é " * 100 + "z\n"
+HTML = f"<p>{'Überall in Köln. ' * 20}</p>\n"
 HIDDEN_BCC = "A é =?UTF-8?Q?=0A?=Bcc: injected@example.com"
 NAMES = {
     "plain": "Example News",
@@ -82,7 +84,7 @@ def unfolded(field: str) -> str:
 def make(subject: str = "We moved", sender: str = "News <news@example.com>") -> bytes:
     """Return a draft with this subject and sender."""
     return draft(
-        Rendered(subject, "<p>Überall in Köln</p>\n", "Überall in Köln\n" + "é" * 300 + "\n"),
+        Rendered(subject, HTML, TEXT),
         sender=sender,
         recipient="reader@example.org",
         date=DATE,
@@ -330,10 +332,15 @@ def test_the_text_stands_before_the_html() -> None:
     ]
 
 
+def test_a_part_has_the_fields_it_needs() -> None:
+    """A part says what it is and how it is encoded, and repeats nothing of the message's head."""
+    assert [part.keys() for part in parts()] == [["Content-Type", "Content-Transfer-Encoding"]] * 2
+
+
 def test_both_parts_arrive_as_they_were() -> None:
     """Encoding loses nothing of either part."""
     contents = [part.get_content().replace("\r\n", "\n") for part in parts()]
-    assert contents == ["Überall in Köln\n" + "é" * 300 + "\n", "<p>Überall in Köln</p>\n"]
+    assert contents == [TEXT, HTML]
 
 
 def test_no_line_of_a_body_is_long() -> None:

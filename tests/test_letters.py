@@ -145,6 +145,18 @@ def test_one_post_stands_whole(letters: dict[str, Letter]) -> None:
     assert (cells[:2], post.text in letter.text) == (["A", "table"], True)
 
 
+def test_headings_of_a_post_stand_below_its_title(letters: dict[str, Letter]) -> None:
+    """The letter's title is the first level, a post's the second, its own headings come below."""
+    headings = letters["stress 2026-W47"].all("//h1 | //h2 | //h3 | //h4 | //h5 | //h6")
+    assert [(heading.tag, words(heading)[:14]) for heading in headings] == [
+        ("h1", "16 November 20"),
+        ("h2", "One post with "),
+        ("h3", "A heading of t"),
+        ("h4", "Rindfleischeti"),
+        ("h2", "Contact"),
+    ]
+
+
 def test_a_digest_too_long_is_cut(make_newsroom: MakeNewsroom) -> None:
     """Of 200 posts as many are shown as fit in 90 KB; a link says how many more there are."""
     files = {
@@ -435,7 +447,7 @@ def test_lines_of_data_find_their_own_direction(letter: Letter) -> None:
     """Titles, names, summaries and addresses run in the direction of their own letters."""
     data = letter.all(
         "//h2[a] | //p[contains(@class, 'summary') and not(contains(@class, 'soft'))]"
-        " | //a[starts-with(@href, 'mailto:') and contains(., '@') and @dir]"
+        " | //td[contains(@class, 'contact')]//a[contains(., '@')]"
         " | //*[@class='half']//b | //*[@class='half']//p[1]/span"
     )
     other = [words(one) for one in data if one.get("dir") != "auto"]

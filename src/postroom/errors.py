@@ -71,3 +71,11 @@ class UseError(PostroomError):
     """A command was asked for something that it cannot mean."""
 
     exit_code = 2
+
+
+class DatabaseError(PostroomError):
+    """The database cannot be reached, or does not answer; nothing of what was asked is done."""
+
+
+class LeaseError(PostroomError):
+    """Another run is sending; only one may."""

@@ -278,3 +278,86 @@ class Release:
     clock: datetime
     released: date
     zone: str
+
+
+DeliveryState = Literal[
+    "planned", "sending", "sent", "deferred", "bounced", "cancelled", "uncertain"
+]
+Reason = Literal["forgotten", "bounced", "complained"]
+
+
+@frozen
+class Group:
+    """What active subscribers share who are owed the same posts; no topics means all of them."""
+
+    frequency: Frequency
+    bookmark: Bookmark
+    topics: frozenset[str]
+    language: str
+
+
+@frozen
+class Members:
+    """Those of a group to whom one letter goes.
+
+    Posts that returned divide a group: of the arrivals in `owed` each member is owed every one, of
+    those in `settled` none. Owed is who started on or before the post's first day and has no
+    delivered letter that holds the post.
+    """
+
+    group: Group
+    owed: tuple[Arrival, ...] = ()
+    settled: tuple[Arrival, ...] = ()
+
+
+@frozen
+class Letter:
+    """A letter as it was frozen, for all who are owed the same posts.
+
+    `date` is the instant of the run that froze it; `content` is what its sender needs to make the
+    message of one subscriber, and nobody else reads it.
+    """
+
+    frequency: Frequency
+    boundary: date
+    language: str
+    posts: tuple[str, ...]
+    date: datetime
+    content: bytes = b""
+    id: int = 0
+
+
+@frozen
+class Delivery:
+    """One row of the ledger: a letter on its way to one subscriber.
+
+    `number` counts the subscriber's letters from 0; `attempts` counts the tries, this one included.
+    """
+
+    id: int
+    subscriber: int
+    number: int
+    letter: int
+    address: str
+    token: str
+    attempts: int = 0
+
+
+@frozen
+class Outcome:
+    """What became of a delivery: its state, the server's reply, and when to try again."""
+
+    delivery: int
+    state: DeliveryState
+    reply: str = ""
+    due: datetime | None = None
+
+
+@frozen
+class Event:
+    """Something that happened to a subscriber, or to the list as a whole, and must be provable."""
+
+    at: datetime
+    kind: str
+    detail: str = ""
+    subscriber: int | None = None

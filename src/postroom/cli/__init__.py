@@ -19,6 +19,8 @@ _COMMANDS = {
     "check": "Look for what is wrong in posts and feeds, and repair it.",
     "digest": "Show the letter of a period: HTML, text or a whole message.",
     "ping": "Tell the hub that feeds have changed.",
+    "subscribers": "List, add, import, export and forget subscribers.",
+    "db": "Bring the database up to this version.",
 }
 
 

@@ -1,0 +1,37 @@
+"""`postroom db`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from postroom import config
+from postroom.database import engine, versions
+
+
+@click.group("db")
+def command() -> None:
+    """Look after the database.
+
+    It is SQLite in .postroom/postroom.db, or what POSTROOM_DATABASE_URL names:
+    postgresql://user:password@host/name.
+    """
+
+
+@command.command("upgrade")
+def upgrade() -> None:
+    """Bring an older database up to this version of Postroom, whole or not at all.
+
+    Make a copy first. An empty database needs no upgrade: it gets its tables when it is first used.
+
+    \b
+    postroom db upgrade
+    """
+    newsroom = config.find_newsroom(Path.cwd())
+    database = engine.engine_for(os.environ.get(engine.VARIABLE) or None, newsroom)
+    try:
+        click.echo(f"{database.name}: version {versions.upgrade(database)}")
+    finally:
+        database.close()

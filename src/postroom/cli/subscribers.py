@@ -1,0 +1,289 @@
+"""`postroom subscribers`."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import TextIO, get_args
+
+import click
+from attrs import evolve
+
+from postroom import address, config, roster
+from postroom.cli import complain
+from postroom.cli.instant import build_instant
+from postroom.cli.opened import keys_for, opened_store
+from postroom.errors import Problem, UseError
+from postroom.model import Bookmark, Event, Frequency, Site, State, Subscriber
+from postroom.store import Store
+
+_often = click.option(
+    "--frequency",
+    type=click.Choice(get_args(Frequency)),
+    help="How often they get a letter; the newsroom's `digest.every` by default.",
+)
+_from = click.option(
+    "--from",
+    "start",
+    type=click.DateTime(["%Y-%m-%d"]),
+    metavar="DATE",
+    help="They are owed the posts from this day on, not only those of the current period.",
+)
+
+
+@click.group("subscribers")
+def command() -> None:
+    """List, add, import, export and forget subscribers.
+
+    They are kept in .postroom/postroom.db, or in the database that POSTROOM_DATABASE_URL names.
+    Adding and forgetting need POSTROOM_SECRET_KEY: the addresses that must never get mail again
+    are kept as hashes made with it.
+    """
+
+
+@command.command("list")
+@click.option("--state", type=click.Choice(get_args(State)), help="Only those in this state.")
+def list_(state: State | None) -> None:
+    """List subscribers: address, state, frequency, topics and language.
+
+    \b
+    postroom subscribers list
+    postroom subscribers list --state bounced
+    """
+    with opened_store(config.find_newsroom(Path.cwd())) as store:
+        with closing(store.subscribers.every(state)) as subscribers:
+            for subscriber in subscribers:
+                click.echo(_line(subscriber))
+        counts = store.subscribers.count()
+    parts = [f"{counts[known]} {known}" for known in get_args(State) if counts.get(known)]
+    total = sum(counts.values())
+    click.echo(f"{total} subscriber{'s' * (total != 1)}: {', '.join(parts) or 'none'}", err=True)
+
+
+def _line(subscriber: Subscriber) -> str:
+    topics = ", ".join(sorted(subscriber.topics)) or "all topics"
+    parts = (subscriber.state, subscriber.frequency, topics, subscriber.language)
+    return "  ".join((address.shown(subscriber.address), *(part for part in parts if part)))
+
+
+@command.command("add")
+@click.argument("addresses", nargs=-1, required=True, metavar="ADDRESS...")
+@click.option("--confirmed", is_flag=True, help="You answer for it that they agreed to get mail.")
+@_often
+@click.option("--topic", "topics", multiple=True, help="Only this topic; may be repeated.")
+@click.option("--language", default="", help="Only posts in this language, such as en.")
+@_from
+def add(  # noqa: PLR0913 - click's options are arguments
+    addresses: tuple[str, ...],
+    frequency: Frequency | None,
+    topics: tuple[str, ...],
+    language: str,
+    start: datetime | None,
+    *,
+    confirmed: bool,
+) -> int:
+    """Add people who agreed to get mail, by their addresses.
+
+    They start at the current period: what was news before it is not sent to them. Who left,
+    bounced, complained or was forgotten comes back only by a confirmation of their own.
+
+    \b
+    postroom subscribers add --confirmed reader@example.com
+    postroom subscribers add --confirmed --frequency week --topic Products reader@example.com
+    """
+    if not confirmed:
+        repair = "say --confirmed if they agreed to get mail"
+        raise UseError([Problem("subscribers add", what="nobody says so", repair=repair)])
+    newsroom = config.find_newsroom(Path.cwd())
+    site = config.load(newsroom)
+    with opened_store(newsroom) as store:
+        consent = "the operator answers for it: subscribers add --confirmed"
+        terms = evolve(
+            _terms(store, site, frequency, start, consent),
+            topics=frozenset(topics),
+            language=language,
+        )
+        tally = roster.take_addresses(
+            addresses,
+            roster.Book(store.subscribers, store.suppressions),
+            terms,
+            lambda remark: _complain("subscribers add", remark, line=False),
+        )
+    click.echo(_summary(tally))
+    return 1 if tally.faulty or tally.kept_out else 0
+
+
+@command.command("import")
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+@click.option(
+    "--confirmed",
+    is_flag=True,
+    help="You answer for it that those agreed of whom the file does not tell.",
+)
+@_often
+@_from
+def import_(
+    file: Path, frequency: Frequency | None, start: datetime | None, *, confirmed: bool
+) -> int:
+    """Import subscribers from the CSV file FILE, '-' for standard input.
+
+    Taken as they are: the exports of listmonk, Mailchimp, Ghost and Buttondown, our own, and any
+    file whose first line names a column 'email'. Who unsubscribed, bounced or complained there
+    gets no mail from here either, and nobody who stopped here starts again. Names, notes and tags
+    are not read. Each line that is not taken is named, and why; the same file may be imported
+    again.
+
+    \b
+    postroom subscribers import members.csv
+    postroom subscribers import --confirmed --from 2026-11-01 list.csv
+    """
+    newsroom = config.find_newsroom(Path.cwd())
+    site = config.load(newsroom)
+    name = "standard input" if str(file) == "-" else file.name
+    with opened_store(newsroom) as store, _source(file) as source:
+        consent = f"the operator answers for it: import of {name} with --confirmed"
+        terms = _terms(store, site, frequency, start, consent if confirmed else "")
+        tally = roster.take_csv(
+            source,
+            name,
+            roster.Book(store.subscribers, store.suppressions),
+            terms,
+            lambda remark: _complain(name, remark),
+        )
+        store.events.add([Event(terms.at, "import", f"{name}: {_summary(tally)}")])
+    click.echo(_summary(tally))
+    return 1 if tally.faulty else 0
+
+
+def _source(file: Path) -> io.BufferedReader:
+    if str(file) == "-":
+        return io.BufferedReader(sys.stdin.buffer)  # type: ignore[arg-type]
+    try:
+        return file.open("rb")
+    except OSError as error:
+        what = f"cannot be read ({error.strerror})"
+        raise UseError([Problem(str(file), what=what)]) from None
+
+
+@command.command("export")
+@click.option("--output", type=click.Path(path_type=Path), help="Write this new file.")
+def export(output: Path | None) -> None:
+    """Export all subscribers as CSV with all that is known of them; `import` takes it back whole.
+
+    The column 'token' opens each one's unsubscribe page: keep the file as you keep the database.
+
+    \b
+    postroom subscribers export > subscribers.csv
+    postroom subscribers export --output subscribers.csv
+    """
+    with (
+        opened_store(config.find_newsroom(Path.cwd())) as store,
+        _target(output) as target,
+        closing(store.subscribers.every()) as subscribers,
+    ):
+        number = roster.give_csv(subscribers, target)
+    if output:
+        click.echo(f"{number} subscriber{'s' * (number != 1)} → {output}")
+
+
+def _target(output: Path | None) -> TextIO:
+    if output is None:
+        return io.TextIOWrapper(os.fdopen(os.dup(1), "wb"), "utf-8", newline="")
+    try:
+        # Readable by its owner alone: it is full of addresses.
+        descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        what = f"cannot be written ({error.strerror})"
+        raise UseError([Problem(str(output), what=what)]) from None
+    return os.fdopen(descriptor, "w", encoding="utf-8", newline="")
+
+
+@command.command("forget")
+@click.argument("addresses", nargs=-1, required=True, metavar="ADDRESS...")
+def forget(addresses: tuple[str, ...]) -> int:
+    """Delete all that is known of ADDRESS; only a keyed hash stays.
+
+    By it the address stays suppressed: no import and no `add` brings it back, only a confirmation
+    of its owner. Deliveries and the record of consent go, too.
+
+    \b
+    postroom subscribers forget reader@example.com
+    """
+    faulty = 0
+    with opened_store(config.find_newsroom(Path.cwd())) as store:
+        keys = keys_for(store)
+        at = build_instant(None)
+        for text in addresses:
+            try:
+                key = address.check(text.strip()).key
+            except address.AddressError as error:
+                complain([Problem("subscribers forget", key=text, what=str(error))])
+                faulty += 1
+                continue
+            known = store.suppressions.forget(key, keys.suppression(key), at)
+            click.echo("forgotten" if known else "was not known; is suppressed from now on")
+    return 1 if faulty else 0
+
+
+def _terms(
+    store: Store,
+    site: Site,
+    frequency: Frequency | None,
+    start: datetime | None,
+    consent: str,
+) -> roster.Terms:
+    at = build_instant(None)
+    if start and start.date() > at.astimezone(site.timezone).date():
+        what, repair = "is in the future", "leave it out, or give an earlier date"
+        raise UseError([Problem("--from", what=what, repair=repair)])
+    return roster.Terms(
+        at=at,
+        frequency=frequency or site.digest.every,
+        bookmark_for=_bookmark_for(store, site, at),
+        hashed=keys_for(store).suppression,
+        start=start.date() if start else None,
+        consent=consent,
+    )
+
+
+# To be replaced by the functions of the delivery rules, which say the same of rules 1, 3 and 5.
+def _bookmark_for(store: Store, site: Site, at: datetime) -> Callable[[Frequency], Bookmark]:
+    local = at.astimezone(site.timezone)
+    due = local.strftime("%H:%M") >= site.digest.send_at
+    held = store.arrivals.release()
+    released = max(
+        local.date() if due else local.date() - timedelta(days=1),
+        held.released if held else date.min,
+    )
+    last = store.arrivals.last()
+
+    def bookmark(frequency: Frequency) -> Bookmark:
+        if frequency == "post":
+            return Bookmark(local.date(), last)
+        if frequency == "week":
+            return Bookmark(released - timedelta(days=released.weekday()))
+        return Bookmark(released.replace(day=1) if frequency == "month" else released)
+
+    return bookmark
+
+
+def _complain(name: str, remark: roster.Remark, *, line: bool = True) -> None:
+    number = remark.line if line else 0
+    problem = Problem(name, number, key=remark.address, what=remark.why)
+    complain([problem], "error" if remark.is_fault else "warning")
+
+
+def _summary(tally: roster.Tally) -> str:
+    counts = (
+        (tally.added, "added"),
+        (tally.known, "known already"),
+        (tally.stopped, "stopped"),
+        (tally.kept_out, "kept out"),
+        (tally.faulty, "with a fault"),
+    )
+    return ", ".join(f"{count} {what}" for count, what in counts if count) or "nothing to take"

@@ -1,0 +1,75 @@
+"""Letters, as they were frozen for all who are owed the same posts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import sqlalchemy as sa
+
+from postroom.database.engine import Database
+from postroom.database.schema import letter_posts, letters
+from postroom.database.statements import insert
+from postroom.model import Letter
+
+
+class Letters:
+    """The rows of letters and of the posts that they hold."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def freeze(self, letter: Letter) -> int:
+        """Keep `letter` and return its id; the same one is frozen once, as it first was.
+
+        The same are letters of one frequency, boundary and language that hold the same posts.
+        """
+        values = _values(letter)
+        with self._database.writing() as connection:
+            statement = insert(connection, letters).values(**values).on_conflict_do_nothing()
+            connection.execute(statement)
+            asked = sa.select(letters.c.id).where(letters.c.key == values["key"])
+            number: int = connection.execute(asked).scalar_one()
+            posts = [
+                {"letter": number, "position": position, "post": post}
+                for position, post in enumerate(letter.posts)
+            ]
+            if posts:
+                held = insert(connection, letter_posts).on_conflict_do_nothing()
+                connection.execute(held, posts)
+            return number
+
+    def find(self, number: int) -> Letter | None:
+        """Return the letter with this id."""
+        posts = (
+            sa.select(letter_posts.c.post)
+            .where(letter_posts.c.letter == number)
+            .order_by(letter_posts.c.position)
+        )
+        asked = sa.select(letters).where(letters.c.id == number)
+        with self._database.reading() as connection:
+            row = connection.execute(asked).one_or_none()
+            if row is None:
+                return None
+            return Letter(
+                frequency=row.frequency,
+                boundary=row.boundary,
+                language=row.language,
+                posts=tuple(connection.scalars(posts)),
+                date=row.date,
+                content=row.content,
+                id=row.id,
+            )
+
+
+def _values(letter: Letter) -> dict[str, Any]:
+    same = [letter.frequency, letter.boundary.isoformat(), letter.language, *letter.posts]
+    return {
+        "key": hashlib.sha256(json.dumps(same).encode()).hexdigest(),
+        "frequency": letter.frequency,
+        "boundary": letter.boundary,
+        "language": letter.language,
+        "date": letter.date,
+        "content": letter.content,
+    }

@@ -1,0 +1,112 @@
+"""A real PostgreSQL server for the tests, in a temporary folder, reached by a socket only."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from attrs import frozen
+
+
+class MissingError(Exception):
+    """There is no PostgreSQL server on this machine that we may start."""
+
+
+@frozen
+class Server:
+    """A running server, and the one database of the tests."""
+
+    folder: Path
+
+    @property
+    def url(self) -> str:
+        """The URL of the database."""
+        return f"postgresql://postgres@/postgres?host={self.folder}"
+
+    def execute(self, statement: str) -> None:
+        """Run one statement."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+    def emptied(self) -> str:
+        """Empty the database, which takes a tenth of the time that a new one takes."""
+        self.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+        return self.url
+
+
+def programs() -> Path:
+    """Return the folder of the server's programs, on the path or where Debian puts them."""
+    found = shutil.which("initdb")
+    if found:
+        return Path(found).resolve().parent
+    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not versions:
+        raise MissingError("PostgreSQL is not installed")
+    return versions[-1].parent
+
+
+def _identity() -> dict[str, Any]:
+    """Return as whom to run: the server refuses to be root."""
+    if os.geteuid() != 0:
+        return {}
+    try:
+        user = pwd.getpwnam("postgres")
+    except KeyError:
+        raise MissingError("there is no user 'postgres' to run the server as") from None
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+
+
+@contextmanager
+def running() -> Iterator[Server]:
+    """Run a server for a block.
+
+    Raises `MissingError`.
+    """
+    bin_, identity = programs(), _identity()
+    # Not pytest's folder: the path of a socket may have no more than 107 characters.
+    with tempfile.TemporaryDirectory(prefix="postroom-pg-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        if identity:
+            os.chown(folder, identity["user"], identity["group"])
+        data = folder / "data"
+        words = f"-D {data} -U postgres -A trust -E UTF8 --locale=C.UTF-8 --no-sync"
+        subprocess.run(
+            [bin_ / "initdb", *words.split()], check=True, capture_output=True, **identity
+        )
+        # What is durable is no question here; it is faster to promise nothing.
+        options = f"-D {data} -k {folder} -c listen_addresses= -c fsync=off -c jit=off"
+        with subprocess.Popen(
+            [bin_ / "postgres", *options.split()],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            **identity,
+        ) as process:
+            try:
+                yield _ready(Server(folder), process)
+            finally:
+                # At once, without tidying up: the folder goes anyway.
+                process.send_signal(signal.SIGQUIT)
+                process.wait(20)
+
+
+def _ready(server: Server, process: subprocess.Popen[bytes]) -> Server:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            server.execute("SELECT 1")
+        except psycopg.OperationalError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return server
