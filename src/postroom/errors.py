@@ -66,3 +66,7 @@ class UseError(PostroomError):
     """A command was asked for something that it cannot mean."""
 
     exit_code = 2
+
+
+class StoppedError(PostroomError):
+    """A run would do what cannot be undone; it has moved nothing and waits for a person."""
