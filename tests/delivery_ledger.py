@@ -7,7 +7,7 @@ same machine can be run against a store that keeps all this in a database.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, time
 from typing import Protocol
 from zoneinfo import ZoneInfo
@@ -22,6 +22,7 @@ from postroom.delivery.ledger import (
     REPLACEABLE,
     Reply,
     closed,
+    lapses,
     moved,
     next_step,
     replied,
@@ -123,8 +124,10 @@ class MemoryLedger:
     def save(self, subscriber: Subscriber) -> None:
         """Insert or update; cancel what is open for one who is not active."""
         self.people[subscriber.id] = subscriber
-        if subscriber.state != "active":
-            self._cancel(subscriber)
+        for key, row in self.rows.items():
+            gone = key[0] == subscriber.id and subscriber.state != "active"
+            if gone and row.state in CLAIMABLE:
+                self.rows[key] = moved(row, "cancelled")
 
     def insert(self, delivery: Delivery) -> None:
         """Insert a row."""
@@ -153,7 +156,7 @@ class MemoryLedger:
             for had, some in self._split(whole, members).items():
                 self.pulse()
                 for member in some:
-                    self.place(member, whole.without(had))
+                    self.place(member, whole.without(had), news)
 
     @property
     def last_seq(self) -> int:
@@ -168,7 +171,7 @@ class MemoryLedger:
         for one in self.people.values():
             raising_to = reach(one.frequency, release.released, self.last_seq)
             row = self.rows.get((one.id, one.letters))
-            step = next_step(row, one.frequency, raising_to, news, release.clock)
+            step = next_step(row, one, raising_to, news, release.clock)
             if one.state == "active" and step == "plan":
                 groups[Group(one.frequency, one.bookmark, one.topics, one.language)].append(one)
         return groups
@@ -189,7 +192,7 @@ class MemoryLedger:
         rows = (r for r in self.rows.values() if r.subscriber == subscriber and r.number < letters)
         return frozenset(post for row in rows for post in row.letter.posts)
 
-    def place(self, member: Subscriber, part: Owed) -> None:
+    def place(self, member: Subscriber, part: Owed, visible: Collection[str]) -> None:
         """Plan the letter of `part`, or raise the bookmark, unless `member` was overtaken."""
         planned = part.letter and Delivery(member.id, member.letters, part.letter)
         key = slot(planned) if planned else (member.id, member.letters)
@@ -200,12 +203,7 @@ class MemoryLedger:
             self.rows[key] = planned
         else:
             self.people[member.id] = evolve(member, bookmark=part.bookmark)
-            self._cancel(member, keep="welcome")
-
-    def _cancel(self, subscriber: Subscriber, keep: str = "") -> None:
-        for key, row in self.rows.items():
-            mine = key[0] == subscriber.id and row.letter.frequency != keep
-            if mine and row.state in CLAIMABLE:
+            if row and lapses(row, visible):
                 self.rows[key] = moved(row, "cancelled")
 
     def claimable(self, clock: datetime) -> Sequence[tuple[int, int]]:

@@ -28,7 +28,15 @@ from delivery_ledger import (
 from postroom.delivery.arrivals import News
 from postroom.delivery.clock import advance
 from postroom.delivery.ledger import Reply
-from postroom.delivery.owed import Group, confirmation, message_key, start_from, started, welcome
+from postroom.delivery.owed import (
+    Group,
+    behind,
+    confirmation,
+    message_key,
+    start_from,
+    started,
+    welcome,
+)
 from postroom.model import Bookmark, Delivery, Frequency, Release, Subscriber
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -68,6 +76,7 @@ class Item:
     day: date
     topics: frozenset[str]
     language: str
+    pushed: datetime
     changed: datetime
     present: bool = True
     withdrawn: bool = False
@@ -114,9 +123,13 @@ class World:
     guard: datetime = NEVER
     runs: list[date] = Factory(list)
     zone_changed: datetime = NEVER
+    settled: datetime = NEVER
     fails: dict[int, str] = Factory(dict)
     resending: bool = False
-    marks: dict[int, Bookmark] = Factory(dict)
+    clock: datetime = NEVER
+    before: dict[int, Subscriber] = Factory(dict)
+    rows: dict[tuple[int, int], Delivery] = Factory(dict)
+    logged: set[int] = Factory(set)
     sent: int = 0
 
     # Time
@@ -147,6 +160,7 @@ class World:
         """Change the newsroom's zone."""
         if zone != self.zone:
             self.zone, self.zone_changed = zone, self.tick()
+            self.settled = datetime.max.replace(tzinfo=UTC)
 
     # Posts
 
@@ -156,7 +170,7 @@ class World:
         """Publish a post, dated today unless told otherwise."""
         at = self.tick()
         day = day or self.today(at)
-        self.items[name] = Item(name, day, frozenset(topics.split()), language, at)
+        self.items[name] = Item(name, day, frozenset(topics.split()), language, at, at)
 
     def change(self, name: str, **parts: object) -> None:
         """Edit a post, or take it away or back (`present`, `withdrawn`)."""
@@ -169,7 +183,7 @@ class World:
         """Return what a run at `clock` reads from the folder of posts."""
         today = self.today(clock)
         return {
-            one.id: News(one.id, one.day, NEVER, one.topics, one.language)
+            one.id: News(one.id, one.day, one.pushed, one.topics, one.language)
             for one in self.items.values()
             if one.shows(today)
         }
@@ -219,7 +233,11 @@ class World:
         else:
             at = confirmation(subscriber.frequency, release, self._last_seq())
             self._confirmed(person, subscriber.frequency, clock)
-        self.ledger.save(started(subscriber, at))
+        back = started(subscriber, at)
+        self.effects["4 kept on return"] += back.bookmark != at
+        self.effects["5 not owed"] += any(behind(one, at) for one in self.ledger.log())
+        self.effects["12 came back"] += subscriber.state == "left"
+        self.ledger.save(back)
 
     def _confirmed(self, person: Person, frequency: Frequency, clock: datetime) -> None:
         if frequency == "post":
@@ -247,6 +265,7 @@ class World:
     def prefer(self, who: int, **parts: Any) -> None:
         """Change frequency, topics, language or state."""
         self.tick()
+        self.effects["12 paused"] += parts.get("state") == "paused"
         changed = evolve(self.subscriber(who), **parts)
         self.ledger.save(changed)
 
@@ -291,7 +310,8 @@ class World:
         """Send what is uncertain again."""
         self.resending = True
         self.tick()
-        run_again(self.ledger, self._office(), max(self.guard, self.now + self.skew))
+        self.clock = max(self.guard, self.now + self.skew)
+        run_again(self.ledger, self._office(), self.clock)
         self.resending = False
         self._judge_ledger()
 
@@ -313,7 +333,8 @@ class World:
         """Write down what this run, which may yet crash, could see."""
         system = self.now + self.skew
         self.effects["1 clock guarded"] += system < self.guard
-        self.guard = max(self.guard, system)
+        self.guard = self.clock = max(self.guard, system)
+        self.settled = min(self.settled, self.guard)
         released = self.released(self.guard)
         assert release.released == released
         assert release.clock == self.guard
@@ -322,12 +343,22 @@ class World:
             self._look(item, today)
         self.runs.append(released)
         self._match()
+        self._note_opening(release)
+
+    def _note_opening(self, release: Release) -> None:
+        self.effects["14 floor of the old zone"] += release.floor > release.released
+        for one in self.ledger.log():
+            if one.seq not in self.logged:
+                self.logged.add(one.seq)
+                self.effects["2 lifted"] += one.day > self.items[one.post_id].day
+                self.effects["7 returned"] += one.returned
+                had = any(one.post_id in person.posts for person in self.people.values())
+                self.effects["7 returned to some"] += one.returned and had
 
     def _look(self, item: Item, today: date) -> None:
         shows = item.shows(today)
         if shows and not item.seen and not item.lost:
             item.seen_at.append(Appearance(len(self.runs), item.day, item.changed))
-            self.effects["7 returned"] += len(item.seen_at) > 1
         if item.seen and not shows:
             since = min(last_boundary(each, self.runs[-1]) for each in FREQUENCIES)
             # What may be too old to be struck may be missed for good.
@@ -367,13 +398,23 @@ class World:
         assert len(person.posts) == len(set(person.posts)), f"a post twice: {person.received}"
         if not self.resending:
             person.letters.append(delivery)
+            self._note_letter(delivery)
         self.sent += 1
+
+    def _note_letter(self, delivery: Delivery) -> None:
+        letter = delivery.letter
+        self.effects["11 retried"] += delivery.attempts > 0
+        self.effects[
+            "13 welcome" if letter.frequency == "welcome" else f"3 {letter.frequency}"
+        ] += 1
+        returned = {one.post_id for one in self.ledger.log() if one.returned}
+        self.effects["7 received after return"] += not returned.isdisjoint(letter.posts)
 
     # The judge
 
     def _judge_letter(self, person: Person, delivery: Delivery, posts: tuple[str, ...]) -> None:
         letter, subscriber = delivery.letter, self.subscriber(person.id)
-        today = self.today(self.guard)
+        today = self.today(self.clock)
         assert posts, "an empty letter"
         assert subscriber.state == "active"
         for post in posts:
@@ -411,17 +452,36 @@ class World:
 
     def _judge_ledger(self) -> None:
         for one in self.ledger.subscribers():
-            mark = self.marks.setdefault(one.id, one.bookmark)
-            assert one.bookmark.before >= mark.before, "a bookmark fell"
-            assert one.bookmark.upto >= mark.upto, "a bookmark fell"
-            self.marks[one.id] = one.bookmark
+            self._judge_bookmark(self.before.setdefault(one.id, one), one)
+            self.before[one.id] = one
         rows = self.ledger.deliveries()
-        uncertain = {row.subscriber for row in rows if row.state in {"uncertain", "sending"}}
+        for row in rows:
+            self._note_row(self.rows.get((row.subscriber, row.number), row), row)
+            self.rows[row.subscriber, row.number] = row
         for who, person in self.people.items():
-            missing = [row for row in rows if row.subscriber == who and row.state == "sent"]
-            keys = {message_key(who, row.letter) for row in missing}
-            assert keys <= set(person.received), "sent, but never received"
-            assert who in uncertain or keys == set(person.received), "received, but not sent"
+            mine = [row for row in rows if row.subscriber == who]
+            sent = {message_key(who, row.letter) for row in mine if row.state == "sent"}
+            unsure = {
+                message_key(who, row.letter)
+                for row in mine
+                if row.state in {"uncertain", "sending"}
+            }
+            assert sent <= set(person.received), "sent, but never received"
+            assert set(person.received) <= sent | unsure, "received, but not recorded"
+
+    def _judge_bookmark(self, was: Subscriber, one: Subscriber) -> None:
+        assert one.bookmark.before >= was.bookmark.before, "a bookmark fell"
+        assert one.bookmark.upto >= was.bookmark.upto, "a bookmark fell"
+        assert one.start >= was.start, "a start fell"
+        moved = one.bookmark != was.bookmark and one.letters == was.letters
+        self.effects["6 moved without a letter"] += moved
+
+    def _note_row(self, was: Delivery, row: Delivery) -> None:
+        other = was.letter != row.letter
+        self.effects["9 replaced"] += other and was.state == "planned"
+        self.effects["10 dead"] += was.state == "sending" and row.state == "uncertain"
+        self.effects["10 planned after a bounce"] += other and was.state == "bounced"
+        self.effects["11 replaced when deferred"] += other and was.state == "deferred"
 
     def _at_least(self, seen: Appearance, day: date) -> bool:
         """Tell whether what appeared then surely counts as of `day` or later."""
@@ -488,7 +548,7 @@ class World:
         seen = item.seen_at[-1]
         boundary = last_boundary(subscriber.frequency, self.runs[-1])
         at = datetime.combine(boundary, SEND_AT, tzinfo=self.zone)
-        settled = seen.changed - self.zone_changed > timedelta(days=3) or self.zone_changed == NEVER
+        settled = self.zone_changed == NEVER or seen.changed - self.settled > timedelta(days=3)
         return settled and seen.day < boundary and seen.changed < at
 
     def heal(self) -> None:

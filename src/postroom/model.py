@@ -269,7 +269,7 @@ class Letter:
     """What all subscribers of one group are sent; frozen once it is planned.
 
     `reach` is what it raises a bookmark to: a boundary for the letter of a period, the last seq
-    for one of frequency `post`. `posts` are ids, the oldest arrival first.
+    for one of frequency `post`. `posts` are ids, newest first.
     """
 
     frequency: Frequency | Literal["welcome"]

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
-from zoneinfo import ZoneInfo
 
 from attrs import evolve, frozen
 
-from postroom.delivery.clock import Run, floor, pending_since
+from postroom.delivery.clock import Run, arrival_day, pending_since
 from postroom.errors import Problem, StoppedError
 from postroom.model import Arrival, Frequency, Post, Release
 
@@ -87,7 +86,7 @@ def opening(
     since = pending_since(frequencies, (run.last or run.release).released)
     pending = [one for one in log if not one.struck and one.day >= since]
     vanished = [one for one in pending if one.post_id not in news]
-    arrivals = tuple(_arrivals(log, news, _earliest(run)))
+    arrivals = tuple(_arrivals(run, log, news))
     expected = [one.post_id for one in (*pending, *arrivals) if one.day >= since]
     problems = _unwritten(news[each] for each in expected if each in news)
     if not accept_missing:
@@ -97,15 +96,7 @@ def opening(
     return Opening(run.release, arrivals, tuple(one.seq for one in vanished))
 
 
-def _earliest(run: Run) -> date:
-    if run.last is None:
-        return date.min
-    return floor(run.last, run.release.clock, ZoneInfo(run.release.zone))
-
-
-def _arrivals(
-    log: Sequence[Arrival], news: Mapping[str, News], earliest: date
-) -> Iterator[Arrival]:
+def _arrivals(run: Run, log: Sequence[Arrival], news: Mapping[str, News]) -> Iterator[Arrival]:
     """Yield the arrival of every post that is new, or back after it was struck."""
     latest = {one.post_id: one for one in log}
     seq = max((one.seq for one in log), default=0)
@@ -113,7 +104,7 @@ def _arrivals(
         known = latest.get(post.id)
         if known is None or known.struck:
             seq += 1
-            day = max(post.day, earliest)
+            day = arrival_day(post.day, run)
             first_day = known.first_day if known else day
             yield Arrival(seq, day, post.id, first_day, returned=known is not None)
 

@@ -41,8 +41,10 @@ def advance(
         raise StoppedError([_too_late(last, now)])
     clock = max(now, last.clock)
     released = max(date_released(clock, zone, send_at), last.released)
-    lowest = max(released, floor(last, clock, zone))
-    return Run(last, Release(clock, released, zone.key, lowest))
+    floor = max(released, last.floor)
+    if zone.key != last.zone:
+        floor = max(floor, local_date(clock, ZoneInfo(last.zone)))
+    return Run(last, Release(clock, released, zone.key, floor))
 
 
 def _too_late(last: Release, now: datetime) -> Problem:
@@ -74,12 +76,19 @@ def local_date(clock: datetime, zone: ZoneInfo) -> date:
     return clock.astimezone(zone).date()
 
 
-def floor(last: Release, clock: datetime, zone: ZoneInfo) -> date:
-    """Return the day before which a run with this clock and zone logs no arrival (rules 2, 14)."""
-    reached = max(last.floor, last.released)
-    if zone.key == last.zone:
-        return reached
-    return max(reached, local_date(clock, ZoneInfo(last.zone)))
+def arrival_day(day: date, run: Run) -> date:
+    """Return the day of the arrival that `run` logs for a post of the date `day` (rules 2, 14).
+
+    In the first run after a change of zone a post of the new calendar may be for subscribers who
+    confirmed by the old one: it counts as of what that showed while the new one showed `day`.
+    """
+    if run.last is None:
+        return day
+    lowest = max(day, run.last.floor, run.last.released)
+    if run.release.zone == run.last.zone:
+        return lowest
+    end = instant(day + timedelta(days=1), ZoneInfo(run.release.zone), time())
+    return max(lowest, local_date(min(end, run.release.clock), ZoneInfo(run.last.zone)))
 
 
 def boundary(frequency: Frequency, day: date) -> date:

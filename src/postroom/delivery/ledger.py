@@ -14,7 +14,7 @@ from typing import Literal
 from attrs import evolve
 
 from postroom.delivery.owed import raised
-from postroom.model import Bookmark, Delivery, DeliveryState, Frequency, Subscriber
+from postroom.model import Bookmark, Delivery, DeliveryState, Subscriber
 
 Reply = Literal["sent", "deferred", "bounced", "uncertain"]
 """What came of an attempt: accepted, 4xx, 5xx, or the connection broke before the last reply."""
@@ -88,7 +88,7 @@ def closed(subscriber: Subscriber, delivery: Delivery) -> Subscriber:
 
 def next_step(
     delivery: Delivery | None,
-    frequency: Frequency,
+    subscriber: Subscriber,
     raising_to: Bookmark,
     visible: Collection[str],
     clock: datetime,
@@ -96,8 +96,8 @@ def next_step(
     """Return what a run does about a subscriber whose open number has `delivery`, or no row.
 
     `plan` a letter, in place of what is there; `retry` what is there; `wait`, moving nothing, the
-    bookmark neither. `raising_to` is the run's `reach` for the subscriber's `frequency`, `visible`
-    the ids of visible posts.
+    bookmark neither. `raising_to` is the run's `reach` for the subscriber's frequency, `visible`
+    are the ids of visible posts.
     """
     if delivery is None or delivery.state in {"planned", "cancelled"}:
         return "plan"
@@ -107,11 +107,24 @@ def next_step(
         return "plan" if newer else "wait"
     if delivery.state != "deferred":
         return "wait"
-    current = (letter.frequency, letter.reach) == (frequency, raising_to)
+    current = (letter.frequency, letter.reach) == (subscriber.frequency, raising_to)
+    # Who left and came back while it was open is not owed what it holds.
+    current = current and raised(subscriber.bookmark, letter.reach) != subscriber.bookmark
     # A letter that nobody has got yet is no reason to spread what was withdrawn meanwhile.
     if not current or any(each not in visible for each in letter.posts):
         return "plan"
     return "retry" if delivery.retry_at is None or delivery.retry_at <= clock else "wait"
+
+
+def lapses(delivery: Delivery, visible: Collection[str]) -> bool:
+    """Tell whether an open delivery is cancelled when a run finds nothing owed to its subscriber.
+
+    Only a welcome letter outlives that, and only while all its posts are visible.
+    """
+    if delivery.state not in CLAIMABLE:
+        return False
+    letter = delivery.letter
+    return letter.frequency != "welcome" or any(each not in visible for each in letter.posts)
 
 
 def sendable(delivery: Delivery, subscriber: Subscriber) -> bool:

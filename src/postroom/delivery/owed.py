@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import date
+from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
 from attrs import evolve, frozen
@@ -31,7 +31,7 @@ class Group:
 
 @frozen
 class Owed:
-    """The arrivals that a group is owed, oldest first, and what receiving them raises to.
+    """The arrivals that a group is owed, newest post first, and what receiving them raises to.
 
     Nothing owed, no letter; the bookmark is raised all the same (rule 6).
     """
@@ -73,7 +73,18 @@ def owed(
     visible and matches now; which subscribers have had a returned one, `has_had` tells.
     """
     due = (one for one in log if _due(one, group, raising_to))
-    return Owed(group, raising_to, tuple(one for one in due if _matches(group, one, news)))
+    return Owed(group, raising_to, tuple(_matching(group, due, news)))
+
+
+def _matching(group: Group, arrivals: Iterable[Arrival], news: Mapping[str, News]) -> list[Arrival]:
+    """Return those that match, in the order of the posts: that of the log tells when runs were."""
+
+    def order(arrival: Arrival) -> tuple[date, datetime, str]:
+        post = news[arrival.post_id]
+        return post.day, post.published, post.id
+
+    matching = (one for one in arrivals if _matches(group, one, news))
+    return sorted(matching, key=order, reverse=True)
 
 
 def _due(arrival: Arrival, group: Group, raising_to: Bookmark) -> bool:
@@ -153,10 +164,11 @@ def welcome(
     returned (rule 13).
     """
     old = (one for one in log if not one.struck and one.day < group.bookmark.before)
-    matching = [one.post_id for one in old if _matches(group, one, news)]
-    if not matching:
+    newest = _matching(group, old, news)[:most]
+    if not newest:
         return None
-    return Letter("welcome", Bookmark(date.min), tuple(matching[-most:]), group.language)
+    posts = tuple(one.post_id for one in newest)
+    return Letter("welcome", Bookmark(date.min), posts, group.language)
 
 
 def letter_id(letter: Letter) -> str:
