@@ -498,6 +498,8 @@ class World:
         if not item.seen_at:
             return False
         first = item.seen_at[0]
+        if first.run < person.post_runs and len(item.seen_at) == 1:
+            return True
         if first.run < person.confirmed_runs or first.changed < person.boundary_at:
             return self._surely_before(first, person.boundary)
         return False
