@@ -357,7 +357,7 @@ class World:
 
     def _look(self, item: Item, today: date) -> None:
         shows = item.shows(today)
-        if shows and not item.seen and not item.lost:
+        if shows and not item.seen:
             item.seen_at.append(Appearance(len(self.runs), item.day, item.changed))
         if item.seen and not shows:
             since = min(last_boundary(each, self.runs[-1]) for each in FREQUENCIES)
