@@ -22,7 +22,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from postroom import roster
-from postroom.model import Bookmark, Letter, Members, Outcome
+from postroom.model import Bookmark, FrozenLetter, Members, Outcome
 from postroom.store import Store, open_store
 from postroom.tokens import Keys
 
@@ -72,7 +72,7 @@ def plan(store: Store, _path: Path) -> int:
     planned = 0
     for held, _ in list(store.groups.every()):
         posts = (held.frequency, *sorted(held.topics))
-        letter = Letter(held.frequency, BOUNDARY, held.language, posts, NOW, b"x" * 30_000)
+        letter = FrozenLetter(held.frequency, BOUNDARY, held.language, posts, NOW, b"x" * 30_000)
         number = store.letters.freeze(letter)
         planned += store.ledger.plan(run, Members(held), number, Bookmark(BOUNDARY), NOW)
     store.ledger.cancel_stale(run, NOW)
@@ -84,7 +84,7 @@ def send(store: Store, _path: Path, letters: int = 20_000, connections: int = 10
     """Claim and record, `connections` at a time, the first letters of the plan."""
     run = store.runs.begin(NOW, NOW + timedelta(hours=1))
     for held, _ in list(store.groups.every())[:1]:
-        number = store.letters.freeze(Letter(held.frequency, BOUNDARY, "", ("x",), NOW))
+        number = store.letters.freeze(FrozenLetter(held.frequency, BOUNDARY, "", ("x",), NOW))
         store.ledger.plan(run, Members(held), number, Bookmark(BOUNDARY), NOW)
     done = after = 0
     claimed = store.ledger.claim(run, connections, NOW)

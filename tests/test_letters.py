@@ -174,7 +174,7 @@ def test_a_digest_too_long_is_cut(make_newsroom: MakeNewsroom) -> None:
     )
     assert f"{words(more)}\n{more.get('href')}\n" in letter.text
     assert shown == [post.title for post in letter.digest.posts[: len(shown)]]
-    assert LIMIT - 5_000 < size <= LIMIT
+    assert LIMIT - 2_000 < size <= LIMIT
 
 
 def test_a_post_too_long_stands_as_its_summary(make_newsroom: MakeNewsroom) -> None:

@@ -13,14 +13,8 @@ from hypothesis import strategies as st
 from lxml import html as parser
 
 from postroom.markdown.html import base, deepen, sanitised, to_html, with_sizes
-from postroom.markdown.text import (
-    first_heading,
-    first_paragraph,
-    inline_text,
-    shortened,
-    to_text,
-    wrapped,
-)
+from postroom.markdown.lines import shortened, wrapped
+from postroom.markdown.text import first_heading, first_paragraph, inline_text, to_text
 from postroom.model import Html
 
 HERE = "https://news.example.com/posts/a/"

@@ -27,8 +27,8 @@ from postroom.model import (
     Bookmark,
     DeliveryState,
     Event,
+    FrozenLetter,
     Group,
-    Letter,
     Members,
     Outcome,
     Release,
@@ -99,7 +99,7 @@ def planned(
     now: datetime = NOW,
 ) -> int:
     """Plan a letter with these posts for a group, by default the only one; return for how many."""
-    letter = Letter("month", to.before, "en", posts, now, b"frozen")
+    letter = FrozenLetter("month", to.before, "en", posts, now, b"frozen")
     number = store.letters.freeze(letter)
     return store.ledger.plan(run, members or only_group(store), number, to, now)
 
@@ -456,7 +456,7 @@ class TestLetters:
 
     def test_are_frozen_once(self, store: Store) -> None:
         """The same posts, frequency, boundary and language are one letter, as first frozen."""
-        letter = Letter("week", DECEMBER, "en", ("b", "a"), NOW, b"\x00first")
+        letter = FrozenLetter("week", DECEMBER, "en", ("b", "a"), NOW, b"\x00first")
         number = store.letters.freeze(letter)
         assert store.letters.freeze(evolve(letter, content=b"second", date=SOON)) == number
         assert store.letters.find(number) == evolve(letter, id=number)
@@ -799,7 +799,7 @@ def _assert_sound(store: Store) -> None:
 
 
 # Every public method of the store, called as it may be called.
-_LETTER = Letter("month", DECEMBER, "en", ("a",), NOW)
+_LETTER = FrozenLetter("month", DECEMBER, "en", ("a",), NOW)
 _MEMBERS = Members(Group("month", Bookmark(NOVEMBER), frozenset(), ""))
 CALLS: dict[str, Callable[[Store], object]] = {
     "subscribers.known": lambda s: s.subscribers.known(["k"]),

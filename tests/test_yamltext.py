@@ -204,6 +204,10 @@ REFUSED = {
         "a: {b: c\nd: 1\n",
         "1:4: a mapping is not closed, or a comma is missing; write {a: b, c: d}",
     ),
+    "list just begun": (
+        "a: [\n",
+        "2:1: a list or a mapping is not closed; close it with ] or }",
+    ),
     "comma too many": ("a: [b,,c]\n", "1:7: a value is missing; write one, or ''"),
     "colour without quotes": (
         "theme: {accent: #0b6b62}\n",

@@ -79,3 +79,7 @@ class DatabaseError(PostroomError):
 
 class LeaseError(PostroomError):
     """Another run is sending; only one may."""
+
+
+class StoppedError(PostroomError):
+    """A run would do what cannot be undone; it has moved nothing and waits for a person."""

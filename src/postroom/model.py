@@ -18,6 +18,11 @@ Every = Literal["day", "week", "month"]
 FormatName = Literal["atom", "rss", "json"]
 Content = Literal["full", "summary"]
 State = Literal["pending", "active", "paused", "left", "bounced", "complained"]
+DeliveryState = Literal[
+    "planned", "sending", "sent", "deferred", "bounced", "cancelled", "uncertain"
+]
+Reason = Literal["forgotten", "bounced", "complained"]
+LetterKind = Literal["post", "day", "week", "month", "welcome"]
 Severity = Literal["off", "warning", "error"]
 Html = NewType("Html", str)
 """Sanitised HTML whose addresses are absolute."""
@@ -231,9 +236,9 @@ class Digest:
 class Arrival:
     """A post becoming known to the sender: one row of an append-only log.
 
-    `day` decides which letter may hold it and never changes. `first_day` is the day of the same
-    post's first arrival; it is earlier than `day` only for a post that had vanished and came back.
-    A `struck` arrival vanished before its time and goes to nobody.
+    `day` decides which letter may hold it and never changes. A `struck` arrival vanished before
+    its time and goes to nobody. A `returned` one is its post's second or later, and `first_day` is
+    the day of the first.
     """
 
     seq: int
@@ -241,6 +246,7 @@ class Arrival:
     post_id: str
     first_day: date
     struck: bool = False
+    returned: bool = False
 
 
 @frozen
@@ -273,27 +279,59 @@ class Subscriber:
 
 @frozen
 class Release:
-    """The one state row of the sender: the last run's clock, and the newest date released."""
+    """The one state row of the sender: the last run's clock, and the newest date released.
+
+    No arrival logged after it gets a day before `floor`, which is `released` or, where the zone
+    was changed, what the old zone's calendar showed if that is later.
+    """
 
     clock: datetime
     released: date
     zone: str
+    floor: date = date.min
 
 
-DeliveryState = Literal[
-    "planned", "sending", "sent", "deferred", "bounced", "cancelled", "uncertain"
-]
-Reason = Literal["forgotten", "bounced", "complained"]
+@frozen
+class Letter:
+    """What all subscribers of one group are sent; frozen once it is planned.
+
+    `reach` is what it raises a bookmark to: a boundary for the letter of a period, the last seq
+    for one of frequency `post`. `posts` are ids, newest first.
+    """
+
+    frequency: LetterKind
+    reach: Bookmark
+    posts: tuple[str, ...]
+    language: str
+
+
+@frozen
+class Delivery:
+    """One row of the ledger: a letter, to one subscriber, in one state.
+
+    `number` is the count of letters closed before it, `retry_at` the instant from which a deferred
+    one may be tried again.
+    """
+
+    subscriber: int
+    number: int
+    letter: Letter
+    state: DeliveryState = "planned"
+    attempts: int = 0
+    retry_at: datetime | None = None
 
 
 @frozen
 class Group:
-    """What active subscribers share who are owed the same posts; no topics means all of them."""
+    """Active subscribers who are owed the same: all that planning reads of a subscriber.
+
+    No topics means all of them, no language every language.
+    """
 
     frequency: Frequency
     bookmark: Bookmark
-    topics: frozenset[str]
-    language: str
+    topics: frozenset[str] = frozenset()
+    language: str = ""
 
 
 @frozen
@@ -311,14 +349,14 @@ class Members:
 
 
 @frozen
-class Letter:
+class FrozenLetter:
     """A letter as it was frozen, for all who are owed the same posts.
 
     `date` is the instant of the run that froze it; `content` is what its sender needs to make the
     message of one subscriber, and nobody else reads it.
     """
 
-    frequency: Frequency
+    frequency: LetterKind
     boundary: date
     language: str
     posts: tuple[str, ...]
@@ -328,8 +366,8 @@ class Letter:
 
 
 @frozen
-class Delivery:
-    """One row of the ledger: a letter on its way to one subscriber.
+class Claim:
+    """A delivery that a run has taken for sending, with what it needs for the message.
 
     `number` counts the subscriber's letters from 0; `attempts` counts the tries, this one included.
     """

@@ -241,6 +241,8 @@ def _explanation(said: str, before: str, rest: str) -> tuple[str, str]:
         return "this goes on with the value above", "begin all keys in one column, each with ': '"
     if "expected key" in said and before.rstrip().endswith(("'", '"')):
         return "text follows a closing quote", "use the other kind of quotes around the value"
+    if "node content" in said and not rest.strip():
+        return "a list or a mapping is not closed", "close it with ] or }"
     for sign, what, repair in _EXPLANATIONS:
         if sign in said or ("cannot start any token" in said and sign == "tab character"):
             return what, repair

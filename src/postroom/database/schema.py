@@ -7,7 +7,7 @@ from typing import get_args
 import sqlalchemy as sa
 
 from postroom.database.columns import Id, Instant, Prose, Text, Words
-from postroom.model import DeliveryState, Frequency, Reason, State
+from postroom.model import DeliveryState, Frequency, LetterKind, Reason, State
 
 VERSIONS = ("0001",)
 """Every version there has been, oldest first; the last is the one that this program writes."""
@@ -90,6 +90,7 @@ arrivals = sa.Table(
     sa.Column("post", Prose, nullable=False, index=True),
     sa.Column("first_day", sa.Date, nullable=False),
     sa.Column("struck", sa.Boolean, nullable=False),
+    sa.Column("returned", sa.Boolean, nullable=False),
 )
 
 release = sa.Table(
@@ -99,6 +100,7 @@ release = sa.Table(
     sa.Column("clock", Instant, nullable=False),
     sa.Column("released", sa.Date, nullable=False),
     sa.Column("zone", Text, nullable=False),
+    sa.Column("floor", sa.Date, nullable=False),
 )
 
 runs = sa.Table(
@@ -129,7 +131,7 @@ letters = sa.Table(
     sa.Column("language", Text, nullable=False),
     sa.Column("date", Instant, nullable=False),
     sa.Column("content", sa.LargeBinary, nullable=False),
-    _one_of("frequency", Frequency),
+    _one_of("frequency", LetterKind),
     sqlite_autoincrement=True,
 )
 

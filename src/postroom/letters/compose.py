@@ -10,7 +10,7 @@ import nh3
 from attrs import frozen
 
 from postroom.markdown.html import deepen
-from postroom.markdown.text import shortened, wrapped
+from postroom.markdown.lines import shortened, wrapped
 from postroom.model import Digest, Html, Post, Site
 from postroom.theme import Theme, colours
 

@@ -12,6 +12,7 @@ import pyromark
 from attrs import define, field
 
 from postroom.markdown.dialect import HIDDEN, OPTIONS, SCHEMES, Resolve
+from postroom.markdown.lines import columns, shortened, wrapped
 
 _INLINE = ("Emphasis", "Strong", "Strikethrough", "Link", "Image")
 _TAG = re.compile(r"<(/?)([A-Za-z][A-Za-z0-9]*)")
@@ -109,16 +110,6 @@ def first_paragraph(markdown: str, length: int = 200) -> str:
             case _ if not pictures:
                 words += _words([event])
     return shortened(inline_text(markdown), length)
-
-
-def shortened(text: str, length: int) -> str:
-    """Return `text` on one line of at most `length` characters, cut at a word where it has any."""
-    line = " ".join(text.split())
-    if len(line) <= length:
-        return line
-    blank = line.rfind(" ", 0, length)
-    # Chinese and Japanese write without blanks; one far ahead is no place to cut either.
-    return line[: blank if blank > length // 2 else length - 1] + "…"
 
 
 def to_text(markdown: str, resolve: Resolve, width: int = 72) -> str:
@@ -286,7 +277,7 @@ class _TextWriter:
             self.lines += wrapped(part, self.width, first, rest)
             first = rest
         if underline:
-            longest = max(_columns(line) for line in self.lines[start:])
+            longest = max(columns(line) for line in self.lines[start:])
             self.lines.append(rest + "-" * (min(longest, self.width) - len(rest)))
         if gap:
             self._gap()
@@ -316,45 +307,3 @@ _APART = re.compile(
 def _without_tags(source: str) -> str:
     kept = nh3.clean(_APART.sub(" ", source), tags=set(), clean_content_tags=set(HIDDEN))
     return " ".join(html.unescape(kept).split())
-
-
-# Blanks at which a line may end: all but the no-break ones.
-_WORD = re.compile(r"[^ \t\n\r\x0b\x0c]+")
-# UAX #11: characters that take two columns; those before Hangul may part from each other, save
-# that UAX #14 lets no line end with an opening mark or begin with a closing one.
-_IDEOGRAPHS = "\u2e80-\u9fff\uf900-\ufaff\uff01-\uff60\uffe0-\uffe6\U00020000-\U0003fffd"
-_WIDE = re.compile(f"[{_IDEOGRAPHS}\u1100-\u115f\uac00-\ud7a3]")
-_OPENING, _CLOSING = "「『（【《〈〔［｛", "」』）】》〉〕］｝、。，．：；！？…ー々"  # noqa: RUF001
-_PIECE = re.compile(
-    rf"(?:[a-z]+://[^{_OPENING}{_CLOSING}]+|[{_OPENING}]*(?:[{_IDEOGRAPHS}]|[^{_IDEOGRAPHS}]+))"
-    rf"[{_CLOSING}]*"
-)
-
-
-def wrapped(text: str, width: int = 72, first: str = "", rest: str = "") -> list[str]:
-    """Return `text` in lines of at most `width` columns; words and addresses are never broken."""
-    lines: list[str] = []
-    line, used, fresh = first, len(first), True
-    for blank, piece, size in _pieces(text):
-        if not fresh and used + len(blank) + size > width:
-            lines.append(line)
-            line, used, fresh = rest, len(rest), True
-        if fresh:
-            line, used, fresh = line + piece, used + size, False
-        else:
-            line, used = line + blank + piece, used + len(blank) + size
-    return lines if fresh else [*lines, line]
-
-
-def _pieces(text: str) -> Iterator[tuple[str, str, int]]:
-    """Yield what no line may break, the blank before it and its columns."""
-    wide = _WIDE.search(text)
-    for word in _WORD.findall(text):
-        blank = " "
-        for piece in _PIECE.findall(word) if wide else (word,):
-            yield blank, piece, _columns(piece) if wide else len(piece)
-            blank = ""
-
-
-def _columns(text: str) -> int:
-    return len(text) + len(_WIDE.findall(text))

@@ -33,7 +33,7 @@ class Arrivals:
         """Return the state row as the last run left it; there is none before the first run."""
         with self._database.reading() as connection:
             row = connection.execute(sa.select(release)).one_or_none()
-            return Release(row.clock, row.released, row.zone) if row else None
+            return Release(row.clock, row.released, row.zone, row.floor) if row else None
 
     def settle(self, new: Sequence[Arrival], struck: Sequence[int], state: Release) -> None:
         """Append `new` to the log, strike the arrivals with the seqs `struck`, set the state row.
@@ -48,6 +48,7 @@ class Arrivals:
                 "post": arrival.post_id,
                 "first_day": arrival.first_day,
                 "struck": arrival.struck,
+                "returned": arrival.returned,
             }
             for arrival in new
         ]
@@ -61,10 +62,15 @@ class Arrivals:
 
 
 def _arrival(row: sa.Row[Any]) -> Arrival:
-    return Arrival(row.seq, row.day, row.post, row.first_day, row.struck)
+    return Arrival(row.seq, row.day, row.post, row.first_day, row.struck, row.returned)
 
 
 def _set_release(connection: sa.Connection, state: Release) -> None:
-    values = {"clock": state.clock, "released": state.released, "zone": state.zone}
+    values = {
+        "clock": state.clock,
+        "released": state.released,
+        "zone": state.zone,
+        "floor": state.floor,
+    }
     statement = insert(connection, release).values(id=1, **values)
     connection.execute(statement.on_conflict_do_update(index_elements=["id"], set_=values))

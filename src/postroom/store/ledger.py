@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from postroom.database.engine import Database
 from postroom.database.schema import deliveries, subscribers
 from postroom.database.statements import Insert, greater, insert
-from postroom.model import Bookmark, Delivery, DeliveryState, Members, Outcome
+from postroom.model import Bookmark, Claim, DeliveryState, Members, Outcome
 from postroom.store.groups import DELIVERED, belongs
 from postroom.store.runs import holds_lease, lost, require_lease
 
@@ -97,7 +97,7 @@ class Ledger:
             )
             return tuple(row.id for row in rows)
 
-    def claim(self, run: int, limit: int, now: datetime, *, after: int = 0) -> tuple[Delivery, ...]:
+    def claim(self, run: int, limit: int, now: datetime, *, after: int = 0) -> tuple[Claim, ...]:
         """Put up to `limit` planned rows into sending and return them, by id.
 
         Durable before the call returns, so ask for no more than there are open connections.
@@ -120,7 +120,7 @@ class Ledger:
 
     def turn(
         self, run: int, outcomes: Sequence[Outcome], limit: int, now: datetime, *, after: int = 0
-    ) -> tuple[Delivery, ...]:
+    ) -> tuple[Claim, ...]:
         """Do `record` and `claim` in one transaction: one wait for the disk instead of two.
 
         A run that lost its lease still records; then `LeaseError` is raised.
@@ -135,9 +135,7 @@ class Ledger:
             raise lost()
         return claimed
 
-    def reclaim(
-        self, run: int, limit: int, now: datetime, *, after: int = 0
-    ) -> tuple[Delivery, ...]:
+    def reclaim(self, run: int, limit: int, now: datetime, *, after: int = 0) -> tuple[Claim, ...]:
         """Put up to `limit` uncertain rows back into sending, to send the same letter again."""
         with self._database.writing() as connection:
             require_lease(connection, run)
@@ -152,7 +150,7 @@ class Ledger:
             rows = connection.execute(asked.group_by(deliveries.c.state))
             return {row.state: row.number for row in rows}
 
-    def uncertain(self) -> Generator[Delivery, None, None]:
+    def uncertain(self) -> Generator[Claim, None, None]:
         """Yield the deliveries whose fate is uncertain, oldest first."""
         return self._database.stream(_in("uncertain"), _delivery)
 
@@ -194,8 +192,8 @@ def _claimable(state: DeliveryState, limit: int, after: int) -> sa.Select[Any]:
     return _in(state, after).limit(limit).with_for_update(of=deliveries, skip_locked=True)
 
 
-def _delivery(row: sa.Row[Any], tries: int = 0) -> Delivery:
-    return Delivery(
+def _delivery(row: sa.Row[Any], tries: int = 0) -> Claim:
+    return Claim(
         id=row.id,
         subscriber=row.subscriber,
         number=row.n,
@@ -208,7 +206,7 @@ def _delivery(row: sa.Row[Any], tries: int = 0) -> Delivery:
 
 def _claimed(
     connection: sa.Connection, asked: sa.Select[Any], run: int, now: datetime
-) -> tuple[Delivery, ...]:
+) -> tuple[Claim, ...]:
     """Put the rows of `asked` into sending; where none of them may be sent, go on behind them."""
     while rows := connection.execute(asked).all():
         active = tuple(row.id for row in rows if row.whose_state == "active")

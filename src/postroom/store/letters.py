@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from postroom.database.engine import Database
 from postroom.database.schema import letter_posts, letters
 from postroom.database.statements import insert
-from postroom.model import Letter
+from postroom.model import FrozenLetter
 
 
 class Letters:
@@ -20,7 +20,7 @@ class Letters:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def freeze(self, letter: Letter) -> int:
+    def freeze(self, letter: FrozenLetter) -> int:
         """Keep `letter` and return its id; the same one is frozen once, as it first was.
 
         The same are letters of one frequency, boundary and language that hold the same posts.
@@ -40,7 +40,7 @@ class Letters:
                 connection.execute(held, posts)
             return number
 
-    def find(self, number: int) -> Letter | None:
+    def find(self, number: int) -> FrozenLetter | None:
         """Return the letter with this id."""
         posts = (
             sa.select(letter_posts.c.post)
@@ -52,7 +52,7 @@ class Letters:
             row = connection.execute(asked).one_or_none()
             if row is None:
                 return None
-            return Letter(
+            return FrozenLetter(
                 frequency=row.frequency,
                 boundary=row.boundary,
                 language=row.language,
@@ -63,7 +63,7 @@ class Letters:
             )
 
 
-def _values(letter: Letter) -> dict[str, Any]:
+def _values(letter: FrozenLetter) -> dict[str, Any]:
     same = [letter.frequency, letter.boundary.isoformat(), letter.language, *letter.posts]
     return {
         "key": hashlib.sha256(json.dumps(same).encode()).hexdigest(),

@@ -39,6 +39,7 @@ def _arrivals() -> None:
         sa.Column("post", TEXT, nullable=False),
         sa.Column("first_day", sa.Date(), nullable=False),
         sa.Column("struck", sa.Boolean(), nullable=False),
+        sa.Column("returned", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("seq", name=op.f("arrivals_pkey")),
     )
     op.create_index(op.f("arrivals_post"), "arrivals", ["post"], unique=False)
@@ -55,7 +56,8 @@ def _letters() -> None:
         sa.Column("date", INSTANT, nullable=False),
         sa.Column("content", sa.LargeBinary(), nullable=False),
         sa.CheckConstraint(
-            "frequency IN ('post', 'day', 'week', 'month')", name=op.f("letters_frequency_check")
+            "frequency IN ('post', 'day', 'week', 'month', 'welcome')",
+            name=op.f("letters_frequency_check"),
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("letters_pkey")),
         sa.UniqueConstraint("key", name=op.f("letters_key_key")),
@@ -70,6 +72,7 @@ def _release() -> None:
         sa.Column("clock", INSTANT, nullable=False),
         sa.Column("released", sa.Date(), nullable=False),
         sa.Column("zone", TEXT, nullable=False),
+        sa.Column("floor", sa.Date(), nullable=False),
         sa.CheckConstraint("id = 1", name=op.f("release_one_row_check")),
         sa.PrimaryKeyConstraint("id", name=op.f("release_pkey")),
     )

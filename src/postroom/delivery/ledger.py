@@ -1,0 +1,145 @@
+"""What may become of a delivery (delivery rules, rules 9 to 12).
+
+A subscriber has at most one delivery that is not closed: the one whose number is the count of
+letters closed so far. All others are final, so a number below that count means delivered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import Literal
+
+from attrs import evolve
+
+from postroom.delivery.owed import raised
+from postroom.model import Bookmark, Delivery, DeliveryState, Subscriber
+
+Reply = Literal["sent", "deferred", "bounced", "uncertain"]
+"""What came of an attempt: accepted, 4xx, 5xx, or the connection broke before the last reply."""
+Step = Literal["plan", "retry", "wait"]
+
+FINAL: frozenset[DeliveryState] = frozenset({"sent", "uncertain"})
+"""States that close a letter: the bookmark is raised and the number taken."""
+CLAIMABLE: frozenset[DeliveryState] = frozenset({"planned", "deferred"})
+"""States from which a letter may be taken for sending, and cancelled."""
+REPLACEABLE: frozenset[DeliveryState] = CLAIMABLE | {"bounced", "cancelled"}
+"""States that a new plan under the same number may overwrite."""
+
+TRANSITIONS: Mapping[DeliveryState, frozenset[DeliveryState]] = MappingProxyType(
+    {
+        "planned": frozenset({"planned", "sending", "cancelled"}),
+        "sending": frozenset({"sent", "deferred", "bounced", "uncertain"}),
+        "deferred": frozenset({"planned", "sending", "cancelled"}),
+        "bounced": frozenset({"planned"}),
+        "cancelled": frozenset({"planned"}),
+        "uncertain": frozenset({"sending"}),
+        "sent": frozenset(),
+    }
+)
+
+_FIRST_WAIT = timedelta(minutes=15)
+_LONGEST_WAIT = timedelta(hours=6)
+
+
+def moved(delivery: Delivery, state: DeliveryState) -> Delivery:
+    """Return `delivery` in another `state`; raises `ValueError` if that may not follow its own."""
+    if state not in TRANSITIONS[delivery.state]:
+        raise ValueError(f"a delivery that is {delivery.state} cannot become {state}")
+    return evolve(delivery, state=state)
+
+
+def replied(delivery: Delivery, reply: Reply, at: datetime, subscriber: Subscriber) -> Delivery:
+    """Return a `sending` delivery after the server's `reply` at the instant `at`.
+
+    One that was closed before, and is sent again because it was uncertain, stays uncertain unless
+    it is accepted now: its number is taken, and nothing may plan it anew.
+    """
+    if reply != "sent" and delivery.number < subscriber.letters:
+        return moved(delivery, "uncertain")
+    tried = evolve(moved(delivery, reply), attempts=delivery.attempts + 1, retry_at=None)
+    return evolve(tried, retry_at=at + wait(tried.attempts)) if reply == "deferred" else tried
+
+
+def wait(attempts: int) -> timedelta:
+    """Return how long to wait after so many attempts: twice as long each time, up to a limit."""
+    return min(_FIRST_WAIT * (1 << min(attempts - 1, 10)), _LONGEST_WAIT)
+
+
+def swept(delivery: Delivery) -> Delivery:
+    """Return a delivery that a dead run left `sending`: whether it arrived, nobody knows."""
+    return moved(delivery, "uncertain")
+
+
+def closed(subscriber: Subscriber, delivery: Delivery) -> Subscriber:
+    """Return `subscriber` once `delivery` is final; store both in one transaction (rule 10).
+
+    Closing a second time changes nothing. Raises `ValueError` for a state that is not final.
+    """
+    if delivery.state not in FINAL:
+        raise ValueError(f"a delivery that is {delivery.state} closes nothing")
+    return evolve(
+        subscriber,
+        bookmark=raised(subscriber.bookmark, delivery.letter.reach),
+        letters=max(subscriber.letters, delivery.number + 1),
+    )
+
+
+def next_step(
+    delivery: Delivery | None,
+    subscriber: Subscriber,
+    raising_to: Bookmark,
+    visible: Collection[str],
+    clock: datetime,
+) -> Step:
+    """Return what a run does about a subscriber whose open number has `delivery`, or no row.
+
+    `plan` a letter, in place of what is there; `retry` what is there; `wait`, moving nothing, the
+    bookmark neither. `raising_to` is the run's `reach` for the subscriber's frequency, `visible`
+    are the ids of visible posts.
+    """
+    if delivery is None or delivery.state in {"planned", "cancelled"}:
+        return "plan"
+    letter = delivery.letter
+    if delivery.state == "bounced":
+        newer = raised(letter.reach, raising_to) != letter.reach
+        return "plan" if newer else "wait"
+    if delivery.state != "deferred":
+        return "wait"
+    current = (letter.frequency, letter.reach) == (subscriber.frequency, raising_to)
+    # Who left and came back while it was open is not owed what it holds.
+    current = current and raised(subscriber.bookmark, letter.reach) != subscriber.bookmark
+    # A letter that nobody has got yet is no reason to spread what was withdrawn meanwhile.
+    if not current or any(each not in visible for each in letter.posts):
+        return "plan"
+    return "retry" if delivery.retry_at is None or delivery.retry_at <= clock else "wait"
+
+
+def lapses(delivery: Delivery, visible: Collection[str]) -> bool:
+    """Tell whether an open delivery is cancelled when a run finds nothing owed to its subscriber.
+
+    Only a welcome letter outlives that, and only while all its posts are visible.
+    """
+    if delivery.state not in CLAIMABLE:
+        return False
+    letter = delivery.letter
+    return letter.frequency != "welcome" or any(each not in visible for each in letter.posts)
+
+
+def sendable(delivery: Delivery, subscriber: Subscriber) -> bool:
+    """Tell whether `delivery` may be taken for sending now; ask at the last moment.
+
+    Suppression is the store's to ask: it is kept by address, not by subscriber.
+    """
+    return subscriber.state == "active" and delivery.state in CLAIMABLE
+
+
+def resend(delivery: Delivery, subscriber: Subscriber, visible: Collection[str]) -> tuple[str, ...]:
+    """Return the posts of an uncertain letter to send again on request: those still visible.
+
+    None of them, no letter. The row and the Message-ID stay those of the frozen letter (rule 11).
+    """
+    if delivery.state != "uncertain" or subscriber.state != "active":
+        return ()
+    return tuple(each for each in delivery.letter.posts if each in visible)
