@@ -66,3 +66,14 @@ class UseError(PostroomError):
     """A command was asked for something that it cannot mean."""
 
     exit_code = 2
+
+
+class RelayError(PostroomError):
+    """The mail server cannot be reached, trusted or logged in to; nothing was sent.
+
+    `passing` tells whether the same attempt may go well later.
+    """
+
+    def __init__(self, problems: Iterable[Problem], *, passing: bool) -> None:
+        super().__init__(problems)
+        self.passing = passing
