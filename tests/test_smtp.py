@@ -427,6 +427,17 @@ def test_trusts_no_unknown_certificate(
     assert not caught.value.passing
 
 
+def test_trusts_the_authority_that_the_environment_names(
+    relay: RunRelay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The remedy that the message of an untrusted certificate names is one."""
+    server, _ = relay("smtp+starttls")
+    monkeypatch.setenv("SSL_CERT_FILE", str(next(tmp_path.glob("*.crt"))))
+    mailer = Mailer(server, patience=SHORT)
+    assert mailer.open().tls == "TLSv1.3"
+    mailer.close()
+
+
 def test_does_not_speak_without_tls() -> None:
     """A server that offers no STARTTLS gets neither password nor letter."""
     with scripted({}) as server:

@@ -12,7 +12,7 @@ from attrs import frozen
 if TYPE_CHECKING:
     import dns.rdata
 
-RecordType: TypeAlias = Literal["A", "AAAA", "MX", "TXT", "PTR"]
+RecordType: TypeAlias = Literal["A", "AAAA", "MX", "TXT"]
 Status: TypeAlias = Literal["found", "nothing", "failed"]
 _TIMEOUT = 5.0
 

@@ -25,8 +25,12 @@ class Finding:
     repair: str = ""
 
     def __str__(self) -> str:
-        """Return `SPF: what was found; what to do about it`."""
-        return f"{self.subject}: {'; '.join(part for part in (self.what, self.repair) if part)}"
+        """Return `SPF: what was found; what to do about it`, as one line that a terminal bears.
+
+        Records and received letters are strangers' words and may hold anything.
+        """
+        line = f"{self.subject}: {'; '.join(part for part in (self.what, self.repair) if part)}"
+        return "".join(c if c.isprintable() else "�" for c in " ".join(line.split()))
 
 
 @frozen
