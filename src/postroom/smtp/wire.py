@@ -25,6 +25,10 @@ class Reply:
 _ADDRESS = re.compile(r"[!-;=?-~]{1,252}@[!-;=?-~]{1,252}")
 
 
+_BARE_LF = re.compile(rb"\n(?<!\r\n)")
+_DOT = re.compile(rb"\n\.")
+
+
 def path(address: str) -> str:
     """Return `address` as MAIL and RCPT take it; raises `ValueError` if they cannot."""
     if len(address) > 254 or not _ADDRESS.fullmatch(address):
@@ -38,17 +42,19 @@ def wire(data: bytes) -> bytes:
     Raises `ValueError` for a message that servers would read differently.
     """
     # RFC 5321 §2.3.8: servers disagree where a letter with bare CR or LF ends.
-    if not data.count(b"\r\n") == data.count(b"\n") == data.count(b"\r"):
+    # Searching for one byte is several times faster than for two.
+    lines = data.split(b"\n")
+    if data.count(b"\r") != len(lines) - 1 or _BARE_LF.search(data):
         raise ValueError("the message holds a CR or LF alone")
     # RFC 5321 §4.5.3.1.6: with its CR LF a line has 1,000 bytes at most.
-    if max(map(len, data.split(b"\r\n"))) > 998:
+    if max(map(len, lines)) > 999 or len(lines[-1]) > 998:
         raise ValueError("the message holds a line of more than 998 bytes")
     if not data.endswith(b"\r\n"):
         data += b"\r\n"
     # RFC 5321 §4.5.2: a dot that begins a line is doubled.
     if data.startswith(b"."):
         data = b"." + data
-    if b"\n." in data:
+    if _DOT.search(data):
         data = data.replace(b"\n.", b"\n..")
     return data + b".\r\n"
 
