@@ -45,8 +45,8 @@ class Scripted:
         while not stopped.is_set():
             try:
                 connection, _ = listening.accept()
-            except TimeoutError:
-                continue
+            except OSError:
+                return
             with connection:
                 connection.settimeout(10)
                 self._converse(connection, stopped)
@@ -104,7 +104,6 @@ def scripted(script: Mapping[str, bytes | list[bytes]]) -> Iterator[Scripted]:
     server = Scripted(dict(script))
     stopped = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        listening.settimeout(0.05)
         server.port = listening.getsockname()[1]
         thread = threading.Thread(target=server.serve, args=(listening, stopped))
         thread.start()
@@ -112,6 +111,8 @@ def scripted(script: Mapping[str, bytes | list[bytes]]) -> Iterator[Scripted]:
             yield server
         finally:
             stopped.set()
+            # Wakes whoever waits for a connection.
+            listening.shutdown(socket.SHUT_RDWR)
             thread.join(15)
 
 

@@ -18,7 +18,9 @@ from postroom.smtp import Greeting, Mailer, Outcome, Patience, Server, read_serv
 from postroom.smtp.server import Scheme
 from smtpservers import CLOSE, SILENCE, Scripted, certificate, scripted
 
-SHORT = Patience(connect=5, reply=0.3, end=0.3)
+SHORT = Patience(connect=5, reply=5, end=5)
+# For servers that say nothing: only they may be waited for in vain.
+BRIEF = Patience(connect=0.3, reply=0.3, end=0.3)
 FROM, TO = "bounces+7=a.example@example.com", "reader@example.net"
 LETTER = b"From: news@example.com\r\nSubject: We moved\r\n\r\nTo a new office.\r\n"
 PASSWORD = "p@ss/w:örd"  # noqa: S105 - opens nothing
@@ -180,7 +182,7 @@ def test_knows_what_a_reply_means(
     command: str, reply: bytes, meant: tuple[str, int, bool, str]
 ) -> None:
     """Each reply, or none, at each command has one meaning for the letter and the connection."""
-    with talking({command: reply}) as (_, mailer):
+    with talking({command: reply}, BRIEF if reply == SILENCE else SHORT) as (_, mailer):
         outcome = mailer.send(FROM, TO, LETTER)
         found = (outcome.kind, outcome.code, outcome.usable, outcome.command)
         assert found == meant
@@ -193,7 +195,7 @@ def test_a_connection_lost_before_the_final_dot_defers() -> None:
     long = LETTER + b"x" * 76 + b"\r\n"
     long += (b"y" * 76 + b"\r\n") * 300_000
     script: dict[str, bytes | list[bytes]] = {"EHLO": b"250 hello\r\n", "data": CLOSE}
-    with talking(script, Patience(5, 5, 5)) as (_, mailer):
+    with talking(script, SHORT) as (_, mailer):
         outcome = mailer.send(FROM, TO, long)
     assert (outcome.kind, outcome.usable, outcome.command) == ("deferred", False, "DATA")
 
@@ -309,7 +311,8 @@ def test_says_why_there_is_no_connection(
     script: Mapping[str, bytes], said: str, *, passing: bool
 ) -> None:
     """A server that does not let us in is one line, which tells whether waiting may help."""
-    with pytest.raises(RelayError) as caught, talking(script, Patience(0.3, 0.3, 0.3)):
+    patience = BRIEF if SILENCE in script.values() else SHORT
+    with pytest.raises(RelayError) as caught, talking(script, patience):
         pass
     (problem,) = caught.value.problems
     assert said in str(problem)
