@@ -193,7 +193,7 @@ def demo() -> int:
 def test(arguments: list[str]) -> int:
     """Run every test that is not slow."""
     set_up("test", *browser())
-    return call(BIN / "python", "-m", "pytest", "-m", "not slow", *arguments)
+    return call(BIN / "python", "-m", "pytest", "-n", "auto", "-m", "not slow", *arguments)
 
 
 def proofs(arguments: list[str]) -> int:

@@ -11,7 +11,7 @@ from email.message import EmailMessage
 from email.quoprimime import header_decode
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from postroom.errors import ContentError
@@ -256,6 +256,7 @@ any_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=160) | st.
 one_line = any_text.map(lambda text: " ".join(text.replace("\0", "").split()))
 
 
+@settings(deadline=None)
 @given(subject=one_line, name=one_line)
 @example(subject=HIDDEN_BCC, name=HIDDEN_BCC)
 def test_any_line_of_text_reads_back_identical(subject: str, name: str) -> None:
@@ -265,6 +266,7 @@ def test_any_line_of_text_reads_back_identical(subject: str, name: str) -> None:
     assert shown == (subject, (name, "news@example.com"))
 
 
+@settings(deadline=None)
 @given(subject=any_text, name=any_text)
 @example(subject="a\vb", name="a\x85b")
 @example(subject="a\r\nBcc: b", name="a\r\nBcc: b")

@@ -13,7 +13,7 @@ from urllib.parse import urldefrag
 
 import pytest
 from attrs import evolve, frozen
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import html as lxml_html
 
@@ -568,6 +568,7 @@ def test_boxes_of_a_task_list_are_words(make_newsroom: MakeNewsroom) -> None:
 COLOUR = st.integers(0, 0xFFFFFF).map("#{:06x}".format)
 
 
+@settings(deadline=None)
 @given(accent=COLOUR)
 def test_any_accent_can_be_read(accent: str) -> None:
     """Whatever colour a newsroom chooses, links and buttons have a contrast of 4.5 or more."""

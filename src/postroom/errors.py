@@ -83,3 +83,14 @@ class LeaseError(PostroomError):
 
 class StoppedError(PostroomError):
     """A run would do what cannot be undone; it has moved nothing and waits for a person."""
+
+
+class RelayError(PostroomError):
+    """The mail server cannot be reached, trusted or logged in to; nothing was sent.
+
+    `passing` tells whether the same attempt may go well later.
+    """
+
+    def __init__(self, problems: Iterable[Problem], *, passing: bool) -> None:
+        super().__init__(problems)
+        self.passing = passing

@@ -18,6 +18,7 @@ _COMMANDS = {
     "build": "Build feeds, pages and digests into the output folder.",
     "check": "Look for what is wrong in posts and feeds, and repair it.",
     "digest": "Show the letter of a period: HTML, text or a whole message.",
+    "doctor": "Look at all that letters need to arrive, and say what to do.",
     "ping": "Tell the hub that feeds have changed.",
     "subscribers": "List, add, import, export and forget subscribers.",
     "db": "Bring the database up to this version.",

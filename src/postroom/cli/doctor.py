@@ -1,0 +1,127 @@
+"""`postroom doctor`."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+
+from postroom import config, doctor, posts, signature, smtp
+from postroom.database.engine import FILE, engine_for
+from postroom.doctor import Finding, Section
+from postroom.doctor.letter import LIMIT, letter
+from postroom.errors import PostroomError, Problem, SettingsError, UseError
+from postroom.model import Site
+from postroom.resolver import SystemResolver
+
+_MARKS = {"ok": ("✓", "green"), "advice": ("!", "yellow"), "problem": ("✗", "red")}
+_PATIENCE = smtp.Patience(connect=10, reply=15, end=15)
+
+
+@click.command("doctor")
+@click.option(
+    "--letter", "file", type=click.File("rb"), help="Look at this received letter (.eml)."
+)
+def command(file: BinaryIO | None) -> int:
+    """Look at everything that letters need to arrive, and say what to do about what is wrong.
+
+    These are the settings and secrets, the mail server (it is connected to and logged in to, and
+    nothing is sent), what the DNS says of the domains in mail.from and mail.bounces (SPF, DKIM,
+    DMARC, MX), the clock and the database. Nothing is changed.
+
+    With --letter, the letter in FILE is looked at instead. Subscribe yourself with an address at
+    another provider, save what arrives there with its whole source, and see what became of it on
+    the way: fields, parts, the ways to leave, the signature, and what the receiver made of it. The
+    signature itself is verified if dkimpy is installed.
+
+    \b
+    ✓ is well    ! is advice    ✗ is a problem, and the exit code is 1
+
+    \b
+    postroom doctor
+    postroom doctor --letter received.eml
+    """
+    found = Counter[str]()
+    for section in _letter(file) if file else _newsroom():
+        found.update(_print(section))
+    problems, advised = found["problem"], found["advice"]
+    click.echo(f"{problems} problem{'s' * (problems != 1)}, {advised} to consider")
+    return int(problems > 0)
+
+
+def _print(section: Section) -> Iterator[str]:
+    if section.findings:
+        click.secho(section.title, bold=True)
+    for one in section.findings:
+        mark, colour = _MARKS[one.level]
+        click.echo(f"  {click.style(mark, fg=colour)} {one}")
+        yield one.level
+
+
+def _letter(file: BinaryIO) -> Iterator[Section]:
+    data = file.read(LIMIT + 1)
+    if len(data) > LIMIT:
+        what, repair = f"has more than {LIMIT} bytes", "choose a letter"
+        raise UseError([Problem(file.name, what=what, repair=repair)])
+    return letter(data, SystemResolver(), signature.verify)
+
+
+def _newsroom() -> Iterator[Section]:
+    """Yield the sections one by one, since some take seconds."""
+    folder = config.find_newsroom(Path.cwd())
+    site = config.load(folder)
+    yield Section("Settings", doctor.settings(site))
+    yield Section("Secrets", doctor.secrets(os.environ.get(doctor.SECRETS)))
+    yield Section("Mail server", _relay())
+    yield Section("Domains", tuple(doctor.domains(site.mail, SystemResolver())))
+    yield Section("This machine", (*_clock(folder, site), *_database(folder)))
+
+
+def _relay() -> tuple[Finding, ...]:
+    try:
+        server = smtp.read_server(os.environ.get(smtp.VARIABLE))
+    except SettingsError as error:
+        return doctor.as_findings(error.problems)
+    return doctor.relay(smtp.Mailer(server, patience=_PATIENCE), str(server))
+
+
+def _clock(folder: Path, site: Site) -> tuple[Finding, ...]:
+    now = datetime.now(UTC)
+    try:
+        loaded = posts.load(folder, site, now)
+    except PostroomError as error:
+        return doctor.as_findings(error.problems)
+    files = [folder / config.FILE_NAME, *(folder / post.path for post in loaded.posts)]
+    changed = max(_changed(files), default=0.0)
+    newest = datetime.fromtimestamp(changed, UTC)
+    return doctor.clock(now, newest, len(loaded.posts), len(loaded.waiting))
+
+
+def _changed(files: Iterable[Path]) -> Iterator[float]:
+    for file in files:
+        if file.is_file():
+            yield file.stat().st_mtime
+
+
+def _database(folder: Path) -> tuple[Finding, ...]:
+    return doctor.database(lambda: _write(folder))
+
+
+def _write(folder: Path) -> str:
+    """Begin a change of the ledger and take it back; return where the ledger is."""
+    url = os.environ.get("POSTROOM_DATABASE_URL")
+    if not url and not (folder / FILE).exists():
+        # Nothing is made before it is needed; a file beside it tells whether it could be.
+        existing = (folder / FILE).parent
+        with tempfile.TemporaryFile(dir=existing if existing.exists() else folder):
+            return FILE
+    database = engine_for(url, folder)
+    with closing(database), database.writing():
+        return database.name

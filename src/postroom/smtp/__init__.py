@@ -1,0 +1,17 @@
+"""The mail server: its address, one connection to it, and what its replies mean for a letter."""
+
+from postroom.smtp.mailer import Command, Kind, Mailer, Outcome
+from postroom.smtp.opening import Greeting, Patience
+from postroom.smtp.server import VARIABLE, Server, read_server
+
+__all__ = [
+    "VARIABLE",
+    "Command",
+    "Greeting",
+    "Kind",
+    "Mailer",
+    "Outcome",
+    "Patience",
+    "Server",
+    "read_server",
+]

@@ -1,0 +1,149 @@
+"""Mail servers for the tests: one that misbehaves as told, and what a real one needs for TLS."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import socket
+import struct
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from attrs import define, field
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+SILENCE = b"(says nothing)"
+CLOSE = b"(closes)"
+_USUAL: Mapping[str, bytes] = {
+    "connect": b"220 ready\r\n",
+    "EHLO": b"250-hello\r\n250 SIZE 1000000\r\n",
+    "DATA": b"354 go on\r\n",
+    "QUIT": b"221 bye\r\n",
+}
+
+
+@define
+class Scripted:
+    """A server that answers each command as its script says, else as servers do.
+
+    The script's keys are `connect`, commands, `data` (once the data begins to come) and `.`.
+    A list is used up one answer a time.
+    """
+
+    script: dict[str, bytes | list[bytes]]
+    port: int = 0
+    commands: list[str] = field(factory=list)
+    messages: list[bytes] = field(factory=list)
+
+    def serve(self, listening: socket.socket, stopped: threading.Event) -> None:
+        """Hold one conversation after the other until the listening socket is closed."""
+        while not stopped.is_set():
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            with connection:
+                connection.settimeout(10)
+                self._converse(connection, stopped)
+
+    def _converse(self, connection: socket.socket, stopped: threading.Event) -> None:
+        try:
+            with connection.makefile("rb") as lines:
+                going = self._answer(connection, "connect", stopped)
+                while going and (line := lines.readline()):
+                    going = self._command(connection, lines.readline, line, stopped)
+        except OSError:
+            return
+
+    def _command(
+        self, connection: socket.socket, readline: object, line: bytes, stopped: threading.Event
+    ) -> bool:
+        assert callable(readline)
+        text = line.decode("ascii", "replace").strip()
+        self.commands.append(text)
+        word = text.partition(" ")[0].upper()
+        if not self._answer(connection, word, stopped):
+            return False
+        if word != "DATA" or not self._said.startswith(b"354"):
+            return word != "QUIT"
+        if self.script.get("data") == CLOSE:
+            connection.recv(1000)
+            return self._answer(connection, "data", stopped)
+        received = b""
+        while not received.endswith(b"\r\n.\r\n") and (read := readline()):
+            received += read
+        self.messages.append(received.removesuffix(b".\r\n"))
+        return self._answer(connection, ".", stopped)
+
+    _said: bytes = b""
+
+    def _answer(self, connection: socket.socket, word: str, stopped: threading.Event) -> bool:
+        answer = self.script.get(word, _USUAL.get(word, b"250 ok\r\n"))
+        if isinstance(answer, list):
+            answer = answer.pop(0) if answer else _USUAL.get(word, b"250 ok\r\n")
+        self._said = answer
+        if answer == SILENCE:
+            stopped.wait(10)
+            return False
+        if answer == CLOSE:
+            # Seconds of lingering 0: the other side is told by a reset.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            return False
+        connection.sendall(answer.removesuffix(CLOSE))
+        return not answer.endswith(CLOSE)
+
+
+@contextmanager
+def scripted(script: Mapping[str, bytes | list[bytes]]) -> Iterator[Scripted]:
+    """Run a `Scripted` server on a port of 127.0.0.1 for a block."""
+    server = Scripted(dict(script))
+    stopped = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server.port = listening.getsockname()[1]
+        thread = threading.Thread(target=server.serve, args=(listening, stopped))
+        thread.start()
+        try:
+            yield server
+        finally:
+            stopped.set()
+            # Wakes whoever waits for a connection.
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join(15)
+
+
+def certificate(folder: Path, host: str) -> tuple[Path, Path]:
+    """Write a fresh certificate for `host`, signed by itself, and its key; return both files."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+    today = datetime.datetime.now(datetime.UTC)
+    day = datetime.timedelta(days=1)
+    address: x509.GeneralName = x509.DNSName(host)
+    if host[0].isdigit():
+        address = x509.IPAddress(ipaddress.ip_address(host))
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(today - day)
+        .not_valid_after(today + day)
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    certificate_file, key_file = folder / f"{host}.crt", folder / f"{host}.key"
+    certificate_file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    key_file.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return certificate_file, key_file
