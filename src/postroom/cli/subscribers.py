@@ -43,6 +43,10 @@ def command() -> None:
     They are kept in .postroom/postroom.db, or in the database that POSTROOM_DATABASE_URL names.
     Adding and forgetting need POSTROOM_SECRET_KEY: the addresses that must never get mail again
     are kept as hashes made with it.
+
+    \b
+    postroom subscribers import people.csv
+    postroom subscribers list --state active
     """
 
 

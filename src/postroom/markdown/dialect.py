@@ -21,6 +21,6 @@ SCHEMES = frozenset("http https mailto tel sms xmpp irc ircs geo magnet".split()
 """The kinds of addresses that a link may have."""
 
 HIDDEN = frozenset(
-    "script style svg math template noscript object applet frameset select textarea title".split()
+    "script style svg math template noscript object applet select textarea title".split()
 )
 """Elements that vanish with everything in them."""
