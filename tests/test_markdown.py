@@ -192,6 +192,19 @@ def test_nothing_that_runs_or_leaves_its_place_survives(markdown: str) -> None:
 
 
 @pytest.mark.parametrize("tag", sorted(HIDDEN))
+def test_a_tag_that_is_never_closed_swallows_nothing(tag: str) -> None:
+    """Who writes about a tag without quoting it finds the rest of the text where it was."""
+    markdown = f"# Two <{tag}>\n\nOne <{tag}> three.\n\nFour <{tag} a=b>\n"
+    shown = parser.fromstring(page(markdown)).text_content()
+    words = f"Two <{tag}> One <{tag}> three. Four <{tag} a=b>".split()
+    assert shown.split() == words
+    assert [word for word in text(markdown).split() if "---" not in word] == words
+    assert first_heading(markdown)[0] == f"Two <{tag}>"
+    assert first_paragraph(markdown) == f"One <{tag}> three."
+    assert_harmless(page(markdown))
+
+
+@pytest.mark.parametrize("tag", sorted(HIDDEN))
 def test_what_is_never_shown_goes_with_all_that_is_in_it(tag: str) -> None:
     """The code of a script is no news, neither in HTML nor in text."""
     markdown = (
@@ -478,7 +491,9 @@ def test_everything_at_once_reads_well_as_text() -> None:
         ("[x](javascript:alert(1)) [y](data:z)", "x y"),
         ("[x](//b.example)", "x [1]\n\n[1] https://b.example"),
         ("a <script>alert(1)</script> b", "a b"),
-        ("a <script>alert(1)\n\nb", "a\n\nb"),
+        ("a <script>alert(1)\n\nb", "a <script>alert(1)\n\nb"),
+        ("On <title> and <b>more</b>.", "On <title> and more."),
+        ("<select><option>a</select>b", "b"),
         ("<script>\nalert(1)\n</script>\n\nb", "b"),
         ("<b>bold</b><br>x", "bold\nx"),
         ("<table><tr><td>a</td><td>b &amp; c</td></tr></table>", "a b & c"),
