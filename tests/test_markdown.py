@@ -494,6 +494,7 @@ def test_everything_at_once_reads_well_as_text() -> None:
         ("a <script>alert(1)\n\nb", "a <script>alert(1)\n\nb"),
         ("On <title> and <b>more</b>.", "On <title> and more."),
         ("<select><option>a</select>b", "b"),
+        ("<div>On <title> and\nmore.</div>", "On <title> and more."),
         ("<script>\nalert(1)\n</script>\n\nb", "b"),
         ("<b>bold</b><br>x", "bold\nx"),
         ("<table><tr><td>a</td><td>b &amp; c</td></tr></table>", "a b & c"),
