@@ -55,9 +55,7 @@ class Letters:
             return tuple(_found(connection, condition))
 
 
-def _found(
-    connection: sa.Connection, condition: sa.ColumnElement[bool]
-) -> Iterator[FrozenLetter]:
+def _found(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> Iterator[FrozenLetter]:
     for row in connection.execute(sa.select(letters).where(condition).order_by(letters.c.id)).all():
         posts = sa.select(letter_posts.c.post).where(letter_posts.c.letter == row.id)
         yield FrozenLetter(
