@@ -23,8 +23,9 @@ from postroom.delivery.ledger import (
     Reply,
     closed,
     lapses,
+    left_alone,
     moved,
-    next_step,
+    placed,
     replied,
     resend,
     sendable,
@@ -150,7 +151,7 @@ class MemoryLedger:
 
     def plan(self, release: Release, news: Mapping[str, News]) -> None:
         """Plan group by group; a group is split where some have had what returned."""
-        for group, members in self.groups(release, news).items():
+        for group, members in self.groups(release).items():
             raising_to = reach(group.frequency, release.released, self.last_seq)
             whole = owed(group, raising_to, self.arrivals, news)
             for had, some in self._split(whole, members).items():
@@ -163,16 +164,13 @@ class MemoryLedger:
         """The newest arrival's seq."""
         return self.arrivals[-1].seq if self.arrivals else 0
 
-    def groups(
-        self, release: Release, news: Mapping[str, News]
-    ) -> Mapping[Group, Sequence[Subscriber]]:
+    def groups(self, release: Release) -> Mapping[Group, Sequence[Subscriber]]:
         """Return whom a run plans for, by what planning depends on."""
         groups: dict[Group, list[Subscriber]] = defaultdict(list)
         for one in self.people.values():
             raising_to = reach(one.frequency, release.released, self.last_seq)
             row = self.rows.get((one.id, one.letters))
-            step = next_step(row, one, raising_to, news, release.clock)
-            if one.state == "active" and step == "plan":
+            if one.state == "active" and not left_alone(row, raising_to):
                 groups[Group(one.frequency, one.bookmark, one.topics, one.language)].append(one)
         return groups
 
@@ -200,7 +198,7 @@ class MemoryLedger:
         if self.people[member.id] != member or (row and row.state not in REPLACEABLE):
             return
         if planned:
-            self.rows[key] = planned
+            self.rows[key] = placed(row, planned)
         else:
             self.people[member.id] = evolve(member, bookmark=part.bookmark)
             if row and lapses(row, visible):

@@ -26,7 +26,8 @@ from postroom.delivery.ledger import (
     TRANSITIONS,
     closed,
     moved,
-    next_step,
+    left_alone,
+    placed,
     replied,
     resend,
     sendable,
@@ -390,20 +391,19 @@ def test_only_what_may_follow_follows() -> None:
 def test_what_bounced_waits_for_a_newer_boundary() -> None:
     """For `post`: for a newer arrival."""
     row = delivery("bounced")
-    assert next_step(row, SUBSCRIBER, LETTER.reach, {"a", "b"}, AT) == "wait"
-    assert next_step(row, SUBSCRIBER, Bookmark(day("12-01")), {"a", "b"}, AT) == "plan"
+    assert left_alone(row, LETTER.reach)
+    assert not left_alone(row, Bookmark(day("12-01")))
     each = delivery("bounced", evolve(LETTER, frequency="post", reach=Bookmark(date.min, 4)))
-    eager = evolve(SUBSCRIBER, frequency="post")
-    assert next_step(each, eager, Bookmark(date.min, 4), {"a", "b"}, AT) == "wait"
-    assert next_step(each, eager, Bookmark(date.min, 5), {"a", "b"}, AT) == "plan"
+    assert left_alone(each, Bookmark(date.min, 4))
+    assert not left_alone(each, Bookmark(date.min, 5))
 
 
 def test_what_is_sending_or_final_is_left_alone() -> None:
     """A plan never overwrites them; all else it may."""
     for state in ("sending", "sent", "uncertain"):
-        assert next_step(delivery(state), SUBSCRIBER, LETTER.reach, (), AT) == "wait"
-    for row in (None, delivery("planned"), delivery("cancelled")):
-        assert next_step(row, SUBSCRIBER, LETTER.reach, (), AT) == "plan"
+        assert left_alone(delivery(state), Bookmark(day("12-01")))
+    for row in (None, delivery("planned"), delivery("deferred"), delivery("cancelled")):
+        assert not left_alone(row, LETTER.reach)
 
 
 # Rule 11
@@ -413,36 +413,48 @@ def test_a_deferred_letter_is_retried_later_and_later() -> None:
     """The waits double up to six hours."""
     row = replied(delivery("sending"), "deferred", AT, SUBSCRIBER)
     assert (row.state, row.attempts, row.retry_at) == ("deferred", 1, AT + wait(1))
-    step = next_step(row, SUBSCRIBER, LETTER.reach, {"a", "b"}, AT + wait(1) - timedelta(seconds=1))
-    assert step == "wait"
-    assert next_step(row, SUBSCRIBER, LETTER.reach, {"a", "b"}, AT + wait(1)) == "retry"
     assert wait(2) == 2 * wait(1)
     assert wait(99) == timedelta(hours=6)
     sent = replied(moved(row, "sending"), "sent", AT, SUBSCRIBER)
     assert (sent.state, sent.attempts, sent.retry_at) == ("sent", 2, None)
 
 
+def test_a_deferred_letter_is_planned_anew_and_goes_on_waiting() -> None:
+    """It holds what is owed now, and no server is asked sooner for that."""
+    row = replied(delivery("sending"), "deferred", AT, SUBSCRIBER)
+    new = evolve(LETTER, posts=("b",))
+    assert placed(row, delivery("planned", new)) == evolve(row, letter=new)
+
+
 @pytest.mark.parametrize(
-    ("frequency", "to", "seen"),
+    "letter",
     [
-        ("month", Bookmark(day("12-01")), {"a", "b"}),
-        ("week", Bookmark(day("11-16")), {"a", "b"}),
-        ("month", LETTER.reach, {"a"}),
+        evolve(LETTER, reach=Bookmark(day("12-01"))),
+        evolve(LETTER, frequency="week", reach=Bookmark(day("11-16"))),
+        evolve(LETTER, frequency="post", reach=Bookmark(date.min, 4)),
     ],
 )
-def test_a_deferred_letter_dies_with_its_boundary(
-    frequency: Frequency, to: Bookmark, seen: set[str]
-) -> None:
-    """Or with the frequency it was made for, or with a post of it."""
+def test_a_deferred_letter_dies_with_its_boundary(letter: Letter) -> None:
+    """At a newer one, or a newer arrival, its successor does not wait."""
     row = replied(delivery("sending"), "deferred", AT, SUBSCRIBER)
-    assert next_step(row, evolve(SUBSCRIBER, frequency=frequency), to, seen, AT) == "plan"
+    assert placed(row, delivery("planned", letter)) == delivery("planned", letter)
 
 
-def test_a_deferred_letter_dies_when_its_reader_leaves_and_comes_back() -> None:
-    """What it holds lies behind the raised bookmark."""
-    row = replied(delivery("sending"), "deferred", AT, SUBSCRIBER)
-    back = evolve(SUBSCRIBER, bookmark=LETTER.reach)
-    assert next_step(row, back, LETTER.reach, {"a", "b"}, AT + wait(1)) == "plan"
+def test_a_deferred_letter_dies_with_its_readers_absence() -> None:
+    """Who was away for a moment does not wait either."""
+    world = World(berlin("2026-11-10 10:00"))
+    who = world.join("post")
+    world.run()
+    world.push("a")
+    world.fails = {who: "deferred"}
+    world.run()
+    world.fails = {}
+    world.run()
+    assert not world.people[who].posts
+    world.prefer(who, state="paused")
+    world.prefer(who, state="active")
+    world.run()
+    assert world.people[who].posts == ["a"]
 
 
 def test_an_uncertain_letter_is_sent_again_less_what_was_withdrawn() -> None:
@@ -742,7 +754,7 @@ def planner(ledger: MemoryLedger, took: list[str]) -> Iterator[None]:
     """Do a run that asks for no lease, and pause between its steps."""
     release, seen = LAST, news("a", "b")
     log, last_seq = ledger.log(), ledger.last_seq
-    groups = ledger.groups(release, seen)
+    groups = ledger.groups(release)
     yield
     for group, members in groups.items():
         part = owed(group, reach(group.frequency, release.released, last_seq), log, seen)

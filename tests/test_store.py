@@ -27,6 +27,7 @@ from postroom.model import (
     Bookmark,
     DeliveryState,
     Event,
+    Frequency,
     FrozenLetter,
     Group,
     Members,
@@ -202,12 +203,13 @@ class TestSubscribers:
         assert not store.subscribers.resume(gone.id)
 
     def test_confirmation_raises_the_bookmark(self, store: Store) -> None:
-        """A confirmation makes active, and neither part of the bookmark ever falls."""
+        """A confirmation makes active; neither part of the bookmark falls, nor does the start."""
         (one,) = added(store, subscriber("a", "left", bookmark=Bookmark(NOVEMBER, 5)))
         assert store.subscribers.confirm(one.id, Bookmark(DECEMBER, 3))
-        assert found(store, "a") == evolve(one, state="active", bookmark=Bookmark(DECEMBER, 5))
+        back = evolve(one, state="active", bookmark=Bookmark(DECEMBER, 5), start=DECEMBER)
+        assert found(store, "a") == back
         assert store.subscribers.confirm(one.id, Bookmark(NOVEMBER, 9))
-        assert found(store, "a").bookmark == Bookmark(DECEMBER, 9)
+        assert found(store, "a") == evolve(back, bookmark=Bookmark(DECEMBER, 9))
         assert not store.subscribers.confirm(one.id + 1, Bookmark(NOVEMBER, 9))
 
     def test_preferences_leave_the_rest_alone(self, store: Store) -> None:
@@ -389,7 +391,7 @@ class TestGroups:
             "a@example.com",
             "b@example.com",
         ]
-        assert store.groups.count(Members(plain)) == 2
+        assert store.groups.count(Members(plain), DUE) == 2
 
     def test_bookmarks_of_a_group_rise_together(self, store: Store) -> None:
         """The bookmarks of a whole group rise in one step, of no other one, and never fall."""
@@ -423,7 +425,7 @@ class TestGroups:
         outcomes = [Outcome(one.id, end) for one, end in zip(claimed, ends, strict=True)]
         store.ledger.record(run, outcomes, NOW)
         for group, _ in list(store.groups.every()):
-            store.groups.raise_bookmarks(Members(group), DUE)
+            store.groups.raise_bookmarks(Members(group), evolve(DUE, upto=1))
         again = Arrival(9, DECEMBER, "returned", date(2026, 11, 10))
         owed = evolve(only_group(store), owed=(again,))
         settled = evolve(only_group(store), settled=(again,))
@@ -437,7 +439,35 @@ class TestGroups:
             "reader1",
             "late@ex",
         ]
-        assert store.groups.count(evolve(owed, settled=(again,))) == 0
+        assert store.groups.count(evolve(owed, settled=(again,)), DUE) == 0
+
+    def test_bookmarks_wait_for_what_is_on_its_way_or_bounced(self, store: Store) -> None:
+        """Nothing newer reaches those whose letter has not come back, or has for good."""
+        some(store, 4)
+        run = begin(store)
+        planned(store, run, "a")
+        claimed = store.ledger.claim(run, 3, NOW)
+        ends: Sequence[DeliveryState] = ("bounced", "deferred")
+        outcomes = [Outcome(one.id, end) for one, end in zip(claimed, ends, strict=False)]
+        store.ledger.record(run, outcomes, NOW)
+        members, newer = only_group(store), evolve(DUE, upto=1)
+        assert store.groups.count(members, DUE) == 2
+        assert store.groups.count(members, newer) == 3
+        assert store.groups.raise_bookmarks(members, DUE) == 2
+        assert store.groups.raise_bookmarks(members, newer) == 1
+        assert [one.bookmark for one in store.subscribers.every()] == [
+            newer,
+            DUE,
+            Bookmark(NOVEMBER),
+            DUE,
+        ]
+
+    def test_tell_which_frequencies_are_in_use(self, store: Store) -> None:
+        """By those who receive, or will again; not by who has left."""
+        added(store, subscriber("a"), subscriber("b", "paused", frequency="day"))
+        added(store, subscriber("c", "left", frequency="week"))
+        frequencies: Sequence[Frequency] = ("post", "day", "week", "month")
+        assert [each for each in frequencies if store.groups.uses(each)] == ["day", "month"]
 
     def test_planning_reads_an_index_in_order(self, tmp_path: Path) -> None:
         """SQLite groups a million subscribers by walking one index, without sorting them."""
@@ -546,14 +576,92 @@ class TestPlan:
         run = begin(store)
         planned(store, run, "a")
         store.runs.end(run, NOW)
-        store.subscribers.pause(first.id)
+        store.subscribers.prefer(first.id, "day", frozenset(), "")
         run = begin(store)
-        planned(store, run, "a")
+        monthly = Members(Group("month", Bookmark(NOVEMBER)))
+        planned(store, run, "a", members=monthly)
         assert store.ledger.cancel_stale(run, NOW) == 1
         assert rows(store) == [("reader0", 0, "cancelled", 0), ("reader1", 0, "planned", 0)]
-        store.subscribers.resume(first.id)
+        store.subscribers.prefer(first.id, "month", frozenset(), "")
         assert planned(store, run, "a") == 2
         assert second.letters == 0
+
+    @pytest.mark.parametrize("state", ["planned", "deferred"])
+    def test_ends_with_its_readers_absence(self, store: Store, state: DeliveryState) -> None:
+        """Who pauses or leaves has no open letter; a plan after it begins without a wait."""
+        one, two, _ = some(store, 3)
+        run = begin(store)
+        planned(store, run, "a")
+        for claimed in store.ledger.claim(run, 3, NOW):
+            store.ledger.record(run, [Outcome(claimed.id, state, "", SOON)], NOW)
+        store.subscribers.pause(one.id)
+        store.subscribers.stop(["reader1@example.com"], "left")
+        assert [row[2] for row in rows(store)] == ["cancelled", "cancelled", state]
+        store.subscribers.resume(one.id)
+        store.subscribers.confirm(two.id, Bookmark(NOVEMBER))
+        for group, _ in list(store.groups.every()):
+            planned(store, run, "a", members=Members(group))
+        assert rows(store) == [
+            ("reader0", 0, "planned", 0),
+            ("reader1", 0, "planned", 0),
+            ("reader2", 0, state, 1),
+        ]
+
+
+class TestWelcome:
+    """Welcome letters, which are planned at a confirmation and not by a run."""
+
+    def test_waits_for_the_next_run(self, store: Store) -> None:
+        """A run takes it up, and what became of it moves no bookmark."""
+        (one,) = some(store, 1)
+        store.runs.end(begin(store), NOW)
+        letter = greeted(store, one)
+        run = begin(store)
+        assert store.ledger.claim(run, 9, NOW) == ()
+        assert [each.id for each in store.letters.waiting("welcome")] == [letter]
+        assert store.ledger.take_up(run, letter) == 1
+        assert store.ledger.cancel_stale(run, NOW) == 0
+        (claimed,) = store.ledger.claim(run, 9, NOW)
+        store.ledger.record(run, [Outcome(claimed.id, "sent")], NOW)
+        assert found(store, "reader0") == evolve(one, letters=1)
+        assert list(store.letters.waiting("welcome")) == []
+
+    def test_is_sent_by_the_run_that_is_under_way(self, store: Store) -> None:
+        """A reader who confirms while letters go out need not wait for the next time."""
+        (one,) = some(store, 1)
+        run = begin(store)
+        greeted(store, one)
+        assert len(store.ledger.claim(run, 9, NOW)) == 1
+
+    def test_gives_way_to_what_is_owed(self, store: Store) -> None:
+        """There is one open letter: what a run plans takes the place of the welcome."""
+        (one,) = some(store, 1)
+        greeted_by = begin(store)
+        letter = greeted(store, one)
+        store.runs.end(greeted_by, NOW)
+        run = begin(store)
+        planned(store, run, "a")
+        assert store.ledger.take_up(run, letter) == 0
+        assert rows(store) == [("reader0", 0, "planned", 0)]
+
+    def test_is_for_a_reader_without_a_letter(self, store: Store) -> None:
+        """Who has an open letter, or is not active, is not greeted."""
+        one, gone = added(store, subscriber("reader0"), subscriber("b", "left"))
+        run = begin(store)
+        planned(store, run, "a")
+        number = store.letters.freeze(WELCOME)
+        assert not store.ledger.greet(one.id, number, NOW)
+        assert not store.ledger.greet(gone.id, number, NOW)
+
+
+WELCOME = FrozenLetter("welcome", date.min, "en", ("old",), NOW)
+
+
+def greeted(store: Store, one: Subscriber) -> int:
+    """Plan a welcome letter for a subscriber, and return the letter's id."""
+    number = store.letters.freeze(WELCOME)
+    assert store.ledger.greet(one.id, number, NOW)
+    return number
 
 
 class TestLedger:
@@ -823,12 +931,16 @@ CALLS: dict[str, Callable[[Store], object]] = {
     "arrivals.release": lambda s: s.arrivals.release(),
     "arrivals.settle": lambda s: s.arrivals.settle([], [], Release(NOW, NOVEMBER, "UTC")),
     "groups.every": lambda s: list(s.groups.every()),
-    "groups.count": lambda s: s.groups.count(_MEMBERS),
+    "groups.count": lambda s: s.groups.count(_MEMBERS, DUE),
+    "groups.uses": lambda s: s.groups.uses("day"),
     "groups.members": lambda s: list(s.groups.members(_MEMBERS)),
     "groups.raise_bookmarks": lambda s: s.groups.raise_bookmarks(_MEMBERS, DUE),
     "letters.freeze": lambda s: s.letters.freeze(_LETTER),
+    "letters.waiting": lambda s: list(s.letters.waiting("welcome")),
     "letters.find": lambda s: s.letters.find(1),
     "ledger.plan": lambda s: s.ledger.plan(1, _MEMBERS, 1, DUE, NOW),
+    "ledger.greet": lambda s: s.ledger.greet(1, 1, NOW),
+    "ledger.take_up": lambda s: s.ledger.take_up(1, 1),
     "ledger.cancel_stale": lambda s: s.ledger.cancel_stale(1, NOW),
     "ledger.wake": lambda s: s.ledger.wake(1, NOW),
     "ledger.sweep": lambda s: s.ledger.sweep(1, NOW),

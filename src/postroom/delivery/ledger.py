@@ -18,7 +18,6 @@ from postroom.model import Bookmark, Delivery, DeliveryState, Subscriber
 
 Reply = Literal["sent", "deferred", "bounced", "uncertain"]
 """What came of an attempt: accepted, 4xx, 5xx, or the connection broke before the last reply."""
-Step = Literal["plan", "retry", "wait"]
 
 FINAL: frozenset[DeliveryState] = frozenset({"sent", "uncertain"})
 """States that close a letter: the bookmark is raised and the number taken."""
@@ -86,34 +85,31 @@ def closed(subscriber: Subscriber, delivery: Delivery) -> Subscriber:
     )
 
 
-def next_step(
-    delivery: Delivery | None,
-    subscriber: Subscriber,
-    raising_to: Bookmark,
-    visible: Collection[str],
-    clock: datetime,
-) -> Step:
-    """Return what a run does about a subscriber whose open number has `delivery`, or no row.
+def newer(delivery: Delivery, raising_to: Bookmark) -> bool:
+    """Tell whether a letter that raises to `raising_to` is for a newer boundary or arrival."""
+    return raised(delivery.letter.reach, raising_to) != delivery.letter.reach
 
-    `plan` a letter, in place of what is there; `retry` what is there; `wait`, moving nothing, the
-    bookmark neither. `raising_to` is the run's `reach` for the subscriber's frequency, `visible`
-    are the ids of visible posts.
+
+def left_alone(delivery: Delivery | None, raising_to: Bookmark) -> bool:
+    """Tell whether a run leaves a subscriber alone whose open number has `delivery`, or no row.
+
+    It is on its way, or it bounced and there is nothing newer. Then nothing is planned, and the
+    bookmark does not move. `raising_to` is the run's `reach` for the subscriber's frequency.
     """
-    if delivery is None or delivery.state in {"planned", "cancelled"}:
-        return "plan"
-    letter = delivery.letter
-    if delivery.state == "bounced":
-        newer = raised(letter.reach, raising_to) != letter.reach
-        return "plan" if newer else "wait"
-    if delivery.state != "deferred":
-        return "wait"
-    current = (letter.frequency, letter.reach) == (subscriber.frequency, raising_to)
-    # Who left and came back while it was open is not owed what it holds.
-    current = current and raised(subscriber.bookmark, letter.reach) != subscriber.bookmark
-    # A letter that nobody has got yet is no reason to spread what was withdrawn meanwhile.
-    if not current or any(each not in visible for each in letter.posts):
-        return "plan"
-    return "retry" if delivery.retry_at is None or delivery.retry_at <= clock else "wait"
+    if delivery is None or delivery.state in CLAIMABLE or delivery.state == "cancelled":
+        return False
+    return delivery.state != "bounced" or not newer(delivery, raising_to)
+
+
+def placed(held: Delivery | None, new: Delivery) -> Delivery:
+    """Return what `new` becomes when it is planned in the place of `held`, or of no row.
+
+    The letter is always the new one: nobody has got the old one yet, and what was withdrawn or is
+    no longer wanted must not be in it. The wait goes on while there is nothing newer (rule 11).
+    """
+    if held is None or held.state != "deferred" or newer(held, new.letter.reach):
+        return new
+    return evolve(new, state="deferred", attempts=held.attempts, retry_at=held.retry_at)
 
 
 def lapses(delivery: Delivery, visible: Collection[str]) -> bool:

@@ -1,4 +1,9 @@
-"""Groups: the active subscribers by what they are owed, for planning letters."""
+"""Groups: the active subscribers by what they are owed, for planning letters.
+
+Where a bookmark `to` is asked for, it is what the members have once a letter is delivered to them,
+or nothing is found for them. Left out are those whose open letter is on its way, or bounced with
+nothing newer in `to`: for them nothing is planned, and their bookmarks do not move.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +14,8 @@ import sqlalchemy as sa
 
 from postroom.database.engine import Database
 from postroom.database.schema import deliveries, letter_posts, subscribers
-from postroom.model import Arrival, Bookmark, Group, Members, Subscriber
-from postroom.store.subscribers import from_row
-
-DELIVERED = ("sent", "uncertain")
+from postroom.model import Arrival, Bookmark, Frequency, Group, Members, Subscriber
+from postroom.store.subscribers import RECEIVING, from_row
 
 
 class Groups:
@@ -32,9 +35,15 @@ class Groups:
         )
         return self._database.stream(asked, _group)
 
-    def count(self, members: Members) -> int:
-        """Return how many members these are."""
-        asked = sa.select(sa.func.count()).select_from(subscribers).where(belongs(members))
+    def uses(self, frequency: Frequency) -> bool:
+        """Tell whether anybody who receives, or may again without confirming, chose `frequency`."""
+        chose = (subscribers.c.frequency == frequency) & subscribers.c.state.in_(RECEIVING)
+        with self._database.reading() as connection:
+            return connection.scalar(sa.select(sa.exists().where(chose))) or False
+
+    def count(self, members: Members, to: Bookmark) -> int:
+        """Return for how many of the members `to` can be planned."""
+        asked = sa.select(sa.func.count()).select_from(subscribers).where(reached(members, to))
         with self._database.reading() as connection:
             return connection.scalar(asked) or 0
 
@@ -49,11 +58,11 @@ class Groups:
         It is for those to whom nothing is owed: a letter moves its subscriber's bookmark itself.
         """
         held = members.group.bookmark
-        statement = (
-            sa.update(subscribers)
-            .where(belongs(members))
-            .values(before=max(held.before, to.before), upto=max(held.upto, to.upto))
-        )
+        raised = Bookmark(max(held.before, to.before), max(held.upto, to.upto))
+        if raised == held:
+            return 0
+        statement = sa.update(subscribers).where(reached(members, raised))
+        statement = statement.values(before=raised.before, upto=raised.upto)
         with self._database.writing() as connection:
             return connection.execute(statement).rowcount
 
@@ -78,6 +87,22 @@ def belongs(members: Members) -> sa.ColumnElement[bool]:
     )
 
 
+def reached(members: Members, to: Bookmark) -> sa.ColumnElement[bool]:
+    """Return the condition by which a row of subscribers is a member that `to` reaches."""
+    newer = (deliveries.c.before < to.before) | (deliveries.c.upto < to.upto)
+    left_alone = (
+        sa.select(sa.literal(1))
+        .select_from(deliveries)
+        .where(
+            deliveries.c.subscriber == subscribers.c.id,
+            deliveries.c.n == subscribers.c.letters,
+            (deliveries.c.state == "sending") | ((deliveries.c.state == "bounced") & ~newer),
+        )
+        .correlate(subscribers)
+    )
+    return sa.and_(belongs(members), ~left_alone.exists())
+
+
 def _is_owed(arrival: Arrival) -> sa.ColumnElement[bool]:
     """Return the condition of delivery rule 7 for a post that had vanished and came back."""
     delivered = (
@@ -85,7 +110,8 @@ def _is_owed(arrival: Arrival) -> sa.ColumnElement[bool]:
         .select_from(deliveries.join(letter_posts, letter_posts.c.letter == deliveries.c.letter))
         .where(
             deliveries.c.subscriber == subscribers.c.id,
-            deliveries.c.state.in_(DELIVERED),
+            # One that is closed, also while it is sent again.
+            deliveries.c.n < subscribers.c.letters,
             letter_posts.c.post == arrival.post_id,
         )
         .correlate(subscribers)

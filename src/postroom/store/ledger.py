@@ -9,21 +9,22 @@ is open for a subscriber, and none can be closed twice.
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from postroom.database.engine import Database
-from postroom.database.schema import deliveries, subscribers
+from postroom.database.schema import deliveries, runs, subscribers
 from postroom.database.statements import Insert, greater, insert
 from postroom.model import Bookmark, Claim, DeliveryState, Members, Outcome
-from postroom.store.groups import DELIVERED, belongs
+from postroom.store.groups import reached
 from postroom.store.runs import holds_lease, lost, require_lease
+from postroom.store.subscribers import OPEN
 
 # A server may say as much as it likes (RFC 5321 §4.2.1); this is enough to act on.
 _LONGEST_REPLY = 1000
-_OPEN = ("planned", "deferred")
+DELIVERED = ("sent", "uncertain")
 
 
 class Ledger:
@@ -38,26 +39,37 @@ class Ledger:
         """Plan `letter` for every one of `members`, in one statement; return for how many.
 
         `to` is the bookmark that they have once it is delivered. An open row of an earlier plan is
-        replaced; a deferred one keeps its attempts and its time while the boundary is the same; a
-        bounced one is replaced only at a newer boundary. What is being sent is left alone.
+        replaced; a deferred one keeps its attempts and its time while there is nothing newer in
+        `to`; a bounced one is replaced only by what is newer. What is being sent is left alone.
         """
-        chosen = sa.select(
-            subscribers.c.id,
-            subscribers.c.letters,
-            sa.literal(letter),
-            sa.literal("planned"),
-            sa.literal(to.before),
-            sa.literal(to.upto),
-            sa.literal(0),
-            sa.literal(run),
-            sa.literal(now, deliveries.c.changed.type),
-            sa.literal(""),
-        ).where(belongs(members))
-        names = "subscriber n letter state before upto attempts run changed reply".split()
+        chosen = _planned(letter, to, sa.literal(run), now).where(reached(members, to))
         with self._database.writing() as connection:
-            statement = insert(connection, deliveries)
-            statement = _replacing(statement.from_select(names, chosen.order_by("id")), now)
-            return connection.execute(statement).rowcount
+            statement = insert(connection, deliveries).from_select(_PLANNED, chosen.order_by("id"))
+            return connection.execute(_replacing(statement, now)).rowcount
+
+    def greet(self, subscriber: int, letter: int, now: datetime) -> bool:
+        """Plan the welcome letter `letter` for an active subscriber who has no open letter.
+
+        It raises no bookmark. A run that is under way sends it; else the next one takes it up,
+        unless it plans another. Before the first run there is nothing to welcome with.
+        """
+        last = sa.select(sa.func.max(runs.c.id)).scalar_subquery()
+        whose = (subscribers.c.id == subscriber) & (subscribers.c.state == "active")
+        chosen = _planned(letter, Bookmark(date.min), last, now).where(whose, last.is_not(None))
+        with self._database.writing() as connection:
+            statement = insert(connection, deliveries).from_select(_PLANNED, chosen)
+            return connection.execute(statement.on_conflict_do_nothing()).rowcount == 1
+
+    def take_up(self, run: int, letter: int) -> int:
+        """Make the open rows of `letter` part of this run's plan; return how many.
+
+        It is for welcome letters, which no run plans.
+        """
+        condition = deliveries.c.state.in_(OPEN) & (deliveries.c.letter == letter)
+        with self._database.writing() as connection:
+            return connection.execute(
+                sa.update(deliveries).where(condition).values(run=run)
+            ).rowcount
 
     def cancel_stale(self, run: int, now: datetime) -> int:
         """Cancel the open rows that the plan of `run` did not take up; return how many.
@@ -66,7 +78,7 @@ class Ledger:
         """
         statement = (
             sa.update(deliveries)
-            .where(deliveries.c.state.in_(_OPEN), deliveries.c.run != run)
+            .where(deliveries.c.state.in_(OPEN), deliveries.c.run != run)
             .values(state="cancelled", changed=now)
         )
         with self._database.writing() as connection:
@@ -155,24 +167,46 @@ class Ledger:
         return self._database.stream(_in("uncertain"), _delivery)
 
 
+_PLANNED = "subscriber n letter state before upto attempts run changed reply".split()
+
+
+def _planned(
+    letter: int, to: Bookmark, run: sa.ColumnElement[Any], now: datetime
+) -> sa.Select[Any]:
+    """Return the question for a planned row, in the columns above, for each subscriber."""
+    return sa.select(
+        subscribers.c.id,
+        subscribers.c.letters,
+        sa.literal(letter),
+        sa.literal("planned"),
+        sa.literal(to.before),
+        sa.literal(to.upto),
+        sa.literal(0),
+        run,
+        sa.literal(now, deliveries.c.changed.type),
+        sa.literal(""),
+    )
+
+
 def _replacing(statement: Insert, now: datetime) -> Insert:
     """Return `statement` with what happens to a row that the subscriber has already."""
     new, held = statement.excluded, deliveries.c
     newer = (new.before > held.before) | (new.upto > held.upto)
-    waits = (held.state == "deferred") & (held.due > now)
+    goes_on = ~newer & held.state.in_(OPEN)
+    waits = goes_on & (held.state == "deferred") & (held.due > now)
     return statement.on_conflict_do_update(
         index_elements=["subscriber", "n"],
         set_={
             "letter": new.letter,
-            "state": sa.case((newer, "planned"), (waits, "deferred"), else_="planned"),
+            "state": sa.case((waits, "deferred"), else_="planned"),
             "before": new.before,
             "upto": new.upto,
-            "attempts": sa.case((newer, 0), else_=held.attempts),
-            "due": sa.case((newer, None), else_=held.due),
+            "attempts": sa.case((goes_on, held.attempts), else_=0),
+            "due": sa.case((goes_on, held.due), else_=None),
             "run": new.run,
             "changed": new.changed,
         },
-        where=held.state.in_((*_OPEN, "cancelled")) | ((held.state == "bounced") & newer),
+        where=held.state.in_((*OPEN, "cancelled")) | ((held.state == "bounced") & newer),
     )
 
 

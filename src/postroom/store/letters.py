@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import sqlalchemy as sa
 
 from postroom.database.engine import Database
-from postroom.database.schema import letter_posts, letters
+from postroom.database.schema import deliveries, letter_posts, letters
 from postroom.database.statements import insert
-from postroom.model import FrozenLetter
+from postroom.model import FrozenLetter, LetterKind
+from postroom.store.subscribers import OPEN
 
 
 class Letters:
@@ -42,25 +44,29 @@ class Letters:
 
     def find(self, number: int) -> FrozenLetter | None:
         """Return the letter with this id."""
-        posts = (
-            sa.select(letter_posts.c.post)
-            .where(letter_posts.c.letter == number)
-            .order_by(letter_posts.c.position)
-        )
-        asked = sa.select(letters).where(letters.c.id == number)
         with self._database.reading() as connection:
-            row = connection.execute(asked).one_or_none()
-            if row is None:
-                return None
-            return FrozenLetter(
-                frequency=row.frequency,
-                boundary=row.boundary,
-                language=row.language,
-                posts=tuple(connection.scalars(posts)),
-                date=row.date,
-                content=row.content,
-                id=row.id,
-            )
+            return next(_found(connection, letters.c.id == number), None)
+
+    def waiting(self, kind: LetterKind) -> tuple[FrozenLetter, ...]:
+        """Return the letters of a kind that are open for somebody, by id."""
+        open_ = sa.select(deliveries.c.letter).where(deliveries.c.state.in_(OPEN))
+        condition = (letters.c.frequency == kind) & letters.c.id.in_(open_)
+        with self._database.reading() as connection:
+            return tuple(_found(connection, condition))
+
+
+def _found(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> Iterator[FrozenLetter]:
+    for row in connection.execute(sa.select(letters).where(condition).order_by(letters.c.id)).all():
+        posts = sa.select(letter_posts.c.post).where(letter_posts.c.letter == row.id)
+        yield FrozenLetter(
+            frequency=row.frequency,
+            boundary=row.boundary,
+            language=row.language,
+            posts=tuple(connection.scalars(posts.order_by(letter_posts.c.position))),
+            date=row.date,
+            content=row.content,
+            id=row.id,
+        )
 
 
 def _values(letter: FrozenLetter) -> dict[str, Any]:

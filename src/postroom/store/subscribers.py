@@ -9,11 +9,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from postroom.database.engine import Database
-from postroom.database.schema import events, subscribers
+from postroom.database.schema import deliveries, events, subscribers
 from postroom.database.statements import greater, insert
-from postroom.model import Bookmark, Frequency, State, Subscriber
+from postroom.model import Bookmark, DeliveryState, Frequency, State, Subscriber
 
-_RECEIVING: tuple[State, ...] = ("pending", "active", "paused")
+OPEN: tuple[DeliveryState, ...] = ("planned", "deferred")
+RECEIVING: tuple[State, ...] = ("pending", "active", "paused")
 
 
 def key_of(address: str) -> str:
@@ -115,36 +116,38 @@ class Subscribers:
     def stop(self, keys: Sequence[str], state: State) -> int:
         """Put those who still receive into `state`, one of left, bounced and complained.
 
-        Who receives nothing any more stays as they are. Returns how many were stopped.
+        Who receives nothing any more stays as they are; an open letter of the others is cancelled.
+        Returns how many were stopped.
         """
         if not keys:
             return 0
-        statement = (
-            sa.update(subscribers)
-            .where(subscribers.c.key.in_(keys), subscribers.c.state.in_(_RECEIVING))
-            .values(state=state)
-        )
-        with self._database.writing() as connection:
-            return connection.execute(statement).rowcount
+        return self._move(subscribers.c.key.in_(keys), RECEIVING, state)
 
     def pause(self, subscriber: int) -> bool:
-        """Pause an active subscriber; the bookmark stays, so the backlog comes on return."""
-        return self._move(subscriber, ("active",), "paused")
+        """Pause an active subscriber; the bookmark stays, so the backlog comes on return.
+
+        An open letter is cancelled.
+        """
+        return self._move(subscribers.c.id == subscriber, ("active",), "paused") == 1
 
     def resume(self, subscriber: int) -> bool:
         """Make a paused subscriber active."""
-        return self._move(subscriber, ("paused",), "active")
+        return self._move(subscribers.c.id == subscriber, ("paused",), "active") == 1
 
-    def _move(self, subscriber: int, before: Sequence[State], after: State) -> bool:
-        condition = (subscribers.c.id == subscriber) & subscribers.c.state.in_(before)
+    def _move(self, whose: sa.ColumnElement[bool], before: Sequence[State], after: State) -> int:
+        condition = whose & subscribers.c.state.in_(before)
         with self._database.writing() as connection:
-            statement = sa.update(subscribers).where(condition).values(state=after)
-            return connection.execute(statement).rowcount == 1
+            if after != "active":
+                _cancel(connection, condition)
+            return connection.execute(
+                sa.update(subscribers).where(condition).values(state=after)
+            ).rowcount
 
     def confirm(self, subscriber: int, bookmark: Bookmark) -> bool:
         """Make a subscriber active whose own confirmation has come, from whatever state.
 
-        What lies behind `bookmark` is not owed; neither part of the stored one falls.
+        What lies behind `bookmark` is not owed, and what returns is only if it first came at or
+        after its date; neither part of the stored one falls, nor does the start.
         """
         statement = (
             sa.update(subscribers)
@@ -153,6 +156,7 @@ class Subscribers:
                 state="active",
                 before=greater(subscribers.c.before, bookmark.before),
                 upto=greater(subscribers.c.upto, bookmark.upto),
+                start=greater(subscribers.c.start, bookmark.before),
             )
         )
         with self._database.writing() as connection:
@@ -169,3 +173,12 @@ class Subscribers:
         )
         with self._database.writing() as connection:
             return connection.execute(statement).rowcount == 1
+
+
+def _cancel(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> None:
+    """Cancel the open letters of the subscribers of whom `condition` is true."""
+    whose = sa.select(subscribers.c.id).where(condition)
+    statement = sa.update(deliveries).where(
+        deliveries.c.subscriber.in_(whose), deliveries.c.state.in_(OPEN)
+    )
+    connection.execute(statement.values(state="cancelled"))
