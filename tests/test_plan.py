@@ -40,12 +40,15 @@ def demo(tmp_path: Path, postroom: Postroom, monkeypatch: pytest.MonkeyPatch) ->
         copy = shutil.copytree if source.is_dir() else shutil.copy
         copy(source, tmp_path / name)
     settings = tmp_path / "postroom.yaml"
-    mail = "mail:\n  unsubscribe: https://news.example.com\n  bounces: bounces@example.com"
-    settings.write_text(settings.read_text("utf-8").replace("mail:", mail), "utf-8")
+    mail = "  unsubscribe: https://news.example.com\n  bounces: bounces@example.com\n"
+    # The settings end with `mail:`.
+    settings.write_text(settings.read_text("utf-8") + mail, "utf-8")
     monkeypatch.setenv("POSTROOM_SECRET_KEY", "a-key-that-is-long-enough")
     monkeypatch.setenv("SOURCE_DATE_EPOCH", _IN_FEBRUARY)
     (tmp_path / "people.csv").write_text(_PEOPLE, "utf-8")
-    taken = postroom(tmp_path, "subscribers", "import", "people.csv", "--from", "2024-01-15")
+    taken = postroom(
+        tmp_path, "subscribers", "import", "people.csv", "--confirmed", "--from", "2024-01-15"
+    )
     assert taken.code == 0, taken.err
     monkeypatch.setenv("SOURCE_DATE_EPOCH", _IN_MARCH)
     return tmp_path

@@ -25,6 +25,7 @@ _INLINER = css_inline.CSSInliner(
 _LINK = re.compile(r"<a\b.*?</a>", re.DOTALL)
 _IMAGE = re.compile(r"<img\b[^>]*>")
 _BOX = re.compile(r"<input\b[^>]*>\s*")
+_TASK = re.compile(r"<li>(?=\s*(?:<p>)?[☑☐])")
 _BLOCK = re.compile(r"<(/?)(?:figure|figcaption|details|summary|section)\b")
 _ATTRIBUTE = re.compile(r'\b(src|alt)="([^"]*)"')
 
@@ -121,7 +122,7 @@ def _letter_body(post: Post, words: Words) -> Html:
         },
         link_rel=None,
     )
-    return Html(cleaned)
+    return Html(_TASK.sub('<li class="task">', cleaned))
 
 
 _LETTER_TAGS = frozenset(
@@ -136,7 +137,7 @@ def _described(image: re.Match[str], label: str) -> str:
     if not (source and alt):
         return ""
     link = f'<a href="{source}">{alt}</a>'
-    return f'<span class="picture">{escape(label).format(link)}</span>'
+    return f'<span class="picture">{escape(label).replace("{}", link)}</span>'
 
 
 def _named(image: re.Match[str]) -> str:
