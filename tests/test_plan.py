@@ -105,10 +105,13 @@ def test_a_newsroom_without_subscribers_gets_no_database(demo: Path, postroom: P
     assert not (demo / ".postroom").exists()
 
 
-def test_a_month_of_nothing_says_when_the_next_letter_leaves(
+def test_newcomers_are_told_of_as_waiting(
     demo: Path, postroom: Postroom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before their boundary people are told of as waiting, with its date."""
+    """Who has just come gets nothing before the next boundary, and the plan says when that is."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", _IN_FEBRUARY)
-    outcome = postroom(demo, "plan")
-    assert "the next boundary is 2024-03-01" in outcome.out
+    added = postroom(demo, "subscribers", "add", "new@example.com", "--confirmed")
+    assert added.code == 0, added.err
+    assert "  1 subscriber, monthly: not due; the next boundary is 2024-03-01" in (
+        postroom(demo, "plan").out.splitlines()
+    )
