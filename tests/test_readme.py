@@ -81,9 +81,11 @@ def test_every_option_that_is_named_exists(page: Path) -> None:
 
 
 def options(name: str) -> set[str]:
-    """Return the options of a command."""
+    """Return the options of a command and of the commands below it."""
     command = cli.get_command(click.Context(cli), name)
-    return {one for parameter in command.params for one in parameter.opts} if command else set()
+    below = command.commands.values() if isinstance(command, click.Group) else ()
+    known = [one for one in (command, *below) if one]
+    return {option for one in known for parameter in one.params for option in parameter.opts}
 
 
 def links(page: Path) -> list[str]:
