@@ -43,10 +43,24 @@ class Crash(BaseException):
     """The process is gone; nothing of what it had not stored is left."""
 
 
-class Ledger(Protocol):
-    """What is stored. Each method that writes is one transaction, save `plan`: one per group.
+Mailer = Callable[[Delivery, tuple[str, ...]], Reply]
+"""Sends the posts of a letter and tells what the server said."""
 
-    `pulse` is called before each transaction and may raise `Crash`.
+
+@frozen
+class Office:
+    """What a run is given: the posts as they stand at a clock, the zone, the way out."""
+
+    news: Callable[[datetime], Mapping[str, News]]
+    zone: ZoneInfo
+    mail: Mailer
+    opened: Callable[[Release], None] = lambda _: None
+
+
+class Ledger(Protocol):
+    """What is stored, and how it is run.
+
+    `pulse` is called before each transaction of a run and may raise `Crash`.
     """
 
     pulse: Callable[[], None]
@@ -69,26 +83,13 @@ class Ledger(Protocol):
     def insert(self, delivery: Delivery) -> None:
         """Insert a welcome letter that is planned at a confirmation."""
 
-    def open(self, opening: Opening) -> None:
-        """Store the state row, the arrivals and the strikes."""
+    def run(
+        self, office: Office, now: datetime, *, yes: bool = False, accept: bool = False
+    ) -> None:
+        """Do one run; raises `StoppedError` with nothing moved."""
 
-    def sweep(self) -> None:
-        """Turn rows that a dead run left into uncertain ones, and close them."""
-
-    def plan(self, release: Release, news: Mapping[str, News]) -> None:
-        """Plan what every active subscriber is owed."""
-
-    def claimable(self, clock: datetime) -> Sequence[tuple[int, int]]:
-        """Return the keys (subscriber, number) of rows that may be claimed at `clock`."""
-
-    def claim(self, key: tuple[int, int]) -> tuple[Delivery, Subscriber] | None:
-        """Turn a row into `sending`; None if it may no longer be sent."""
-
-    def claim_again(self, key: tuple[int, int]) -> tuple[Delivery, Subscriber]:
-        """Turn an uncertain row into `sending`."""
-
-    def record(self, delivery: Delivery) -> None:
-        """Store what became of a row, and close it if that is final."""
+    def run_again(self, office: Office, clock: datetime) -> None:
+        """Send what is uncertain once more, as `--resend-uncertain` does."""
 
 
 def slot(delivery: Delivery) -> tuple[int, int]:
@@ -105,6 +106,16 @@ class MemoryLedger:
         self.arrivals: tuple[Arrival, ...] = ()
         self.people: dict[int, Subscriber] = {}
         self.rows: dict[tuple[int, int], Delivery] = {}
+
+    def run(
+        self, office: Office, now: datetime, *, yes: bool = False, accept: bool = False
+    ) -> None:
+        """Do one run."""
+        run(self, office, now, yes=yes, accept=accept)
+
+    def run_again(self, office: Office, clock: datetime) -> None:
+        """Send what is uncertain once more."""
+        run_again(self, office, clock)
 
     def release(self) -> Release | None:
         """Return the state row."""
@@ -240,22 +251,8 @@ class MemoryLedger:
             self.people[owner.id] = closed(owner, delivery)
 
 
-Mailer = Callable[[Delivery, tuple[str, ...]], Reply]
-"""Sends the posts of a letter and tells what the server said."""
-
-
-@frozen
-class Office:
-    """What a run is given: the posts as they stand at a clock, the zone, the way out."""
-
-    news: Callable[[datetime], Mapping[str, News]]
-    zone: ZoneInfo
-    mail: Mailer
-    opened: Callable[[Release], None] = lambda _: None
-
-
 def run(
-    ledger: Ledger, office: Office, now: datetime, *, yes: bool = False, accept: bool = False
+    ledger: MemoryLedger, office: Office, now: datetime, *, yes: bool = False, accept: bool = False
 ) -> None:
     """Do one run; raises `StoppedError` with nothing moved."""
     this = advance(ledger.release(), now, office.zone, SEND_AT, yes=yes)
@@ -273,7 +270,7 @@ def run(
             ledger.record(replied(delivery, reply, this.release.clock, subscriber))
 
 
-def run_again(ledger: Ledger, office: Office, clock: datetime) -> None:
+def run_again(ledger: MemoryLedger, office: Office, clock: datetime) -> None:
     """Send what is uncertain once more, as `--resend-uncertain` does."""
     people = {one.id: one for one in ledger.subscribers()}
     news = office.news(clock)
