@@ -6,6 +6,7 @@ same machine can be run against a store that keeps all this in a database.
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, time
@@ -100,12 +101,18 @@ def slot(delivery: Delivery) -> tuple[int, int]:
 class MemoryLedger:
     """The Protocol in two dictionaries and a list."""
 
+    connections = CONNECTIONS
+
     def __init__(self) -> None:
         self.pulse: Callable[[], None] = lambda: None
         self.state: Release | None = None
         self.arrivals: tuple[Arrival, ...] = ()
         self.people: dict[int, Subscriber] = {}
         self.rows: dict[tuple[int, int], Delivery] = {}
+
+    def step(self) -> None:
+        """Do what is done before each transaction."""
+        self.pulse()
 
     def run(
         self, office: Office, now: datetime, *, yes: bool = False, accept: bool = False
@@ -148,7 +155,7 @@ class MemoryLedger:
 
     def open(self, opening: Opening) -> None:
         """Store the opening of a run."""
-        self.pulse()
+        self.step()
         self.arrivals = opening.log(self.arrivals)
         self.state = opening.release
 
@@ -156,17 +163,17 @@ class MemoryLedger:
         """Close what a dead run left."""
         dead = [row for row in self.rows.values() if row.state == "sending"]
         if dead:
-            self.pulse()
+            self.step()
         for row in dead:
             self._store(swept(row))
 
     def plan(self, release: Release, news: Mapping[str, News]) -> None:
         """Plan group by group; a group is split where some have had what returned."""
-        for group, members in self.groups(release).items():
+        for group, members in sorted(self.groups(release).items(), key=_by_group):
             raising_to = reach(group.frequency, release.released, self.last_seq)
             whole = owed(group, raising_to, self.arrivals, news)
             for had, some in self._split(whole, members).items():
-                self.pulse()
+                self.step()
                 for member in some:
                     self.place(member, whole.without(had), news)
 
@@ -193,7 +200,8 @@ class MemoryLedger:
             delivered = self.delivered(one.id) if whole.returned else frozenset()
             had = {a.post_id for a in whole.returned if has_had(a, one.start, delivered)}
             classes[frozenset(had)].append(one)
-        return classes
+        order = [one.post_id for one in whole.returned]
+        return dict(sorted(classes.items(), key=lambda one: [post in one[0] for post in order]))
 
     def delivered(self, subscriber: int) -> frozenset[str]:
         """Return the posts of all letters closed for a subscriber."""
@@ -226,7 +234,7 @@ class MemoryLedger:
 
     def claim(self, key: tuple[int, int]) -> tuple[Delivery, Subscriber] | None:
         """Turn a row into `sending`, if its subscriber still wants it."""
-        self.pulse()
+        self.step()
         row, subscriber = self.rows[key], self.people[key[0]]
         if not sendable(row, subscriber):
             return None
@@ -235,13 +243,13 @@ class MemoryLedger:
 
     def claim_again(self, key: tuple[int, int]) -> tuple[Delivery, Subscriber]:
         """Turn an uncertain row into `sending`."""
-        self.pulse()
+        self.step()
         self.rows[key] = moved(self.rows[key], "sending")
         return self.rows[key], self.people[key[0]]
 
     def record(self, delivery: Delivery) -> None:
         """Store the outcome."""
-        self.pulse()
+        self.step()
         self._store(delivery)
 
     def _store(self, delivery: Delivery) -> None:
@@ -249,6 +257,19 @@ class MemoryLedger:
         if delivery.state in FINAL:
             owner = self.people[delivery.subscriber]
             self.people[owner.id] = closed(owner, delivery)
+
+
+def _by_group(item: tuple[Group, object]) -> tuple[object, ...]:
+    """Return what orders groups as a database does, so that letters leave in the same order."""
+    group = item[0]
+    topics = json.dumps(sorted(group.topics))
+    return (
+        group.frequency,
+        group.bookmark.before,
+        group.bookmark.upto,
+        topics,
+        group.language,
+    )
 
 
 def run(
@@ -263,8 +284,8 @@ def run(
     office.opened(this.release)
     ledger.plan(this.release, news)
     keys = ledger.claimable(this.release.clock)
-    for start in range(0, len(keys), CONNECTIONS):
-        claims = [ledger.claim(key) for key in keys[start : start + CONNECTIONS]]
+    for start in range(0, len(keys), ledger.connections):
+        claims = [ledger.claim(key) for key in keys[start : start + ledger.connections]]
         for delivery, subscriber in filter(None, claims):
             reply = office.mail(delivery, delivery.letter.posts)
             ledger.record(replied(delivery, reply, this.release.clock, subscriber))

@@ -77,6 +77,7 @@ def _hasty(connection: Any, _record: object) -> None:
 def emptied(database: PulsingDatabase) -> PulsingDatabase:
     """Empty all tables, and let the ids begin anew: the machine counts its people from 1."""
     names = [table.name for table in metadata.sorted_tables if table.name != "postroom_version"]
+    database.pulse = lambda: None
     with database.writing() as connection:
         if database.is_sqlite:
             for name in (*reversed(names), "sqlite_sequence"):
@@ -90,19 +91,18 @@ def emptied(database: PulsingDatabase) -> PulsingDatabase:
 class StoreLedger:
     """The machine's Protocol, answered by the store."""
 
+    connections = CONNECTIONS
+
     def __init__(self, database: PulsingDatabase) -> None:
+        self.pulse: Callable[[], None] = lambda: None
         self.database = emptied(database)
+        self.database.pulse = self.step
         self.store = store_in(database)
         self._read: tuple[int, dict[str, Any]] = (0, {})
 
-    @property
-    def pulse(self) -> Callable[[], None]:
-        """What is called before each transaction, and on either side of a letter."""
-        return self.database.pulse
-
-    @pulse.setter
-    def pulse(self, pulse: Callable[[], None]) -> None:
-        self.database.pulse = pulse
+    def step(self) -> None:
+        """Do what is done before each transaction."""
+        self.pulse()
 
     def _once(self, name: str, read: Callable[[], Any]) -> Any:
         """Return what `read` returns, asked once between two writes: the oracle asks often."""
@@ -193,7 +193,9 @@ class StoreLedger:
         number = self.store.letters.freeze(frozen_of(delivery.letter, EARLIER))
         assert self.store.ledger.greet(delivery.subscriber, number, EARLIER)
 
-    def run(self, office: Office, now: datetime, *, yes: bool = False, accept: bool = False) -> None:
+    def run(
+        self, office: Office, now: datetime, *, yes: bool = False, accept: bool = False
+    ) -> None:
         """Do one run; the lease of one that dies runs out."""
         try:
             run_on(self.store, self._at_home(office), now, yes=yes, accept=accept)
@@ -216,7 +218,7 @@ class StoreLedger:
             # The machine counts the tries that were answered, the store those that were begun.
             return office.mail(evolve(row, attempts=claim.attempts - 1), posts)
 
-        return StoreOffice(office.news, office.zone, send, office.opened)
+        return StoreOffice(office.news, office.zone, send, office.opened, self.connections)
 
 
 def _reach(row: sa.Row[Any]) -> Bookmark:
@@ -242,7 +244,8 @@ class StoreOffice:
         news: Callable[[datetime], Mapping[str, News]],
         zone: ZoneInfo,
         send: Callable[[Claim, tuple[str, ...]], Reply],
-        opened: Callable[[Release], None],
+        opened: Callable[[Release], None] = lambda _: None,
+        connections: int = CONNECTIONS,
     ) -> None:
         self.news = news
         self.site = Site(
@@ -250,6 +253,7 @@ class StoreOffice:
         )
         self.send = send
         self.opened = opened
+        self.connections = connections
 
 
 def run_on(
@@ -292,7 +296,7 @@ def carry_out(store: Store, run: int, book: Book, outlook: Outlook) -> None:
 
 def _send(store: Store, run: int, office: StoreOffice, clock: datetime) -> None:
     outcomes: list[Outcome] = []
-    while claims := store.ledger.turn(run, outcomes, CONNECTIONS, clock):
+    while claims := store.ledger.turn(run, outcomes, office.connections, clock):
         outcomes = []
         for claim in claims:
             letter = store.letters.find(claim.letter)
@@ -304,7 +308,7 @@ def resend_on(store: Store, office: StoreOffice, clock: datetime) -> None:
     """Send again what is uncertain, less the posts that are gone; nothing, where all are."""
     news, last = office.news(clock), 0
     run = store.runs.begin(clock, clock + LEASE)
-    while claims := store.ledger.reclaim(run, CONNECTIONS, clock, after=last):
+    while claims := store.ledger.reclaim(run, office.connections, clock, after=last):
         for claim in claims:
             last = claim.id
             letter = store.letters.find(claim.letter)
