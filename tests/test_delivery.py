@@ -25,8 +25,8 @@ from postroom.delivery.clock import (
 from postroom.delivery.ledger import (
     TRANSITIONS,
     closed,
-    moved,
     left_alone,
+    moved,
     placed,
     replied,
     resend,

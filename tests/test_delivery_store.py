@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
-import postgresql
 import pytest
 from attrs import evolve
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import postgresql
 from delivery_ledger import FREQUENCIES, Ledger, MemoryLedger
 from delivery_machine import STEPS, Step, play
 from delivery_store import PulsingDatabase, StoreLedger, opened
