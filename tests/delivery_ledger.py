@@ -6,6 +6,7 @@ same machine can be run against a store that keeps all this in a database.
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, time
@@ -43,10 +44,24 @@ class Crash(BaseException):
     """The process is gone; nothing of what it had not stored is left."""
 
 
-class Ledger(Protocol):
-    """What is stored. Each method that writes is one transaction, save `plan`: one per group.
+Mailer = Callable[[Delivery, tuple[str, ...]], Reply]
+"""Sends the posts of a letter and tells what the server said."""
 
-    `pulse` is called before each transaction and may raise `Crash`.
+
+@frozen
+class Office:
+    """What a run is given: the posts as they stand at a clock, the zone, the way out."""
+
+    news: Callable[[datetime], Mapping[str, News]]
+    zone: ZoneInfo
+    mail: Mailer
+    opened: Callable[[Release], None] = lambda _: None
+
+
+class Ledger(Protocol):
+    """What is stored, and how it is run.
+
+    `pulse` is called before each transaction of a run and may raise `Crash`.
     """
 
     pulse: Callable[[], None]
@@ -69,26 +84,13 @@ class Ledger(Protocol):
     def insert(self, delivery: Delivery) -> None:
         """Insert a welcome letter that is planned at a confirmation."""
 
-    def open(self, opening: Opening) -> None:
-        """Store the state row, the arrivals and the strikes."""
+    def run(
+        self, office: Office, now: datetime, *, yes: bool = False, accept: bool = False
+    ) -> None:
+        """Do one run; raises `StoppedError` with nothing moved."""
 
-    def sweep(self) -> None:
-        """Turn rows that a dead run left into uncertain ones, and close them."""
-
-    def plan(self, release: Release, news: Mapping[str, News]) -> None:
-        """Plan what every active subscriber is owed."""
-
-    def claimable(self, clock: datetime) -> Sequence[tuple[int, int]]:
-        """Return the keys (subscriber, number) of rows that may be claimed at `clock`."""
-
-    def claim(self, key: tuple[int, int]) -> tuple[Delivery, Subscriber] | None:
-        """Turn a row into `sending`; None if it may no longer be sent."""
-
-    def claim_again(self, key: tuple[int, int]) -> tuple[Delivery, Subscriber]:
-        """Turn an uncertain row into `sending`."""
-
-    def record(self, delivery: Delivery) -> None:
-        """Store what became of a row, and close it if that is final."""
+    def run_again(self, office: Office, clock: datetime) -> None:
+        """Send what is uncertain once more, as `--resend-uncertain` does."""
 
 
 def slot(delivery: Delivery) -> tuple[int, int]:
@@ -99,12 +101,28 @@ def slot(delivery: Delivery) -> tuple[int, int]:
 class MemoryLedger:
     """The Protocol in two dictionaries and a list."""
 
+    connections = CONNECTIONS
+
     def __init__(self) -> None:
         self.pulse: Callable[[], None] = lambda: None
         self.state: Release | None = None
         self.arrivals: tuple[Arrival, ...] = ()
         self.people: dict[int, Subscriber] = {}
         self.rows: dict[tuple[int, int], Delivery] = {}
+
+    def step(self) -> None:
+        """Do what is done before each transaction."""
+        self.pulse()
+
+    def run(
+        self, office: Office, now: datetime, *, yes: bool = False, accept: bool = False
+    ) -> None:
+        """Do one run."""
+        run(self, office, now, yes=yes, accept=accept)
+
+    def run_again(self, office: Office, clock: datetime) -> None:
+        """Send what is uncertain once more."""
+        run_again(self, office, clock)
 
     def release(self) -> Release | None:
         """Return the state row."""
@@ -137,7 +155,7 @@ class MemoryLedger:
 
     def open(self, opening: Opening) -> None:
         """Store the opening of a run."""
-        self.pulse()
+        self.step()
         self.arrivals = opening.log(self.arrivals)
         self.state = opening.release
 
@@ -145,17 +163,17 @@ class MemoryLedger:
         """Close what a dead run left."""
         dead = [row for row in self.rows.values() if row.state == "sending"]
         if dead:
-            self.pulse()
+            self.step()
         for row in dead:
             self._store(swept(row))
 
     def plan(self, release: Release, news: Mapping[str, News]) -> None:
         """Plan group by group; a group is split where some have had what returned."""
-        for group, members in self.groups(release).items():
+        for group, members in sorted(self.groups(release).items(), key=_by_group):
             raising_to = reach(group.frequency, release.released, self.last_seq)
             whole = owed(group, raising_to, self.arrivals, news)
             for had, some in self._split(whole, members).items():
-                self.pulse()
+                self.step()
                 for member in some:
                     self.place(member, whole.without(had), news)
 
@@ -182,7 +200,8 @@ class MemoryLedger:
             delivered = self.delivered(one.id) if whole.returned else frozenset()
             had = {a.post_id for a in whole.returned if has_had(a, one.start, delivered)}
             classes[frozenset(had)].append(one)
-        return classes
+        order = [one.post_id for one in whole.returned]
+        return dict(sorted(classes.items(), key=lambda one: [post in one[0] for post in order]))
 
     def delivered(self, subscriber: int) -> frozenset[str]:
         """Return the posts of all letters closed for a subscriber."""
@@ -215,7 +234,7 @@ class MemoryLedger:
 
     def claim(self, key: tuple[int, int]) -> tuple[Delivery, Subscriber] | None:
         """Turn a row into `sending`, if its subscriber still wants it."""
-        self.pulse()
+        self.step()
         row, subscriber = self.rows[key], self.people[key[0]]
         if not sendable(row, subscriber):
             return None
@@ -224,13 +243,13 @@ class MemoryLedger:
 
     def claim_again(self, key: tuple[int, int]) -> tuple[Delivery, Subscriber]:
         """Turn an uncertain row into `sending`."""
-        self.pulse()
+        self.step()
         self.rows[key] = moved(self.rows[key], "sending")
         return self.rows[key], self.people[key[0]]
 
     def record(self, delivery: Delivery) -> None:
         """Store the outcome."""
-        self.pulse()
+        self.step()
         self._store(delivery)
 
     def _store(self, delivery: Delivery) -> None:
@@ -240,22 +259,21 @@ class MemoryLedger:
             self.people[owner.id] = closed(owner, delivery)
 
 
-Mailer = Callable[[Delivery, tuple[str, ...]], Reply]
-"""Sends the posts of a letter and tells what the server said."""
-
-
-@frozen
-class Office:
-    """What a run is given: the posts as they stand at a clock, the zone, the way out."""
-
-    news: Callable[[datetime], Mapping[str, News]]
-    zone: ZoneInfo
-    mail: Mailer
-    opened: Callable[[Release], None] = lambda _: None
+def _by_group(item: tuple[Group, object]) -> tuple[object, ...]:
+    """Return what orders groups as a database does, so that letters leave in the same order."""
+    group = item[0]
+    topics = json.dumps(sorted(group.topics))
+    return (
+        group.frequency,
+        group.bookmark.before,
+        group.bookmark.upto,
+        topics,
+        group.language,
+    )
 
 
 def run(
-    ledger: Ledger, office: Office, now: datetime, *, yes: bool = False, accept: bool = False
+    ledger: MemoryLedger, office: Office, now: datetime, *, yes: bool = False, accept: bool = False
 ) -> None:
     """Do one run; raises `StoppedError` with nothing moved."""
     this = advance(ledger.release(), now, office.zone, SEND_AT, yes=yes)
@@ -266,14 +284,14 @@ def run(
     office.opened(this.release)
     ledger.plan(this.release, news)
     keys = ledger.claimable(this.release.clock)
-    for start in range(0, len(keys), CONNECTIONS):
-        claims = [ledger.claim(key) for key in keys[start : start + CONNECTIONS]]
+    for start in range(0, len(keys), ledger.connections):
+        claims = [ledger.claim(key) for key in keys[start : start + ledger.connections]]
         for delivery, subscriber in filter(None, claims):
             reply = office.mail(delivery, delivery.letter.posts)
             ledger.record(replied(delivery, reply, this.release.clock, subscriber))
 
 
-def run_again(ledger: Ledger, office: Office, clock: datetime) -> None:
+def run_again(ledger: MemoryLedger, office: Office, clock: datetime) -> None:
     """Send what is uncertain once more, as `--resend-uncertain` does."""
     people = {one.id: one for one in ledger.subscribers()}
     news = office.news(clock)

@@ -22,8 +22,6 @@ from delivery_ledger import (
     Ledger,
     MemoryLedger,
     Office,
-    run,
-    run_again,
 )
 from postroom.delivery.arrivals import News
 from postroom.delivery.clock import advance
@@ -286,7 +284,7 @@ class World:
         self.tick()
         self.ledger.pulse = self._pulse(crash)
         try:
-            run(self.ledger, self._office(), self.now + self.skew, yes=yes, accept=accept)
+            self.ledger.run(self._office(), self.now + self.skew, yes=yes, accept=accept)
         except Crash:
             self.effects["crash"] += 1
         else:
@@ -310,7 +308,7 @@ class World:
         self.resending = True
         self.tick()
         self.clock = max(self.guard, self.now + self.skew)
-        run_again(self.ledger, self._office(), self.clock)
+        self.ledger.run_again(self._office(), self.clock)
         self.resending = False
         self._judge_ledger()
 

@@ -391,7 +391,8 @@ class TestGroups:
             "a@example.com",
             "b@example.com",
         ]
-        assert store.groups.count(Members(plain), DUE) == 2
+        assert store.groups.divided(plain, (), DUE) == ((Members(plain), 2),)
+        assert store.groups.divided(evolve(plain, language="fr"), (), DUE) == ()
 
     def test_bookmarks_of_a_group_rise_together(self, store: Store) -> None:
         """The bookmarks of a whole group rise in one step, of no other one, and never fall."""
@@ -439,7 +440,8 @@ class TestGroups:
             "reader1",
             "late@ex",
         ]
-        assert store.groups.count(evolve(owed, settled=(again,)), DUE) == 0
+        newer = evolve(DUE, upto=2)
+        assert store.groups.divided(owed.group, [again], newer) == ((owed, 3), (settled, 3))
 
     def test_bookmarks_wait_for_what_is_on_its_way_or_bounced(self, store: Store) -> None:
         """Nothing newer reaches those whose letter has not come back, or has for good."""
@@ -451,8 +453,8 @@ class TestGroups:
         outcomes = [Outcome(one.id, end) for one, end in zip(claimed, ends, strict=False)]
         store.ledger.record(run, outcomes, NOW)
         members, newer = only_group(store), evolve(DUE, upto=1)
-        assert store.groups.count(members, DUE) == 2
-        assert store.groups.count(members, newer) == 3
+        assert store.groups.divided(members.group, (), DUE) == ((members, 2),)
+        assert store.groups.divided(members.group, (), newer) == ((members, 3),)
         assert store.groups.raise_bookmarks(members, DUE) == 2
         assert store.groups.raise_bookmarks(members, newer) == 1
         assert [one.bookmark for one in store.subscribers.every()] == [
@@ -931,7 +933,7 @@ CALLS: dict[str, Callable[[Store], object]] = {
     "arrivals.release": lambda s: s.arrivals.release(),
     "arrivals.settle": lambda s: s.arrivals.settle([], [], Release(NOW, NOVEMBER, "UTC")),
     "groups.every": lambda s: list(s.groups.every()),
-    "groups.count": lambda s: s.groups.count(_MEMBERS, DUE),
+    "groups.divided": lambda s: s.groups.divided(_MEMBERS.group, (), DUE),
     "groups.uses": lambda s: s.groups.uses("day"),
     "groups.members": lambda s: list(s.groups.members(_MEMBERS)),
     "groups.raise_bookmarks": lambda s: s.groups.raise_bookmarks(_MEMBERS, DUE),

@@ -63,8 +63,10 @@ class Groups(Protocol):
     def every(self) -> Generator[tuple[Group, int], None, None]:
         """Yield each group that has members."""
 
-    def count(self, members: Members, to: Bookmark) -> int:
-        """Return for how many of the members `to` can be planned."""
+    def divided(
+        self, group: Group, returned: Sequence[Arrival], to: Bookmark
+    ) -> Iterable[tuple[Members, int]]:
+        """Divide the members whom `to` reaches by which of the `returned` posts they are owed."""
 
     def uses(self, frequency: Frequency) -> bool:
         """Tell whether anybody who receives, or may again, chose `frequency`."""
@@ -140,7 +142,7 @@ def plan(book: Book, outlook: Outlook) -> Iterator[Planned]:
         for group, _ in groups:
             to = reach(group.frequency, outlook.run.release.released, log.last)
             whole = owed(group, to, log.ahead_of(group.bookmark), news)
-            for members, count in _classes(book.groups, whole):
+            for members, count in book.groups.divided(group, whole.returned, whole.bookmark):
                 part = whole.without({one.post_id for one in members.settled})
                 why = None if part.letter else _why(whole, log, news)
                 yield Planned(members, count, part.bookmark, part.letter, why)
@@ -169,29 +171,6 @@ class _Log:
     def ahead_of(self, bookmark: Bookmark) -> Sequence[Arrival]:
         """Return the arrivals of the day `before` and later; some may be behind by seq."""
         return self._live[bisect_left(self._days, bookmark.before) :]
-
-
-def _classes(groups: Groups, whole: Owed) -> Iterator[tuple[Members, int]]:
-    """Yield the members of a group by what they are owed of the posts that returned; none empty.
-
-    Each such post halves what is there and the empty halves are dropped, so many posts that return
-    together cost no more than the classes that they make.
-    """
-    to = whole.bookmark
-    classes = [Members(whole.group)]
-    for one in whole.returned:
-        halves = [
-            half
-            for members in classes
-            for half in (
-                evolve(members, owed=(*members.owed, one)),
-                evolve(members, settled=(*members.settled, one)),
-            )
-        ]
-        classes = [half for half in halves if groups.count(half, to)]
-    for members in classes:
-        if count := groups.count(members, to):
-            yield members, count
 
 
 def _why(whole: Owed, log: _Log, news: Mapping[str, News]) -> Why:

@@ -7,7 +7,7 @@ nothing newer in `to`: for them nothing is planned, and their bookmarks do not m
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -41,11 +41,21 @@ class Groups:
         with self._database.reading() as connection:
             return connection.scalar(sa.select(sa.exists().where(chose))) or False
 
-    def count(self, members: Members, to: Bookmark) -> int:
-        """Return for how many of the members `to` can be planned."""
-        asked = sa.select(sa.func.count()).select_from(subscribers).where(reached(members, to))
+    def divided(
+        self, group: Group, returned: Sequence[Arrival], to: Bookmark
+    ) -> tuple[tuple[Members, int], ...]:
+        """Divide the members whom `to` reaches by which of the `returned` posts they are owed.
+
+        Return each division and its number, which is never 0, in a fixed order.
+        """
+        asked = [sa.case((_is_owed(one), 1), else_=0).label(f"owed_{one.seq}") for one in returned]
+        each = sa.select(subscribers.c.id, *asked).where(reached(Members(group), to)).subquery()
+        flags = [column for column in each.c if column.name != "id"]
+        counted = sa.select(*flags, sa.func.count()).select_from(each).group_by(*flags)
         with self._database.reading() as connection:
-            return connection.scalar(asked) or 0
+            found = connection.execute(counted.order_by(*(flag.desc() for flag in flags)))
+            rows = [tuple(row) for row in found]
+        return tuple((_division(group, returned, owed), number) for *owed, number in rows if number)
 
     def members(self, members: Members) -> Generator[Subscriber, None, None]:
         """Yield the members by id."""
@@ -65,6 +75,11 @@ class Groups:
         statement = statement.values(before=raised.before, upto=raised.upto)
         with self._database.writing() as connection:
             return connection.execute(statement).rowcount
+
+
+def _division(group: Group, returned: Sequence[Arrival], flags: Sequence[int]) -> Members:
+    owed = tuple(one for one, flag in zip(returned, flags, strict=True) if flag)
+    return Members(group, owed, tuple(one for one in returned if one not in owed))
 
 
 def _group(row: sa.Row[Any]) -> tuple[Group, int]:
