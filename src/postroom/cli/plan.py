@@ -23,6 +23,7 @@ from postroom.delivery.arrivals import visible
 from postroom.delivery.clock import boundary
 from postroom.errors import Problem, SettingsError, UseError
 from postroom.letters.compose import Rendered
+from postroom.letters.lint import lint
 from postroom.letters.personal import TOKEN_PLACEHOLDER, Prepared, prepare
 from postroom.model import (
     Arrival,
@@ -158,7 +159,8 @@ def _shown(letter: Letter, count: int, rendered: Rendered, site: Site, date: dat
     except SettingsError as error:
         size = len((rendered.html + rendered.text).encode())
         return _Shown(letter, count, rendered.subject, size, None, error.problems)
-    return _Shown(letter, count, rendered.subject, len(message), message, ())
+    problems = tuple(lint(message, site, rendered.subject))
+    return _Shown(letter, count, rendered.subject, len(message), message, problems)
 
 
 def _sample(prepared: Prepared) -> bytes:

@@ -8,7 +8,7 @@ from urllib.parse import urldefrag, urljoin
 
 from lxml.html import HtmlElement
 
-from postroom.letters.personal import preferences_page, unsubscribe_page
+from postroom.letters.personal import unsubscribe_page
 from postroom.letters.rules import HEADINGS, Findings, Parts, shown, tight
 
 _ADDRESS = re.compile(r"\b(?:https?://|mailto:)[^\s<>\"]+[^\s<>\".,;:)\]]")
@@ -87,15 +87,12 @@ def _lacking(parts: Parts, value: str) -> Iterator[str]:
 def _ways(parts: Parts) -> Findings:
     if not parts.personal:
         return
-    for rule, page, what in (
-        ("N7", unsubscribe_page(parts.site, ""), "page to leave at"),
-        ("H9", preferences_page(parts.site, ""), "page of preferences"),
-    ):
-        links = [link for link in _links(parts) if link.get("href", "").startswith(page)]
-        if not any(shown(link) for link in links):
-            yield rule, f"the HTML has no link to the {what}", "let the template show it"
-        if page not in parts.text:
-            yield rule, f"the text has no link to the {what}", "let the template show it"
+    page = unsubscribe_page(parts.site, "")
+    links = [link for link in _links(parts) if link.get("href", "").startswith(page)]
+    if not any(shown(link) for link in links):
+        yield "N7", "the HTML has no link to the page to leave at", "let the template show it"
+    if page not in parts.text:
+        yield "N7", "the text has no link to the page to leave at", "let the template show it"
 
 
 _RULES = (_same_headings, _same_links, _contact, _postal, _signs, _ways)
