@@ -212,10 +212,8 @@ POSTS: Mapping[str, tuple[str | bytes, str]] = {
     ),
     "enclosure that is not there": (
         post(HEAD + "enclosure: talk.mp3"),
-        (
-            "posts/a.md:5: enclosure: the length of 'talk.mp3' is unknown; write {url: …,"
-            " type: audio/mpeg, length: 1234567}, or name a file beside the post"
-        ),
+        "posts/a.md:5: enclosure: 'talk.mp3' is neither a file beside the post nor an https:// address; "
+        "put it there, or correct the name",
     ),
 }
 

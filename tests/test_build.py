@@ -368,7 +368,7 @@ def test_a_strange_file_in_the_output_stops_the_build(
     outcome = postroom(folder, "build")
     assert (outcome.code, outcome.errors) == (
         1,
-        ["public/atom.xml: was not made by Postroom; move it away, or build into another folder"],
+        ["public/atom.xml: was not made by Postroom; move it away, delete it, or build elsewhere"],
     )
     assert tree(folder / "public") == {"atom.xml": b"theirs"}
 

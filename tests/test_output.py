@@ -107,7 +107,7 @@ def test_a_strange_file_in_our_place_is_refused(public: Path) -> None:
     """A file at a path of ours that we did not make is named, and nothing at all changes."""
     fill(public, {"index.html": b"theirs"})
     assert refused(public, {"index.html": b"ours", "a": b"1"}) == [
-        "public/index.html: was not made by Postroom; move it away, or build into another folder"
+        "public/index.html: was not made by Postroom; move it away, delete it, or build elsewhere"
     ]
     assert tree(public) == {"index.html": b"theirs"}
 
@@ -124,7 +124,7 @@ def test_files_of_ours_that_somebody_changed_are_refused(public: Path) -> None:
     replace(public, {"a": b"1", "b": b"2", "c": b"3"})
     fill(public, {"a": b"changed", "b": b"changed"})
     before = stamps(public)
-    repair = "move it away, or build into another folder"
+    repair = "move it away, delete it, or build elsewhere"
     assert refused(public, {"a": b"new", "b": b"new", "c": b"new", "d": b"new"}) == [
         f"public/a: was changed since Postroom made it; {repair}",
         f"public/b: was changed since Postroom made it; {repair}",
@@ -218,7 +218,7 @@ def test_nothing_is_written_through_a_folder_that_is_a_link(
     public.mkdir()
     (public / "posts").symlink_to(tmp_path / target)
     what = "is a symbolic link, and nothing is written through one"
-    repair = "move it away, or build into another folder"
+    repair = "move it away, delete it, or build elsewhere"
     assert refused(public, {"posts/a/index.html": b"x", "b": b"y"}) == [
         f"public/posts: {what}; {repair}"
     ]
@@ -249,7 +249,7 @@ def test_a_folder_where_a_file_is_needed_is_refused(public: Path) -> None:
     """Somebody's folder is not replaced by a file."""
     fill(public, {"a/theirs": b"1"})
     assert refused(public, {"a": b"x", "b": b"y"}) == [
-        "public/a: is a folder where a file is needed; move it away, or build into another folder"
+        "public/a: is a folder where a file is needed; move it away, delete it, or build elsewhere"
     ]
     assert tree(public) == {"a/theirs": b"1"}
 
@@ -258,7 +258,7 @@ def test_a_file_where_a_folder_is_needed_is_refused(public: Path) -> None:
     """Somebody's file is not replaced by a folder."""
     fill(public, {"a": b"1"})
     assert refused(public, {"a/b/c": b"x", "b": b"y"}) == [
-        "public/a: is a file where a folder is needed; move it away, or build into another folder"
+        "public/a: is a file where a folder is needed; move it away, delete it, or build elsewhere"
     ]
     assert tree(public) == {"a": b"1"}
 

@@ -27,6 +27,11 @@ from postroom.posts.instants import take
 DATED = "2026-11-20-"
 TAG = "tag:news.example.com,2026:"
 
+ABSENT = (
+    "'{}' is neither a file beside the post nor an https:// address; "
+    "put it there, or correct the name"
+)
+
 
 def site_of(more: str = "", zone: str = "Europe/Berlin") -> Site:
     """Return the settings of the tests with `more` of them, in another zone if wanted."""
@@ -259,10 +264,7 @@ def test_all_faults_of_all_posts_are_told_at_once() -> None:
         "posts/a.md:1: title: is missing; add title: …, or begin the text with '# Title'",
         ("posts/b.md:3:7: date: found 'soon'; write a date such as 2026-11-22 or 2026-11-22 09:30"),
         "posts/b.md:4:7: slug: found 'B B'; write b-b",
-        (
-            "posts/c.md:4: enclosure: the length of 'gone.mp3' is unknown; write {url: …,"
-            " type: audio/mpeg, length: 1234567}, or name a file beside the post"
-        ),
+        f"posts/c.md:4: enclosure: {ABSENT.format('gone.mp3')}",
     ]
 
 
@@ -710,7 +712,6 @@ def test_an_enclosure_is_whole(written: str, enclosure: Enclosure) -> None:
 @pytest.mark.parametrize(
     ("written", "missing"),
     [
-        ("gone.mp3", "the length of 'gone.mp3' is unknown"),
         ("https://example.com/a.mp3", "the length of 'https://example.com/a.mp3' is unknown"),
         ("https://example.com/a", "the type and the length of 'https://example.com/a' are unknown"),
         ("data.xyz", "the type of 'data.xyz' is unknown"),
@@ -723,6 +724,16 @@ def test_an_enclosure_that_no_feed_can_announce_is_refused(written: str, missing
     repair = "write {url: …, type: audio/mpeg, length: 1234567}, or name a file beside the post"
     assert faults({"2026-11-20-a.md": text}, sizes={"data.xyz": 3, "empty.mp3": 0}) == [
         f"posts/2026-11-20-a.md:2: enclosure: {missing}; {repair}"
+    ]
+
+
+@pytest.mark.parametrize("key", ["image", "enclosure"])
+@pytest.mark.parametrize("written", ["gone.png", "../gone.png", "javascript:alert(1)"])
+def test_a_file_that_is_not_there_is_refused(key: str, written: str) -> None:
+    """A picture or recording that nobody could fetch is named before it is announced."""
+    text = f"---\n{key}: {written}\n---\n# A\n"
+    assert faults({"2026-11-20-a.md": text}) == [
+        f"posts/2026-11-20-a.md:2: {key}: {ABSENT.format(written)}"
     ]
 
 

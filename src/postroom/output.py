@@ -189,7 +189,7 @@ def _hash(data: bytes) -> str:
 
 def _foreign(folder: Path, path: str, *, changed: bool) -> Problem:
     what = "was changed since Postroom made it" if changed else "was not made by Postroom"
-    repair = "move it away, or build into another folder"
+    repair = "move it away, delete it, or build elsewhere"
     return Problem(f"{folder.name}/{path}", what=what, repair=repair)
 
 
@@ -208,7 +208,9 @@ def _in_the_way(folder: Path, path: str) -> Problem | None:
         else:
             continue
         name = f"{folder.name}/{place.relative_to(folder).as_posix()}"
-        return Problem(name, what=what, repair="move it away, or build into another folder")
+        return Problem(
+            name, what=what, repair="move it away, delete it, or build elsewhere"
+        )
     return None
 
 

@@ -161,10 +161,13 @@ def _image(one: Draft, beside: Beside, report: Report) -> Image | None:
         return None
     source = beside.fetchable(written.src)
     if not source:
-        what = f"'{written.src}' is no picture that a page can show"
-        report.error(one, "image", what, "name a file beside the post, or an https:// address")
+        report.error(one, "image", _absent(written.src), "put it there, or correct the name")
         return None
     return Image(source, written.alt, *beside.pixels(source))
+
+
+def _absent(name: str) -> str:
+    return f"'{name}' is neither a file beside the post nor an https:// address"
 
 
 def _storable(post: Post, one: Draft, report: Report) -> Post:
@@ -194,8 +197,7 @@ def _enclosure(one: Draft, beside: Beside, report: Report) -> Enclosure | None:
         return None
     url = beside.fetchable(written.url)
     if not url:
-        what = f"'{written.url}' is no file that can be fetched"
-        report.error(one, "enclosure", what, "name a file beside the post, or an https:// address")
+        report.error(one, "enclosure", _absent(written.url), "put it there, or correct the name")
         return None
     found = Enclosure(url, written.type or media_type(url), written.length or beside.size(url))
     # RSS 2.0, <enclosure>: url, length and type are required.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import mimetypes
 import posixpath
+import re
 from collections.abc import Mapping
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
@@ -53,9 +54,12 @@ class Beside:
     def fetchable(self, address: str) -> str:
         """Return the absolute form of `address` if http or https can fetch it, else nothing.
 
+        What is relative must be a file beside the post.
         Characters beyond ASCII are escaped (RFC 3987 §3.1).
         """
         absolute = quote(self.resolve(address), safe="%/:?#[]@!$&'()*+,;=~")
+        if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*:|/", address) and not self._paths(absolute):
+            return ""
         return absolute if is_web_address(absolute) else ""
 
     def _attached(self, path: str) -> str:
