@@ -199,7 +199,7 @@ def test(arguments: list[str]) -> int:
 def proofs(arguments: list[str]) -> int:
     """Run the slow tests."""
     set_up("test", *browser())
-    code = call(BIN / "python", "-m", "pytest", "-m", "slow", *arguments)
+    code = call(BIN / "python", "-m", "pytest", "-n", "auto", "-m", "slow", *arguments)
     if code == PYTEST_FOUND_NOTHING and not arguments:
         print("No test is marked slow: there was nothing to prove.")  # noqa: T201
         return 0

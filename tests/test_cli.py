@@ -275,3 +275,19 @@ def test_a_folder_that_is_gone_is_one_line(tmp_path: Path) -> None:
         1,
         b"error: no such file or directory\n",
     )
+
+
+def test_says_that_the_theme_lacks_a_language(
+    make_newsroom: MakeNewsroom, postroom: Postroom
+) -> None:
+    """A newsroom in a language that the theme does not know is built, with advice."""
+    folder = make_newsroom({"posts/2026-11-20-we-moved.md": POST})
+    settings = folder / "postroom.yaml"
+    settings.write_text(
+        settings.read_text("utf-8").replace("language: en", "language: eo"), "utf-8"
+    )
+    outcome = postroom(folder, "build")
+    assert outcome.code == 0
+    advice = "translate templates/words/en.yaml as templates/words/eo.yaml"
+    what = "the theme has no words for 'eo', so it speaks English"
+    assert outcome.warnings == [f"postroom.yaml: language: {what}; {advice}"]

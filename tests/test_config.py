@@ -285,8 +285,8 @@ ADDRESS = "write an address such as news@example.com"
         ),
         ("theme: {accent: #0b6b62}", "6:17: '#' begins a comment; put the value in quotes"),
         (
-            "contact: {phone: '+49 123'}",
-            f"6:18: contact.phone: found '+49 123'; {DIGITS}",
+            "contact: {phone: '+49 1234'}",
+            f"6:18: contact.phone: found '+49 1234'; {DIGITS}",
         ),
         (
             "contact: {tel: '+49 1234 5678 9012 3456'}",

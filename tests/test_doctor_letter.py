@@ -150,7 +150,11 @@ def test_a_saved_letter_is_read_as_it_was_sent(
         (rb"List-Id: [^\n]*\n", b"", "problem: List-Id: is missing"),
         (rb"List-Id: [^\n]*\n", b"List-Id: news\r\n", "problem: List-Id: holds no name"),
         (rb"https://news", b"http://news", "problem: List-Unsubscribe: has 0 https addresses"),
-        (rb"List-Unsubscribe: <", b"List-Unsubscribe: =?utf-8?q?<", "List-Unsubscribe: is encoded"),
+        (
+            rb"List-Unsubscribe:\s+<",
+            b"List-Unsubscribe: =?utf-8?q?<",
+            "List-Unsubscribe: is encoded",
+        ),
         (rb"=One-Click", b"=Click", "problem: List-Unsubscribe-Post: is not List-Unsubscribe=One"),
         (rb"MIME-Version: 1.0\r\n", b"", "problem: MIME-Version: is missing or not 1.0"),
         (rb"multipart/alternative", b"multipart/mixed", "problem: parts: found multipart/mixed of"),

@@ -14,39 +14,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from header_cases import HIDDEN_BCC, NAMES
 from postroom.errors import ContentError
 from postroom.letters import headers
 from postroom.letters.compose import Rendered
-from postroom.letters.message import body, draft, read_back
+from postroom.letters.message import body, draft, read_back, read_back_parts
 
 FIELDS = ["From", "To", "Subject", "Date", "Message-ID", "X-Unsent", "MIME-Version", "Content-Type"]
 DATE = datetime(2026, 11, 22, 9, 0, tzinfo=timezone(timedelta(hours=8)))
 TEXT = "Überall in Köln\n" + "x é " * 100 + "z\n"
 HTML = f"<p>{'Überall in Köln. ' * 20}</p>\n"
-HIDDEN_BCC = "A é =?UTF-8?Q?=0A?=Bcc: injected@example.com"
-NAMES = {
-    "plain": "Example News",
-    "comma": "Example Company, International",
-    "quotes": 'The "Daily" News',
-    "lone quote": '"Oops News',
-    "apostrophe": "O'Brien's News",
-    "backslash": "back\\slash\\",
-    "brackets": "News (Holdings) [of] <us>, at: all; times@home",
-    "120 letters": "Example Company International Holdings Limited of the Northern and Southern "
-    "Provinces and of all the Islands between them",
-    "120 letters, punctuated": "Example Company, International (Holdings), of the Northern and "
-    "Southern Provinces, and of all the Islands between them",
-    "one long word": "x" * 120,
-    "sixty quotes": '"' * 61 + "x",
-    "accents": "Société Générale, Équipements & Cie (Holdings) Réunies de la Côte d'Azur",
-    "Cyrillic": "Новости компании «Пример», международное акционерное общество холдингов и фондов",
-    "CJK": "示例磁铁新闻有限公司、国际控股集团以及北方和南方各省的所有分支机构和岛屿",
-    "Arabic": "أخبار شركة المثال، المجموعة الدولية القابضة وجميع فروعها في الشمال والجنوب",
-    "emoji": "News 🧲🎉 👩‍🔬 🇪🇺 and more 🧲🎉 👩‍🔬 🇪🇺 and more 🧲🎉 👩‍🔬 🇪🇺",
-    "encoded word": "=?utf-8?q?not_encoded?=",
-    "half an encoded word": "What is =?utf-8",
-    "hidden line break": HIDDEN_BCC,
-}
 
 
 def fields(data: bytes) -> list[tuple[str, str]]:
@@ -220,6 +197,20 @@ def test_a_long_unsubscribe_address_stays_plain() -> None:
     assert field == f"List-Unsubscribe: <{address}>\r\n"
 
 
+@pytest.mark.parametrize(
+    ("length", "lines"),
+    [(58, ["X-Unsubscribed: <{}>"]), (59, ["X-Unsubscribed:", " <{}>"]), (76, None)],
+    ids=["beside the name", "below the name", "too long for either"],
+)
+def test_a_plain_value_has_a_line_of_76_where_it_can(length: int, lines: list[str] | None) -> None:
+    """A value too long beside its name stands below it; one too long for that stays beside it."""
+    address = "https://example.com/".ljust(length, "x")
+    field = headers.plain("X-Unsubscribed", f"<{address}>")
+    expected = lines or ["X-Unsubscribed: <{}>"]
+    assert field == "".join(f"{line.format(address)}\r\n" for line in expected)
+    assert not lines or max(map(len, field.splitlines())) <= 76
+
+
 def test_plain_fields_are_folded_between_addresses() -> None:
     """Two long addresses stand on a line each, and unfolded they are what was written."""
     value = "<https://news.example.com/list/leave/abcdefghijklmnop>, <mailto:leave@example.com>"
@@ -280,6 +271,16 @@ def test_no_text_adds_a_field(subject: str, name: str) -> None:
     assert (list(read), as_shown(read["Subject"])) == (FIELDS, subject)
 
 
+MEANT = {
+    "From": "News <news@example.com>",
+    "To": "reader@example.org",
+    "Subject": "We moved",
+    "Date": "Sun, 22 Nov 2026 09:00:00 +0800",
+    "Message-ID": "<2026-11.1@news.example.com>",
+    "X-Unsent": "1",
+}
+
+
 def altered(old: bytes, new: bytes) -> bytes:
     """Return a draft in which `old` has become `new`."""
     data = make(sender="News, daily <news@example.com>")
@@ -296,22 +297,42 @@ def altered(old: bytes, new: bytes) -> bytes:
         (altered(b"Subject: We moved", b"Subject: We  moved"), "Subject"),
         (altered(b'"News, daily"', b"News, daily"), "From"),
         (altered(b"<news@", b"<views@"), "From"),
+        (altered(b"<2026-11.1@", b"<2026-11.2@"), "Message-ID"),
     ],
-    ids=["added", "doubled", "lost", "other words", "other name", "other address"],
+    ids=["added", "doubled", "lost", "other words", "other name", "other address", "other value"],
 )
 def test_a_damaged_message_is_not_handed_out(data: bytes, key: str) -> None:
     """A message that reads otherwise than it was meant is refused, and the field is named."""
-    meant = {"From": "News, daily <news@example.com>", "Subject": "We moved"}
     with pytest.raises(ContentError) as caught:
-        read_back(data, meant)
+        read_back(data, MEANT | {"From": "News, daily <news@example.com>"})
     assert [one.key for one in caught.value.problems] == [key]
 
 
 def test_a_sound_message_reads_back() -> None:
     """A message that says what was meant is let through."""
-    meant = {"From": "News <news@example.com>", "Subject": "We moved"}
-    read_back(make(), meant)
+    read_back(make(), MEANT)
     assert fields(make())[0] == ("From", "News <news@example.com>")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"in K=C3=B6ln", b"in Bonn"),
+        (b"text/html", b"text/plain"),
+        (b"\r\n--=_", b"\r\n--=x"),
+        (b"</p>", b"</p>\r\nand more"),
+    ],
+    ids=["other words", "other kind", "one part", "a line more"],
+)
+def test_damaged_parts_are_not_handed_out(old: bytes, new: bytes) -> None:
+    """A message whose text or HTML is not that of the letter is refused."""
+    letter = Rendered("We moved", HTML, TEXT)
+    data = make()
+    read_back_parts(data, letter)
+    start, mark, end = data.partition(b"\r\n\r\n")
+    assert old in end
+    with pytest.raises(ContentError, match="would arrive damaged"):
+        read_back_parts(start + mark + end.replace(old, new), letter)
 
 
 def parts() -> list[EmailMessage]:

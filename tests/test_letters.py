@@ -146,13 +146,12 @@ def test_one_post_stands_whole(letters: dict[str, Letter]) -> None:
 
 
 def test_headings_of_a_post_stand_below_its_title(letters: dict[str, Letter]) -> None:
-    """The letter's title is the first level, a post's the second, its own headings come below."""
+    """The title of a lone post is the letter's, and the post's own headings come below."""
     headings = letters["stress 2026-W47"].all("//h1 | //h2 | //h3 | //h4 | //h5 | //h6")
     assert [(heading.tag, words(heading)[:14]) for heading in headings] == [
-        ("h1", "16 November 20"),
-        ("h2", "One post with "),
-        ("h3", "A heading of t"),
-        ("h4", "Rindfleischeti"),
+        ("h1", "One post with "),
+        ("h2", "A heading of t"),
+        ("h3", "Rindfleischeti"),
         ("h2", "Contact"),
     ]
 
@@ -215,7 +214,8 @@ def test_the_introduction_stands_in_both_parts(letters: dict[str, Letter]) -> No
 def test_without_contact_data_there_is_no_contact_block(letters: dict[str, Letter]) -> None:
     """A newsroom that names no contact has no empty block at the foot of its letters."""
     letter = letters["bare 2026-11"]
-    assert [words(h2) for h2 in letter.all("//h2")] == ["A title is all there is"]
+    headings = letter.all("//h1 | //h2")
+    assert [words(heading) for heading in headings] == ["A title is all there is"]
     assert "Contact" not in letter.text
 
 
@@ -443,11 +443,36 @@ def test_a_postal_address_keeps_its_lines(letter: Letter) -> None:
     assert (found, in_text[-len(lines) :] if lines else []) == ([lines] if lines else [], lines)
 
 
+def test_what_is_written_runs_as_its_language_does(letter: Letter) -> None:
+    """Title, text and summary of a post run as its language does, whatever they begin with."""
+    directions = {"": "rtl" if letter.site.language == "ar" else "ltr", "ar": "rtl"}
+    found = [
+        (one.get("lang") or "", one.get("dir"))
+        for one in letter.all(
+            "//h2[a] | //*[@class='body'] | //div[h1]"
+            " | //p[contains(@class, 'summary') and not(contains(@class, 'soft'))]"
+        )
+    ]
+    assert found
+    assert found == [(lang, directions.get(lang, "ltr")) for lang, _ in found]
+
+
+def test_an_arabic_title_may_begin_with_a_latin_name(make_newsroom: MakeNewsroom) -> None:
+    """The first letter of a title does not decide which way the title runs."""
+    title = "Example Magnets توقع اتفاقية"
+    files = {f"posts/2026-11-0{day}-a{day}.md": f"# {title}\n\nText.\n" for day in (1, 2)}
+    folder = make_newsroom({"posts/2026-10-01-b.md": f"# {title}\n\nText.\n", **files})
+    settings = folder / "postroom.yaml"
+    settings.write_text(settings.read_text().replace("language: en", "language: ar"))
+    made = letters_of(folder)
+    titles = made["2026-11"].all("//h2[a]") + made["2026-10"].all("//h1/..")
+    assert [one.get("dir") for one in titles] == ["rtl", "rtl", "rtl"]
+
+
 def test_lines_of_data_find_their_own_direction(letter: Letter) -> None:
-    """Titles, names, summaries and addresses run in the direction of their own letters."""
+    """Names and addresses in the contact block run in the direction of their own letters."""
     data = letter.all(
-        "//h2[a] | //p[contains(@class, 'summary') and not(contains(@class, 'soft'))]"
-        " | //td[contains(@class, 'contact')]//a[contains(., '@')]"
+        "//td[contains(@class, 'contact')]//a[contains(., '@')]"
         " | //*[@class='half']//b | //*[@class='half']//p[1]/span"
     )
     other = [words(one) for one in data if one.get("dir") != "auto"]
@@ -557,10 +582,66 @@ def test_a_picture_becomes_its_description(
     assert [(a.get("href"), words(a)) for a in body.iter("a")] == links
 
 
+def test_a_picture_is_named_as_one(make_newsroom: MakeNewsroom) -> None:
+    """Where a picture was, the letter says so: a link alone would look like a part of the text."""
+    letter = in_letter(make_newsroom, "Words ![A ship](a.png) and words.")
+    assert words(letter.one("//span[@class='picture']")) == "Picture: A ship"
+
+
+def test_a_lone_post_names_its_authors_and_its_file(make_newsroom: MakeNewsroom) -> None:
+    """A letter of one post says who wrote it and leads to the file that belongs to it."""
+    head = "authors: [Ann Lee, Bo Li]\nenclosure: talk.mp3\n"
+    files: dict[str, str | bytes] = {
+        "posts/2026-11-20-post.md": f"---\ntitle: A post\n{head}---\nText.\n",
+        "posts/talk.mp3": b"ID3",
+    }
+    letter = letters_of(make_newsroom(files))["2026-11"]
+    assert words(letter.one("//p[contains(@class, 'byline')]")) == "By Ann Lee · Bo Li"
+    file = "https://news.example.com/posts/post/talk.mp3"
+    assert (file in letter.links, "https://news.example.com/posts/post/" in letter.links) == (
+        True,
+        True,
+    )
+    assert f"Attachment:\n{file}\n" in letter.text
+    assert "\nBy Ann Lee · Bo Li\n" in letter.text
+
+
+# What is a subscriber's own.
+
+
+LEAVE, PREFER = "https://list.example/list/leave/x", "https://list.example/list/prefer/x"
+
+
+@pytest.mark.parametrize("language", ["en", "de", "fr", "es", "ar", "he", "zh"])
+def test_a_subscriber_can_leave(make_newsroom: MakeNewsroom, language: str) -> None:
+    """A subscriber's letter says why it comes and how to end or change it, in both parts."""
+    newsroom = make_newsroom({"posts/2026-11-20-post.md": "# A post\n\nText.\n"})
+    site = evolve(config.load(newsroom), language=language)
+    (digest,) = digests(posts.load(newsroom, site, AT).posts, site)
+    theme = Theme(newsroom, language)
+    own = compose(digest, site, theme, unsubscribe=LEAVE, preferences=PREFER)
+    foot = lxml_html.document_fromstring(own.html).xpath("//td[contains(@class, 'personal')]")[0]
+    texts = theme.words.texts
+    why = texts["because"].format(site.title)
+    assert [(a.get("href"), words(a)) for a in foot.iter("a")] == [
+        (LEAVE, texts["unsubscribe"]),
+        (PREFER, texts["preferences"]),
+    ]
+    assert why in words(foot)
+    assert why in " ".join(own.text.split())
+    assert f"{texts['unsubscribe']}:\n{LEAVE}\n{texts['preferences']}:\n{PREFER}\n" in own.text
+
+
+def test_the_letter_of_everyone_is_nobodys_own(letter: Letter) -> None:
+    """The letter that stands on the web has no place where somebody could leave."""
+    assert letter.all("//td[contains(@class, 'personal')]") == []
+
+
 def test_boxes_of_a_task_list_are_words(make_newsroom: MakeNewsroom) -> None:
-    """A task list needs no form: its boxes are brackets."""
+    """A task list needs no form: its boxes are characters, and take the place of bullets."""
     letter = in_letter(make_newsroom, "- [x] Done\n- [ ] To do")
-    assert [words(item) for item in letter.all("//li")] == ["[x] Done", "[ ] To do"]
+    items = [(words(item), item.get("class")) for item in letter.all("//li")]
+    assert items == [("☑ Done", "task"), ("☐ To do", "task")]
 
 
 # Colours.

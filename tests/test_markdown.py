@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import html as parser
 
+from postroom.markdown.dialect import HIDDEN
 from postroom.markdown.html import base, deepen, sanitised, to_html, with_sizes
 from postroom.markdown.lines import shortened, wrapped
 from postroom.markdown.text import first_heading, first_paragraph, inline_text, to_text
@@ -188,6 +189,30 @@ def test_nothing_that_runs_or_leaves_its_place_survives(markdown: str) -> None:
     made = page(markdown)
     assert_harmless(made)
     assert "evil.example" not in made
+
+
+@pytest.mark.parametrize("tag", sorted(HIDDEN))
+def test_a_tag_that_is_never_closed_swallows_nothing(tag: str) -> None:
+    """Who writes about a tag without quoting it finds the rest of the text where it was."""
+    markdown = f"# Two <{tag}>\n\nOne <{tag}> three.\n\nFour <{tag} a=b>\n"
+    shown = parser.fromstring(page(markdown)).text_content()
+    words = f"Two <{tag}> One <{tag}> three. Four <{tag} a=b>".split()
+    assert shown.split() == words
+    assert [word for word in text(markdown).split() if "---" not in word] == words
+    assert first_heading(markdown)[0] == f"Two <{tag}>"
+    assert first_paragraph(markdown) == f"One <{tag}> three."
+    assert_harmless(page(markdown))
+
+
+@pytest.mark.parametrize("tag", sorted(HIDDEN))
+def test_what_is_never_shown_goes_with_all_that_is_in_it(tag: str) -> None:
+    """The code of a script is no news, neither in HTML nor in text."""
+    markdown = (
+        f"One.\n\nTwo <{tag}>hidden</{tag.upper()}>three.\n\n<{tag}>hidden</{tag}>\n\nFour.\n"
+    )
+    shown = parser.fromstring(page(markdown)).text_content()
+    assert shown.split() == text(markdown).split() == ["One.", "Two", "three.", "Four."]
+    assert inline_text(f"Two <{tag}>hidden</{tag}>three") == "Two three"
 
 
 @pytest.mark.parametrize(
@@ -451,6 +476,7 @@ def test_everything_at_once_reads_well_as_text() -> None:
         ("- a\n  ***\n  b", "- a\n  * * *\n\n  b"),
         ("- ```\n  c\n  ```\n- d", "-     c\n\n- d"),
         ("- - a\n  - b", "- - a\n  - b"),
+        ("- a\n  - b\n- c\n\nd", "- a\n  - b\n- c\n\nd"),
         ("- a\n\n- b\n\n  c\n\nd", "- a\n- b\n\n  c\n\nd"),
         ("1. a\n1. b", "1. a\n2. b"),
         ("9. a\n10. b\n    c", "9. a\n10. b c"),
@@ -465,7 +491,10 @@ def test_everything_at_once_reads_well_as_text() -> None:
         ("[x](javascript:alert(1)) [y](data:z)", "x y"),
         ("[x](//b.example)", "x [1]\n\n[1] https://b.example"),
         ("a <script>alert(1)</script> b", "a b"),
-        ("a <script>alert(1)\n\nb", "a\n\nb"),
+        ("a <script>alert(1)\n\nb", "a <script>alert(1)\n\nb"),
+        ("On <title> and <b>more</b>.", "On <title> and more."),
+        ("<select><option>a</select>b", "b"),
+        ("<div>On <title> and\nmore.</div>", "On <title> and more."),
         ("<script>\nalert(1)\n</script>\n\nb", "b"),
         ("<b>bold</b><br>x", "bold\nx"),
         ("<table><tr><td>a</td><td>b &amp; c</td></tr></table>", "a b & c"),

@@ -11,10 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lxml import html
 
+import newsrooms
 from conftest import POST, SETTINGS, MakeNewsroom, Outcome
 from postroom import config
 from postroom.model import Html, Site
-from postroom.pages import near, near_html, neighbours, output_path, relative_root
+from postroom.pages import (
+    near,
+    near_html,
+    neighbours,
+    output_path,
+    relative_root,
+    short_cells,
+)
 
 Postroom = Callable[..., Outcome]
 BELOW = "https://example.org/press/news/"
@@ -155,26 +163,28 @@ def test_pages_know_their_place(make_newsroom: MakeNewsroom, postroom: Postroom)
     assert found == pages
 
 
-def test_the_index_shows_the_newest_twenty(make_newsroom: MakeNewsroom, postroom: Postroom) -> None:
-    """The front page shows twenty posts; the older ones have their digests and pages."""
+def test_the_index_shows_the_newest_ten(make_newsroom: MakeNewsroom, postroom: Postroom) -> None:
+    """The front page shows ten posts; the older ones have their digests and pages."""
     days = [f"2026-10-{day:02}" for day in range(1, 26)]
     files = {f"posts/{day}-note.md": note(day, f"N{day}", f"slug: n{day}\n") for day in days}
     folder = make_newsroom({**files, **OWN})
     postroom(folder, "build")
-    shown = " ".join(f"posts/n{day}/" for day in reversed(days[5:]))
+    shown = " ".join(f"posts/n{day}/" for day in reversed(days[15:]))
     assert (folder / "public/index.html").read_text() == (
-        f"index https://news.example.com/ 20 {shown} digest/2026-10/"
+        f"index https://news.example.com/ 10 {shown} digest/2026-10/"
     )
 
 
-def local_links(page: Path, public: Path) -> Iterator[Path]:
-    """Yield each file below `public` that the page leads to or shows."""
+def local_links(page: Path, public: Path, root: str) -> Iterator[Path]:
+    """Yield each file below `public`, which stands at the path `root`, that the page leads to."""
     tree = html.parse(page).getroot()
     for _, attribute, address, _ in tree.iterlinks():
         parts = urlsplit(address)
         if parts.scheme or parts.netloc or attribute == "xmlns":
             continue
-        place = (page.parent / unquote(parts.path)).resolve() if parts.path else page
+        path = unquote(parts.path)
+        folder = public if path.startswith("/") else page.parent
+        place = (folder / path.removeprefix(root)).resolve() if path else page
         assert place.is_relative_to(public), f"{page} leads to {address}"
         yield place / "index.html" if place.is_dir() else place
 
@@ -201,7 +211,100 @@ def test_no_page_leads_nowhere(
     public = (folder / "public").resolve()
     pages = [path for path in public.rglob("*.html") if path.name != "letter.html"]
     assert len(pages) >= 7
-    met = {target for page in pages for target in local_links(page, public)}
+    met = {target for page in pages for target in local_links(page, public, urlsplit(address).path)}
     assert [str(target) for target in met if not target.is_file()] == []
     assert {path.suffix for path in met} >= {".html", ".css", ".png", ".mp3"}
     assert set(pages) <= met
+
+
+def text_of(page: Path, path: str) -> list[str]:
+    """Return the words of each element of a page at an XPath."""
+    found = html.parse(page).getroot().xpath(path)
+    return [" ".join(one.text_content().split()) for one in found]
+
+
+def test_the_page_for_missing_pages_works_at_any_depth(
+    make_newsroom: MakeNewsroom, postroom: Postroom
+) -> None:
+    """A host shows it at any address, so its links begin at the root of the host."""
+    folder = make_newsroom({"posts/a.md": POST})
+    settings = folder / "postroom.yaml"
+    settings.write_text(settings.read_text().replace("https://news.example.com/", BELOW))
+    assert postroom(folder, "build").code == 0
+    tree = html.parse(folder / "public/404.html").getroot()
+    own = [a for _, _, a, _ in tree.iterlinks() if not urlsplit(a).scheme and a != "#main"]
+    feeds = [a for _, _, a, _ in tree.iterlinks() if a.startswith(BELOW)]
+    assert [address for address in own if not address.startswith("/press/news/")] == []
+    assert {address.rpartition("/")[2] for address in feeds} <= {"atom.xml", "rss.xml", "feed.json"}
+
+
+def test_the_index_leads_to_years_and_topics(
+    make_newsroom: MakeNewsroom, postroom: Postroom
+) -> None:
+    """At the head of each page and below the news there are ways to all older news."""
+    files = {
+        "posts/a.md": note("2025-09-01", "A", "topics: [Ships]\n"),
+        "posts/b.md": note("2026-09-30", "B", "topics: [Ships]\nimage: p.png\n"),
+        "posts/p.png": newsrooms.PICTURE,
+    }
+    public = make_newsroom(files) / "public"
+    assert postroom(public.parent, "build").code == 0
+    index = html.parse(public / "index.html").getroot()
+    links = [(a.text_content(), a.get("href")) for a in index.iter("a")]
+    assert links[1:3] == [("Archive", "archive/2026/"), ("Topics", "#topics")]
+    assert ("All news of 2026", "archive/2026/") in links
+    assert links.count(("Ships", "topics/ships/")) == 3
+    assert [img.get("src") for img in index.iter("img")] == ["posts/b/p.png"]
+    assert text_of(public / "archive/2025/index.html", "//main//a") == ["2026", "2025", "A"]
+
+
+def test_where_pages_are_made_elsewhere_topics_are_words(
+    make_newsroom: MakeNewsroom, postroom: Postroom
+) -> None:
+    """Without a page for it a topic is named, but leads nowhere."""
+    files = {"posts/a.md": note("2026-09-01", "A", "topics: [Ships]\n")}
+    folder = make_newsroom(files, "pages: {enabled: false, permalink: '/{slug}/'}\n")
+    assert postroom(folder, "build").code == 0
+    page = folder / "public/digest/2026-09/index.html"
+    assert text_of(page, "//*[@class='topic']") == ["Ships"]
+    assert text_of(page, "//*[@class='topic']/a") == []
+
+
+def test_the_page_to_follow_has_one_row_for_each_feed(
+    make_newsroom: MakeNewsroom, postroom: Postroom
+) -> None:
+    """First comes the main feed with its address, then topics and languages in a row each."""
+    files = {
+        "posts/a.md": note("2026-09-01", "A", "topics: [Ships, الميناء]\n"),
+        "posts/b.md": note("2026-09-30", "B", "lang: ar\n"),
+    }
+    folder = make_newsroom(files)
+    assert postroom(folder, "build").code == 0
+    page = folder / "public/subscribe/index.html"
+    assert text_of(page, "//code") == ["https://news.example.com/atom.xml"]
+    assert text_of(page, "//main//li") == [
+        f"{name} Atom · RSS · JSON Feed" for name in ("Ships", "الميناء", "العربية", "English")
+    ]
+    assert text_of(page, "//main//p[@class='links']/a") == [
+        "All feeds (OPML)",
+        "See the newest digest",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("written", "made"),
+    [
+        ("<table><td>2 June 2025</td></table>", '<td class="short">2 June 2025</td>'),
+        (
+            '<table><th style="text-align: right">Price</th></table>',
+            '<th style="text-align: right" class="short">Price</th>',
+        ),
+        ("<table><td>A cell of more letters</td></table>", "<td>A cell of more letters</td>"),
+        ("<table><td><b>Bold</b></td></table>", "<td><b>Bold</b></td>"),
+        ('<table><td class="x">A</td></table>', '<td class="x">A</td>'),
+        ("<p>td</p>", "<p>td</p>"),
+    ],
+)
+def test_a_short_cell_stands_on_one_line(written: str, made: str) -> None:
+    """Only cells of few letters are marked, and an author's own class stays."""
+    assert made in short_cells(Html(written))

@@ -139,6 +139,8 @@ def test_a_number_takes_its_plural_form(language: str, name: str, number: int, t
 def test_a_language_has_a_direction(language: str, direction: str) -> None:
     """Arabic, Hebrew and their kin run from right to left, by script where the tag names one."""
     assert words(language, []).direction == direction
+    assert words("en", []).direction_of(language) == direction
+    assert words(language, []).direction_of("") == direction
 
 
 @pytest.mark.parametrize(

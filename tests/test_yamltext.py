@@ -285,6 +285,7 @@ DEEP = "nested more than 32 levels deep; flatten it"
 def test_thirty_two_levels_are_deep_enough_for_anybody() -> None:
     """Lists may nest 32 levels deep, and no deeper."""
     parse("[" * 32 + "]" * 32, limit=LIMIT)
+    parse("- [[a]]\n" * 100, limit=LIMIT)
     assert refusal("[" * 33 + "]" * 33) == f"1:33: {DEEP}"
 
 

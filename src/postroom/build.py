@@ -126,5 +126,6 @@ def _add_feeds(
     # Each feed once, in its first format: a reader that imports the list would take all of them.
     listed = {one.feed.id: one.feed for one in reversed(documents) if one.listed}
     made.add("feeds.opml", opml(site.title, reversed(listed.values())), "the list of feeds")
-    made.add(STYLESHEET, theme.render(STYLESHEET, {"colours": colours(site.theme)}), "the feeds")
+    values = {"colours": colours(site.theme), "site": site, "words": words}
+    made.add(STYLESHEET, theme.render(STYLESHEET, values), "the feeds")
     return documents

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import calendar
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date, timedelta
 from itertools import groupby
 from urllib.parse import urljoin
 
-from postroom.model import Digest, Every, Post, Site
+from postroom.model import Digest, Every, Letter, Post, Site
 
 
 def period_of(day: date, every: Every) -> str:
@@ -49,3 +49,22 @@ def _digest(period: str, posts: tuple[Post, ...], site: Site) -> Digest:
     every = site.digest.every
     first, last = bounds(posts[0].day, every)
     return Digest(period, every, first, last, posts, urljoin(site.url, f"digest/{period}/"))
+
+
+def digest_for(letter: Letter, posts: Mapping[str, Post], site: Site) -> Digest:
+    """Return what `letter` shows: its posts, by id among `posts`, under the name of its period.
+
+    A letter of frequency `post` stands under the day of its newest post. The page to read on the
+    web is that of the digest where there is one, of a lone post, else the front page.
+    """
+    held = tuple(posts[each] for each in letter.posts if each in posts)
+    if letter.frequency in ("day", "week", "month"):
+        day, every = letter.reach.before - timedelta(days=1), letter.frequency
+    else:
+        day, every = held[0].day, "day"
+    first, last = bounds(day, every)
+    period = period_of(day, every)
+    url = urljoin(site.url, f"digest/{period}/") if every == site.digest.every else site.url
+    if len(held) == 1 and letter.frequency == "post":
+        url = held[0].url
+    return Digest(period, every, first, last, held, url)

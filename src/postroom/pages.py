@@ -6,6 +6,7 @@ import json
 import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import TypeVar
 from urllib.parse import unquote, urljoin, urlsplit
 
@@ -18,10 +19,11 @@ from postroom.theme import Theme, colours
 
 T = TypeVar("T")
 
-NEWEST = 20
+NEWEST = 10
 """Posts on the index."""
 # A tag as the sanitiser writes it: every value in double quotes, and no < outside of tags.
 _TAG = re.compile(r'<[^"<>]*(?:"[^"]*"[^"<>]*)*>')
+_SHORT_CELL = re.compile(r'<(t[dh])((?: style="[^"]*")?)>(?=[^<]{1,16}</t)')
 
 
 @frozen
@@ -68,6 +70,7 @@ class Pages:
     digests: tuple[Digest, ...]
     years: tuple[int, ...] = field(init=False)
     discovery: Markup = field(init=False)
+    _places: Mapping[str, str] = field(init=False)
 
     @years.default
     def _years_of_posts(self) -> tuple[int, ...]:
@@ -78,11 +81,16 @@ class Pages:
         # The same on every page, and long where there are many topics: so it is made once.
         return Markup(self.theme.render("partials/discovery.html", {"feeds": self.feeds}).rstrip())  # noqa: S704 - our own template escapes
 
+    @_places.default
+    def _pages_of_topics(self) -> Mapping[str, str]:
+        listed = self.topics if self.site.pages.enabled else ()
+        return {topic.name: topic.url for topic in listed}
+
     def all(self) -> Iterator[Made]:
         """Yield every page; where another program makes the site, only what it cannot make."""
         for digest, newer, older in neighbours(self.digests):
             yield self._digest(digest, newer, older)
-        yield self._named("subscribe")
+        yield self._subscribe()
         yield Made("style.css", self._style(), "the stylesheet")
         if self.site.pages.enabled:
             yield from self._archive()
@@ -97,11 +105,10 @@ class Pages:
             page = Page("topic", topic.url, topic.name)
             own = tuple(link for link in self.feeds if link.url.startswith(topic.url))
             yield self._made(page, "", f"topic {topic.name}", topic=topic, own_feeds=own)
-        for year, newer_year, older_year in neighbours(self.years):
+        for year in self.years:
             page = Page("year", self._url(f"archive/{year}/"), str(year))
             held = tuple(post for post in self.posts if post.day.year == year)
-            values = {"posts": held, "year": year, "newer": newer_year, "older": older_year}
-            yield self._made(page, "", f"the archive of {year}", **values)
+            yield self._made(page, "", f"the archive of {year}", posts=held, year=year)
         if self.site.contact != Contact():
             yield self._named("contact")
         missing = Page("404", self._url("404.html"), words.not_found)
@@ -120,7 +127,7 @@ class Pages:
             post.image,
             "" if post.withdrawn else _post_data(post, self.site),
         )
-        body = highlighted(post.html)
+        body = short_cells(highlighted(post.html))
         return self._made(page, "", post.path, post=post, body=body, newer=newer, older=older)
 
     def _digest(self, digest: Digest, newer: Digest | None, older: Digest | None) -> Made:
@@ -129,9 +136,18 @@ class Pages:
         values = {"digest": digest, "posts": digest.posts, "newer": newer, "older": older}
         return self._made(page, "", f"the digest {digest.period}", **values)
 
-    def _named(self, kind: str) -> Made:
+    def _subscribe(self) -> Made:
+        # Feeds come in order: those of one title are one feed in its formats.
+        rows = [tuple(links) for _, links in groupby(self.feeds, key=lambda link: link.title)]
+        parts = {
+            name: [row for row in rows if row[0].url.startswith(self._url(folder))]
+            for name, folder in (("by_topic", "topics/"), ("by_language", "lang/"))
+        }
+        return self._named("subscribe", main=rows[0] if rows else (), **parts)
+
+    def _named(self, kind: str, **values: object) -> Made:
         page = Page(kind, self._url(f"{kind}/"), self.theme.words.texts[kind])
-        return self._made(page, "", f"the {kind} page")
+        return self._made(page, "", f"the {kind} page", **values)
 
     def _style(self) -> str:
         values = {"site": self.site, "colours": colours(self.site.theme)}
@@ -150,9 +166,10 @@ class Pages:
         return (self.site.url, *topics, *archive, *digests, *named)
 
     def _made(self, page: Page, path: str, maker: str, **values: object) -> Made:
-        root = relative_root(page.url, self.site)
-        # The page for missing pages is shown at any address, so only absolute ones lead away.
+        # The page for missing pages is shown at any address, so its links begin at the host's root.
         floating = page.kind == "404"
+        site_path = urlsplit(self.site.url).path
+        root = site_path if floating else relative_root(page.url, self.site)
         shared: Mapping[str, object] = {
             "site": self.site,
             "contact": self.site.contact,
@@ -161,10 +178,11 @@ class Pages:
             "feeds": self.feeds,
             "discovery": self.discovery,
             "topics": self.topics,
+            "places": self._places,
             "digests": self.digests,
             "years": self.years,
             "page": evolve(page, lang=page.lang or self.site.language),
-            "here": lambda url: url if floating else near(url, self.site, root),
+            "here": lambda url: near(url, self.site, root),
             "here_html": lambda html: near_html(html, self.site, root),
         }
         text = self.theme.render(f"pages/{page.kind}.html", {**shared, **values})
@@ -237,6 +255,11 @@ def near(url: str, site: Site, root: str) -> str:
     if not url.startswith(site.url):
         return url
     return root + url.removeprefix(site.url) or "./"
+
+
+def short_cells(html: Html) -> Html:
+    """Return `html` with a class on the table cells that are short enough to stand on one line."""
+    return Html(_SHORT_CELL.sub(r'<\1\2 class="short">', html)) if "<table" in html else html
 
 
 def near_html(html: Html, site: Site, root: str) -> Html:

@@ -25,6 +25,9 @@ from attrs import evolve, frozen
 from postroom.delivery.arrivals import News, Opening, opening
 from postroom.delivery.clock import Run, advance, reach
 from postroom.delivery.owed import Owed, owed
+from postroom.digest import digest_for
+from postroom.letters.compose import Rendered, compose
+from postroom.letters.personal import unsubscribe_page
 from postroom.model import (
     Arrival,
     Bookmark,
@@ -33,9 +36,11 @@ from postroom.model import (
     Group,
     Letter,
     Members,
+    Post,
     Release,
     Site,
 )
+from postroom.theme import Theme
 
 Why = Literal["not due", "nothing new", "another language", "other topics", "had already"]
 """Why members are sent nothing: no boundary has come since their last letter, nothing came, none
@@ -182,3 +187,15 @@ def _why(whole: Owed, log: _Log, news: Mapping[str, News]) -> Why:
     if owed(evolve(any_topic, language=""), whole.reach, due, news).arrivals:
         return "another language"
     return "nothing new"
+
+
+def write(letter: Letter, posts: Mapping[str, Post], site: Site, theme: Theme) -> Rendered:
+    """Return `letter` in words, with the pages of the token's placeholder as its links.
+
+    `posts` holds those of the letter by id. Raises `TemplateError`.
+    """
+    if letter.frequency == "post" and not site.digest.subject:
+        # Who gets every post wants to know which; a period says nothing then.
+        site = evolve(site, digest=evolve(site.digest, subject="{title}: {headline}"))
+    leave = unsubscribe_page(site) if site.mail.unsubscribe else ""
+    return compose(digest_for(letter, posts, site), site, theme, unsubscribe=leave)

@@ -1,7 +1,8 @@
-"""Random tokens, the forms in which they are kept, and the keyed hash of suppression.
+"""Random tokens, the forms in which they are kept, keyed hashes, and addresses that carry them.
 
-The source of randomness and the keys are arguments, so that a test can fix both. Nothing here is
-signed: an opaque token is short enough for a header line and says nothing to whoever reads it.
+The source of randomness and the keys are arguments, so that a test can fix both. What stands in a
+letter's fields and links is an opaque token, short enough for a header line, which says nothing to
+whoever reads it; only the envelope's sender is signed.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Callable
 
@@ -23,6 +25,10 @@ VARIABLE = "POSTROOM_SECRET_KEY"
 # 128 bits cannot be guessed, and their 22 characters keep a List-Unsubscribe line under 76.
 TOKEN_BYTES = 16
 SHORTEST_KEY = 16
+# A signed number, or a token, behind the + of a local part (RFC 5233 §1). Mail servers are free to
+# write the first in capitals, for they made no promise about senders.
+_BOUNCED = re.compile(r"\+([0-9]{1,11})-([a-z2-7]{16})@", re.IGNORECASE)
+_LEAVING = re.compile(r"\+leave-([A-Za-z0-9_-]{22})@")
 _REPAIR = 'make one with: python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
 
 
@@ -73,6 +79,52 @@ class Keys:
     def proof(self) -> str:
         """A value by which the database recognises the oldest key, and which does not tell it."""
         return hmac.new(self.oldest, b"proof", hashlib.sha256).hexdigest()
+
+    def mark(self, number: int) -> str:
+        """Return the signature of a number: 80 bits of HMAC-SHA-256, in small letters."""
+        return self._marks(number)[0]
+
+    def has_marked(self, number: int, mark: str) -> bool:
+        """Tell whether `mark` is the signature of `number` by any of the keys."""
+        return any(same(one, mark.lower()) for one in self._marks(number))
+
+    def _marks(self, number: int) -> list[str]:
+        made = (hmac.digest(key, b"bounce\0%d" % number, hashlib.sha256) for key in self._keys)
+        return [base64.b32encode(one[:10]).decode("ascii").lower() for one in made]
+
+
+def envelope_sender(bounces: str, number: int, keys: Keys) -> str:
+    """Return the address to which a server reports that delivery `number` failed (VERP).
+
+    It is the settings' `bounces` with the signed number behind a `+`, as in
+    `bounces+42-mfzwizltoq2ds3rn@example.com`: a report then names its delivery however little it
+    says, and nobody can report one that they were not sent. It holds no token, because every server
+    on the way writes it down.
+    """
+    local, _, domain = bounces.rpartition("@")
+    return f"{local}+{number}-{keys.mark(number)}@{domain}"
+
+
+def reported(address: str, keys: Keys) -> int | None:
+    """Return the delivery that a report sent to `address` is about, if we signed its number.
+
+    What stands before the `+` does not matter: `bounces` may have had another value then, and
+    servers on the way put marks of their own in front.
+    """
+    found = _BOUNCED.search(address)
+    return int(found[1]) if found and keys.has_marked(int(found[1]), found[2]) else None
+
+
+def leave_address(bounces: str, token: str) -> str:
+    """Return the address a mail to which unsubscribes the subscriber with `token` (RFC 2369)."""
+    local, _, domain = bounces.rpartition("@")
+    return f"{local}+leave-{token}@{domain}"
+
+
+def leaving(address: str) -> str | None:
+    """Return the token of the subscriber whom a mail to `address` unsubscribes."""
+    found = _LEAVING.search(address)
+    return found[1] if found else None
 
 
 def read_keys(text: str | None) -> Keys:

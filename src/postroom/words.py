@@ -30,7 +30,11 @@ class Words:
     @property
     def direction(self) -> str:
         """`rtl` for languages that are written from right to left, else `ltr`."""
-        return "rtl" if self._locale.character_order == "right-to-left" else "ltr"
+        return _direction(self._locale)
+
+    def direction_of(self, tag: str) -> str:
+        """Return the direction of the language `tag`; no tag means this language."""
+        return _direction(_locale(tag)) if tag else self.direction
 
     def date(self, day: datetime.date) -> str:
         """Return `day` written out: 22 November 2026."""
@@ -61,6 +65,10 @@ def words(language: str, sources: Iterable[Mapping[str, Any]]) -> Words:
     for source in sources:
         texts.update({name: str(text) for name, text in source.items()})
     return Words(language, texts, _locale(language))
+
+
+def _direction(locale: Locale) -> str:
+    return "rtl" if locale.character_order == "right-to-left" else "ltr"
 
 
 def _locale(language: str) -> Locale:

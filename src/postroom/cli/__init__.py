@@ -20,6 +20,7 @@ _COMMANDS = {
     "digest": "Show the letter of a period: HTML, text or a whole message.",
     "doctor": "Look at all that letters need to arrive, and say what to do.",
     "ping": "Tell the hub that feeds have changed.",
+    "plan": "Show who would get what, and why.",
     "subscribers": "List, add, import, export and forget subscribers.",
     "db": "Bring the database up to this version.",
 }

@@ -15,6 +15,7 @@ from postroom.cli.instant import Instant, build_instant
 from postroom.errors import Problem, UseError
 from postroom.model import Site
 from postroom.output import replace
+from postroom.theme import Theme
 
 
 @click.command("build")
@@ -40,7 +41,7 @@ def command(output: Path | None, at: datetime | None, *, drafts: bool) -> None:
         repair = "write into a folder of its own, such as public"
         raise UseError([Problem("--output" if output else "output", what=what, repair=repair)])
     loaded = posts.load(newsroom, site, build_instant(at), drafts=drafts)
-    complain(loaded.warnings, "warning")
+    complain([*loaded.warnings, *_unspoken(newsroom, site)], "warning")
     files = outputs(newsroom, site, loaded.posts)
     written = replace(folder, files)
     complain(written.warnings, "warning")
@@ -50,6 +51,14 @@ def command(output: Path | None, at: datetime | None, *, drafts: bool) -> None:
     )
     if not loaded.posts:
         click.echo('no post is published yet; write one with: postroom new "What happened"')
+
+
+def _unspoken(newsroom: Path, site: Site) -> list[Problem]:
+    if Theme(newsroom, site.language).speaks:
+        return []
+    what = f"the theme has no words for '{site.language}', so it speaks English"
+    repair = f"translate templates/words/en.yaml as templates/words/{site.language}.yaml"
+    return [Problem(config.FILE_NAME, key="language", what=what, repair=repair)]
 
 
 def _mixed(folder: Path, newsroom: Path, site: Site) -> str:

@@ -17,6 +17,9 @@ def command() -> None:
 
     It is SQLite in .postroom/postroom.db, or what POSTROOM_DATABASE_URL names:
     postgresql://user:password@host/name.
+
+    \b
+    postroom db upgrade
     """
 
 

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import closing
-from datetime import date, datetime, timedelta
+from datetime import datetime, time
 from pathlib import Path
 from typing import TextIO, get_args
 
@@ -18,6 +18,8 @@ from postroom import address, config, roster
 from postroom.cli import complain
 from postroom.cli.instant import build_instant
 from postroom.cli.opened import keys_for, opened_store
+from postroom.delivery.clock import advance
+from postroom.delivery.owed import confirmation
 from postroom.errors import Problem, UseError
 from postroom.model import Bookmark, Event, Frequency, Site, State, Subscriber
 from postroom.store import Store
@@ -43,6 +45,10 @@ def command() -> None:
     They are kept in .postroom/postroom.db, or in the database that POSTROOM_DATABASE_URL names.
     Adding and forgetting need POSTROOM_SECRET_KEY: the addresses that must never get mail again
     are kept as hashes made with it.
+
+    \b
+    postroom subscribers import people.csv
+    postroom subscribers list --state active
     """
 
 
@@ -251,25 +257,12 @@ def _terms(
     )
 
 
-# To be replaced by the functions of the delivery rules, which say the same of rules 1, 3 and 5.
 def _bookmark_for(store: Store, site: Site, at: datetime) -> Callable[[Frequency], Bookmark]:
-    local = at.astimezone(site.timezone)
-    due = local.strftime("%H:%M") >= site.digest.send_at
-    held = store.arrivals.release()
-    released = max(
-        local.date() if due else local.date() - timedelta(days=1),
-        held.released if held else date.min,
-    )
+    send_at = time.fromisoformat(site.digest.send_at)
+    # As if a run began now, which is not stored; nor does it matter here how long the last is ago.
+    release = advance(store.arrivals.release(), at, site.timezone, send_at, yes=True).release
     last = store.arrivals.last()
-
-    def bookmark(frequency: Frequency) -> Bookmark:
-        if frequency == "post":
-            return Bookmark(local.date(), last)
-        if frequency == "week":
-            return Bookmark(released - timedelta(days=released.weekday()))
-        return Bookmark(released.replace(day=1) if frequency == "month" else released)
-
-    return bookmark
+    return lambda frequency: confirmation(frequency, release, last)
 
 
 def _complain(name: str, remark: roster.Remark, *, line: bool = True) -> None:

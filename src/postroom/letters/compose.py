@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from html import escape
 
 import css_inline
 import nh3
 from attrs import frozen
 
-from postroom.markdown.html import deepen
 from postroom.markdown.lines import shortened, wrapped
 from postroom.model import Digest, Html, Post, Site
 from postroom.theme import Theme, colours
+from postroom.words import Words
 
 LIMIT = 90_000
 """Bytes of HTML at most: Gmail cuts a letter at about 102 KB."""
@@ -24,6 +25,7 @@ _INLINER = css_inline.CSSInliner(
 _LINK = re.compile(r"<a\b.*?</a>", re.DOTALL)
 _IMAGE = re.compile(r"<img\b[^>]*>")
 _BOX = re.compile(r"<input\b[^>]*>\s*")
+_TASK = re.compile(r"<li>(?=\s*(?:<p>)?[☑☐])")
 _BLOCK = re.compile(r"<(/?)(?:figure|figcaption|details|summary|section)\b")
 _ATTRIBUTE = re.compile(r'\b(src|alt)="([^"]*)"')
 
@@ -37,17 +39,22 @@ class Rendered:
     text: str
 
 
-def compose(digest: Digest, site: Site, theme: Theme) -> Rendered:
+def compose(
+    digest: Digest, site: Site, theme: Theme, *, unsubscribe: str = "", preferences: str = ""
+) -> Rendered:
     """Return the letter of `digest`.
 
     A digest of one post holds it whole; one of several holds their summaries. What does not fit
-    below `LIMIT` stays behind a link to the digest's page.
+    below `LIMIT` stays behind a link to the digest's page. `unsubscribe` and `preferences` are the
+    addresses of a subscriber's own pages; the letter as everyone sees it has none.
     Raises `TemplateError`.
     """
     shown = len(digest.posts)
     whole = shown == 1 and not digest.posts[0].withdrawn
+    personal = {"unsubscribe": unsubscribe, "preferences": preferences}
     while True:
-        letter = _rendered(digest, site, theme, shown=shown, whole=whole)
+        values = {**_values(digest, site, theme, shown=shown, whole=whole), **personal}
+        letter = _rendered(theme, values)
         size = len(letter.html.encode())
         if size <= LIMIT or not (whole or shown > 1):
             return letter
@@ -57,9 +64,17 @@ def compose(digest: Digest, site: Site, theme: Theme) -> Rendered:
             shown = max(1, min(shown - 1, shown * LIMIT // size))
 
 
-def _rendered(digest: Digest, site: Site, theme: Theme, *, shown: int, whole: bool) -> Rendered:
+def _rendered(theme: Theme, values: Mapping[str, object]) -> Rendered:
+    html = _INLINER.inline(theme.render("letter/letter.html", values)).rstrip() + "\n"
+    text = re.sub(r"\n{3,}", "\n\n", theme.render("letter/letter.txt", values)).strip() + "\n"
+    return Rendered(str(values["subject"]), html, text)
+
+
+def _values(
+    digest: Digest, site: Site, theme: Theme, *, shown: int, whole: bool
+) -> dict[str, object]:
     words = theme.words
-    values: Mapping[str, object] = {
+    return {
         "site": site,
         "contact": site.contact,
         "words": words,
@@ -72,12 +87,9 @@ def _rendered(digest: Digest, site: Site, theme: Theme, *, shown: int, whole: bo
         "posts": digest.posts[:shown],
         "hidden": len(digest.posts) - shown,
         "whole": whole,
-        "body": _letter_body(digest.posts[0]) if whole else "",
+        "body": _letter_body(digest.posts[0], words) if whole else "",
         "wrap": _wrap,
     }
-    html = _INLINER.inline(theme.render("letter/letter.html", values)).rstrip() + "\n"
-    text = re.sub(r"\n{3,}", "\n\n", theme.render("letter/letter.txt", values)).strip() + "\n"
-    return Rendered(str(values["subject"]), html, text)
 
 
 def subject(digest: Digest, site: Site, theme: Theme) -> str:
@@ -95,29 +107,37 @@ def preheader(posts: tuple[Post, ...], most: int = 130) -> str:
     return shortened((alone and posts[0].summary) or titles, most)
 
 
-def _letter_body(post: Post) -> Html:
-    shown = _IMAGE.sub(_described, _LINK.sub(lambda link: _IMAGE.sub(_named, link[0]), post.html))
+def _letter_body(post: Post, words: Words) -> Html:
+    linked = _LINK.sub(lambda link: _IMAGE.sub(_named, link[0]), post.html)
+    shown = _IMAGE.sub(lambda image: _described(image, words.picture), linked)
     plain = _BLOCK.sub(r"<\1div", _BOX.sub(_box, shown))
     cleaned = nh3.clean(
         plain,
         tags=_LETTER_TAGS,
         attributes={"*": {"lang", "dir"}, "a": {"href"}, "td": {"style"}, "th": {"style"}},
-        allowed_classes={"div": {"footnote-definition"}, "sup": {"footnote-definition-label"}},
+        allowed_classes={
+            "div": {"footnote-definition"},
+            "span": {"picture"},
+            "sup": {"footnote-definition-label"},
+        },
         link_rel=None,
     )
-    return deepen(Html(cleaned), 1)
+    return Html(_TASK.sub('<li class="task">', cleaned))
 
 
 _LETTER_TAGS = frozenset(
     "a b bdi blockquote br code dd del div dl dt em h1 h2 h3 h4 h5 h6 hr i kbd li ol p pre s small "
-    "strong sub sup table tbody td th thead tr ul".split()
+    "span strong sub sup table tbody td th thead tr ul".split()
 )
 
 
-def _described(image: re.Match[str]) -> str:
+def _described(image: re.Match[str], label: str) -> str:
     attributes = dict(_ATTRIBUTE.findall(image.group()))
     source, alt = attributes.get("src", ""), attributes.get("alt", "")
-    return f'<a href="{source}">{alt}</a>' if source and alt else ""
+    if not (source and alt):
+        return ""
+    link = f'<a href="{source}">{alt}</a>'
+    return f'<span class="picture">{escape(label).replace("{}", link)}</span>'
 
 
 def _named(image: re.Match[str]) -> str:
@@ -127,7 +147,7 @@ def _named(image: re.Match[str]) -> str:
 
 
 def _box(box: re.Match[str]) -> str:
-    return "[x] " if " checked" in box.group() else "[ ] "
+    return "☑ " if " checked" in box.group() else "☐ "
 
 
 def _wrap(text: str, indent: int = 0) -> str:

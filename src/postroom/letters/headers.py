@@ -13,6 +13,8 @@ from email.header import Header, decode_header, make_header
 from email.utils import parseaddr
 
 _LINE = 76
+LIMIT = 254
+"""Characters of an address at most (RFC 5321 §4.5.3.1.3, less the two angle brackets)."""
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+")
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 _ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*")
@@ -33,7 +35,7 @@ def mailbox(name: str, value: str) -> str:
     """
     _refuse_breaks(name, value)
     display, address = parted(value)
-    if not _ADDRESS.fullmatch(address):
+    if not is_plain_address(address):
         raise ValueError(f"{name}: '{address}' is no address that every mail program takes")
     if not display:
         return f"{name}: {address}\r\n"
@@ -51,13 +53,25 @@ def _phrase(display: str, taken: int) -> str:
 def plain(name: str, value: str) -> str:
     """Return a field that no mail program decodes, such as List-Unsubscribe (RFC 2369 §2).
 
-    It is folded at ", " alone and never encoded.
+    It is folded at ", " and after its name alone, and never encoded. Lines of 76 characters
+    matter: a program written in Python that takes a letter and passes it on encodes what is longer.
     """
     _refuse_breaks(name, value)
     if not _is_plain(value):
         raise ValueError(f"{name}: '{value}' is not plain ASCII")
     line = f"{name}: {value}"
-    return (line if len(line) <= _LINE else line.replace(", ", ",\r\n ")) + "\r\n"
+    if len(line) <= _LINE:
+        return f"{line}\r\n"
+    folded = value.replace(", ", ",\r\n ")
+    first = folded.partition("\r\n")[0]
+    # What fits on no line stays beside its name, where every program looks for it.
+    gap = "\r\n " if len(name) + len(first) + 2 > _LINE > len(first) else " "
+    return f"{name}:{gap}{folded}\r\n"
+
+
+def is_plain_address(value: str) -> bool:
+    """Tell whether `value` is an address alone, of the kind that needs neither quotes nor UTF-8."""
+    return bool(_ADDRESS.fullmatch(value)) and len(value) <= LIMIT
 
 
 def parted(value: str) -> tuple[str, str]:
@@ -75,6 +89,11 @@ def _label(label: str) -> str:
     if label.isascii():
         return label
     return "xn--" + unicodedata.normalize("NFC", label.lower()).encode("punycode").decode()
+
+
+def unfolded(raw: str) -> str:
+    """Return the value of a field on one line (RFC 5322 §2.2.3)."""
+    return re.sub(r"\r?\n(?=[ \t])", "", raw).strip(" \t")
 
 
 def decoded(raw: str) -> str:

@@ -26,24 +26,39 @@ def draft(
     `sender` and `recipient` are mailboxes such as `News <news@example.com>`; the same arguments
     give the same bytes. Raises `ContentError` if the message would not read back as it was meant.
     """
-    meant = {"From": sender, "To": recipient, "Subject": letter.subject}
+    meant = {
+        "From": sender,
+        "To": recipient,
+        "Subject": letter.subject,
+        "Date": format_datetime(date),
+        "Message-ID": message_id,
+        # Mail programs that know the field open the message ready to be sent.
+        "X-Unsent": "1",
+    }
+    data = head(meant) + body(letter)
+    read_back(data, meant)
+    read_back_parts(data, letter)
+    return data
+
+
+def head(meant: Mapping[str, str]) -> bytes:
+    """Return the lines of the fields `meant`, in that order.
+
+    Raises `ContentError` for a value that no line can hold unharmed.
+    """
     try:
-        head = "".join(
-            (
-                headers.mailbox("From", sender),
-                headers.mailbox("To", recipient),
-                headers.words("Subject", letter.subject),
-                headers.plain("Date", format_datetime(date)),
-                headers.plain("Message-ID", message_id),
-                # Mail programs that know the field open the message ready to be sent.
-                headers.plain("X-Unsent", "1"),
-            )
-        )
+        lines = [_RULES.get(name, headers.plain)(name, value) for name, value in meant.items()]
     except ValueError as error:
         raise ContentError([Problem("letter", what=str(error), repair="reword it")]) from None
-    data = head.encode("ascii") + body(letter)
-    read_back(data, meant)
-    return data
+    return "".join(lines).encode("ascii")
+
+
+_RULES = {
+    "From": headers.mailbox,
+    "Reply-To": headers.mailbox,
+    "To": headers.mailbox,
+    "Subject": headers.words,
+}
 
 
 def body(letter: Rendered) -> bytes:
@@ -59,33 +74,52 @@ def body(letter: Rendered) -> bytes:
     return mail.as_bytes()
 
 
-_NAMES = frozenset(
-    "From To Subject Date Message-ID X-Unsent MIME-Version Content-Type".split(),
-)
+def read_back(data: bytes, meant: Mapping[str, str]) -> None:
+    """Refuse a message whose fields are not those `meant` and those of MIME, once each.
 
-
-def read_back(data: bytes, meant: Mapping[str, str], names: frozenset[str] = _NAMES) -> None:
-    """Refuse a message whose fields are not exactly `names`, once each, with the values `meant`.
-
-    Raises `ContentError`.
+    Raises `ContentError` that names each field which a mail program would read differently.
     """
     # The older parser: the newer one puts blanks between the encoded words of a name.
     read = message_from_bytes(data, policy=policy.compat32)
+    names = {*meant, "MIME-Version", "Content-Type"}
+    once = {name for name in names if len(read.get_all(name, [])) == 1}
     problems = [
         Problem(
             "letter", key=name, what="the field would be lost, doubled or added", repair="reword it"
         )
-        for name in sorted(names | set(read.keys()))
-        if name not in names or len(read.get_all(name, [])) != 1
+        for name in sorted((names | set(read.keys())) - once)
     ]
-    for name, value in meant.items():
-        raw = str(read[name])
-        if name == "Subject":
-            same = headers.decoded(raw) == value
-        else:
-            same = headers.decoded_mailbox(raw) == headers.parted(value)
-        if not same:
+    for name in once & set(meant):
+        raw, value = str(read[name]), meant[name]
+        if not _same(name, raw, value):
             what = f"'{value}' would arrive as '{headers.decoded(raw)}'"
             problems.append(Problem("letter", key=name, what=what, repair="reword it"))
     if problems:
         raise ContentError(problems)
+
+
+def _same(name: str, raw: str, value: str) -> bool:
+    rule = _RULES.get(name)
+    if rule is headers.words:
+        return headers.decoded(raw) == value
+    if rule is headers.mailbox:
+        return headers.decoded_mailbox(raw) == headers.parted(value)
+    return headers.unfolded(raw) == value
+
+
+def read_back_parts(data: bytes, letter: Rendered) -> None:
+    """Refuse a message whose two parts are not those of `letter`, line by line.
+
+    Raises `ContentError`.
+    """
+    read = message_from_bytes(data, policy=policy.compat32)
+    parts = [part for part in read.walk() if not part.is_multipart()]
+    found = [(part.get_content_type(), part.get_payload(decode=True)) for part in parts]
+    meant = [("text/plain", letter.text.encode()), ("text/html", letter.html.encode())]
+    same = len(found) == len(meant) and all(
+        kind == wanted and isinstance(part, bytes) and part.splitlines() == contents.splitlines()
+        for (kind, part), (wanted, contents) in zip(found, meant, strict=True)
+    )
+    if not same:
+        what = "the text or the HTML would arrive damaged"
+        raise ContentError([Problem("letter", what=what, repair="reword it")])

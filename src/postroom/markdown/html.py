@@ -14,7 +14,7 @@ from urllib.parse import quote, urljoin
 import nh3
 import pyromark
 
-from postroom.markdown.dialect import HIDDEN, OPTIONS, SCHEMES, Resolve
+from postroom.markdown.dialect import HIDDEN, OPTIONS, SCHEMES, Resolve, shown
 from postroom.model import Html
 
 _TAGS = frozenset(
@@ -60,6 +60,7 @@ def to_html(markdown: str, resolve: Resolve) -> Html:
 
 def sanitised(made: str, resolve: Resolve) -> Html:
     """Return the HTML `made` without what runs or leaves its place, its addresses absolute."""
+    made = shown(made)
     if "<iframe" in made.casefold():
         made = _IFRAME.sub(_link_for_iframe, made)
     resolve = _encoded(resolve)

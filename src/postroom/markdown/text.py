@@ -11,7 +11,7 @@ import nh3
 import pyromark
 from attrs import define, field
 
-from postroom.markdown.dialect import HIDDEN, OPTIONS, SCHEMES, Resolve
+from postroom.markdown.dialect import HIDDEN, OPTIONS, SCHEMES, Resolve, shown
 from postroom.markdown.lines import columns, shortened, wrapped
 
 _INLINE = ("Emphasis", "Strong", "Strikethrough", "Link", "Image")
@@ -49,21 +49,36 @@ def _events(markdown: str) -> Iterator[object]:
 
 
 def _seen(events: Iterable[object]) -> Iterator[object]:
-    """Yield `events` without those in scripts and their kin; `<br>` as a break."""
+    """Yield `events` without those in scripts and their kin; `<br>` as a break.
+
+    What is never closed in its block hides nothing, and is text itself.
+    """
+    held: list[object] = []
     hidden = ""
     for event in events:
-        if isinstance(event, dict) and "InlineHtml" in event:
-            tag = _TAG.match(str(event["InlineHtml"]))
-            closing, name = (tag[1], tag[2].casefold()) if tag else ("", "")
-            if name == "br" and not hidden:
-                yield "HardBreak"
-            elif name in HIDDEN:
-                hidden = hidden or name if not closing else hidden if name != hidden else ""
-            continue
-        if _bounds_block(event):
-            hidden = ""
-        if not hidden:
+        source, closing, name = _tag(event)
+        if hidden and closing and name == hidden:
+            held, hidden = [], ""
+        elif hidden and not _bounds_block(event):
+            held.append(event)
+        elif name in HIDDEN and not closing:
+            held, hidden = [{"Text": source}], name
+        elif source:
+            yield from ["HardBreak"] if name == "br" else []
+        else:
+            yield from held
+            held, hidden = [], ""
             yield event
+    yield from held
+
+
+def _tag(event: object) -> tuple[str, str, str]:
+    """Return the source of an inline tag, its slash and its name; nothing of any other event."""
+    if not isinstance(event, dict) or "InlineHtml" not in event:
+        return "", "", ""
+    source = str(event["InlineHtml"])
+    tag = _TAG.match(source)
+    return source, tag[1] if tag else "", tag[2].lower() if tag else ""
 
 
 def _bounds_block(event: object) -> bool:
@@ -305,5 +320,5 @@ _APART = re.compile(
 
 
 def _without_tags(source: str) -> str:
-    kept = nh3.clean(_APART.sub(" ", source), tags=set(), clean_content_tags=set(HIDDEN))
+    kept = nh3.clean(_APART.sub(" ", shown(source)), tags=set(), clean_content_tags=set(HIDDEN))
     return " ".join(html.unescape(kept).split())

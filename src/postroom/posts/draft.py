@@ -162,6 +162,6 @@ def _permalink(site: Site, slug: str, day: calendar_date, path: str) -> str:
         month=f"{day.month:02}",
         day=f"{day.day:02}",
         slug=slug,
-        path="/".join(filter(None, segments)),
+        path="/".join(segments),
     )
     return quote(filled.lstrip("/"))
