@@ -289,6 +289,28 @@ def test_a_letter_holds_what_is_visible_and_matches_at_planning() -> None:
     assert nothing.bookmark == Bookmark(TODAY)
 
 
+@pytest.mark.parametrize(
+    ("topic", "language", "post_topic", "post_language", "owed_it"),
+    [
+        ("Products", "", "products", "en", True),
+        ("C++", "", "c", "en", False),
+        ("", "zh-hant", "", "zh-Hant", True),
+        ("", "en", "", "en-US", True),
+        ("", "en-US", "", "en", False),
+        ("", "en", "", "enm", False),
+    ],
+    ids=["case", "another topic", "case of a tag", "region", "no region", "another tag"],
+)
+def test_one_topic_or_language_may_be_written_in_two_ways(
+    topic: str, language: str, post_topic: str, post_language: str, *, owed_it: bool
+) -> None:
+    """A topic is its address, a language covers its regions; what matches is not lost."""
+    seen = news("p1", topics=post_topic, language=post_language)
+    group = Group("day", Bookmark(day("11-01")), frozenset(topic.split()), language)
+    part = owed(group, reach("day", TODAY, 1), [arrival(1, "11-10")], seen)
+    assert (part.letter is not None) is owed_it
+
+
 # Rule 7
 
 

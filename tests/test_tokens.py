@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from postroom.errors import SettingsError
-from postroom.tokens import Keys, mint, read_keys, same, stored
+from postroom.tokens import (
+    Keys,
+    envelope_sender,
+    leave_address,
+    leaving,
+    mint,
+    read_keys,
+    reported,
+    same,
+    stored,
+)
 
 OLD, NEW = "the oldest key of all", "a newer key for signing"
 
@@ -69,3 +82,83 @@ def test_refuses_what_is_no_secret(text: str | None) -> None:
 def test_never_shows_a_key() -> None:
     """The keys do not stand in what a debugger or a log prints of them."""
     assert OLD not in repr(Keys((OLD.encode(),)))
+
+
+# Addresses that carry a token or a signed number.
+
+KEYS = read_keys(OLD)
+
+
+@given(st.integers(0, 99_999_999_999))
+def test_a_report_names_its_delivery(number: int) -> None:
+    """What a report of failure is sent to tells the delivery, and is a local part of 64 at most."""
+    address = envelope_sender(f"{'b' * 35}@example.com", number, KEYS)
+    assert reported(address, KEYS) == number
+    assert len(address.partition("@")[0]) <= 64
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        str.upper,
+        lambda address: f"<{address}>",
+        lambda address: f"prvs=1234567890={address}",
+        lambda address: address.replace("bounces", "returns"),
+        lambda address: address.replace("example.com", "old.example"),
+    ],
+    ids=["in capitals", "in brackets", "with a mark in front", "of another user", "moved"],
+)
+def test_a_report_is_known_however_it_comes_back(spoil: Callable[[str], str]) -> None:
+    """A server that writes the address otherwise, or settings changed since, do no harm."""
+    assert reported(spoil(envelope_sender("bounces@example.com", 42, KEYS)), KEYS) == 42
+
+
+def test_a_report_is_known_after_a_new_key() -> None:
+    """A letter sent with an older key is known while that key is kept, and by no other."""
+    address = envelope_sender("bounces@example.com", 42, KEYS)
+    assert reported(address, read_keys(f"{NEW}, {OLD}")) == 42
+    assert reported(address, read_keys(NEW)) is None
+
+
+@given(st.integers(0, 99_999_999_999), st.integers(0, 99_999_999_999))
+def test_nobody_reports_what_they_were_not_sent(one: int, other: int) -> None:
+    """A signature counts for its own number alone."""
+    address = envelope_sender("bounces@example.com", one, KEYS)
+    forged = address.replace(f"+{one}-", f"+{other}-")
+    assert reported(forged, KEYS) == (one if one == other else None)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "bounces@example.com",
+        "bounces+42@example.com",
+        "bounces+42-@example.com",
+        "bounces+42-aaaaaaaaaaaaaaaa@example.com",
+        "bounces+999999999999-aaaaaaaaaaaaaaaa@example.com",
+        "bounces+٤٢-aaaaaaaaaaaaaaaa@example.com",
+        "bounces+leave-AAAAAAAAAAAAAAAAAAAAAA@example.com",
+    ],
+)
+def test_other_addresses_report_nothing(address: str) -> None:
+    """An address without a signed number is about no delivery."""
+    assert reported(address, KEYS) is None
+
+
+@given(st.from_regex(r"[A-Za-z0-9_-]{22}", fullmatch=True))
+def test_an_address_to_leave_at_carries_the_token(token: str) -> None:
+    """A mail to the address of List-Unsubscribe tells whose it was."""
+    address = leave_address("bounces@example.com", token)
+    assert address == f"bounces+leave-{token}@example.com"
+    assert leaving(address) == token
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["", "bounces@example.com", "bounces+leave-@example.com", "bounces+leave-short@example.com"],
+)
+def test_other_addresses_carry_no_token(address: str) -> None:
+    """A mail to any other address takes nobody off."""
+    assert leaving(address) is None
+    assert leaving(envelope_sender("bounces@example.com", 42, KEYS)) is None

@@ -16,7 +16,8 @@ from conftest import MakeNewsroom, Outcome
 from feedreaders import FORMATS, NAMES, items
 from generated import FIRST_DAY, feeds, read, short_post, site_with
 from postroom.feeds.lint import lint
-from postroom.posts.topics import slug_of, topics
+from postroom.frontmatter import topic_slug
+from postroom.posts.topics import topics
 
 NAMES_OF_TOPICS = (
     "C",
@@ -64,7 +65,7 @@ def tagged(*names_of_posts: list[str]) -> dict[str, str]:
 )
 def test_an_address_is_readable_in_any_script(name: str, slug: str) -> None:
     """A topic's address keeps the letters of its script and speaks signs out."""
-    assert slug_of(name) == slug
+    assert topic_slug(name) == slug
 
 
 def test_feeds_lie_where_they_say(
@@ -75,7 +76,7 @@ def test_feeds_lie_where_they_say(
     folder = make_newsroom({f"posts/{path}": text for path, text in texts.items()})
     outcome = postroom(folder, "build")
     assert (outcome.code, outcome.err) == (0, "")
-    for slug in map(slug_of, NAMES_OF_TOPICS):
+    for slug in map(topic_slug, NAMES_OF_TOPICS):
         place = folder / "public/topics" / slug
         assert {path.name for path in place.iterdir()} == {"index.html", *FORMATS}
         for file in FORMATS:

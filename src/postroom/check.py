@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from postroom.errors import Problem
 from postroom.feeds.lint import lint
@@ -28,10 +28,20 @@ class Finding:
 
 
 def findings(
-    warnings: Iterable[Problem], files: Mapping[str, Contents], folder: str
+    warnings: Iterable[Problem],
+    files: Mapping[str, Contents],
+    folder: str,
+    severities: Mapping[str, Severity],
 ) -> tuple[Finding, ...]:
-    """Return what is wrong with posts (their `warnings`) and feeds (among `files`), in order."""
-    return tuple(sorted((*_posts(warnings), *_feeds(files, folder))))
+    """Return what is wrong with posts (their `warnings`) and feeds (among `files`), in order.
+
+    `severities` are those that the settings give to rules; what is off is left out.
+    """
+    found = (
+        evolve(one, severity=severities.get(one.rule, one.severity))
+        for one in (*_posts(warnings), *_feeds(files, folder))
+    )
+    return tuple(sorted(one for one in found if one.severity != "off"))
 
 
 def _posts(warnings: Iterable[Problem]) -> Iterator[Finding]:

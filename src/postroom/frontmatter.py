@@ -21,6 +21,8 @@ _END = re.compile(r"^---[ \t]*$", re.MULTILINE)
 YEARS = range(1900, 3000)
 """The years that a post may be of."""
 
+_SPOKEN = {"+": " plus ", "#": " sharp ", "&": " and ", "%": " percent ", "@": " at "}
+
 
 @frozen
 class Moment:
@@ -186,6 +188,14 @@ def _in_slug(character: str) -> str:
     # Letters, marks and numbers of every script: \w alone would split words of Hindi or Thai.
     # Their joiners, which nobody sees, are left out: they do not part words either.
     return character if category[0] in "LMN" else "" if category == "Cf" else "-"
+
+
+def topic_slug(name: str) -> str:
+    """Return the segment of a topic's address: readable, in any script; `C++` is `c-plus-plus`.
+
+    Names with the same one are the same topic.
+    """
+    return slugify(re.sub(r"[+#&%@]", lambda sign: _SPOKEN[sign[0]], name))
 
 
 def _image(node: Node) -> WrittenImage:

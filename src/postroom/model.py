@@ -1,6 +1,6 @@
 """The nouns: frozen values that every room shares and that know no room.
 
-Every address in them is absolute, every instant is aware, every text is plain text unless its
+Every URL of a post is absolute, every instant is aware, every text is plain text unless its
 name says `html`.
 """
 

@@ -81,15 +81,18 @@ def _misplaced(path: str) -> Problem | None:
 def _alone(folder: Path) -> Iterator[None]:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(descriptor, folder)
         yield
-    except BlockingIOError:
-        problem = Problem(
-            folder.name, what="another build is writing here", repair="wait until it has finished"
-        )
-        raise OutputError([problem]) from None
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        what, repair = "another build is writing here", "wait until it has finished"
+        raise OutputError([Problem(folder.name, what=what, repair=repair)]) from None
 
 
 def _replaced(folder: Path, files: Mapping[str, Contents]) -> Written:
@@ -154,7 +157,7 @@ def _compare(
     wanted: dict[str, str] = {}
     problems: list[Problem] = []
     for path, contents in files.items():
-        data = contents if isinstance(contents, bytes) else contents.read_bytes()
+        data = contents if isinstance(contents, bytes) else _source(contents)
         wanted[path] = _hash(data)
         if problem := _in_the_way(folder, path):
             problems.append(problem)
@@ -169,6 +172,15 @@ def _compare(
             else:
                 problems.append(_foreign(folder, path, changed=path in owned))
     return changes, wanted, problems
+
+
+def _source(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        what = f"cannot be read: {(error.strerror or 'unknown error').lower()}"
+        repair = "replace it with a file that can be read"
+        raise OutputError([Problem(path.name, what=what, repair=repair)]) from None
 
 
 def _hash(data: bytes) -> str:

@@ -278,12 +278,20 @@ _LANGUAGE = re.compile(
 )
 
 
+def is_language(value: str) -> bool:
+    """Tell whether `value` has the form of a language tag: language, script, region, variants.
+
+    RFC 5646 §2.1.
+    """
+    return bool(_LANGUAGE.fullmatch(value))
+
+
 def language(node: Node) -> str:
-    """Read a language tag (RFC 5646 §2.1: language, script, region, variants), such as `en-US`."""
+    """Read a language tag, such as `en-US`."""
     value = text(node)
-    if not _LANGUAGE.fullmatch(value):
+    if not is_language(value):
         hyphened = re.split("[.@]", value)[0].replace("_", "-")
-        example = hyphened if _LANGUAGE.fullmatch(hyphened) else "en or en-US"
+        example = hyphened if is_language(hyphened) else "en or en-US"
         raise refuse(node, f"write {example}")
     return value
 

@@ -20,7 +20,7 @@ from postroom.colour import readable
 from postroom.errors import Problem, TemplateError
 from postroom.model import ThemeSettings
 from postroom.words import Words, words
-from postroom.yamltext import UnreadableError, parse
+from postroom.yamltext import Node, UnreadableError, parse
 
 _WORDS_LIMIT = 64 * 1024
 PAPER, PAPER_DARK = "#ffffff", "#14171a"
@@ -112,7 +112,7 @@ class Theme:
         return any((folder / name).is_file() for folder in (built_in(), self.own) for name in names)
 
     def _read_words(self, path: Path) -> Mapping[str, str]:
-        read = schema.mapping(schema.text)
+        read = schema.mapping(_word)
         name = self._name(str(path))
         self._refuse_link(path)
         try:
@@ -174,6 +174,16 @@ class Theme:
         if path.startswith(str(built_in())):
             return f"theme/{Path(path).relative_to(built_in()).as_posix()}"
         return path
+
+
+def _word(node: Node) -> str:
+    """Read a word of the theme; the only thing that is filled in is a `{}`."""
+    value = schema.text(node)
+    try:
+        value.format("")
+    except (IndexError, KeyError, ValueError, AttributeError):
+        raise schema.refuse(node, "write {} where something is filled in, no other brace") from None
+    return value
 
 
 def tel(number: str) -> str:

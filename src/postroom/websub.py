@@ -1,7 +1,7 @@
-"""Tell the hub that feeds have changed (WebSub, W3C Recommendation of 23 January 2018, §7).
+"""Tell the hub that feeds have changed (WebSub, W3C Recommendation of 23 January 2018, §6).
 
-How a publisher tells its hub is left open there; hubs take what PubSubHubbub 0.4 §7 calls a
-publish notification: a form with hub.mode and hub.url.
+How a publisher tells its hub is left open there; hubs take what PubSubHubbub 0.3 §7.1 calls a
+new content notification: a form with hub.mode and hub.url.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def cli() -> None:
     \b
     Exit codes:
       0  fine, also with warnings
-      1  problems found; nothing was changed
+      1  problems found, each named; a build then changes nothing
       2  wrong use, or wrong settings
       130, 143  stopped by a signal
     """

@@ -36,7 +36,7 @@ def command(*, fix: bool, strict: bool, at: datetime | None) -> int:
     if fix and loaded.unnamed:
         _write_ids(folder, loaded)
         loaded = posts.load(folder, site, instant)
-    found = findings(loaded.warnings, outputs(folder, site, loaded.posts), site.output)
+    found = findings(loaded.warnings, outputs(folder, site, loaded.posts), site.output, site.checks)
     for severity in ("error", "warning"):
         complain([str(one) for one in found if one.severity == severity], severity)
     errors = sum(one.severity == "error" for one in found)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from urllib.parse import urljoin
 
 import click
 
@@ -12,6 +11,7 @@ from postroom import config, posts
 from postroom.build import feed_addresses
 from postroom.cli.instant import build_instant
 from postroom.errors import Problem, UseError
+from postroom.markdown.html import base
 from postroom.model import Site
 from postroom.schema import did_you_mean
 from postroom.websub import ping
@@ -48,7 +48,7 @@ def command(feeds: tuple[str, ...]) -> int:
 
 
 def _chosen(wanted: tuple[str, ...], there: tuple[str, ...], site: Site) -> tuple[str, ...]:
-    addresses = tuple(urljoin(site.url, feed) for feed in wanted)
+    addresses = tuple(map(base(site.url), wanted))
     unknown = [
         Problem(
             "FEED",

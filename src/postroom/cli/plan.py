@@ -21,8 +21,9 @@ from postroom.cli.opened import opened_store
 from postroom.database import engine
 from postroom.delivery.arrivals import visible
 from postroom.delivery.clock import boundary
-from postroom.errors import Problem, SettingsError
+from postroom.errors import Problem, SettingsError, UseError
 from postroom.letters.compose import Rendered
+from postroom.letters.lint import lint
 from postroom.letters.personal import TOKEN_PLACEHOLDER, Prepared, prepare
 from postroom.model import (
     Arrival,
@@ -98,8 +99,9 @@ def command(
         _shown(letter, count, planning.write(letter, there, site, theme), site, run.release.clock)
         for letter, count in _readers(planned).items()
     ]
-    if file and shown and shown[0].message:
-        file.write_bytes(shown[0].message)
+    sample = shown[0].message if shown else None
+    if file and sample:
+        file.write_bytes(sample)
     nothing = [one for one in planned if one.letter is None]
     if as_json:
         click.echo(json.dumps(_as_json(run.release, shown, nothing, states), indent=1))
@@ -107,7 +109,10 @@ def command(
         click.echo(f"Plan as of {run.release.clock.astimezone(site.timezone):%Y-%m-%d %H:%M %Z}")
         _print_letters(shown, there)
         _print_nothing(nothing, states, run.release)
-    complain(_distinct(shown), "warning")
+    complain([*loaded.warnings, *_distinct(shown)], "warning")
+    if file and not sample:
+        repair = "see the plan" if not shown else "complete the settings"
+        raise UseError([Problem("--letter", what="there is no letter to write", repair=repair)])
 
 
 class _Nobody:
@@ -154,7 +159,8 @@ def _shown(letter: Letter, count: int, rendered: Rendered, site: Site, date: dat
     except SettingsError as error:
         size = len((rendered.html + rendered.text).encode())
         return _Shown(letter, count, rendered.subject, size, None, error.problems)
-    return _Shown(letter, count, rendered.subject, len(message), message, ())
+    problems = tuple(lint(message, site, rendered.subject))
+    return _Shown(letter, count, rendered.subject, len(message), message, problems)
 
 
 def _sample(prepared: Prepared) -> bytes:

@@ -22,6 +22,7 @@ from postroom.delivery.clock import advance
 from postroom.delivery.owed import confirmation
 from postroom.errors import Problem, UseError
 from postroom.model import Bookmark, Event, Frequency, Site, State, Subscriber
+from postroom.schema import is_language
 from postroom.store import Store
 
 _often = click.option(
@@ -105,6 +106,9 @@ def add(  # noqa: PLR0913 - click's options are arguments
     if not confirmed:
         repair = "say --confirmed if they agreed to get mail"
         raise UseError([Problem("subscribers add", what="nobody says so", repair=repair)])
+    if language and not is_language(language):
+        what, repair = f"found '{language}'", "write a language tag such as en or en-US"
+        raise UseError([Problem("--language", what=what, repair=repair)])
     newsroom = config.find_newsroom(Path.cwd())
     site = config.load(newsroom)
     with opened_store(newsroom) as store:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from attrs import evolve, frozen
@@ -13,6 +14,7 @@ from attrs import evolve, frozen
 from postroom.delivery.arrivals import News
 from postroom.delivery.clock import local_date, reach
 from postroom.errors import Problem, UseError
+from postroom.frontmatter import topic_slug
 from postroom.model import Arrival, Bookmark, Frequency, Group, Letter, Release, Subscriber
 
 
@@ -82,9 +84,23 @@ def _due(arrival: Arrival, group: Group, raising_to: Bookmark) -> bool:
 
 def _matches(group: Group, arrival: Arrival, news: Mapping[str, News]) -> bool:
     post = news.get(arrival.post_id)
-    if post is None or group.language not in {"", post.language}:
+    if post is None or not _covers(group.language, post.language):
         return False
-    return not group.topics or not group.topics.isdisjoint(post.topics)
+    return not group.topics or not _slugs(group.topics).isdisjoint(_slugs(post.topics))
+
+
+def _covers(chosen: str, language: str) -> bool:
+    """Tell whether a post in `language` is for who chose `chosen` (RFC 4647 §3.3.1).
+
+    `en` covers `en-US`, nothing covers everything, and case does not count.
+    """
+    wanted, spoken = chosen.casefold(), language.casefold()
+    return not wanted or spoken == wanted or spoken.startswith(f"{wanted}-")
+
+
+@lru_cache(maxsize=10_000)
+def _slugs(topics: frozenset[str]) -> frozenset[str]:
+    return frozenset(map(topic_slug, topics))
 
 
 def behind(arrival: Arrival, bookmark: Bookmark) -> bool:

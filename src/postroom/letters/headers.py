@@ -23,7 +23,9 @@ _ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9-]+(?:\.[A-Za
 def words(name: str, value: str) -> str:
     """Return a field of free text such as Subject (RFC 5322 §3.6.5, RFC 2047 §5)."""
     _refuse_breaks(name, value)
-    if not _is_plain(value) or len(name) + len(value) + 2 > _LINE:
+    # A blank at the end of a line may be lost on the way.
+    plain = _is_plain(value) and value == value.strip()
+    if not plain or len(name) + len(value) + 2 > _LINE:
         value = _encoded(value, len(name) + 2)
     return f"{name}: {value}\r\n"
 

@@ -46,7 +46,8 @@ _ADDRESSES = frozenset({"cite", "poster"})
 # An address such as `https:page` is relative to some readers and absolute to others.
 _HALF = re.compile(r"https?:(?!//)", re.IGNORECASE)
 _NEEDS_FILTER = re.compile(rf"srcset|poster|cite|{_HALF.pattern}", re.IGNORECASE)
-_IFRAME = re.compile(r"<iframe\b([^<>]*)>.*?(?:</iframe\s*>|\Z)", re.IGNORECASE | re.DOTALL)
+# Only an end tag that follows at once goes with it: an unclosed one must not take the post along.
+_IFRAME = re.compile(r"<iframe\b([^<>]*)>(?:[^<]*</iframe\s*>)?", re.IGNORECASE)
 _SOURCE_OR_TITLE = re.compile(
     r"""(?<![\w-])(src|title)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""", re.IGNORECASE
 )

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from urllib.parse import quote, urljoin
 
 from postroom.errors import Problem
-from postroom.frontmatter import slugify
+from postroom.frontmatter import topic_slug
 from postroom.model import Post, Site, Topic
-
-_SPOKEN = {"+": " plus ", "#": " sharp ", "&": " and ", "%": " percent ", "@": " at "}
-
-
-def slug_of(name: str) -> str:
-    """Return the segment of a topic's address: readable, in any script; `C++` is `c-plus-plus`."""
-    spoken = re.sub(r"[+#&%@]", lambda sign: _SPOKEN[sign[0]], name)
-    return slugify(spoken)
 
 
 def topics(posts: Sequence[Post], site: Site) -> tuple[Topic, ...]:
@@ -25,11 +16,11 @@ def topics(posts: Sequence[Post], site: Site) -> tuple[Topic, ...]:
     Names that differ in case or punctuation alone are one topic, called as the settings call it,
     else as the oldest post does.
     """
-    names: dict[str, str] = {slug_of(name): name for name in site.topics}
+    names: dict[str, str] = {topic_slug(name): name for name in site.topics}
     found: dict[str, str] = {}
     held: dict[str, list[Post]] = {}
     for post in posts:
-        slugs = {slug_of(name): name for name in reversed(post.topics)}
+        slugs = {topic_slug(name): name for name in reversed(post.topics)}
         found.update(slugs)
         for slug in slugs:
             held.setdefault(slug, []).append(post)
@@ -45,7 +36,7 @@ def topics(posts: Sequence[Post], site: Site) -> tuple[Topic, ...]:
 def spellings(posts: Iterable[Post], known: Iterable[Topic]) -> list[Problem]:
     """Return a warning for each post that spells a topic as others do not, or without letters."""
     names = {topic.slug: topic.name for topic in known}
-    named = [(post, name, slug_of(name)) for post in posts for name in post.topics]
+    named = [(post, name, topic_slug(name)) for post in posts for name in post.topics]
     return [
         Problem(post.path, 1, 0, "topics", f"found '{name}'", f"others write '{names[slug]}'")
         if slug

@@ -16,6 +16,7 @@ from typing import get_args
 from attrs import frozen
 
 from postroom.model import Frequency, State, Subscriber
+from postroom.schema import is_language
 
 OWN = (
     "address",
@@ -205,7 +206,7 @@ def frequency(cell: str) -> Frequency:
 
 def language(cell: str) -> str:
     """Return the language tag in a cell (RFC 5646)."""
-    if not re.fullmatch(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*", cell):
+    if not is_language(cell):
         raise CellError(f"'{cell[:40]}' is no language; write one such as en or en-US")
     return cell
 
@@ -227,6 +228,6 @@ def number(cell: str) -> int:
 
 def token(cell: str) -> str:
     """Return the token in a cell."""
-    if not re.fullmatch(r"[A-Za-z0-9_-]{16,64}", cell):
+    if not re.fullmatch(r"[A-Za-z0-9_-]{22}", cell):
         raise CellError("its token is none of ours; leave the cell empty for a new one")
     return cell

@@ -1,0 +1,406 @@
+"""The rules of a good letter: what breaks each is found, and a whole letter has no fault."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from attrs import evolve, field, frozen
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import newsrooms
+from conftest import AT, ROOT
+from postroom import config, posts
+from postroom.digest import digests
+from postroom.letters.compose import Rendered, compose
+from postroom.letters.lint import lint, lint_rendered
+from postroom.letters.personal import preferences_page, prepare, unsubscribe_page
+from postroom.letters.rules import RULES
+from postroom.model import MailSettings, Site
+from postroom.theme import Theme
+
+MAIL = MailSettings(
+    sender="Example Magnets News <news@example.com>",
+    reply_to="press@example.com",
+    bounces="bounces@example.com",
+    unsubscribe="https://news.example.com",
+)
+TOKEN = "t" * 22
+SIGNATURE = (
+    b"DKIM-Signature: v=1; a=rsa-sha256; d=example.com; s=mail;\r\n"
+    b" h=From:To:Subject:Date:Message-ID:MIME-Version:Content-Type:List-Id:\r\n"
+    b" List-Unsubscribe:List-Unsubscribe-Post; bh=abc=; b=abc=\r\n"
+)
+
+
+@frozen
+class Case:
+    """A letter of a subscriber, before it is a message, and its settings."""
+
+    letter: Rendered = field(repr=False)
+    site: Site = field(repr=False)
+
+    def message(self) -> bytes:
+        """Return the subscriber's message."""
+        prepared = prepare(self.letter, self.site, AT)
+        return prepared.message("reader@example.org", TOKEN, prepared.message_id("0" * 64))
+
+
+def cases(folder: Path) -> list[Case]:
+    """Return the letters of the newsroom in `folder`."""
+    site = evolve(config.load(folder), mail=MAIL)
+    links = {"unsubscribe": unsubscribe_page(site), "preferences": preferences_page(site)}
+    theme = Theme(folder, site.language)
+    return [
+        Case(compose(digest, site, theme, **links), site)
+        for digest in digests(posts.load(folder, site, AT).posts, site)
+    ]
+
+
+@pytest.fixture(scope="module")
+def whole() -> Case:
+    """Return a letter of the demonstration."""
+    return cases(ROOT)[0]
+
+
+def found(data: bytes, site: Site) -> list[str]:
+    """Return what is wrong with a message, as `M1: what`."""
+    return [f"{problem.key}: {problem.what}" for problem in lint(data, site)]
+
+
+# Letters without fault.
+
+
+@pytest.mark.parametrize("name", ["demo", "arabic", "chinese"])
+def test_the_letters_of_the_theme_have_no_fault(name: str, tmp_path: Path) -> None:
+    """Letters made by the theme keep every rule, as everyone sees them and as a subscriber does."""
+    made = cases(newsrooms.write_all(tmp_path)[name])
+    assert [found(case.message(), case.site) for case in made] == [[]] * len(made)
+    assert [lint_rendered(case.letter, case.site) for case in made] == [[]] * len(made)
+
+
+def test_a_letter_for_everyone_need_not_say_how_to_leave(whole: Case) -> None:
+    """The letter as everyone sees it has no subscriber who could leave, and is well."""
+    (digest, *_) = digests(posts.load(ROOT, whole.site, AT).posts, whole.site)
+    letter = compose(digest, whole.site, Theme(ROOT, whole.site.language))
+    assert lint_rendered(letter, whole.site) == []
+    assert found(evolve(whole, letter=letter).message(), whole.site) == [
+        "N7: the HTML has no link to the page to leave at",
+        "N7: the text has no link to the page to leave at",
+    ]
+
+
+def test_a_problem_says_where_and_how(whole: Case) -> None:
+    """A fault is one line with the place, the rule's number, what is wrong and the repair."""
+    letter = evolve(
+        whole.letter, html=whole.letter.html.replace("<h1", "<h2").replace("h1>", "h2>")
+    )
+    (problem,) = lint_rendered(letter, whole.site, "public/digest/2024-02/letter.html")
+    assert str(problem) == (
+        "public/digest/2024-02/letter.html: H3: 0 first-level headings; "
+        "let the title be the only one"
+    )
+
+
+# Messages with a fault each.
+
+MESSAGES = [
+    ("M1", "X-Mailer is no field", rb"\ATo", b"X-Mailer: Example\r\nTo"),
+    ("M2", "Subject decodes to a control", rb"Subject: ", b"Subject: =?utf-8?q?=0A?= "),
+    ("M2", "From decodes to a control", rb"From: Example", b"From: =?utf-8?q?=0D?= Example"),
+    ("M3", "List-Unsubscribe is encoded", rb"ubscribe:\s+<", b"ubscribe: =?utf-8?q?=3C?= <"),
+    ("M3", "Message-ID is encoded", rb"Message-ID: <", b"Message-ID: =?utf-8?q?=3C?= <"),
+    ("M4", "From is 'Magnets <news@", rb"From: Example Magnets News", b"From: Magnets"),
+    ("M5", "found multipart/mixed, text/", rb"multipart/alternative", b"multipart/mixed"),
+    (
+        "M5",
+        "alternative, text/html, text/plain",
+        rb"(?s)text/plain(.*)text/html",
+        rb"text/html\1text/plain",
+    ),
+    ("M5", "the text/plain part is not UTF-8", rb'text/plain; charset="utf-8"', b"text/plain"),
+    ("M5", "a line of the body is longer", rb"<h1", b" " * 80 + b"<h1"),
+    ("M6", "Bcc gives somebody a copy", rb"\ATo", b"Bcc: other@example.com\r\nTo"),
+    ("M6", "Cc gives somebody a copy", rb"\ATo", b"Cc: other@example.com\r\nTo"),
+    ("M6", "To stands 2 times", rb"\ATo", b"To: other@example.com\r\nTo"),
+    ("M6", "To stands 0 times", rb"\ATo: .*\r\n", b""),
+    ("M6", "To holds not exactly one", rb"\ATo: ", b"To: other@example.com, "),
+    ("M6", "Date stands 0 times", rb"Date: .*\r\n", b""),
+    ("M6", "MIME-Version stands 0 times", rb"MIME-Version: .*\r\n", b""),
+    ("M7", "Message-ID is not <…@example.com>", rb"@example.com>\r\nFrom", b"@host.local>\r\nFrom"),
+    ("M7", "Date cannot be read", rb"Date: ", b"Date: yesterday, "),
+    ("M8", "List-Id stands 0 times", rb"List-Id: .*\r\n", b""),
+    ("M8", "List-Unsubscribe-Post stands 2", rb"(List-Unsubscribe-Post: .*\r\n)", rb"\1\1"),
+    (
+        "M9",
+        "the signature leaves out list-unsubscribe-post",
+        rb"\A",
+        SIGNATURE.replace(b"-Post", b""),
+    ),
+    ("N3", "List-Unsubscribe has 0 https", rb"<https://", b"<http://"),
+    ("N3", "List-Unsubscribe has 2 https", rb"<mailto:", b"<https://example.com/"),
+    ("N3", "ends with no opaque token", rb"tttt>,", b"?id=7>,"),
+    ("N3", "holds the reader's address", rb"<mailto:", b"<mailto:reader%40example.org"),
+    ("N3", "is not List-Unsubscribe=One-Click", rb"=One-Click", b"=One-click"),
+    ("N7", "not that of List-Unsubscribe", rb"(leave/)t(.*>,)", rb"\1s\2"),
+    ("N10", "a line of the head is longer", rb"Subject: ", b"Subject: " + b"x" * 999),
+    ("N10", "From holds several mailboxes", rb"From: ", b"From: other@example.com, "),
+    (
+        "N12",
+        "List-Id is '<old.example.com>' and not <news.news.",
+        rb"(List-Id: )<.*>",
+        rb"\1<old.example.com>",
+    ),
+    ("N16", "answers reach nobody", rb"Reply-To: press", b"Reply-To: no-reply"),
+    ("N22", "a line break stands alone", rb"\r\nSubject", b"\nSubject"),
+    ("N22", "a line break stands alone", rb"<h1", b"\0<h1"),
+]
+
+
+def short(value: object) -> str:
+    """Return a name for a case."""
+    return str(value)[:30]
+
+
+@pytest.mark.parametrize(("rule", "said", "pattern", "put"), MESSAGES, ids=short)
+def test_a_broken_message_is_found(
+    whole: Case, rule: str, said: str, pattern: bytes, put: bytes
+) -> None:
+    """What breaks a rule of messages is found under the rule's number."""
+    broken, count = re.subn(pattern, put, whole.message(), count=1)
+    assert count == 1
+    assert of(rule, said, found(broken, whole.site))
+
+
+# Parts with a fault each: in the HTML, or in the text.
+
+HTML = [
+    ("H1", "bytes, and Gmail cuts letters", "</h1>", "x" * 90_000 + "</h1>"),
+    ("H1", "<img src> loads something", "</h1>", '<img src="https://a.example/a.png"></h1>'),
+    ("H1", "<td background> loads", "<td", '<td background="https://a.example/a.png"'),
+    ("H1", "loads something by url(", "</h1>", '<p style="background:url(//a.example)">x</p></h1>'),
+    ("H1", "loads something by @import", "</head>", "<style>@import 'a.css';</style></head>"),
+    ("H2", "the text lacks 'Another'", "</h1>", "</h1><h2>Another</h2>"),
+    ("H3", "0 first-level headings", "h1", "h2"),
+    ("H3", "2 first-level headings", "</h1>", "</h1><h1>x</h1>"),
+    ("H3", "<h4> follows <h2>", "<h2", "<h2>x</h2><h4>x</h4><h2"),
+    ("H3", "<html> has no lang", '<html lang="en"', "<html"),
+    ("H3", "<div> has no dir", ' dir="ltr" role="article"', ' role="article"'),
+    ("H3", "there is no role=article", 'role="article"', ""),
+    ("H3", "there is no title", "<title>.*</title>", ""),
+    ("H3", "a table without headings", 'role="presentation"', ""),
+    ("H3", "<h2> stands before the title", "<h1", "<h2>x</h2><h1"),
+    (
+        "H5",
+        "a style attribute cannot be read",
+        "</h1>",
+        '</h1><b class="paper" style="color;">x</b>',
+    ),
+    ("H4", "'x' is #999999 on #ffffff by day", "</h1>", '<b style="color:#999">x</b></h1>'),
+    ("H4", "'x' is #111111 on #14171a by night", "</h1>", '<b style="color: #111111">x</b></h1>'),
+    (
+        "H4",
+        "'x' is #ffffff on #fafafa",
+        "</h1>",
+        '<b style="color:white;background:#fafafa">x</b></h1>',
+    ),
+    ("H5", "a text has the size 12px", "</h1>", '<b style="font-size:12px">x</b></h1>'),
+    ("H5", "a text has the size 0", "</h1>", '<b style="font-size: 0 !important">x</b></h1>'),
+    ("H5", "a text has the size 0.8em", "</h1>", '<b style="font-size:0.8em">x</b></h1>'),
+    ("H5", "a text has the size 11px", "</h1>", '<b style="font:bold 11px/1 Arial">x</b></h1>'),
+    (
+        "H5",
+        "a text has the size 9px",
+        r"<!--\[if mso\]>",
+        '<!--[if mso]><p style="font-size:9px"></p>',
+    ),
+    ("H5", "<script> is dropped", "</h1>", "</h1><script>x()</script>"),
+    ("H5", "<form> is dropped", "</h1>", "</h1><form></form>"),
+    ("H5", "<link> is dropped", "</head>", '<link rel="stylesheet" href="a.css"></head>'),
+    ("H5", "<p> holds a script", "</h1>", '</h1><p onclick="x()">x</p>'),
+    ("H5", "'display:flex' is dropped", "</h1>", '<b style="display:flex">x</b></h1>'),
+    ("H5", "'display: inline-grid' is", "</h1>", '<b style="display: inline-grid">x</b></h1>'),
+    ("H5", "'position:fixed' is dropped", "</h1>", '<b style="position:fixed">x</b></h1>'),
+    ("H5", "'background-image:none'", "</h1>", '<b style="background-image:none">x</b></h1>'),
+    ("H5", "says 'click here'", "</h1>", '<a href="https://news.example.com/">click here</a></h1>'),
+    (
+        "H5",
+        "says 'Read more …'",
+        "</h1>",
+        '<a href="https://news.example.com/">Read more …</a></h1>',
+    ),
+    ("H5", "says ''", "</h1>", '<a href="https://news.example.com/"></a></h1>'),
+    ("H6", "an [if has no [endif]", r"<!\[endif\]-->", "-->"),
+    ("H6", "a <td> that is not closed", r"</td></tr></table><!\[endif", "</tr></table><![endif"),
+    ("H6", "no rules for dark mode", "prefers-color-scheme: dark", "min-width: 1px"),
+    ("H6", "no rules for Outlook's dark mode", r"\[data-ogsc\]", ".none"),
+    ("H6", "no meta color-scheme", '<meta name="color-scheme"', '<meta name="x"'),
+    ("H7", "no hidden line comes first", '<body class="paper"[^>]*>', "<body>Hello"),
+    ("H7", "no hidden line comes first", "(?s)<body.*</body>", "<body></body>"),
+    ("H7", "lacks display:none", "display: none", "display: block"),
+    ("H7", "the hidden line has 1 characters", "(mso-hide: all[^>]*>)[^<]*", r"\1x"),
+    ("H8", "'+86-18072358327' has not dir=ltr", '(href="tel:[^"]*") dir="ltr"', r"\1"),
+    ("H8", "China' has not dir=ltr", '<span dir="ltr"[^>]*>(?=YIWU)', "<span>"),
+    ("H8", "'Daniel Wong' has no dir", '<span dir="auto"[^>]*>(?=Daniel)', "<span>"),
+    ("H9", "the HTML lacks contact.name", "Daniel Wong", "Somebody"),
+    ("H9", "the HTML lacks contact.message", r"mailto:news@example\.com\?", "mailto:a@b.c?"),
+    ("N7", "the HTML has no link to the page to leave", "/list/leave/[a-z-]*", "/"),
+    ("N15", "the HTML lacks 'YIWU County", "YIWU County", "County"),
+    ("N21", "lacks the link https://a.example", "</h1>", '<a href="https://a.example">x</a></h1>'),
+]
+TEXT = [
+    ("H2", "the text lacks 'Contact'", "Contact", "Imprint"),
+    ("H7", "the text begins with the hidden line", r"\A", "{preheader}\n"),
+    ("H9", "the text lacks contact.organization", "Example Magnets", "Our"),
+    ("H9", "the text lacks contact.phone", r"\+86-18072358327", "+86-1"),
+    ("H9", "the text lacks contact.email", "news@example.com", "news@example.org"),
+    ("N7", "the text has no link to the page to leave", "/list/leave/[a-z-]*", "/"),
+    ("N15", "the text lacks 'YIWU County", "Province", "Land"),
+    ("N21", "the text lacks the link https://news.", "/digest/", "/letters/"),
+    ("N21", "the HTML lacks the link https://a.example/b", r"\Z", "https://a.example/b.\n"),
+]
+SETTINGS = [
+    ("N15", "no postal address is known", {"address": ""}),
+    ("N16", "nobody signs", {"organization": "", "name": ""}),
+]
+
+
+def with_part(case: Case, part: str, pattern: str, put: str) -> Case:
+    """Return the letter with every match of a pattern in one of its parts replaced."""
+    hidden = re.findall("mso-hide: all[^>]*>([^<]*)", case.letter.html)[0]
+    before = str(getattr(case.letter, part))
+    after, count = re.subn(pattern, put.replace("{preheader}", hidden), before)
+    assert count
+    return evolve(case, letter=evolve(case.letter, **{part: after}))
+
+
+def of(rule: str, said: str, lines: list[str]) -> list[str]:
+    """Return the lines of a rule that hold some words."""
+    return [line for line in lines if line.startswith(f"{rule}: ") and said in line]
+
+
+@pytest.mark.parametrize(("rule", "said", "pattern", "put"), HTML, ids=short)
+def test_broken_html_is_found(whole: Case, rule: str, said: str, pattern: str, put: str) -> None:
+    """What breaks a rule of HTML, or of both parts, is found under the rule's number."""
+    case = with_part(whole, "html", pattern, put)
+    assert of(rule, said, found(case.message(), case.site))
+
+
+@pytest.mark.parametrize(("rule", "said", "pattern", "put"), TEXT, ids=short)
+def test_a_broken_text_is_found(whole: Case, rule: str, said: str, pattern: str, put: str) -> None:
+    """What the text says otherwise than the HTML is found under the rule's number."""
+    case = with_part(whole, "text", pattern, put)
+    assert of(rule, said, found(case.message(), case.site))
+
+
+@pytest.mark.parametrize(("rule", "said", "contact"), SETTINGS, ids=short)
+def test_broken_settings_are_found(
+    whole: Case, rule: str, said: str, contact: dict[str, str]
+) -> None:
+    """A letter of nobody, or from nowhere, is found under the rule's number."""
+    site = evolve(whole.site, contact=evolve(whole.site.contact, **contact))
+    assert found(whole.message(), site) == [f"{rule}: {said}"]
+    assert lint_rendered(whole.letter, site) == []
+
+
+def test_every_rule_has_a_broken_letter() -> None:
+    """No rule is without a letter that breaks it, and nothing is found under another number."""
+    tried = {row[0] for rows in (MESSAGES, HTML, TEXT, SETTINGS) for row in rows}
+    assert tried == set(RULES)
+
+
+# Whole letters that look broken.
+
+
+@pytest.mark.parametrize(
+    ("pattern", "put"),
+    [
+        (rb"\A", b"Return-Path: <bounces+1@example.com>\r\n" + SIGNATURE),
+        (rb"Subject: .*\r\n", b"Subject: =?utf-8?b?0K8=?=\r\n"),
+        (rb"Reply-To: .*\r\n", b""),
+        (rb",\r\n <mailto:[^>]*>", b""),
+        (rb"List-Unsubscribe:\s+", b"List-Unsubscribe:\r\n\t"),
+        (rb"Message-ID: <", b"Message-ID:\r\n <"),
+    ],
+    ids=["signed", "encoded subject", "no Reply-To", "no mail to leave", "folded", "folded too"],
+)
+def test_a_whole_message_has_no_fault(whole: Case, pattern: bytes, put: bytes) -> None:
+    """What a relay may do to a letter, and what a letter may lack, is no fault."""
+    changed, count = re.subn(pattern, put, whole.message(), count=1)
+    assert (count, found(changed, whole.site)) == (1, [])
+
+
+BODY = "</h1>"
+
+
+@pytest.mark.parametrize(
+    "put",
+    [
+        '<p style="background-position:0 0;display:inline-block">x</p>',
+        '<p style="font-size:13px">x</p>',
+        '<p style="font: italic 13.5px/20px Georgia">x</p>',
+        '<p style="font: inherit">x</p>',
+        "<p>font-size: 5px; position: fixed; url(x); @import; &lt;!--[if mso]&gt;</p>",
+        "<table><tr><th>A</th></tr><tr><td>x</td></tr></table>",
+        '<p style="color:#fff;background-color:#000">x</p>',
+        '<p style="color:rgb(1, 2, 3)">x</p>',
+        '<p style="display:none;color:#eee">x</p>',
+        "<!-- a comment --><p>x</p>",
+        "<p>Daniel Wong</p><p>+86-18072358327</p>",
+        '<a href="mailto:news@example.com">news@example.com</a>',
+        '<a href="https://news.example.com/a.png">Contact</a>',
+        "<!--[if mso]><table><tr><td><![endif]-->x<!--[if mso]></td></tr></table><![endif]-->",
+    ],
+)
+def test_whole_html_has_no_fault(whole: Case, put: str) -> None:
+    """What only looks like something forbidden is no fault."""
+    case = with_part(whole, "html", BODY, BODY + put)
+    assert found(case.message(), case.site) == []
+
+
+@pytest.mark.parametrize(
+    "put", ["See (https://news.example.com/).", "<https://news.example.com/#a>"]
+)
+def test_a_whole_text_has_no_fault(whole: Case, put: str) -> None:
+    """What stands around an address in a text is no part of it."""
+    case = with_part(whole, "text", r"\Z", put)
+    assert found(case.message(), case.site) == []
+
+
+def test_html_that_names_its_encoding_is_read(whole: Case) -> None:
+    """A newsroom's own template may be XHTML."""
+    case = with_part(whole, "html", r"\A", '<?xml version="1.0" encoding="utf-8"?>\n')
+    assert found(case.message(), case.site) == []
+
+
+# Whatever comes in.
+
+
+@settings(deadline=None, max_examples=100)
+@given(data=st.data())
+def test_a_damaged_message_ends_no_run(whole: Case, data: st.DataObject) -> None:
+    """A message cut, doubled or garbled anywhere is looked at to the end."""
+    message = whole.message()
+    start, end = sorted(data.draw(st.tuples(*[st.integers(0, len(message))] * 2)))
+    middle = data.draw(st.binary(max_size=30) | st.sampled_from(HOSTILE))
+    assert isinstance(lint(message[:start] + middle + message[end:], whole.site), list)
+
+
+HOSTILE = [
+    b"\r\n\r\n",
+    b"=?utf-8?b?=?=",
+    b"=?no-such?q?a?=",
+    b"Subject: =?utf-8?b?a?=\r\n",
+    b"From: =?x?q?a?= <a\r\n",
+    b"Content-Type: text/html; charset=no-such\r\n",
+    b"Date: 99\r\n",
+]
+
+
+@pytest.mark.parametrize("html", ["", " ", "<!-- -->", "\0", "<h1>", "<style>@media", "x" * 1000])
+def test_strange_html_ends_no_run(whole: Case, html: str) -> None:
+    """HTML that is none is looked at to the end, and found to be none."""
+    problems = lint_rendered(evolve(whole.letter, html=html), whole.site)
+    assert {"H3", "H6", "H7", "H9"} <= {problem.key for problem in problems}
