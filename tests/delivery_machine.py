@@ -7,7 +7,7 @@ run on the right side of an hour, between two posts, for someone who asked for a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 from attrs import frozen
@@ -122,7 +122,7 @@ def _aim(world: World, where: int, by: int) -> datetime:
         return world.now + timedelta(days=by % 9, hours=by)
     hours = HOURS if where < 50 else [time(2, 30), time(3, 1), *HOURS]
     day = _aimed_day(world.today(world.now), where)
-    return datetime.combine(day, hours[by % len(hours)], tzinfo=world.zone)
+    return datetime.combine(day, hours[by % len(hours)], tzinfo=world.zone).astimezone(UTC)
 
 
 def _aimed_day(today: date, where: int) -> date:

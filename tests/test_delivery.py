@@ -144,6 +144,16 @@ def test_a_later_send_at_takes_no_date_back() -> None:
     assert advance(LAST, AT, BERLIN, time(18)).release.released == TODAY
 
 
+def test_the_clock_goes_on_while_clocks_are_put_back() -> None:
+    """Of two instants of the hour that comes twice the later is the later, whatever clocks show."""
+    before = datetime(2026, 10, 25, 2, 50, tzinfo=BERLIN)
+    after = datetime(2026, 10, 25, 2, 10, tzinfo=BERLIN, fold=1)
+    last = advance(None, before, BERLIN, SEND_AT).release
+    assert advance(last, after, BERLIN, SEND_AT).release.clock == after.astimezone(UTC)
+    last = advance(None, after, BERLIN, SEND_AT).release
+    assert advance(last, before, BERLIN, SEND_AT).release.clock == after.astimezone(UTC)
+
+
 # Rule 2
 
 

@@ -127,8 +127,10 @@ class _Nobody:
     def every(self) -> Iterator[tuple[Group, int]]:
         yield from ()
 
-    def count(self, _members: Members, _to: Bookmark) -> int:
-        return 0
+    def divided(
+        self, _group: Group, _returned: Sequence[Arrival], _to: Bookmark
+    ) -> Iterator[tuple[Members, int]]:
+        yield from ()
 
     def uses(self, _frequency: Frequency) -> bool:
         return False

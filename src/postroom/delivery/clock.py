@@ -34,6 +34,8 @@ def advance(
     `send_at` is local to `zone`.
     Raises `StoppedError` if the clock is more than `PATIENCE` past the last run's, unless `yes`.
     """
+    # Two times of one zone are compared by what its clocks showed, also where they were put back.
+    now = now.astimezone(UTC)
     if last is None:
         reached = date_released(now, zone, send_at)
         return Run(last, Release(now, reached, zone.key, reached))
