@@ -212,8 +212,10 @@ POSTS: Mapping[str, tuple[str | bytes, str]] = {
     ),
     "enclosure that is not there": (
         post(HEAD + "enclosure: talk.mp3"),
-        "posts/a.md:5: enclosure: 'talk.mp3' is neither a file beside the post nor an https:// address; "
-        "put it there, or correct the name",
+        (
+            "posts/a.md:5: enclosure: 'talk.mp3' is neither a file beside the post nor an"
+            " https:// address; put it there, or correct the name"
+        ),
     ),
 }
 

@@ -208,9 +208,7 @@ def _in_the_way(folder: Path, path: str) -> Problem | None:
         else:
             continue
         name = f"{folder.name}/{place.relative_to(folder).as_posix()}"
-        return Problem(
-            name, what=what, repair="move it away, delete it, or build elsewhere"
-        )
+        return Problem(name, what=what, repair="move it away, delete it, or build elsewhere")
     return None
 
 
