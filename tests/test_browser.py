@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -325,3 +327,48 @@ def test_planted_faults_are_found(chromium: Browser, tmp_path: Path) -> None:
         {"color-contrast", "heading-order", "target-size", "link-name"},
         True,
     )
+
+
+# Feeds, which a browser shows as pages.
+
+FEEDS = [f"{name}: {feed}" for name in ("demo", "arabic") for feed in ("atom.xml", "rss.xml")]
+
+
+def _picture(page: Page) -> bytes:
+    """Return what is to be seen; Playwright's own way waits for fonts that an XML page lacks."""
+    session = page.context.new_cdp_session(page)
+    taken: dict[str, str] = session.send("Page.captureScreenshot", {"format": "png"})
+    return b64decode(taken["data"])
+
+
+def _opened(page: Page, feed: Path, width: int, scheme: browser.Scheme) -> bytes:
+    page.set_viewport_size({"width": width, "height": 900})
+    page.emulate_media(color_scheme=scheme)
+    page.goto(feed.as_uri(), wait_until="commit")
+    page.wait_for_function("document.readyState === 'complete'")
+    return _picture(page)
+
+
+@pytest.mark.parametrize("feed", FEEDS)
+@pytest.mark.parametrize("width", [375, 800])
+def test_a_feed_is_a_page_that_people_can_read(
+    feed: str, width: int, chromium: Browser, outputs: dict[str, Path], tmp_path: Path
+) -> None:
+    """Titles and summaries are shown, contents are not, nothing runs sideways, by day and night."""
+    name, _, file = feed.partition(": ")
+    source = outputs[name] / file
+    bare = tmp_path / file
+    bare.write_bytes(re.sub(rb"<\?xml-stylesheet[^>]*\?>", b"", source.read_bytes()))
+    with browser.tab(chromium) as page:
+        unstyled = _opened(page, bare, width, "light")
+        pictures = {scheme: _opened(page, source, width, scheme) for scheme in browser.SCHEMES}
+        shown = page.evaluate("""() => {
+          const of = name => [...document.getElementsByTagName(name)];
+          const seen = element => getComputedStyle(element).display !== "none";
+          const hidden = [...of("content"), ...of("content:encoded"), ...of("id"), ...of("guid")];
+          return [of("title").every(seen), hidden.length > 0 && !hidden.some(seen),
+                  document.documentElement.scrollWidth <= innerWidth,
+                  document.getElementsByTagName("script").length];
+        }""")
+    assert shown == [True, True, True, 0]
+    assert len({unstyled, *pictures.values()}) == 3
