@@ -83,7 +83,7 @@ MUTANTS = [
     Mutant(
         "6 nothing is matched",
         f"{RULES}/owed.py",
-        "return not group.topics or not group.topics.isdisjoint(post.topics)",
+        "return not group.topics or not _slugs(group.topics).isdisjoint(_slugs(post.topics))",
         "return True",
     ),
     Mutant(
