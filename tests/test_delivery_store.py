@@ -20,7 +20,7 @@ from delivery_world import World, berlin
 from postroom.model import Delivery
 
 # A few that are the same in each run, many that are others each time; PostgreSQL is slower.
-FEW, MANY, SOME = 50, 4000, 1000
+FEW, MANY, SOME = 36, 2000, 400
 SLOW = pytest.param(MANY, marks=pytest.mark.slow)
 STARTS = st.integers(0, 11)
 
