@@ -15,7 +15,7 @@ from delivery_machine import STEPS, Step, play
 from delivery_world import World, berlin
 from postroom.model import Letter
 
-FEW, MANY = 2000, 40_000
+FEW, MANY = 2000, 20_000
 SLOW = pytest.param(MANY, marks=pytest.mark.slow)
 EFFECTS = [
     "1 clock guarded",
