@@ -1,0 +1,186 @@
+"""The nouns of delivery: subscribers, what they are owed, and the rows of the ledger."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import Literal
+
+from attrs import frozen
+
+from postroom.model.site import Frequency
+
+State = Literal["pending", "active", "paused", "left", "bounced", "complained"]
+DeliveryState = Literal[
+    "planned", "sending", "sent", "deferred", "bounced", "cancelled", "uncertain"
+]
+Reason = Literal["forgotten", "bounced", "complained"]
+LetterKind = Literal["post", "day", "week", "month", "welcome"]
+
+
+@frozen
+class Arrival:
+    """A post becoming known to the sender: one row of an append-only log.
+
+    `day` decides which letter may hold it and never changes. A `struck` arrival vanished before
+    its time and goes to nobody. A `returned` one is its post's second or later, and `first_day` is
+    the day of the first.
+    """
+
+    seq: int
+    day: date
+    post_id: str
+    first_day: date
+    struck: bool = False
+    returned: bool = False
+
+
+@frozen
+class Bookmark:
+    """What lies behind a subscriber: every arrival with a day before `before` or a seq ≤ `upto`."""
+
+    before: date
+    upto: int = 0
+
+
+@frozen
+class Subscriber:
+    """An address with a state, a frequency, topics and a bookmark.
+
+    No topics means all of them, no language every language. `letters` counts the closed letters,
+    `start` is the day from which posts are owed, `token` opens the unsubscribe page.
+    """
+
+    id: int
+    address: str
+    state: State
+    frequency: Frequency
+    topics: frozenset[str]
+    language: str
+    bookmark: Bookmark
+    start: date
+    letters: int = 0
+    token: str = ""
+
+
+@frozen
+class Release:
+    """The one state row of the sender: the last run's clock, and the newest date released.
+
+    No arrival logged after it gets a day before `floor`, which is `released` or, where the zone
+    was changed, what the old zone's calendar showed if that is later.
+    """
+
+    clock: datetime
+    released: date
+    zone: str
+    floor: date = date.min
+
+
+@frozen
+class Letter:
+    """What all subscribers of one group are sent; frozen once it is planned.
+
+    `reach` is what it raises a bookmark to: a boundary for the letter of a period, the last seq
+    for one of frequency `post`. `posts` are ids, newest first.
+    """
+
+    frequency: LetterKind
+    reach: Bookmark
+    posts: tuple[str, ...]
+    language: str
+
+
+@frozen
+class Delivery:
+    """One row of the ledger: a letter, to one subscriber, in one state.
+
+    `number` is the count of letters closed before it, `retry_at` the instant from which a deferred
+    one may be tried again.
+    """
+
+    subscriber: int
+    number: int
+    letter: Letter
+    state: DeliveryState = "planned"
+    attempts: int = 0
+    retry_at: datetime | None = None
+
+
+@frozen
+class Group:
+    """Active subscribers who are owed the same: all that planning reads of a subscriber.
+
+    No topics means all of them, no language every language.
+    """
+
+    frequency: Frequency
+    bookmark: Bookmark
+    topics: frozenset[str] = frozenset()
+    language: str = ""
+
+
+@frozen
+class Members:
+    """Those of a group to whom one letter goes.
+
+    Posts that returned divide a group: of the arrivals in `owed` each member is owed every one, of
+    those in `settled` none. Owed is who started on or before the post's first day and has no
+    delivered letter that holds the post.
+    """
+
+    group: Group
+    owed: tuple[Arrival, ...] = ()
+    settled: tuple[Arrival, ...] = ()
+
+
+@frozen
+class FrozenLetter:
+    """A letter as it was frozen, for all who are owed the same posts.
+
+    `date` is the instant of the run that froze it; `content` is what its sender needs to make the
+    message of one subscriber, and nobody else reads it.
+    """
+
+    frequency: LetterKind
+    boundary: date
+    language: str
+    posts: tuple[str, ...]
+    date: datetime
+    content: bytes = b""
+    id: int = 0
+
+
+@frozen
+class Claim:
+    """A delivery that a run has taken for sending, with what it needs for the message.
+
+    `number` counts the subscriber's letters from 0; `attempts` counts the tries, this one included.
+    """
+
+    id: int
+    subscriber: int
+    number: int
+    letter: int
+    address: str
+    token: str
+    attempts: int = 0
+
+
+@frozen
+class Outcome:
+    """What became of a delivery: its state, the server's reply, and when to try again."""
+
+    delivery: int
+    state: DeliveryState
+    reply: str = ""
+    due: datetime | None = None
+
+
+@frozen
+class Event:
+    """Something that happened to a subscriber, or to the list as a whole, and must be provable."""
+
+    at: datetime
+    kind: str
+    detail: str = ""
+    subscriber: int | None = None
