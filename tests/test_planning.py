@@ -110,7 +110,7 @@ def told(store: Store, posts: dict[str, News], now: datetime = NOW) -> list[Plan
 def do(store: Store, posts: dict[str, News], now: datetime = NOW, *, accept: bool = False) -> int:
     """Do a run, up to the letters; return its number, with the lease still held."""
     outlook = look(store, posts, now, accept_missing=accept)
-    run = store.runs.begin(now, now)
+    run = begun(store, now)
     store.ledger.sweep(run, now)
     first = outlook.opening
     store.arrivals.settle(first.arrivals, first.struck, first.release)
@@ -120,7 +120,7 @@ def do(store: Store, posts: dict[str, News], now: datetime = NOW, *, accept: boo
 
 def send_all(store: Store, run: int, now: datetime = NOW) -> None:
     """Send all letters of a run."""
-    claims = store.ledger.claim(run, 999, now)
+    claims = store.ledger.turn(run, [], 999, now, str)
     store.ledger.record(run, [Outcome(one.id, "sent") for one in claims], now)
 
 
@@ -228,7 +228,7 @@ def test_many_that_returned_divide_a_group_no_further_than_its_readers_do(store:
     add(store, *"abc", frequency="post")
     names = [f"post {number}" for number in range(20)]
     run = do(store, news(*names))
-    (first, *_) = store.ledger.claim(run, 1, NOW)
+    (first, *_) = store.ledger.turn(run, [], 1, NOW, str)
     store.ledger.record(run, [Outcome(first.id, "sent")], NOW)
     store.runs.end(run, NOW)
     store.runs.end(do(store, {}, accept=True), NOW)
@@ -243,7 +243,7 @@ def test_whose_letter_bounced_is_counted_when_there_is_something_newer(store: St
     """Until then the plan leaves them alone."""
     add(store, *"ab", frequency="post")
     run = do(store, news("one"))
-    bounced, sent = store.ledger.claim(run, 2, NOW)
+    bounced, sent = store.ledger.turn(run, [], 2, NOW, str)
     outcomes = [Outcome(bounced.id, "bounced"), Outcome(sent.id, "sent")]
     store.ledger.record(run, outcomes, NOW)
     store.runs.end(run, NOW)

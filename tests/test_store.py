@@ -87,8 +87,19 @@ def only_group(store: Store) -> Members:
 
 
 def begin(store: Store, at: datetime = NOW) -> int:
-    """Begin a run whose lease lasts five minutes."""
-    return store.runs.begin(at, at + timedelta(minutes=5))
+    """Begin a run; the one before it, if it has not ended, is dead."""
+    store.database.give_turn_back()
+    return store.runs.begin(at)
+
+
+def hashed(key: str) -> str:
+    """Return what the address with this key would be suppressed under."""
+    return f"hash of {key}"
+
+
+def claim(store: Store, run: int, limit: int, now: datetime) -> tuple[Claim, ...]:
+    """Take rows for sending, with nothing to record."""
+    return store.ledger.turn(run, [], limit, now, hashed)
 
 
 def planned(
@@ -257,7 +268,7 @@ class TestSuppressions:
         some(store, 1)
         run = begin(store)
         planned(store, run, "post")
-        (claimed,) = store.ledger.claim(run, 1, NOW)
+        (claimed,) = claim(store, run, 1, NOW)
         store.suppressions.forget("reader0@example.com", "h", NOW)
         assert store.ledger.record(run, [Outcome(claimed.id, "sent")], NOW) == 0
 
@@ -325,24 +336,19 @@ class TestRuns:
     """Runs and their lease."""
 
     def test_only_one_sends(self, store: Store) -> None:
-        """While one run holds the lease another is refused in one line, until it ends."""
-        run = begin(store)
+        """While one run sends another is refused in one line, until it ends."""
+        run = store.runs.begin(NOW)
         with pytest.raises(LeaseError, match="another run is sending; wait until it has ended"):
-            begin(store)
+            store.runs.begin(SOON)
         store.runs.end(run, NOW)
-        assert begin(store) > run
+        assert store.runs.begin(NOW) > run
 
-    def test_a_dead_run_is_taken_over(self, store: Store) -> None:
-        """A lease that ran out goes to the next run, and the first notices when it wakes."""
+    def test_a_dead_run_is_taken_over_at_once(self, store: Store) -> None:
+        """The turn of a process that died is free, also for a clock that was set back."""
         run = begin(store)
-        store.runs.renew(run, NOW + timedelta(minutes=9))
-        with pytest.raises(LeaseError):
-            begin(store, SOON)
-        other = begin(store, NOW + timedelta(minutes=9))
-        with pytest.raises(LeaseError):
-            store.runs.renew(run, NOW + timedelta(hours=1))
-        store.runs.end(run, NOW + timedelta(minutes=10))
-        store.runs.renew(other, NOW + timedelta(hours=1))
+        other = begin(store, NOW - timedelta(days=1))
+        store.runs.end(run, SOON)
+        assert claim(store, other, 1, NOW) == ()
 
     def test_of_many_at_once_one_wins(self, store: Store) -> None:
         """Of runs that begin at the same moment exactly one gets the lease."""
@@ -351,7 +357,7 @@ class TestRuns:
 
         def try_it() -> None:
             try:
-                won.append(begin(store))
+                won.append(store.runs.begin(NOW))
             except LeaseError as error:
                 lost.append(error)
 
@@ -421,7 +427,7 @@ class TestGroups:
             "returned",
             members=Members(Group("month", Bookmark(NOVEMBER), frozenset(), "")),
         )
-        claimed = store.ledger.claim(run, 5, NOW)
+        claimed = claim(store, run, 5, NOW)
         ends: Sequence[DeliveryState] = ("sent", "uncertain", "bounced", "deferred", "cancelled")
         outcomes = [Outcome(one.id, end) for one, end in zip(claimed, ends, strict=True)]
         store.ledger.record(run, outcomes, NOW)
@@ -448,7 +454,7 @@ class TestGroups:
         some(store, 4)
         run = begin(store)
         planned(store, run, "a")
-        claimed = store.ledger.claim(run, 3, NOW)
+        claimed = claim(store, run, 3, NOW)
         ends: Sequence[DeliveryState] = ("bounced", "deferred")
         outcomes = [Outcome(one.id, end) for one, end in zip(claimed, ends, strict=False)]
         store.ledger.record(run, outcomes, NOW)
@@ -513,7 +519,7 @@ class TestPlan:
         assert planned(store, run, "a") == 3
         assert planned(store, run, "a", "b") == 3
         assert rows(store) == [(f"reader{n}", 0, "planned", 0) for n in range(3)]
-        (first, *_) = store.ledger.claim(run, 1, NOW)
+        (first, *_) = claim(store, run, 1, NOW)
         letter = store.letters.find(first.letter)
         assert letter
         assert letter.posts == ("a", "b")
@@ -523,20 +529,20 @@ class TestPlan:
         some(store, 1)
         run = begin(store)
         planned(store, run, "a")
-        (claimed,) = store.ledger.claim(run, 1, NOW)
+        (claimed,) = claim(store, run, 1, NOW)
         store.ledger.record(run, [Outcome(claimed.id, "deferred", "451", SOON)], NOW)
         planned(store, run, "a")
         assert rows(store) == [("reader0", 0, "deferred", 1)]
         assert store.ledger.wake(run, NOW) == 0
         assert store.ledger.wake(run, SOON) == 1
-        assert store.ledger.claim(run, 1, SOON)[0].attempts == 2
+        assert claim(store, run, 1, SOON)[0].attempts == 2
 
     def test_takes_up_a_deferred_letter_whose_time_has_come(self, store: Store) -> None:
         """A later plan at the same boundary tries again what has waited long enough."""
         some(store, 1)
         run = begin(store)
         planned(store, run, "a")
-        (claimed,) = store.ledger.claim(run, 1, NOW)
+        (claimed,) = claim(store, run, 1, NOW)
         store.ledger.record(run, [Outcome(claimed.id, "deferred", "451", SOON)], NOW)
         planned(store, run, "a", now=SOON)
         assert rows(store) == [("reader0", 0, "planned", 1)]
@@ -546,7 +552,7 @@ class TestPlan:
         some(store, 1)
         run = begin(store)
         planned(store, run, "a")
-        (claimed,) = store.ledger.claim(run, 1, NOW)
+        (claimed,) = claim(store, run, 1, NOW)
         store.ledger.record(run, [Outcome(claimed.id, "deferred", "451", SOON)], NOW)
         planned(store, run, "a", "b", to=Bookmark(JANUARY))
         assert rows(store) == [("reader0", 0, "planned", 0)]
@@ -556,7 +562,7 @@ class TestPlan:
         some(store, 1)
         run = begin(store)
         planned(store, run, "a")
-        (claimed,) = store.ledger.claim(run, 1, NOW)
+        (claimed,) = claim(store, run, 1, NOW)
         store.ledger.record(run, [Outcome(claimed.id, "bounced", "550")], NOW)
         assert planned(store, run, "a", "b") == 0
         assert rows(store) == [("reader0", 0, "bounced", 1)]
@@ -568,7 +574,7 @@ class TestPlan:
         some(store, 1)
         run = begin(store)
         planned(store, run, "a")
-        store.ledger.claim(run, 1, NOW)
+        claim(store, run, 1, NOW)
         assert planned(store, run, "a", "b", to=Bookmark(JANUARY)) == 0
         assert rows(store) == [("reader0", 0, "sending", 1)]
 
@@ -594,7 +600,7 @@ class TestPlan:
         one, two, _ = some(store, 3)
         run = begin(store)
         planned(store, run, "a")
-        for claimed in store.ledger.claim(run, 3, NOW):
+        for claimed in claim(store, run, 3, NOW):
             store.ledger.record(run, [Outcome(claimed.id, state, "", SOON)], NOW)
         store.subscribers.pause(one.id)
         store.subscribers.stop(["reader1@example.com"], "left")
@@ -619,11 +625,11 @@ class TestWelcome:
         store.runs.end(begin(store), NOW)
         letter = greeted(store, one)
         run = begin(store)
-        assert store.ledger.claim(run, 9, NOW) == ()
+        assert claim(store, run, 9, NOW) == ()
         assert [each.id for each in store.letters.waiting("welcome")] == [letter]
         assert store.ledger.take_up(run, letter) == 1
         assert store.ledger.cancel_stale(run, NOW) == 0
-        (claimed,) = store.ledger.claim(run, 9, NOW)
+        (claimed,) = claim(store, run, 9, NOW)
         store.ledger.record(run, [Outcome(claimed.id, "sent")], NOW)
         assert found(store, "reader0") == evolve(one, letters=1)
         assert list(store.letters.waiting("welcome")) == []
@@ -633,7 +639,7 @@ class TestWelcome:
         (one,) = some(store, 1)
         run = begin(store)
         greeted(store, one)
-        assert len(store.ledger.claim(run, 9, NOW)) == 1
+        assert len(claim(store, run, 9, NOW)) == 1
 
     def test_gives_way_to_what_is_owed(self, store: Store) -> None:
         """There is one open letter: what a run plans takes the place of the welcome."""
@@ -674,7 +680,7 @@ class TestLedger:
         some(store, 4)
         run = begin(store)
         planned(store, run, "a", to=Bookmark(DECEMBER, 7))
-        claimed = store.ledger.claim(run, 4, NOW)
+        claimed = claim(store, run, 4, NOW)
         ends: Sequence[DeliveryState] = ("sent", "deferred", "bounced", "uncertain")
         outcomes = [Outcome(one.id, end) for one, end in zip(claimed, ends, strict=True)]
         assert store.ledger.record(run, outcomes, NOW) == 4
@@ -689,11 +695,11 @@ class TestLedger:
         some(store, 5)
         run = begin(store)
         planned(store, run, "a")
-        first = store.ledger.claim(run, 2, NOW)
-        rest = store.ledger.claim(run, 9, NOW, after=first[-1].id)
+        first = claim(store, run, 2, NOW)
+        rest = claim(store, run, 9, NOW)
         names = [one.address[:7] for one in (*first, *rest)]
         assert names == [f"reader{n}" for n in range(5)]
-        assert store.ledger.claim(run, 9, NOW) == ()
+        assert claim(store, run, 9, NOW) == ()
         assert [one.attempts for one in first] == [1, 1]
         assert first[0].token == "token-of-reader0"
 
@@ -705,7 +711,7 @@ class TestLedger:
         got: list[int] = []
 
         def work() -> None:
-            while claimed := store.ledger.claim(run, 3, NOW):
+            while claimed := claim(store, run, 3, NOW):
                 got.extend(one.id for one in claimed)
                 outcomes = [Outcome(one.id, "sent") for one in claimed]
                 store.ledger.record(run, outcomes, NOW)
@@ -723,11 +729,11 @@ class TestLedger:
         some(store, 3)
         run = begin(store)
         planned(store, run, "a")
-        claimed = store.ledger.turn(run, [], 1, NOW)
+        claimed = store.ledger.turn(run, [], 1, NOW, hashed)
         turns = 0
         while claimed:
             turns += 1
-            claimed = store.ledger.turn(run, [Outcome(claimed[0].id, "sent")], 1, NOW)
+            claimed = store.ledger.turn(run, [Outcome(claimed[0].id, "sent")], 1, NOW, hashed)
         assert (turns, store.ledger.tally()) == (3, {"sent": 3})
 
     def test_who_left_meanwhile_gets_nothing(self, store: Store) -> None:
@@ -736,9 +742,9 @@ class TestLedger:
         run = begin(store)
         planned(store, run, "a")
         store.subscribers.stop([f"reader{n}@example.com" for n in (0, 1, 3)], "left")
-        claimed = store.ledger.claim(run, 1, NOW)
+        claimed = claim(store, run, 1, NOW)
         assert [one.address for one in claimed] == ["reader2@example.com"]
-        assert store.ledger.claim(run, 1, NOW) == ()
+        assert claim(store, run, 1, NOW) == ()
         assert store.ledger.tally() == {"cancelled": 3, "sending": 1}
 
     def test_a_stopped_claim_can_be_given_back(self, store: Store) -> None:
@@ -746,16 +752,16 @@ class TestLedger:
         some(store, 1)
         run = begin(store)
         planned(store, run, "a")
-        (claimed,) = store.ledger.claim(run, 1, NOW)
+        (claimed,) = claim(store, run, 1, NOW)
         store.ledger.record(run, [Outcome(claimed.id, "planned")], NOW)
-        assert store.ledger.claim(run, 1, NOW)[0].id == claimed.id
+        assert claim(store, run, 1, NOW)[0].id == claimed.id
 
     def test_a_dead_run_leaves_uncertain_letters(self, store: Store) -> None:
         """What a dead run had in sending is swept: uncertain, and counted as delivered."""
         some(store, 3)
         run = begin(store)
         planned(store, run, "a")
-        claimed = store.ledger.claim(run, 2, NOW)
+        claimed = claim(store, run, 2, NOW)
         other = begin(store, SOON)
         assert store.ledger.sweep(other, SOON) == tuple(one.id for one in claimed)
         assert store.ledger.sweep(other, SOON) == ()
@@ -771,9 +777,9 @@ class TestLedger:
         planned(store, run, "a")
         begin(store, SOON)
         for refused in (
-            lambda: store.ledger.claim(run, 1, SOON),
-            lambda: store.ledger.reclaim(run, 1, SOON),
-            lambda: store.ledger.turn(run, [], 1, SOON),
+            lambda: claim(store, run, 1, SOON),
+            lambda: store.ledger.turn_again(run, [], 1, SOON, hashed, after=0),
+            lambda: store.ledger.turn(run, [], 1, SOON, hashed),
             lambda: store.ledger.sweep(run, SOON),
         ):
             with pytest.raises(LeaseError):
@@ -785,7 +791,7 @@ class TestLedger:
         some(store, 2)
         run = begin(store)
         planned(store, run, "a")
-        one, two = store.ledger.claim(run, 2, NOW)
+        one, two = claim(store, run, 2, NOW)
         other = begin(store, SOON)
         store.ledger.sweep(other, SOON)
         outcomes = [Outcome(one.id, "sent", "250"), Outcome(two.id, "deferred", "451", SOON)]
@@ -799,10 +805,10 @@ class TestLedger:
         some(store, 2)
         run = begin(store)
         planned(store, run, "a")
-        (one,) = store.ledger.claim(run, 1, NOW)
+        (one,) = claim(store, run, 1, NOW)
         begin(store, SOON)
         with pytest.raises(LeaseError):
-            store.ledger.turn(run, [Outcome(one.id, "sent", "250")], 1, SOON)
+            store.ledger.turn(run, [Outcome(one.id, "sent", "250")], 1, SOON, hashed)
         assert store.ledger.tally() == {"sent": 1, "planned": 1}
         assert found(store, "reader0").letters == 1
 
@@ -811,10 +817,10 @@ class TestLedger:
         some(store, 3)
         run = begin(store)
         planned(store, run, "a")
-        store.ledger.claim(run, 3, NOW)
+        claim(store, run, 3, NOW)
         run = begin(store, SOON)
         store.ledger.sweep(run, SOON)
-        one, two, _ = store.ledger.reclaim(run, 3, SOON)
+        one, two, _ = store.ledger.turn_again(run, [], 3, SOON, hashed, after=0)
         assert (one.number, one.attempts) == (0, 2)
         store.ledger.record(run, [Outcome(one.id, "sent"), Outcome(two.id, "bounced")], SOON)
         run = begin(store, SOON + timedelta(minutes=5))
@@ -827,11 +833,11 @@ class TestLedger:
         some(store, 1)
         run = begin(store)
         planned(store, run, "a")
-        store.ledger.claim(run, 1, NOW)
+        claim(store, run, 1, NOW)
         run = begin(store, SOON)
         store.ledger.sweep(run, SOON)
         store.subscribers.stop(["reader0@example.com"], "left")
-        assert store.ledger.reclaim(run, 1, SOON) == ()
+        assert store.ledger.turn_again(run, [], 1, SOON, hashed, after=0) == ()
         assert store.ledger.tally() == {"uncertain": 1}
 
     def test_whatever_a_server_says_can_be_kept(self, store: Store) -> None:
@@ -839,7 +845,7 @@ class TestLedger:
         some(store, 1)
         run = begin(store)
         planned(store, run, "a")
-        (claimed,) = store.ledger.claim(run, 1, NOW)
+        (claimed,) = claim(store, run, 1, NOW)
         said = "550 no \udcff\0 " + "x" * 100_000
         assert store.ledger.record(run, [Outcome(claimed.id, "bounced", said)], NOW) == 1
         with store.database.reading() as connection:
@@ -851,7 +857,7 @@ class TestLedger:
         some(store, 1)
         run = begin(store)
         planned(store, run, "a")
-        (claimed,) = store.ledger.claim(run, 1, NOW)
+        (claimed,) = claim(store, run, 1, NOW)
         told = [store.ledger.record(run, [Outcome(claimed.id, "sent")], NOW) for _ in range(2)]
         assert told == [1, 0]
         assert store.ledger.record(run, [], NOW) == 0
@@ -885,7 +891,7 @@ def test_no_letter_closes_twice(store: Store, steps: list[str]) -> None:
             for group, _ in list(store.groups.every()):
                 planned(store, run, "a", to=Bookmark(boundary), members=Members(group), now=clock)
         elif step == "claim":
-            held += [(one.id, run) for one in store.ledger.claim(run, 1, clock)]
+            held += [(one.id, run) for one in claim(store, run, 1, clock)]
         elif step == "crash":
             clock += timedelta(minutes=5)
             run = begin(store, clock)
@@ -946,14 +952,12 @@ CALLS: dict[str, Callable[[Store], object]] = {
     "ledger.cancel_stale": lambda s: s.ledger.cancel_stale(1, NOW),
     "ledger.wake": lambda s: s.ledger.wake(1, NOW),
     "ledger.sweep": lambda s: s.ledger.sweep(1, NOW),
-    "ledger.claim": lambda s: s.ledger.claim(1, 1, NOW),
     "ledger.record": lambda s: s.ledger.record(1, [Outcome(1, "sent")], NOW),
-    "ledger.turn": lambda s: s.ledger.turn(1, [], 1, NOW),
-    "ledger.reclaim": lambda s: s.ledger.reclaim(1, 1, NOW),
+    "ledger.turn": lambda s: s.ledger.turn(1, [], 1, NOW, hashed),
+    "ledger.turn_again": lambda s: s.ledger.turn_again(1, [], 1, NOW, hashed, after=0),
     "ledger.tally": lambda s: s.ledger.tally(),
     "ledger.uncertain": lambda s: list(s.ledger.uncertain()),
-    "runs.begin": lambda s: s.runs.begin(NOW, SOON),
-    "runs.renew": lambda s: s.runs.renew(1, SOON),
+    "runs.begin": lambda s: s.runs.begin(NOW),
     "runs.end": lambda s: s.runs.end(1, NOW),
     "events.add": lambda s: s.events.add([Event(NOW, "k")]),
     "events.of": lambda s: list(s.events.of(None)),

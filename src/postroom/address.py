@@ -48,6 +48,11 @@ class Address:
     key: str
 
 
+def key_of(ascii_form: str) -> str:
+    """Return what makes two addresses the same, for the ASCII form of a checked one."""
+    return ascii_form.casefold()
+
+
 def check(text: str) -> Address:
     """Return the forms of the address `text`.
 
@@ -79,7 +84,7 @@ def _checked(text: str) -> Address:
         raise AddressError("only ASCII letters may stand before the @-sign")
     if len(valid.ascii_email) > LIMIT:
         raise AddressError(f"it is longer than {LIMIT} characters")
-    return Address(valid.ascii_email, valid.normalized, valid.ascii_email.casefold())
+    return Address(valid.ascii_email, valid.normalized, key_of(valid.ascii_email))
 
 
 def _sentence(message: str) -> str:

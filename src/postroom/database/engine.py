@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +24,8 @@ FILE = ".postroom/postroom.db"
 PATIENCE = 10.0
 _CHUNK = 1000
 _WRITES = "postroom_writes"
+# Any number, as long as it is ours: PostgreSQL's lock on the sender's turn.
+_TURN = 7_670_002
 # Without it psycopg does not tell how many rows an INSERT made, and a lease would seem taken.
 _OPTIONS = {"preserve_rowcount": True}
 _EXAMPLE = "write sqlite:///news.db or postgresql://user:password@host/name"
@@ -37,6 +40,7 @@ class Database:
     def __init__(self, engine: sa.Engine, name: str) -> None:
         self.engine = engine
         self.name = name
+        self._turn = ExitStack()
 
     @property
     def is_sqlite(self) -> bool:
@@ -97,8 +101,47 @@ class Database:
                 # Past SQLAlchemy's transaction: the log cannot be emptied inside one.
                 connection.connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
+    def take_turn(self) -> bool:
+        """Take the sender's turn, unless a living process has it; tell whether it is ours now.
+
+        The turn ends with `give_turn_back`, and with the process, however that ends: it is a lock
+        of the system's beside SQLite's file, and of the session on PostgreSQL. No clock decides.
+        Raises `DatabaseError`.
+        """
+        with ExitStack() as taken:
+            with self._translated():
+                ours = self._lock_file(taken) if self.is_sqlite else self._lock_session(taken)
+            if ours:
+                self._turn = taken.pop_all()
+            return ours
+
+    def _lock_file(self, taken: ExitStack) -> bool:
+        try:
+            number = os.open(f"{self.engine.url.database}.turn", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            reason = error.strerror or "cannot be opened"
+            raise DatabaseError([Problem(self.name, what=f"cannot be locked ({reason})")]) from None
+        taken.callback(os.close, number)
+        with suppress(BlockingIOError):
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        return False
+
+    def _lock_session(self, taken: ExitStack) -> bool:
+        connection = taken.enter_context(self.engine.connect())
+        connection.execution_options(isolation_level="AUTOCOMMIT")
+        # It ends with the session; a pooled one would go on.
+        taken.callback(connection.invalidate)
+        schema = sa.func.hashtext(sa.func.current_schema())
+        return bool(connection.scalar(sa.select(sa.func.pg_try_advisory_lock(_TURN, schema))))
+
+    def give_turn_back(self) -> None:
+        """Give the sender's turn back, if it is ours."""
+        self._turn.close()
+
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, and give the turn back."""
+        self.give_turn_back()
         self.engine.dispose()
 
 

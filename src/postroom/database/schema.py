@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from postroom.database.columns import Id, Instant, Prose, Text, Words
 from postroom.model import DeliveryState, Frequency, LetterKind, Reason, State
 
-VERSIONS = ("0001",)
+VERSIONS = ("0001", "0002")
 """Every version there has been, oldest first; the last is the one that this program writes."""
 
 metadata = sa.MetaData(
@@ -117,7 +117,6 @@ lease = sa.Table(
     metadata,
     *_one_row(),
     sa.Column("run", Id, sa.ForeignKey("runs.id"), nullable=False),
-    sa.Column("until", Instant, nullable=False),
 )
 
 letters = sa.Table(

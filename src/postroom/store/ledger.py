@@ -16,15 +16,13 @@ import sqlalchemy as sa
 
 from postroom.database.engine import Database
 from postroom.database.schema import deliveries, runs, subscribers
-from postroom.database.statements import Insert, greater, insert
+from postroom.database.statements import Insert, insert
 from postroom.model import Bookmark, Claim, DeliveryState, Members, Outcome
+from postroom.store.claims import Hashed, claim_of, claimable, claimed, rows_in
 from postroom.store.groups import reached
 from postroom.store.runs import holds_lease, lost, require_lease
+from postroom.store.settling import closable, recorded, settle
 from postroom.store.subscribers import OPEN
-
-# A server may say as much as it likes (RFC 5321 §4.2.1); this is enough to act on.
-_LONGEST_REPLY = 1000
-DELIVERED = ("sent", "uncertain")
 
 
 class Ledger:
@@ -100,26 +98,14 @@ class Ledger:
 
         `run` holds the lease, so no other run is alive.
         """
-        asked = _closable().where(deliveries.c.state == "sending", deliveries.c.run != run)
+        asked = closable().where(deliveries.c.state == "sending", deliveries.c.run != run)
         with self._database.writing() as connection:
             require_lease(connection, run)
             rows = connection.execute(asked).all()
-            _settle(
+            settle(
                 connection, [(row, Outcome(row.id, "uncertain", row.reply)) for row in rows], now
             )
             return tuple(row.id for row in rows)
-
-    def claim(self, run: int, limit: int, now: datetime, *, after: int = 0) -> tuple[Claim, ...]:
-        """Put up to `limit` planned rows into sending and return them, by id.
-
-        Durable before the call returns, so ask for no more than there are open connections.
-        Rows of subscribers who are no longer active are cancelled instead. `after` is the last id
-        that was claimed before. Raises `LeaseError`.
-        """
-        with self._database.writing() as connection:
-            require_lease(connection, run)
-            asked = _claimable("planned", limit, after).where(deliveries.c.run == run)
-            return _claimed(connection, asked, run, now)
 
     def record(self, run: int, outcomes: Sequence[Outcome], now: datetime) -> int:
         """Write down what became of deliveries that this run claimed; return of how many.
@@ -128,30 +114,54 @@ class Ledger:
         still say that a letter, uncertain by now, was sent.
         """
         with self._database.writing() as connection:
-            return _recorded(connection, run, outcomes, now)
+            return recorded(connection, run, outcomes, now)
 
     def turn(
-        self, run: int, outcomes: Sequence[Outcome], limit: int, now: datetime, *, after: int = 0
+        self, run: int, outcomes: Sequence[Outcome], limit: int, now: datetime, hashed: Hashed
     ) -> tuple[Claim, ...]:
-        """Do `record` and `claim` in one transaction: one wait for the disk instead of two.
+        """Do `record`, then put up to `limit` planned rows into sending and return them, by id.
 
-        A run that lost its lease still records; then `LeaseError` is raised.
+        Both are one transaction: one wait for the disk instead of two. It is durable before the
+        call returns, so ask for no more than there are open connections. Rows of subscribers who
+        are no longer active, or whose address is suppressed under what `hashed` makes of its key,
+        are cancelled instead. A run that lost its lease still records; then `LeaseError` is raised.
         """
-        claimed = None
-        with self._database.writing() as connection:
-            _recorded(connection, run, outcomes, now)
-            if holds_lease(connection, run):
-                asked = _claimable("planned", limit, after).where(deliveries.c.run == run)
-                claimed = _claimed(connection, asked, run, now)
-        if claimed is None:
-            raise lost()
-        return claimed
+        asked = claimable("planned", limit).where(deliveries.c.run == run)
+        return self._turn(run, outcomes, asked, now, hashed)
 
-    def reclaim(self, run: int, limit: int, now: datetime, *, after: int = 0) -> tuple[Claim, ...]:
-        """Put up to `limit` uncertain rows back into sending, to send the same letter again."""
+    def turn_again(  # noqa: PLR0913 - as `turn`, and where it stands
+        self,
+        run: int,
+        outcomes: Sequence[Outcome],
+        limit: int,
+        now: datetime,
+        hashed: Hashed,
+        *,
+        after: int,
+    ) -> tuple[Claim, ...]:
+        """Do the same as `turn` with rows that are uncertain, to send their letters again.
+
+        `after` is the last id that was taken before: what stays uncertain is not asked for twice.
+        """
+        asked = claimable("uncertain", limit).where(deliveries.c.id > after)
+        return self._turn(run, outcomes, asked, now, hashed)
+
+    def _turn(
+        self,
+        run: int,
+        outcomes: Sequence[Outcome],
+        asked: sa.Select[Any],
+        now: datetime,
+        hashed: Hashed,
+    ) -> tuple[Claim, ...]:
+        claims = None
         with self._database.writing() as connection:
-            require_lease(connection, run)
-            return _claimed(connection, _claimable("uncertain", limit, after), run, now)
+            recorded(connection, run, outcomes, now)
+            if holds_lease(connection, run):
+                claims = claimed(connection, asked, run, now, hashed)
+        if claims is None:
+            raise lost()
+        return claims
 
     # Status
 
@@ -164,7 +174,7 @@ class Ledger:
 
     def uncertain(self) -> Generator[Claim, None, None]:
         """Yield the deliveries whose fate is uncertain, oldest first."""
-        return self._database.stream(_in("uncertain"), _delivery)
+        return self._database.stream(rows_in("uncertain"), claim_of)
 
 
 _PLANNED = "subscriber n letter state before upto attempts run changed reply".split()
@@ -207,135 +217,4 @@ def _replacing(statement: Insert, now: datetime) -> Insert:
             "changed": new.changed,
         },
         where=held.state.in_((*OPEN, "cancelled")) | ((held.state == "bounced") & newer),
-    )
-
-
-def _in(state: DeliveryState, after: int = 0) -> sa.Select[Any]:
-    """Return the question for deliveries in `state`, by id, and whose they are."""
-    whose = subscribers.c.address, subscribers.c.token, subscribers.c.state.label("whose_state")
-    return (
-        sa.select(deliveries, *whose)
-        .join(subscribers, subscribers.c.id == deliveries.c.subscriber)
-        .where(deliveries.c.state == state, deliveries.c.id > after)
-        .order_by(deliveries.c.id)
-    )
-
-
-def _claimable(state: DeliveryState, limit: int, after: int) -> sa.Select[Any]:
-    """Return the question for the next rows; what another worker has at hand is passed over."""
-    return _in(state, after).limit(limit).with_for_update(of=deliveries, skip_locked=True)
-
-
-def _delivery(row: sa.Row[Any], tries: int = 0) -> Claim:
-    return Claim(
-        id=row.id,
-        subscriber=row.subscriber,
-        number=row.n,
-        letter=row.letter,
-        address=row.address,
-        token=row.token,
-        attempts=row.attempts + tries,
-    )
-
-
-def _claimed(
-    connection: sa.Connection, asked: sa.Select[Any], run: int, now: datetime
-) -> tuple[Claim, ...]:
-    """Put the rows of `asked` into sending; where none of them may be sent, go on behind them."""
-    while rows := connection.execute(asked).all():
-        active = tuple(row.id for row in rows if row.whose_state == "active")
-        planned = [row for row in rows if row.state == "planned"]
-        if gone := [row.id for row in planned if row.id not in active]:
-            _mark(connection, gone, state="cancelled", changed=now)
-        if active:
-            attempts = deliveries.c.attempts + 1
-            _mark(connection, active, state="sending", run=run, attempts=attempts, changed=now)
-            return tuple(_delivery(row, tries=1) for row in rows if row.id in active)
-        asked = asked.where(deliveries.c.id > rows[-1].id)
-    return ()
-
-
-def _mark(connection: sa.Connection, ids: Sequence[int], **values: object) -> None:
-    connection.execute(sa.update(deliveries).where(deliveries.c.id.in_(ids)).values(**values))
-
-
-def _closable() -> sa.Select[Any]:
-    """Return the question for rows of deliveries and their subscribers' count of letters."""
-    return (
-        sa.select(deliveries, subscribers.c.letters)
-        .join(subscribers, subscribers.c.id == deliveries.c.subscriber)
-        .order_by(deliveries.c.id)
-        .with_for_update(of=deliveries)
-    )
-
-
-def _recorded(
-    connection: sa.Connection, run: int, outcomes: Sequence[Outcome], now: datetime
-) -> int:
-    by_id = {outcome.delivery: outcome for outcome in outcomes}
-    if not by_id:
-        return 0
-    asked = _closable().where(
-        deliveries.c.id.in_(by_id),
-        deliveries.c.run == run,
-        deliveries.c.state.in_(("sending", "uncertain")),
-    )
-    settled = [(row, _final(row, by_id[row.id])) for row in connection.execute(asked)]
-    _settle(connection, settled, now)
-    return len(settled)
-
-
-def _final(row: sa.Row[Any], outcome: Outcome) -> Outcome:
-    """Return what can still become of a row: a closed one is sent, or stays uncertain."""
-    if row.letters > row.n and outcome.state != "sent":
-        return Outcome(row.id, "uncertain", outcome.reply)
-    return outcome
-
-
-def _settle(
-    connection: sa.Connection, settled: Sequence[tuple[sa.Row[Any], Outcome]], now: datetime
-) -> None:
-    if not settled:
-        return
-    statement = (
-        sa.update(deliveries)
-        .where(deliveries.c.id == sa.bindparam("row"))
-        .values(state=sa.bindparam("new"), reply=sa.bindparam("said"), due=sa.bindparam("then"))
-    )
-    connection.execute(
-        statement.values(changed=now),
-        [
-            {
-                "row": row.id,
-                "new": outcome.state,
-                "said": outcome.reply[:_LONGEST_REPLY],
-                "then": outcome.due,
-            }
-            for row, outcome in settled
-        ],
-    )
-    if closing := [row for row, outcome in settled if outcome.state in DELIVERED]:
-        _close(connection, closing)
-
-
-def _close(connection: sa.Connection, rows: Sequence[sa.Row[Any]]) -> None:
-    """Raise the bookmarks and count the letters, of those whose count still is the row's."""
-    whose = (subscribers.c.id == sa.bindparam("whose")) & (
-        subscribers.c.letters == sa.bindparam("number")
-    )
-    statement = (
-        sa.update(subscribers)
-        .where(whose)
-        .values(
-            letters=subscribers.c.letters + 1,
-            before=greater(subscribers.c.before, sa.bindparam("to_before", type_=sa.Date())),
-            upto=greater(subscribers.c.upto, sa.bindparam("to_upto", type_=sa.BigInteger())),
-        )
-    )
-    connection.execute(
-        statement,
-        [
-            {"whose": row.subscriber, "number": row.n, "to_before": row.before, "to_upto": row.upto}
-            for row in rows
-        ],
     )

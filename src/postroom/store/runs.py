@@ -18,42 +18,29 @@ class Runs:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def begin(self, now: datetime, until: datetime) -> int:
-        """Take the lease up to the instant `until` and return the id of the new run.
+    def begin(self, now: datetime) -> int:
+        """Take the lease and return the id of the new run.
 
-        A lease whose instant has passed is taken over: its holder is dead, or has to stop. Raises
-        `LeaseError` while another run holds it.
+        A run that died holds its lease no more, whatever the clock says, and one that lives does:
+        see `Database.take_turn`. Raises `LeaseError` while another run sends.
         """
+        if not self._database.take_turn():
+            raise lost()
         with self._database.writing() as connection:
             new = runs.insert().values(started=now).returning(runs.c.id)
             run: int = connection.execute(new).scalar_one()
-            statement = insert(connection, lease).values(id=1, run=run, until=until)
-            taken = connection.execute(
-                statement.on_conflict_do_update(
-                    index_elements=["id"],
-                    set_={"run": run, "until": until},
-                    where=lease.c.until <= now,
-                )
+            statement = insert(connection, lease).values(id=1, run=run)
+            connection.execute(
+                statement.on_conflict_do_update(index_elements=["id"], set_={"run": run})
             )
-            if not taken.rowcount:
-                raise lost()
             return run
-
-    def renew(self, run: int, until: datetime) -> None:
-        """Hold the lease up to the instant `until`.
-
-        Raises `LeaseError` if another run has taken it over.
-        """
-        statement = sa.update(lease).where(lease.c.run == run).values(until=until)
-        with self._database.writing() as connection:
-            if not connection.execute(statement).rowcount:
-                raise lost()
 
     def end(self, run: int, now: datetime) -> None:
         """Give the lease back, if it is still the run's, and note when the run ended."""
         with self._database.writing() as connection:
             connection.execute(sa.delete(lease).where(lease.c.run == run))
             connection.execute(sa.update(runs).where(runs.c.id == run).values(ended=now))
+        self._database.give_turn_back()
 
 
 def holds_lease(connection: sa.Connection, run: int) -> bool:
@@ -64,7 +51,8 @@ def holds_lease(connection: sa.Connection, run: int) -> bool:
 def require_lease(connection: sa.Connection, run: int) -> None:
     """Make sure that `run` holds the lease, as `holds_lease`.
 
-    Raises `LeaseError`: a run that slept past its lease must not go on.
+    Raises `LeaseError`: a run whose connection to the database was
+    taken for dead must not go on.
     """
     if not holds_lease(connection, run):
         raise lost()

@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from postroom.address import key_of
 from postroom.database.engine import Database
 from postroom.database.schema import deliveries, events, subscribers
 from postroom.database.statements import greater, insert
@@ -15,11 +16,6 @@ from postroom.model import Bookmark, DeliveryState, Frequency, State, Subscriber
 
 OPEN: tuple[DeliveryState, ...] = ("planned", "deferred")
 RECEIVING: tuple[State, ...] = ("pending", "active", "paused")
-
-
-def key_of(address: str) -> str:
-    """Return what makes two stored addresses the same."""
-    return address.casefold()
 
 
 def from_row(row: sa.Row[Any]) -> Subscriber:

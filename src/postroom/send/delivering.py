@@ -1,0 +1,186 @@
+"""The second half of a run: planned letters leave, each over an open connection, and are recorded.
+
+One thread turns the ledger's pages: it writes down what the lines say, takes as many letters as
+there are open connections that wait for one, and hands them out. A letter is in sending before its
+line hears of it, and its line hears of no other before its outcome is written.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Protocol
+
+from postroom.errors import DatabaseError, LeaseError, Problem, StoppedError
+from postroom.model import Claim, DeliveryState, Outcome
+from postroom.send.line import Outgoing
+from postroom.send.pace import Pace
+from postroom.send.replies import Streak
+from postroom.send.rows import Reply
+from postroom.send.switchboard import Switchboard, Way
+
+# What became of the letters that are out is offered to a failing database after these seconds.
+_RETRIES = (0.0, 1.0, 2.0, 4.0, 8.0)
+# How many seconds may pass before a signal is noticed.
+_GLANCE = 0.2
+
+Counts = Mapping[DeliveryState, int]
+"""How many letters of a run have come to which end so far."""
+
+
+class Work(Protocol):
+    """The letters that are to leave, and the ledger that knows them."""
+
+    def take(self, outcomes: Sequence[Outcome], limit: int) -> Sequence[Claim]:
+        """Record `outcomes`, and take up to `limit` letters for sending, in one transaction."""
+
+    def record(self, outcomes: Sequence[Outcome]) -> None:
+        """Write down what became of letters."""
+
+    def wake(self) -> int:
+        """Plan the deferred letters whose time has come; return how many."""
+
+    def outgoing(self, claim: Claim) -> Outgoing | Outcome:
+        """Return the letter as it leaves, or what becomes of it because it cannot."""
+
+    def outcome(self, claim: Claim, reply: Reply) -> Outcome:
+        """Return what is written of a letter after the server's reply."""
+
+
+class Delivering:
+    """The conversations of one run with the mail server, and the ledger in step with them."""
+
+    def __init__(  # noqa: PLR0913 - each is another thing that a test holds still
+        self,
+        work: Work,
+        way: Way,
+        *,
+        stopped: Callable[[], bool] = lambda: False,
+        tell: Callable[[Counts], None] = lambda _: None,
+        ticks: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Deliver until nothing is left or `stopped` says so; `tell` hears of every step."""
+        self._work = work
+        self._lines = Switchboard(way, ticks)
+        self._stopped, self._tell = stopped, tell
+        self._ticks, self._sleep = ticks, sleep
+        self._pace = Pace(way.rate, ticks())
+        self._outcomes: list[Outcome] = []
+        self._counts: Counter[DeliveryState] = Counter()
+        self._streak = Streak()
+        self._dry = False
+
+    def run(self, letters: int) -> Counts:
+        """Deliver `letters` letters, or those that there are, and return what became of them.
+
+        Whatever is raised, the open conversations were finished first and written down, if the
+        database let them; save on a second Ctrl-C. Raises `RelayError` if there is no connection to
+        be had, `StoppedError` if the server takes nothing from us, `LeaseError` and
+        `DatabaseError`.
+        """
+        try:
+            self._lines.open(letters, self._stopped, _GLANCE)
+            while self._step():
+                self._tell(self._counts)
+        except Exception:
+            with suppress(DatabaseError, LeaseError):
+                self._finish()
+            raise
+        self._finish()
+        if self._streak.is_too_long:
+            raise StoppedError([self._refusal()])
+        return self._counts
+
+    def _step(self) -> bool:
+        """Hear what has become of letters, write it down, hand out others; tell if there are."""
+        self._hear(self._wait())
+        limit = self._limit()
+        if self._outcomes or (limit and not self._dry):
+            self._turn(limit)
+        if self._lines.out or self._outcomes:
+            return True
+        if self._is_ending:
+            return False
+        if self._lines.is_dead and self._lines.lost:
+            raise self._lines.lost
+        if not self._dry:
+            return True
+        self._dry = False
+        return self._work.wake() > 0
+
+    @property
+    def _is_ending(self) -> bool:
+        return self._streak.is_too_long or self._stopped()
+
+    def _limit(self) -> int:
+        """Return how many letters may be taken: each for a connection that waits for one."""
+        return 0 if self._is_ending else min(self._lines.ready, self._pace.allowed)
+
+    def _wait(self) -> float:
+        """Return for how many seconds there is nothing to do but to listen."""
+        self._pace = self._pace.reached(self._ticks())
+        if self._outcomes or (self._limit() and not self._dry):
+            return 0.0
+        return min(_GLANCE, self._pace.wait) or _GLANCE
+
+    def _hear(self, seconds: float) -> None:
+        for answer in self._lines.listen(seconds):
+            self._note(self._work.outcome(answer.outgoing.claim, answer.reply))
+
+    def _note(self, outcome: Outcome) -> None:
+        self._outcomes.append(outcome)
+        self._counts[outcome.state] += 1
+        self._streak = self._streak.after(outcome)
+
+    def _turn(self, limit: int) -> None:
+        """Write down the outcomes, and hand out what may be taken."""
+        if not limit:
+            self._record()
+            return
+        claims = self._work.take(tuple(self._outcomes), limit)
+        self._outcomes.clear()
+        self._dry = len(claims) < limit
+        self._pace = self._pace.spent(len(claims))
+        for claim in claims:
+            outgoing = self._work.outgoing(claim)
+            if isinstance(outgoing, Outcome):
+                self._note(outgoing)
+            else:
+                self._lines.hand_out(outgoing)
+
+    def _record(self) -> None:
+        if self._outcomes:
+            self._work.record(tuple(self._outcomes))
+            self._outcomes.clear()
+
+    def _finish(self) -> None:
+        """Let the open conversations come to their end, write it down, and hang up."""
+        while self._lines.out:
+            self._hear(_GLANCE)
+            self._tell(self._counts)
+        try:
+            self._insist()
+        finally:
+            self._lines.close()
+
+    def _insist(self) -> None:
+        """Write down the last outcomes, also if the database is busy for a while.
+
+        Raises `DatabaseError` if it stays so: the next run will call those letters uncertain.
+        """
+        for number, pause in enumerate(_RETRIES, 1):
+            self._sleep(pause)
+            try:
+                self._record()
+            except DatabaseError:
+                if number == len(_RETRIES):
+                    raise
+            else:
+                return
+
+    def _refusal(self) -> Problem:
+        what = f"the mail server takes nothing: {self._streak}"
+        return Problem("send", what=what, repair="correct that, and run this again")

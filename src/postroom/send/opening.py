@@ -1,0 +1,84 @@
+"""The first half of a run: what is owed, planned in the ledger, and nothing sent yet.
+
+The order is that of `planning`. Whatever stops a run here, the rows are true: what is planned is
+planned anew by the next run, and a bookmark was raised only where nothing was owed.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from attrs import frozen
+
+from postroom import planning
+from postroom.model import FrozenLetter, Letter, Site
+from postroom.planning import Book, Outlook
+from postroom.send.rows import Desk, Store
+
+
+@frozen
+class Consent:
+    """What a person has agreed to beforehand, where a run would otherwise stop and ask.
+
+    `yes`: the clock is right although it is far ahead (rule 15). `accept_missing`: the posts that
+    vanished are meant to be gone (rule 8).
+    """
+
+    yes: bool = False
+    accept_missing: bool = False
+
+
+@frozen
+class Opened:
+    """A run whose letters are planned: its clock, and what a dead run had left uncertain."""
+
+    clock: datetime
+    swept: tuple[int, ...]
+    letters: int
+    planned: int
+
+
+def look(store: Store, site: Site, desk: Desk, now: datetime, consent: Consent) -> Outlook:
+    """Return what a run that starts at `now` goes by; nothing is written.
+
+    Raises `StoppedError` where in doubt, and what reading the posts raises.
+    """
+    book = Book(store.arrivals, store.groups)
+    this = planning.begin(book, site, now, yes=consent.yes)
+    news = desk.news(this.release.clock)
+    return planning.look_ahead(book, site, this, news, accept_missing=consent.accept_missing)
+
+
+def open_run(store: Store, run: int, desk: Desk, outlook: Outlook) -> Opened:
+    """Store what `run`, which holds the lease, finds; freeze its letters and plan them."""
+    clock, first = outlook.run.release.clock, outlook.opening
+    # Before anything is planned: a letter that may have arrived must not be planned again.
+    swept = tuple(store.ledger.sweep(run, clock))
+    store.arrivals.settle(first.arrivals, first.struck, first.release)
+    letters = _plan(store, run, desk, outlook)
+    for number in planning.still_welcome(store.letters.waiting("welcome"), outlook.news):
+        store.ledger.take_up(run, number)
+    store.ledger.cancel_stale(run, clock)
+    store.ledger.wake(run, clock)
+    return Opened(clock, swept, letters, store.ledger.planned(run))
+
+
+def _plan(store: Store, run: int, desk: Desk, outlook: Outlook) -> int:
+    """Carry out the plan, group by group; return how many different letters it has."""
+    clock = outlook.run.release.clock
+    frozen_as: dict[Letter, int] = {}
+    for one in planning.plan(Book(store.arrivals, store.groups), outlook):
+        if one.letter is None:
+            store.groups.raise_bookmarks(one.members, one.bookmark)
+            continue
+        if one.letter not in frozen_as:
+            frozen_as[one.letter] = store.letters.freeze(freeze(one.letter, desk, clock))
+        store.ledger.plan(run, one.members, frozen_as[one.letter], one.bookmark, clock)
+    return len(frozen_as)
+
+
+def freeze(letter: Letter, desk: Desk, clock: datetime) -> FrozenLetter:
+    """Return `letter` as all who are owed its posts get it, dated `clock`."""
+    content = desk.write(letter, clock)
+    boundary = letter.reach.before
+    return FrozenLetter(letter.frequency, boundary, letter.language, letter.posts, clock, content)

@@ -1,0 +1,73 @@
+"""The mail server's reply → what the ledger writes of a delivery."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from attrs import evolve, frozen
+
+from postroom.delivery.failure import enhanced_status, is_hard
+from postroom.delivery.ledger import wait
+from postroom.model import Claim, Failure, Outcome
+from postroom.send.rows import Reply
+
+MOST_REFUSED, MOST_DEFERRED = 20, 100
+
+
+def outcome(claim: Claim, reply: Reply, now: datetime, hashed: str) -> Outcome:
+    """Return what is written of the delivery `claim` after `reply`, at the instant `now`.
+
+    A refused sender, and a letter that is never asked for, say nothing of the subscriber: what is
+    wrong there is ours, so the letter waits. A refused recipient is a failure of the address whose
+    suppression hash is `hashed`.
+    """
+    said = f"{reply.code} {reply.text}" if reply.code else reply.text
+    if reply.kind == "accepted":
+        return Outcome(claim.id, "sent", said)
+    if reply.kind == "uncertain":
+        return Outcome(claim.id, "uncertain", said)
+    if reply.kind == "deferred" or is_ours(reply):
+        return Outcome(claim.id, "deferred", said, now + wait(claim.attempts))
+    hard = is_hard(reply.code, enhanced_status(reply.text))
+    if reply.command == "RCPT" or hard:
+        return Outcome(claim.id, "bounced", said, None, Failure(claim.subscriber, hashed, hard, said))
+    return Outcome(claim.id, "bounced", said)
+
+
+def is_ours(reply: Reply) -> bool:
+    """Tell whether what was refused is the sender or the letter's form, not this recipient."""
+    return reply.kind == "refused" and reply.command in ("", "MAIL")
+
+
+def is_unheard(reply: Reply) -> bool:
+    """Tell whether the server never judged the letter: the connection ended before its final dot.
+
+    Then the letter may be tried at once on another connection.
+    """
+    # RFC 5321 §3.8: 421 is about the connection, whatever it answers.
+    return reply.kind == "deferred" and not reply.usable and reply.code in (0, 421)
+
+
+@frozen
+class Streak:
+    """How many letters in a row the server would not take, for reasons that are not the reader's.
+
+    A relay that is set up wrongly refuses everybody; the sooner a run stops then, the less there is
+    to mend.
+    """
+
+    refused: int = 0
+    deferred: int = 0
+
+    def after(self, outcome: Outcome) -> Streak:
+        """Return the streak after one more letter."""
+        if outcome.state == "sent" or (outcome.failure and outcome.failure.hard):
+            return Streak()
+        if outcome.state == "deferred":
+            return evolve(self, deferred=self.deferred + 1)
+        return evolve(self, refused=self.refused + 1)
+
+    @property
+    def is_too_long(self) -> bool:
+        """Whether it is time to stop and ask."""
+        return self.refused >= MOST_REFUSED or self.deferred >= MOST_DEFERRED
