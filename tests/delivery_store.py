@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -20,7 +20,7 @@ from sqlalchemy import event
 
 from delivery_ledger import CONNECTIONS, Crash, Office
 from postroom.database.engine import Database, engine_for
-from postroom.database.schema import deliveries, lease, letter_posts, letters, metadata
+from postroom.database.schema import deliveries, letter_posts, letters, metadata
 from postroom.database.versions import require_tables
 from postroom.delivery.arrivals import News
 from postroom.delivery.ledger import Reply, wait
@@ -37,10 +37,9 @@ from postroom.model import (
     Site,
     Subscriber,
 )
-from postroom.planning import Book, Outlook, begin, look_ahead, plan, still_welcome
+from postroom.send.opening import Consent, look, plan, settle
 from postroom.store import Store, store_in
 
-LEASE = timedelta(minutes=5)
 EARLIER = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -95,6 +94,7 @@ class StoreLedger:
 
     def __init__(self, database: PulsingDatabase) -> None:
         self.pulse: Callable[[], None] = lambda: None
+        database.give_turn_back()
         self.database = emptied(database)
         self.database.pulse = self.step
         self.store = store_in(database)
@@ -196,20 +196,20 @@ class StoreLedger:
     def run(
         self, office: Office, now: datetime, *, yes: bool = False, accept: bool = False
     ) -> None:
-        """Do one run; the lease of one that dies runs out."""
+        """Do one run; the turn of one that dies is free."""
         try:
             run_on(self.store, self._at_home(office), now, yes=yes, accept=accept)
         except Crash:
-            self._let_the_lease_run_out()
+            self.database.give_turn_back()
             raise
 
     def run_again(self, office: Office, clock: datetime) -> None:
         """Send what is uncertain once more."""
-        resend_on(self.store, self._at_home(office), clock)
-
-    def _let_the_lease_run_out(self) -> None:
-        with self.database.writing() as connection:
-            connection.execute(sa.update(lease).values(until=EARLIER))
+        try:
+            resend_on(self.store, self._at_home(office), clock)
+        except Crash:
+            self.database.give_turn_back()
+            raise
 
     def _at_home(self, office: Office) -> StoreOffice:
         def send(claim: Claim, posts: tuple[str, ...]) -> Reply:
@@ -255,48 +255,32 @@ class StoreOffice:
         self.opened = opened
         self.connections = connections
 
+    def write(self, _letter: Letter, _date: datetime) -> bytes:
+        """Return nothing: what a letter says is no question here."""
+        return b""
+
 
 def run_on(
     store: Store, office: StoreOffice, now: datetime, *, yes: bool = False, accept: bool = False
 ) -> None:
     """Do one run; raises `StoppedError` with nothing moved."""
-    book = Book(store.arrivals, store.groups)
-    run = store.runs.begin(now, now + LEASE)
+    run = store.runs.begin(now)
     try:
-        this = begin(book, office.site, now, yes=yes)
-        news = office.news(this.release.clock)
-        outlook = look_ahead(book, office.site, this, news, accept_missing=accept)
+        outlook = look(store, office.site, office, now, Consent(yes=yes, accept_missing=accept))
     except StoppedError:
         store.runs.end(run, now)
         raise
-    first, clock = outlook.opening, this.release.clock
-    store.ledger.sweep(run, clock)
-    store.arrivals.settle(first.arrivals, first.struck, first.release)
-    office.opened(first.release)
-    carry_out(store, run, book, outlook)
+    clock = outlook.run.release.clock
+    settle(store, run, outlook)
+    office.opened(outlook.opening.release)
+    plan(store, run, office, outlook)
     _send(store, run, office, clock)
     store.runs.end(run, clock)
 
 
-def carry_out(store: Store, run: int, book: Book, outlook: Outlook) -> None:
-    """Write what `outlook` leads to: letters, bookmarks, and the end of what was planned before."""
-    clock = outlook.run.release.clock
-    for one in plan(book, outlook):
-        if one.letter is None:
-            store.groups.raise_bookmarks(one.members, one.bookmark)
-        else:
-            number = store.letters.freeze(frozen_of(one.letter, clock))
-            count = store.ledger.plan(run, one.members, number, one.bookmark, clock)
-            assert count == one.count
-    for number in still_welcome(store.letters.waiting("welcome"), outlook.news):
-        store.ledger.take_up(run, number)
-    store.ledger.cancel_stale(run, clock)
-    store.ledger.wake(run, clock)
-
-
 def _send(store: Store, run: int, office: StoreOffice, clock: datetime) -> None:
     outcomes: list[Outcome] = []
-    while claims := store.ledger.turn(run, outcomes, office.connections, clock):
+    while claims := store.ledger.turn(run, outcomes, office.connections, clock, str):
         outcomes = []
         for claim in claims:
             letter = store.letters.find(claim.letter)
@@ -307,15 +291,18 @@ def _send(store: Store, run: int, office: StoreOffice, clock: datetime) -> None:
 def resend_on(store: Store, office: StoreOffice, clock: datetime) -> None:
     """Send again what is uncertain, less the posts that are gone; nothing, where all are."""
     news, last = office.news(clock), 0
-    run = store.runs.begin(clock, clock + LEASE)
-    while claims := store.ledger.reclaim(run, office.connections, clock, after=last):
+    run = store.runs.begin(clock)
+    outcomes: list[Outcome] = []
+    while claims := store.ledger.turn_again(
+        run, outcomes, office.connections, clock, str, after=last
+    ):
+        outcomes, last = [], claims[-1].id
         for claim in claims:
-            last = claim.id
             letter = store.letters.find(claim.letter)
             assert letter
             posts = tuple(post for post in letter.posts if post in news)
             reply: Reply = office.send(claim, posts) if posts else "uncertain"
-            store.ledger.record(run, [_outcome(claim, reply, clock)], clock)
+            outcomes.append(_outcome(claim, reply, clock))
     store.runs.end(run, clock)
 
 

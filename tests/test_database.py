@@ -30,8 +30,8 @@ NEXT = '''\
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "9002"
+down_revision = "0002"
 branch_labels = None
 depends_on = None
 
@@ -301,7 +301,7 @@ def newer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], No
         shutil.copytree(versions.MIGRATIONS, folder)
         (folder / "versions/v0002_note.py").write_text(NEXT.format(then=then))
         monkeypatch.setattr(versions, "MIGRATIONS", folder)
-        monkeypatch.setattr(versions, "VERSIONS", (*VERSIONS, "0002"))
+        monkeypatch.setattr(versions, "VERSIONS", (*VERSIONS, "9002"))
 
     return know
 
@@ -316,9 +316,9 @@ def test_an_older_database_waits_for_its_upgrade(
     with pytest.raises(SettingsError) as caught:
         require_tables(database)
     assert line_of(caught).endswith("is of an older Postroom; run: postroom db upgrade")
-    assert upgrade(database) == "0002"
+    assert upgrade(database) == "9002"
     require_tables(database)
-    assert upgrade(database) == "0002"
+    assert upgrade(database) == "9002"
     with database.reading() as connection:
         names = {column["name"] for column in sa.inspect(connection).get_columns("arrivals")}
         assert "note" in names

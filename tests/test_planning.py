@@ -12,7 +12,6 @@ import pytest
 import sqlalchemy as sa
 from attrs import evolve
 
-from delivery_store import carry_out
 from postroom.database.schema import metadata
 from postroom.delivery.arrivals import News
 from postroom.errors import StoppedError
@@ -22,12 +21,15 @@ from postroom.model import (
     Frequency,
     FrozenLetter,
     Group,
+    Letter,
     Members,
     Outcome,
     Site,
     Subscriber,
 )
 from postroom.planning import Book, Outlook, Planned, begin, look_ahead, plan, still_welcome
+from postroom.send import opening
+from postroom.send.opening import settle
 from postroom.store import Store, open_store
 
 NOVEMBER, DECEMBER = date(2026, 11, 1), date(2026, 12, 1)
@@ -107,14 +109,28 @@ def told(store: Store, posts: dict[str, News], now: datetime = NOW) -> list[Plan
     return list(plan(book_of(store), look(store, posts, now)))
 
 
+class Desk:
+    """Writes letters of nothing: what they say is no question here."""
+
+    def __init__(self, posts: dict[str, News]) -> None:
+        self.posts = posts
+
+    def news(self, _clock: datetime) -> dict[str, News]:
+        """Return the posts."""
+        return self.posts
+
+    def write(self, _letter: Letter, _date: datetime) -> bytes:
+        """Return nothing."""
+        return b""
+
+
 def do(store: Store, posts: dict[str, News], now: datetime = NOW, *, accept: bool = False) -> int:
-    """Do a run, up to the letters; return its number, with the lease still held."""
+    """Do a run, up to the letters, and die; return its number."""
+    store.database.give_turn_back()
+    run = store.runs.begin(now)
     outlook = look(store, posts, now, accept_missing=accept)
-    run = begun(store, now)
-    store.ledger.sweep(run, now)
-    first = outlook.opening
-    store.arrivals.settle(first.arrivals, first.struck, first.release)
-    carry_out(store, run, book_of(store), outlook)
+    settle(store, run, outlook)
+    opening.plan(store, run, Desk(posts), outlook)
     return run
 
 

@@ -25,6 +25,7 @@ from postroom.errors import DatabaseError, LeaseError, SettingsError
 from postroom.model import (
     Arrival,
     Bookmark,
+    Claim,
     DeliveryState,
     Event,
     Frequency,
@@ -953,6 +954,7 @@ CALLS: dict[str, Callable[[Store], object]] = {
     "ledger.wake": lambda s: s.ledger.wake(1, NOW),
     "ledger.sweep": lambda s: s.ledger.sweep(1, NOW),
     "ledger.record": lambda s: s.ledger.record(1, [Outcome(1, "sent")], NOW),
+    "ledger.planned": lambda s: s.ledger.planned(1),
     "ledger.turn": lambda s: s.ledger.turn(1, [], 1, NOW, hashed),
     "ledger.turn_again": lambda s: s.ledger.turn_again(1, [], 1, NOW, hashed, after=0),
     "ledger.tally": lambda s: s.ledger.tally(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -130,10 +131,15 @@ class Database:
     def _lock_session(self, taken: ExitStack) -> bool:
         connection = taken.enter_context(self.engine.connect())
         connection.execution_options(isolation_level="AUTOCOMMIT")
-        # It ends with the session; a pooled one would go on.
-        taken.callback(connection.invalidate)
-        schema = sa.func.hashtext(sa.func.current_schema())
-        return bool(connection.scalar(sa.select(sa.func.pg_try_advisory_lock(_TURN, schema))))
+        turn = _TURN, sa.func.hashtext(sa.func.current_schema())
+        for _ in range(10):
+            if connection.scalar(sa.select(sa.func.pg_try_advisory_lock(*turn))):
+                unlock = sa.select(sa.func.pg_advisory_unlock(*turn))
+                taken.callback(connection.execute, unlock)
+                return True
+            # The server needs a moment to notice that a process died.
+            time.sleep(0.1)
+        return False
 
     def give_turn_back(self) -> None:
         """Give the sender's turn back, if it is ours."""

@@ -167,16 +167,6 @@ class Claim:
 
 
 @frozen
-class Outcome:
-    """What became of a delivery: its state, the server's reply, and when to try again."""
-
-    delivery: int
-    state: DeliveryState
-    reply: str = ""
-    due: datetime | None = None
-
-
-@frozen
 class Failure:
     """A server did not take a letter for good, and the reason may be the subscriber's address.
 
@@ -190,6 +180,20 @@ class Failure:
     hard: bool
     detail: str
     delivery: int = 0
+
+
+@frozen
+class Outcome:
+    """What became of a delivery: its state, the server's reply, and when to try again.
+
+    `failure` is what the reply says of the subscriber's address, if anything.
+    """
+
+    delivery: int
+    state: DeliveryState
+    reply: str = ""
+    due: datetime | None = None
+    failure: Failure | None = None
 
 
 @frozen

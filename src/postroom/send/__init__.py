@@ -7,18 +7,16 @@ which did not, and the few, one for each open connection, of which nobody can te
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 
 from attrs import frozen
 
-from postroom import planning
 from postroom.errors import DatabaseError
 from postroom.model import Site
-from postroom.planning import Book
 from postroom.send.delivering import Counts, Delivering
 from postroom.send.desk import NewsroomDesk
-from postroom.send.opening import Consent, Opened, look, open_run
+from postroom.send.opening import Consent, Plan, look, plan, settle
 from postroom.send.rows import Clock, Desk, Store
 from postroom.send.switchboard import Way
 from postroom.send.work import Planned, Sender, Uncertain, sender_of
@@ -28,7 +26,8 @@ __all__ = [
     "Counts",
     "Desk",
     "NewsroomDesk",
-    "Opened",
+    "Office",
+    "Plan",
     "Sender",
     "Sent",
     "Way",
@@ -40,16 +39,20 @@ __all__ = [
 
 @frozen
 class Sent:
-    """What a run did: how it opened, and what became of its letters."""
+    """What a run did, and whether it came to its end.
 
-    opened: Opened
+    `swept` are the ids of the letters whose fate an earlier run, which died, left uncertain.
+    """
+
+    swept: tuple[int, ...]
+    plan: Plan
     counts: Counts
     finished: bool
 
 
 @frozen
 class Office:
-    """All that a run works with."""
+    """All that a run works with; `stopped` tells whether a signal asks it to end."""
 
     store: Store
     site: Site
@@ -57,4 +60,64 @@ class Office:
     sender: Sender
     way: Way
     clock: Clock
-    stopped: Callable[[], bool]
+    stopped: Callable[[], bool] = lambda: False
+    tell: Callable[[Counts], None] = lambda _: None
+
+
+def send(office: Office, consent: Consent, planned: Callable[[Plan], None]) -> Sent:
+    """Do one run: plan what is owed, and send it; `planned` hears of the plan.
+
+    Raises `LeaseError` while another run sends, `StoppedError` where the run must not go on,
+    `RelayError`, `DatabaseError`, and what reading the posts and writing the letters raises. The
+    ledger is true in each case, and the next run goes on from there.
+    """
+    with _run(office) as run:
+        outlook = look(office.store, office.site, office.desk, office.clock(), consent)
+        swept = settle(office.store, run, outlook)
+        made = plan(office.store, run, office.desk, outlook)
+        planned(made)
+        work = Planned(office.store, run, _not_before(made.clock, office.clock), office.sender)
+        return Sent(swept, made, *_deliver(office, work, made.subscribers))
+
+
+def send_again(office: Office, planned: Callable[[Plan], None]) -> Sent:
+    """Send the letters whose fate is uncertain once more, and nothing else.
+
+    Raises the same as `send`.
+    """
+    store, now = office.store, office.clock()
+    with _run(office) as run:
+        release = store.arrivals.release()
+        clock = max(now, release.clock) if release else now
+        news = office.desk.news(clock)
+        swept = tuple(store.ledger.sweep(run, clock))
+        made = Plan(clock, 0, store.ledger.tally().get("uncertain", 0))
+        planned(made)
+        steady = _not_before(clock, office.clock)
+        work = Uncertain(store, run, steady, office.sender, office.desk, news)
+        return Sent(swept, made, *_deliver(office, work, made.subscribers))
+
+
+def _deliver(office: Office, work: Planned, letters: int) -> tuple[Counts, bool]:
+    """Deliver, and tell whether nothing that could be sent is left."""
+    if not letters:
+        return {}, True
+    delivering = Delivering(work, office.way, stopped=office.stopped, tell=office.tell)
+    return delivering.run(letters), not office.stopped()
+
+
+@contextmanager
+def _run(office: Office) -> Iterator[int]:
+    """Hold the lease for a block."""
+    run = office.store.runs.begin(office.clock())
+    try:
+        yield run
+    finally:
+        # What happened is worth more than that the end cannot be written: the lease ends anyway.
+        with suppress(DatabaseError):
+            office.store.runs.end(run, office.clock())
+
+
+def _not_before(start: datetime, clock: Clock) -> Clock:
+    """Return a clock that never shows less than `start`, wherever it is set meanwhile (rule 1)."""
+    return lambda: max(start, clock())

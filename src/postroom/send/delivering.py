@@ -182,5 +182,7 @@ class Delivering:
                 return
 
     def _refusal(self) -> Problem:
-        what = f"the mail server takes nothing: {self._streak}"
+        streak = self._streak
+        number = max(streak.refused, streak.deferred)
+        what = f"the mail server took none of the last {number} letters and said: {streak.said}"
         return Problem("send", what=what, repair="correct that, and run this again")

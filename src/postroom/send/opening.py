@@ -29,13 +29,12 @@ class Consent:
 
 
 @frozen
-class Opened:
-    """A run whose letters are planned: its clock, and what a dead run had left uncertain."""
+class Plan:
+    """What a run has planned: by which clock, how many different letters, and to how many."""
 
     clock: datetime
-    swept: tuple[int, ...]
     letters: int
-    planned: int
+    subscribers: int
 
 
 def look(store: Store, site: Site, desk: Desk, now: datetime, consent: Consent) -> Outlook:
@@ -49,18 +48,27 @@ def look(store: Store, site: Site, desk: Desk, now: datetime, consent: Consent) 
     return planning.look_ahead(book, site, this, news, accept_missing=consent.accept_missing)
 
 
-def open_run(store: Store, run: int, desk: Desk, outlook: Outlook) -> Opened:
-    """Store what `run`, which holds the lease, finds; freeze its letters and plan them."""
-    clock, first = outlook.run.release.clock, outlook.opening
+def settle(store: Store, run: int, outlook: Outlook) -> tuple[int, ...]:
+    """Close what a dead run left, and store what `run`, which holds the lease, begins with.
+
+    Returns the ids of the letters whose fate a dead run left uncertain.
+    """
     # Before anything is planned: a letter that may have arrived must not be planned again.
-    swept = tuple(store.ledger.sweep(run, clock))
+    swept = tuple(store.ledger.sweep(run, outlook.run.release.clock))
+    first = outlook.opening
     store.arrivals.settle(first.arrivals, first.struck, first.release)
+    return swept
+
+
+def plan(store: Store, run: int, desk: Desk, outlook: Outlook) -> Plan:
+    """Freeze the letters that are owed, and plan them for all who are owed them."""
+    clock = outlook.run.release.clock
     letters = _plan(store, run, desk, outlook)
     for number in planning.still_welcome(store.letters.waiting("welcome"), outlook.news):
         store.ledger.take_up(run, number)
     store.ledger.cancel_stale(run, clock)
     store.ledger.wake(run, clock)
-    return Opened(clock, swept, letters, store.ledger.planned(run))
+    return Plan(clock, letters, store.ledger.planned(run))
 
 
 def _plan(store: Store, run: int, desk: Desk, outlook: Outlook) -> int:

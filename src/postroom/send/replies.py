@@ -6,7 +6,7 @@ from datetime import datetime
 
 from attrs import evolve, frozen
 
-from postroom.delivery.failure import enhanced_status, is_hard
+from postroom.delivery.failure import enhanced_status, is_hard, is_soft
 from postroom.delivery.ledger import wait
 from postroom.model import Claim, Failure, Outcome
 from postroom.send.rows import Reply
@@ -17,9 +17,8 @@ MOST_REFUSED, MOST_DEFERRED = 20, 100
 def outcome(claim: Claim, reply: Reply, now: datetime, hashed: str) -> Outcome:
     """Return what is written of the delivery `claim` after `reply`, at the instant `now`.
 
-    A refused sender, and a letter that is never asked for, say nothing of the subscriber: what is
-    wrong there is ours, so the letter waits. A refused recipient is a failure of the address whose
-    suppression hash is `hashed`.
+    A refused sender, or a letter that is too long, says nothing of the subscriber: what is wrong
+    there is ours, so the letter waits. `hashed` is the suppression hash of the claim's address.
     """
     said = f"{reply.code} {reply.text}" if reply.code else reply.text
     if reply.kind == "accepted":
@@ -28,10 +27,11 @@ def outcome(claim: Claim, reply: Reply, now: datetime, hashed: str) -> Outcome:
         return Outcome(claim.id, "uncertain", said)
     if reply.kind == "deferred" or is_ours(reply):
         return Outcome(claim.id, "deferred", said, now + wait(claim.attempts))
-    hard = is_hard(reply.code, enhanced_status(reply.text))
-    if reply.command == "RCPT" or hard:
-        return Outcome(claim.id, "bounced", said, None, Failure(claim.subscriber, hashed, hard, said))
-    return Outcome(claim.id, "bounced", said)
+    status = enhanced_status(reply.text)
+    hard = is_hard(reply.code, status)
+    failure = Failure(claim.subscriber, hashed, hard, said, claim.id)
+    about_them = hard or is_soft(reply.code, status)
+    return Outcome(claim.id, "bounced", said, failure=failure if about_them else None)
 
 
 def is_ours(reply: Reply) -> bool:
@@ -58,14 +58,15 @@ class Streak:
 
     refused: int = 0
     deferred: int = 0
+    said: str = ""
 
     def after(self, outcome: Outcome) -> Streak:
         """Return the streak after one more letter."""
         if outcome.state == "sent" or (outcome.failure and outcome.failure.hard):
             return Streak()
         if outcome.state == "deferred":
-            return evolve(self, deferred=self.deferred + 1)
-        return evolve(self, refused=self.refused + 1)
+            return evolve(self, deferred=self.deferred + 1, said=outcome.reply)
+        return evolve(self, refused=self.refused + 1, said=outcome.reply)
 
     @property
     def is_too_long(self) -> bool:

@@ -12,6 +12,7 @@ from postroom.model import (
     Arrival,
     Bookmark,
     Claim,
+    DeliveryState,
     FrozenLetter,
     Letter,
     LetterKind,
@@ -72,6 +73,9 @@ class Ledger(Protocol):
 
     def planned(self, run: int) -> int:
         """Return how many rows of the run's plan wait to be sent."""
+
+    def tally(self) -> Mapping[DeliveryState, int]:
+        """Return how many deliveries there are in each state."""
 
     def record(self, run: int, outcomes: Sequence[Outcome], now: datetime) -> int:
         """Write down what became of deliveries."""

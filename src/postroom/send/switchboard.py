@@ -93,7 +93,9 @@ class Switchboard:
             self._open(line)
         answers: list[Answered] = []
         try:
-            self._hear(self._said.get(timeout=seconds) if seconds else self._said.get_nowait(), answers)
+            self._hear(
+                self._said.get(timeout=seconds) if seconds else self._said.get_nowait(), answers
+            )
             while True:
                 self._hear(self._said.get_nowait(), answers)
         except Empty:

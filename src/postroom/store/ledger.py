@@ -165,6 +165,13 @@ class Ledger:
 
     # Status
 
+    def planned(self, run: int) -> int:
+        """Return how many rows of the plan of `run` wait to be sent."""
+        condition = (deliveries.c.state == "planned") & (deliveries.c.run == run)
+        with self._database.reading() as connection:
+            asked = sa.select(sa.func.count()).select_from(deliveries).where(condition)
+            return connection.scalar(asked) or 0
+
     def tally(self) -> Mapping[DeliveryState, int]:
         """Return how many deliveries there are in each state."""
         asked = sa.select(deliveries.c.state, sa.func.count().label("number"))

@@ -7,10 +7,12 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from attrs import evolve
 
 from postroom.database.schema import deliveries, subscribers
 from postroom.database.statements import greater
 from postroom.model import Outcome
+from postroom.store.reports import note_failures
 
 # A server may say as much as it likes (RFC 5321 §4.2.1); this is enough to act on.
 _LONGEST_REPLY = 1000
@@ -41,13 +43,16 @@ def recorded(
     )
     settled = [(row, _final(row, by_id[row.id])) for row in connection.execute(asked)]
     settle(connection, settled, now)
+    failures = [outcome.failure for _, outcome in settled if outcome.failure]
+    if failures:
+        note_failures(connection, failures, now)
     return len(settled)
 
 
 def _final(row: sa.Row[Any], outcome: Outcome) -> Outcome:
     """Return what can still become of a row: a closed one is sent, or stays uncertain."""
     if row.letters > row.n and outcome.state != "sent":
-        return Outcome(row.id, "uncertain", outcome.reply)
+        return evolve(outcome, state="uncertain", due=None)
     return outcome
 
 
