@@ -21,6 +21,7 @@ _COMMANDS = {
     "doctor": "Look at all that letters need to arrive, and say what to do.",
     "ping": "Tell the hub that feeds have changed.",
     "plan": "Show who would get what, and why.",
+    "send": "Send every subscriber the letter they are owed, once.",
     "subscribers": "List, add, import, export and forget subscribers.",
     "db": "Bring the database up to this version.",
 }

@@ -36,6 +36,11 @@ class Instant(click.ParamType[datetime]):
         return instant
 
 
+def present() -> datetime:
+    """Return the present instant, whatever SOURCE_DATE_EPOCH says: letters and consent are real."""
+    return datetime.now(UTC)
+
+
 def build_instant(at: datetime | None) -> datetime:
     """Return the build instant: `--at`, else SOURCE_DATE_EPOCH, else now."""
     if at is not None:

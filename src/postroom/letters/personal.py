@@ -119,7 +119,7 @@ def prepare(letter: Rendered, site: Site, date: datetime) -> Prepared:
     Raises `SettingsError` if the settings lack a sender or a way to leave, and `ContentError` if a
     mail program would read the letter differently, or if the placeholder stands elsewhere.
     """
-    if problems := list(_lacking(site)):
+    if problems := list(lacking(site)):
         raise SettingsError(problems)
     _refuse_stray_placeholders(letter, site)
     meant = _meant(letter, site, date)
@@ -128,7 +128,8 @@ def prepare(letter: Rendered, site: Site, date: datetime) -> Prepared:
     return prepared
 
 
-def _lacking(site: Site) -> Iterator[Problem]:
+def lacking(site: Site) -> Iterator[Problem]:
+    """Yield what the settings lack for a letter to leave."""
     mail = site.mail
     if not mail.sender:
         repair = f"write from: {site.title} <news@…>"

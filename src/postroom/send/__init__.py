@@ -16,7 +16,7 @@ from postroom.errors import DatabaseError
 from postroom.model import Site
 from postroom.send.delivering import Counts, Delivering
 from postroom.send.desk import NewsroomDesk
-from postroom.send.opening import Consent, Plan, look, plan, settle
+from postroom.send.opening import Consent, Plan, lacking, look, plan, settle
 from postroom.send.rows import Clock, Desk, Store
 from postroom.send.switchboard import Way
 from postroom.send.work import Planned, Sender, Uncertain, sender_of
@@ -31,6 +31,7 @@ __all__ = [
     "Sender",
     "Sent",
     "Way",
+    "lacking",
     "send",
     "send_again",
     "sender_of",

@@ -6,11 +6,15 @@ planned anew by the next run, and a bookmark was raised only where nothing was o
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 
 from attrs import frozen
 
 from postroom import planning
+from postroom.config import FILE_NAME
+from postroom.errors import Problem
+from postroom.letters import personal
 from postroom.model import FrozenLetter, Letter, Site
 from postroom.planning import Book, Outlook
 from postroom.send.rows import Desk, Store
@@ -35,6 +39,15 @@ class Plan:
     clock: datetime
     letters: int
     subscribers: int
+
+
+def lacking(site: Site) -> Iterator[Problem]:
+    """Yield what the settings lack for letters to be sent."""
+    yield from personal.lacking(site)
+    if not site.contact.address:
+        # 16 CFR 316.2(p) and 15 USC 7704(a)(5) in the United States, and their kin elsewhere.
+        what, repair = "letters need a postal address", "write where your company is"
+        yield Problem(FILE_NAME, key="contact.address", what=what, repair=repair)
 
 
 def look(store: Store, site: Site, desk: Desk, now: datetime, consent: Consent) -> Outlook:

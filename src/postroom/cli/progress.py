@@ -1,0 +1,109 @@
+"""How far a run has come: a bar on a terminal, else a line every ten seconds."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import click
+
+from postroom.send import Counts, Plan
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
+
+_EVERY = 10.0
+_GLANCE = 0.1
+
+
+class Progress:
+    """Tells on standard error how far a run has come."""
+
+    def __init__(self) -> None:
+        self._letters = 0
+        self._began = self._told = time.monotonic()
+        self._bar: Bar | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def begin(self, plan: Plan) -> None:
+        """Say what is planned."""
+        self._letters = plan.subscribers
+        self._began = self._told = time.monotonic()
+        if not self._letters:
+            click.echo("nothing is due")
+            return
+        click.echo(f"{_counted(self._letters, 'letter')} to send")
+        if sys.stderr.isatty():
+            self._bar = _bar()
+            self._task = self._bar.add_task("", total=self._letters)
+            self._bar.start()
+
+    def show(self, counts: Counts) -> None:
+        """Say how far it has come, if it is time to."""
+        now = time.monotonic()
+        if now - self._told < (_GLANCE if self._bar else _EVERY):
+            return
+        self._told = now
+        done = sum(counts.values())
+        if self._bar and self._task is not None:
+            self._bar.update(self._task, completed=done)
+        else:
+            click.echo(self._line(done, now - self._began), err=True)
+
+    def _line(self, done: int, seconds: float) -> str:
+        rate = done / seconds
+        line = f"{done:,} of {self._letters:,}, {rate:,.1f} a second"
+        left = max(0, self._letters - done)
+        return f"{line}, {_span(left / rate)} left" if rate and left else line
+
+    def end(self, counts: Counts) -> None:
+        """Say how long it took."""
+        done = sum(counts.values())
+        if self._bar and self._task is not None:
+            self._bar.update(self._task, completed=done)
+            self._bar.stop()
+        if done:
+            seconds = time.monotonic() - self._began
+            rate = done / seconds
+            click.echo(f"{_counted(done, 'letter')} in {_span(seconds)}, {rate:,.1f} a second")
+
+
+def _bar() -> Bar:
+    # 60 ms to import, which only a terminal needs.
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import (  # noqa: PLC0415
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TimeRemainingColumn,
+    )
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True)
+
+
+def _span(seconds: float) -> str:
+    """Return `1 h 12 min`, `4 min 30 s` or `12 s`."""
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 60} min {whole % 60} s" if whole >= 60 else f"{seconds:.1f} s"
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'s' * (number != 1)}"

@@ -1,0 +1,157 @@
+"""`postroom send`."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from postroom import config, send, smtp, tokens
+from postroom.cli import complain
+from postroom.cli.instant import present
+from postroom.cli.opened import keys_for, opened_store
+from postroom.cli.progress import Progress
+from postroom.cli.trial import send_trial
+from postroom.database import engine
+from postroom.errors import Problem, SettingsError, UseError
+from postroom.model import DeliveryState, Site
+from postroom.send import Consent, NewsroomDesk, Office, Sent, Way
+from postroom.smtp import Mailer, Server
+
+_STATES: tuple[DeliveryState, ...] = ("sent", "deferred", "bounced", "uncertain")
+
+
+@click.command("send")
+@click.option("--to", "recipient", metavar="ADDRESS", help="With --test: to whom.")
+@click.option("--test", is_flag=True, help="Send the newest letter to one address; record nothing.")
+@click.option(
+    "--resend-uncertain",
+    is_flag=True,
+    help="Send again what may not have arrived, and nothing else.",
+)
+@click.option("--accept-missing", is_flag=True, help="Go on although many posts have vanished.")
+@click.option("--keep-ledger-here", is_flag=True, help="In CI: this SQLite file will be kept.")
+@click.option("--yes", is_flag=True, help="Go on although the clock is far ahead.")
+def command(  # noqa: PLR0913 - click's options are arguments
+    recipient: str | None,
+    *,
+    test: bool,
+    resend_uncertain: bool,
+    accept_missing: bool,
+    keep_ledger_here: bool,
+    yes: bool,
+) -> int:
+    """Send every subscriber the letter they are owed, once.
+
+    Run it as often as you like: what is not due is not sent, and what was sent is not sent again,
+    also if this is killed. `postroom plan` shows before what it would do, `postroom status`
+    afterwards what it did. Letters that the mail server puts off are tried again by later runs.
+
+    Ctrl-C finishes the letters that are on their way; twice, it leaves at once, and those letters
+    may or may not have arrived.
+
+    \b
+    postroom send
+    postroom send --test --to me@example.com
+    """
+    newsroom = config.find_newsroom(Path.cwd())
+    site = config.load(newsroom)
+    if bool(recipient) != test:
+        repair = "write: postroom send --test --to me@example.com"
+        raise UseError([Problem("send", key="--test and --to", what="go together", repair=repair)])
+    server = _ready(site, keeps_ledger=test or keep_ledger_here)
+    if recipient:
+        return send_trial(newsroom, site, Mailer(server), recipient)
+    consent = Consent(yes=yes, accept_missing=accept_missing)
+    with opened_store(newsroom) as store, signals() as caught, Progress() as progress:
+        office = Office(
+            store,
+            site,
+            NewsroomDesk(newsroom, site, lambda warnings: complain(warnings, "warning")),
+            send.sender_of(site, keys_for(store)),
+            _way(site, server),
+            present,
+            lambda: bool(caught),
+            progress.show,
+        )
+        if resend_uncertain:
+            sent = send.send_again(office, progress.begin)
+        else:
+            sent = send.send(office, consent, progress.begin)
+        progress.end(sent.counts)
+        code = report(sent)
+    return 128 + caught[0] if caught else code
+
+
+def _ready(site: Site, *, keeps_ledger: bool) -> Server:
+    """Return the mail server, or raise `SettingsError` with all that is missing."""
+    problems = list(send.lacking(site))
+    server = None
+    try:
+        server = smtp.read_server(os.environ.get(smtp.VARIABLE))
+    except SettingsError as error:
+        problems += error.problems
+    try:
+        tokens.read_keys(os.environ.get(tokens.VARIABLE))
+    except SettingsError as error:
+        problems += error.problems
+    if not keeps_ledger and os.environ.get("CI") and _is_file():
+        what = "in CI the ledger would be lost with this machine, and letters be sent twice"
+        repair = "name a PostgreSQL database, or say --keep-ledger-here if the file is kept"
+        problems.append(Problem(engine.VARIABLE, what=what, repair=repair))
+    if problems or server is None:
+        raise SettingsError(problems)
+    return server
+
+
+def _is_file() -> bool:
+    return (os.environ.get(engine.VARIABLE) or "sqlite").startswith("sqlite")
+
+
+def _way(site: Site, server: Server) -> Way:
+    mail = site.mail
+    return Way(lambda: Mailer(server), mail.connections, mail.rate, mail.per_connection)
+
+
+@contextmanager
+def signals() -> Iterator[list[int]]:
+    """Note SIGINT and SIGTERM for a block, so that what is open can be finished; a second acts."""
+    caught: list[int] = []
+
+    def note(number: int, _frame: object) -> None:
+        if caught:
+            raise KeyboardInterrupt
+        caught.append(number)
+        click.echo("finishing the letters that are on their way; again to leave at once", err=True)
+
+    usual = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
+
+
+def report(sent: Sent) -> int:
+    """Print what a run did and what is to do; return the exit code."""
+    counts = sent.counts
+    told = [f"{counts[state]:,} {state}" for state in _STATES if counts.get(state)]
+    if told:
+        click.echo(", ".join(told))
+    unsure = len(sent.swept) + counts.get("uncertain", 0)
+    if unsure:
+        what = f"{_letters(unsure)} may or may not have arrived"
+        repair = "postroom status names whose; postroom send --resend-uncertain sends them again"
+        complain([Problem("send", what=what, repair=repair)], "warning")
+    if counts.get("deferred"):
+        what = f"{_letters(counts['deferred'])} put off by the mail server"
+        complain([Problem("send", what=what, repair="run this again later")], "warning")
+    return int(bool(unsure or counts.get("deferred") or not sent.finished))
+
+
+def _letters(number: int) -> str:
+    return f"{number:,} letter{'s' * (number != 1)}"
