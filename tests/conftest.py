@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import time_machine
 from attrs import frozen
 
 import postgresql
@@ -97,7 +98,7 @@ def postroom(
 
     def call(folder: Path, *arguments: str) -> Outcome:
         capfd.readouterr()
-        with monkeypatch.context() as patch:
+        with monkeypatch.context() as patch, time_machine.travel(AT):
             patch.chdir(folder)
             code = main(arguments)
         printed = capfd.readouterr()

@@ -51,10 +51,13 @@ class Case:
 def cases(folder: Path) -> list[Case]:
     """Return the letters of the newsroom in `folder`."""
     site = evolve(config.load(folder), mail=MAIL)
-    links = {"unsubscribe": unsubscribe_page(site), "preferences": preferences_page(site)}
-    theme = Theme(folder, site.language)
+    theme, leave, prefer = (
+        Theme(folder, site.language),
+        unsubscribe_page(site),
+        preferences_page(site),
+    )
     return [
-        Case(compose(digest, site, theme, **links), site)
+        Case(compose(digest, site, theme, unsubscribe=leave, preferences=prefer), site)
         for digest in digests(posts.load(folder, site, AT).posts, site)
     ]
 

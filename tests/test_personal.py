@@ -106,8 +106,12 @@ def demo() -> tuple[Rendered, Site]:
     """Return a letter of the demonstration with a subscriber's links, and its settings."""
     site = evolve(config.load(ROOT), mail=MAIL)
     (digest, *_) = digests(posts.load(ROOT, site, AT).posts, site)
-    links = {"unsubscribe": unsubscribe_page(site), "preferences": preferences_page(site)}
-    return compose(digest, site, Theme(ROOT, site.language), **links), site
+    theme, leave, prefer = (
+        Theme(ROOT, site.language),
+        unsubscribe_page(site),
+        preferences_page(site),
+    )
+    return compose(digest, site, theme, unsubscribe=leave, preferences=prefer), site
 
 
 # The fast way and the slow way.

@@ -54,8 +54,9 @@ def _digest(period: str, posts: tuple[Post, ...], site: Site) -> Digest:
 def digest_for(letter: Letter, posts: Mapping[str, Post], site: Site) -> Digest:
     """Return what `letter` shows: its posts, by id among `posts`, under the name of its period.
 
-    A letter of frequency `post` stands under the day of its newest post. The page to read on the
-    web is that of the digest where there is one, of a lone post, else the front page.
+    A letter of frequency `post`, or of welcome, stands under the day of its newest post. The page
+    to read on the web is that of the digest where there is one, of a lone post, else the front
+    page.
     """
     held = tuple(posts[each] for each in letter.posts if each in posts)
     if letter.frequency in ("day", "week", "month"):
@@ -65,6 +66,8 @@ def digest_for(letter: Letter, posts: Mapping[str, Post], site: Site) -> Digest:
     first, last = bounds(day, every)
     period = period_of(day, every)
     url = urljoin(site.url, f"digest/{period}/") if every == site.digest.every else site.url
+    if letter.frequency == "welcome":
+        url = site.url
     if len(held) == 1 and letter.frequency == "post":
         url = held[0].url
     return Digest(period, every, first, last, held, url)

@@ -23,8 +23,8 @@ from typing import Literal, Protocol, get_args
 from attrs import evolve, frozen
 
 from postroom.delivery.arrivals import News, Opening, opening
-from postroom.delivery.clock import Run, advance, reach
-from postroom.delivery.owed import Owed, owed
+from postroom.delivery.clock import Run, advance, local_date, reach
+from postroom.delivery.owed import Owed, owed, welcome
 from postroom.digest import digest_for
 from postroom.letters.compose import Rendered, compose
 from postroom.letters.personal import unsubscribe_page
@@ -39,6 +39,7 @@ from postroom.model import (
     Post,
     Release,
     Site,
+    Subscriber,
 )
 from postroom.theme import Theme
 
@@ -198,4 +199,21 @@ def write(letter: Letter, posts: Mapping[str, Post], site: Site, theme: Theme) -
         # Who gets every post wants to know which; a period says nothing then.
         site = evolve(site, digest=evolve(site.digest, subject="{title}: {headline}"))
     leave = unsubscribe_page(site) if site.mail.unsubscribe else ""
-    return compose(digest_for(letter, posts, site), site, theme, unsubscribe=leave)
+    digest, greets = digest_for(letter, posts, site), letter.frequency == "welcome"
+    return compose(digest, site, theme, unsubscribe=leave, welcome=greets)
+
+
+def greeting(
+    book: Book, site: Site, run: Run, news: Mapping[str, News], subscriber: Subscriber
+) -> Letter | None:
+    """Return the letter that welcomes who has just confirmed for the first time, or None.
+
+    It holds what was new before they came, and nothing where `digest.welcome` is off or nothing
+    was (rule 13). Its boundary is the day, so that nobody's welcome bears an old date.
+    """
+    if not site.digest.welcome:
+        return None
+    chosen = subscriber.frequency, subscriber.bookmark, subscriber.topics, subscriber.language
+    letter = welcome(Group(*chosen), book.arrivals.log(), news)
+    today = local_date(run.release.clock, site.timezone)
+    return evolve(letter, reach=Bookmark(today)) if letter else None

@@ -16,13 +16,14 @@ from attrs import evolve
 
 from postroom import address, config, roster
 from postroom.cli import complain
-from postroom.cli.instant import build_instant
+from postroom.cli.instant import present
 from postroom.cli.opened import keys_for, opened_store
 from postroom.delivery.clock import advance
 from postroom.delivery.owed import confirmation
 from postroom.errors import Problem, UseError
 from postroom.model import Bookmark, Event, Frequency, Site, State, Subscriber
 from postroom.schema import is_language
+from postroom.send import NewsroomDesk, greet
 from postroom.store import Store
 
 _often = click.option(
@@ -118,14 +119,28 @@ def add(  # noqa: PLR0913 - click's options are arguments
             topics=frozenset(topics),
             language=language,
         )
+        keys = [found.key for text in addresses if (found := _possible(text))]
+        known = store.subscribers.known(keys)
         tally = roster.take_addresses(
             addresses,
             roster.Book(store.subscribers, store.suppressions),
             terms,
             lambda remark: _complain("subscribers add", remark, line=False),
         )
-    click.echo(_summary(tally))
+        click.echo(_summary(tally))
+        newcomers = (store.subscribers.find(key) for key in keys if key not in known)
+        active = [one for one in newcomers if one and one.state == "active"]
+        desk = NewsroomDesk(newsroom, site, lambda warnings: complain(warnings, "warning"))
+        if greeted := greet(store, site, desk, present(), active):
+            click.echo(f"{greeted} will be welcomed by the next: postroom send")
     return 1 if tally.faulty or tally.kept_out else 0
+
+
+def _possible(text: str) -> address.Address | None:
+    try:
+        return address.check(text.strip())
+    except address.AddressError:
+        return None
 
 
 @command.command("import")
@@ -227,7 +242,7 @@ def forget(addresses: tuple[str, ...]) -> int:
     faulty = 0
     with opened_store(config.find_newsroom(Path.cwd())) as store:
         keys = keys_for(store)
-        at = build_instant(None)
+        at = present()
         for text in addresses:
             try:
                 key = address.check(text.strip()).key
@@ -247,7 +262,7 @@ def _terms(
     start: datetime | None,
     consent: str,
 ) -> roster.Terms:
-    at = build_instant(None)
+    at = present()
     if start and start.date() > at.astimezone(site.timezone).date():
         what, repair = "is in the future", "leave it out, or give an earlier date"
         raise UseError([Problem("--from", what=what, repair=repair)])

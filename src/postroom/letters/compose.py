@@ -39,21 +39,29 @@ class Rendered:
     text: str
 
 
-def compose(
-    digest: Digest, site: Site, theme: Theme, *, unsubscribe: str = "", preferences: str = ""
+def compose(  # noqa: PLR0913 - what a letter depends on
+    digest: Digest,
+    site: Site,
+    theme: Theme,
+    *,
+    unsubscribe: str = "",
+    preferences: str = "",
+    welcome: bool = False,
 ) -> Rendered:
-    """Return the letter of `digest`.
+    """Return the letter of `digest`; with `welcome`, the one that greets with its posts.
 
-    A digest of one post holds it whole; one of several holds their summaries. What does not fit
-    below `LIMIT` stays behind a link to the digest's page. `unsubscribe` and `preferences` are the
-    addresses of a subscriber's own pages; the letter as everyone sees it has none.
+    A digest of one post holds it whole; one of several, or a greeting, holds summaries. What does
+    not fit below `LIMIT` stays behind a link to the digest's page. `unsubscribe` and `preferences`
+    are the addresses of a subscriber's own pages; the letter as everyone sees it has none.
     Raises `TemplateError`.
     """
     shown = len(digest.posts)
-    whole = shown == 1 and not digest.posts[0].withdrawn
+    whole = shown == 1 and not digest.posts[0].withdrawn and not welcome
+    greeting = _greeting(site, theme.words) if welcome else {}
     personal = {"unsubscribe": unsubscribe, "preferences": preferences}
     while True:
-        values = {**_values(digest, site, theme, shown=shown, whole=whole), **personal}
+        shared = _values(digest, site, theme, shown=shown, whole=whole)
+        values = {**shared, **greeting, **personal}
         letter = _rendered(theme, values)
         size = len(letter.html.encode())
         if size <= LIMIT or not (whole or shown > 1):
@@ -83,6 +91,7 @@ def _values(
         "digest": digest,
         "title": words.period(digest.every, digest.first, digest.last),
         "subject": subject(digest, site, theme),
+        "intro": site.digest.intro,
         "preheader": preheader(digest.posts),
         "posts": digest.posts[:shown],
         "hidden": len(digest.posts) - shown,
@@ -90,6 +99,11 @@ def _values(
         "body": _letter_body(digest.posts[0], words) if whole else "",
         "wrap": _wrap,
     }
+
+
+def _greeting(site: Site, words: Words) -> dict[str, str]:
+    welcome = words.welcome.format(site.title)
+    return {"title": welcome, "subject": welcome, "intro": words.welcome_intro}
 
 
 def subject(digest: Digest, site: Site, theme: Theme) -> str:

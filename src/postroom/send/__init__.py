@@ -16,6 +16,7 @@ from postroom.errors import DatabaseError
 from postroom.model import Site
 from postroom.send.delivering import Counts, Delivering
 from postroom.send.desk import NewsroomDesk
+from postroom.send.greeting import greet
 from postroom.send.opening import Consent, Plan, lacking, look, plan, settle
 from postroom.send.rows import Clock, Desk, Store
 from postroom.send.switchboard import Way
@@ -31,6 +32,7 @@ __all__ = [
     "Sender",
     "Sent",
     "Way",
+    "greet",
     "lacking",
     "send",
     "send_again",

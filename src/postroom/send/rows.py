@@ -62,6 +62,9 @@ class Ledger(Protocol):
     def plan(self, run: int, members: Members, letter: int, to: Bookmark, now: datetime) -> int:
         """Plan a letter for all members."""
 
+    def greet(self, subscriber: int, letter: int, now: datetime) -> bool:
+        """Plan the welcome letter for an active subscriber who has no open letter."""
+
     def take_up(self, run: int, letter: int) -> int:
         """Make the open rows of a welcome letter part of this run's plan."""
 
