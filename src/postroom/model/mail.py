@@ -177,6 +177,22 @@ class Outcome:
 
 
 @frozen
+class Failure:
+    """A server did not take a letter for good, and the reason may be the subscriber's address.
+
+    `hashed` is the suppression hash of the address's key, `hard` whether the address is bad for
+    ever, `detail` the server's words. `delivery` is the id of the letter's row in the ledger: the
+    failure of one letter counts once, however often it is told.
+    """
+
+    subscriber: int
+    hashed: str
+    hard: bool
+    detail: str
+    delivery: int = 0
+
+
+@frozen
 class Event:
     """Something that happened to a subscriber, or to the list as a whole, and must be provable."""
 

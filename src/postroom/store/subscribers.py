@@ -135,13 +135,8 @@ class Subscribers:
         return self._move(subscribers.c.id == subscriber, ("paused",), "active") == 1
 
     def _move(self, whose: sa.ColumnElement[bool], before: Sequence[State], after: State) -> int:
-        condition = whose & subscribers.c.state.in_(before)
         with self._database.writing() as connection:
-            if after != "active":
-                _cancel(connection, condition)
-            return connection.execute(
-                sa.update(subscribers).where(condition).values(state=after)
-            ).rowcount
+            return moved(connection, whose, before, after)
 
     def confirm(self, subscriber: int, bookmark: Bookmark) -> bool:
         """Make a subscriber active whose own confirmation has come, from whatever state.
@@ -173,6 +168,22 @@ class Subscribers:
         )
         with self._database.writing() as connection:
             return connection.execute(statement).rowcount == 1
+
+
+def moved(
+    connection: sa.Connection,
+    whose: sa.ColumnElement[bool],
+    before: Sequence[State],
+    after: State,
+) -> int:
+    """Put subscribers from a state of `before` into `after`, within a transaction that writes.
+
+    An open letter of who is no longer active is cancelled. Returns how many were moved.
+    """
+    condition = whose & subscribers.c.state.in_(before)
+    if after != "active":
+        _cancel(connection, condition)
+    return connection.execute(sa.update(subscribers).where(condition).values(state=after)).rowcount
 
 
 def _cancel(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> None:

@@ -44,7 +44,7 @@ class Suppressions:
         """Suppress these hashes; one that is suppressed already keeps its first reason."""
         if reasons:
             with self._database.writing() as connection:
-                _suppress(connection, reasons, at)
+                suppress(connection, reasons, at)
 
     def lift(self, hashed: str) -> bool:
         """Lift one suppression: its owner has confirmed anew."""
@@ -58,13 +58,14 @@ class Suppressions:
         Deliveries and events go with the subscriber. Returns whether it was known.
         """
         with self._database.writing() as connection:
-            _suppress(connection, {hashed: "forgotten"}, at)
+            suppress(connection, {hashed: "forgotten"}, at)
             gone = connection.execute(sa.delete(subscribers).where(subscribers.c.key == key))
         self._database.forget_traces()
         return gone.rowcount == 1
 
 
-def _suppress(connection: sa.Connection, reasons: Mapping[str, Reason], at: datetime) -> None:
+def suppress(connection: sa.Connection, reasons: Mapping[str, Reason], at: datetime) -> None:
+    """Suppress these hashes within a transaction that writes; the first reason stays."""
     statement = insert(connection, suppressions).on_conflict_do_nothing()
     rows = [{"hash": hashed, "reason": reason, "at": at} for hashed, reason in reasons.items()]
     connection.execute(statement, rows)
