@@ -93,7 +93,7 @@ def _is_given_up(connection: sa.Connection, failure: Failure, at: datetime) -> b
 
 
 def _row(connection: sa.Connection, failure: Failure) -> list[datetime]:
-    """Return the instants of the soft failures since a letter was last delivered.
+    """Return the instants of the soft failures around this one with no letter delivered in between.
 
     Letters are compared by their count, not by time: a report may come days after the next letter.
     """
@@ -102,10 +102,11 @@ def _row(connection: sa.Connection, failure: Failure) -> list[datetime]:
     count = {row.id: row.n for row in rows}
     failed = [(_delivery(row), row.at) for row in _failures_of(connection, failure.subscriber)]
     known = {delivery for delivery, _ in failed}
-    upto = count.get(failure.delivery, len(count))
-    arrived = (r.n for r in rows if r.state == "sent" and r.n < upto and r.id not in known)
-    since = max(arrived, default=-1)
-    return [at for delivery, at in failed if count.get(delivery, upto) > since]
+    arrived = [row.n for row in rows if row.state == "sent" and row.id not in known]
+    this = count.get(failure.delivery, len(rows))
+    first = max((n for n in arrived if n < this), default=-1)
+    last = min((n for n in arrived if n > this), default=len(rows) + 1)
+    return [at for delivery, at in failed if first < count.get(delivery, this) < last]
 
 
 def _delivery(event: sa.Row[Any]) -> int:
