@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from attrs import evolve
 
 from postroom.database.schema import deliveries
 from postroom.delivery.failure import SOFT_LIMIT
@@ -22,6 +23,7 @@ from postroom.model import (
     Outcome,
     State,
     Subscriber,
+    Trace,
 )
 from postroom.store import Store, open_store
 from postroom.store.reports import note_failures
@@ -112,6 +114,11 @@ def states(store: Store) -> list[tuple[int, DeliveryState]]:
     asked = sa.select(deliveries).order_by(deliveries.c.id)
     with store.database.reading() as connection:
         return [(row.subscriber, row.state) for row in connection.execute(asked)]
+
+
+def hashed(key: str) -> str:
+    """Return what stands for the suppression hash of a key."""
+    return f"hash of {key}"
 
 
 class TestFailures:
@@ -219,3 +226,135 @@ class TestFailures:
         note(store, failure(one, hard=True))
         assert state_of(store, one) == state
         assert suppressed(store, one) == [True]
+
+
+class TestReports:
+    """What reports change."""
+
+    def test_of_failures_find_the_reader_by_the_delivery(self, store: Store) -> None:
+        """Rule 10 of the delivery rules: an event; the row stays sent, the bookmark where it is."""
+        (one,) = added(store, "a")
+        trace = Trace(sent(store)[one.id])
+        before = store.subscribers.find(one.address)
+        assert before
+        changes = [
+            store.reports.failed(trace, hard=True, detail="5.1.1 no", hashed=hashed, at=NOW)
+            for _ in range(2)
+        ]
+        assert changes == ["stopped", "known"]
+        assert states(store) == [(one.id, "sent")]
+        assert store.subscribers.find(one.address) == evolve(before, state="bounced")
+        assert store.suppressions.among([hashed("a@example.com")]) == {hashed("a@example.com")}
+        kept = [(event.kind, event.detail) for event in store.events.of(one.id)]
+        assert kept == [("hard bounce", f"delivery {trace.delivery} of letter 1: 5.1.1 no")]
+
+    def test_without_a_number_are_known_by_themselves(self, store: Store) -> None:
+        """A report that names a reader by the token counts once, another one again."""
+        (one,) = added(store, "a")
+        for report, change in (("0" * 16, "noted"), ("0" * 16, "known"), ("1" * 16, "noted")):
+            trace = Trace(0, one.token, report)
+            found = store.reports.failed(trace, hard=False, detail="no", hashed=hashed, at=NOW)
+            assert found == change
+
+    def test_of_letters_that_we_do_not_have_change_nothing(self, store: Store) -> None:
+        """A delivery or a token that is not here is nobody's."""
+        for trace in (Trace(9), Trace(token="none"), Trace()):
+            found = store.reports.failed(trace, hard=True, detail="", hashed=hashed, at=NOW)
+            assert found == "gone"
+            assert store.reports.refused(trace, "", NOW) == "gone"
+        assert store.reports.complained(Trace(token="none"), hashed, NOW) == "gone"
+        assert store.reports.left("none", NOW) == "gone"
+
+    def test_that_refuse_a_letter_are_written_down_alone(self, store: Store) -> None:
+        """A refusal that says nothing of the address takes nobody off, however often it comes."""
+        (one,) = added(store, "a")
+        for turn in range(1, 3 * SOFT_LIMIT):
+            trace = Trace(sent(store, turn)[one.id])
+            at = NOW + turn * WEEK
+            assert store.reports.refused(trace, "5.7.1 relaying denied", at) == "noted"
+            assert store.reports.refused(trace, "5.7.1 relaying denied", at) == "known"
+        assert state_of(store, one) == "active"
+
+    def test_of_complaints_suppress(self, store: Store) -> None:
+        """Rule 9 of the mailbox providers: who complains gets no more, and counts once."""
+        one, other = added(store, "a", "b")
+        first, second = sent(store)[one.id], sent(store, 2)[one.id]
+        planned(store, 3)
+        assert store.reports.complained(Trace(first), hashed, NOW) == "stopped"
+        assert store.reports.complained(Trace(first), hashed, NOW) == "known"
+        assert store.reports.complained(Trace(second), hashed, NOW) == "known"
+        assert [state_of(store, each) for each in (one, other)] == ["complained", "active"]
+        assert states(store)[-2:] == [(one.id, "cancelled"), (other.id, "planned")]
+        assert store.suppressions.among([hashed("a@example.com")])
+        assert store.reports.complaints(NOW)[0] == 1
+
+    def test_of_complaints_are_not_undone_by_a_second_reading(self, store: Store) -> None:
+        """Who confirmed anew after a complaint is not taken off by the same report again."""
+        (one,) = added(store, "a")
+        trace = Trace(sent(store)[one.id])
+        store.reports.complained(trace, hashed, NOW)
+        store.subscribers.confirm(one.id, one.bookmark)
+        assert store.reports.complained(trace, hashed, NOW) == "known"
+        assert state_of(store, one) == "active"
+        newer = Trace(sent(store, 2)[one.id])
+        assert store.reports.complained(newer, hashed, NOW) == "stopped"
+        assert store.reports.complaints(NOW)[0] == 2
+
+    def test_of_failures_are_not_undone_by_a_second_reading(self, store: Store) -> None:
+        """Nor is who confirmed anew after a failure."""
+        (one,) = added(store, "a")
+        trace = Trace(sent(store)[one.id])
+        for change in ("stopped", "known"):
+            found = store.reports.failed(trace, hard=True, detail="no", hashed=hashed, at=NOW)
+            assert found == change
+            store.subscribers.confirm(one.id, one.bookmark)
+            store.events.add([Event(NOW, "consent", "confirmed", one.id)])
+        assert state_of(store, one) == "active"
+
+    def test_of_complaints_count_after_forgetting(self, store: Store) -> None:
+        """A complaint still counts when its reader is forgotten, and names nobody.
+
+        One about the letter of somebody who is forgotten by then counts as well, once.
+        """
+        one, other = added(store, "a", "b")
+        made = sent(store)
+        store.reports.complained(Trace(made[one.id]), hashed, NOW)
+        for name in "ab":
+            store.suppressions.forget(f"{name}@example.com", f"hash-of-{name}", NOW)
+        changes = [store.reports.complained(Trace(made[other.id]), hashed, NOW) for _ in range(2)]
+        assert changes == ["noted", "known"]
+        kept = [event.detail for event in store.events.of(None)]
+        assert kept == [f"delivery {made[each.id]}" for each in (one, other)]
+        assert store.reports.complaints(NOW)[0] == 2
+
+    def test_give_the_rate_of_complaints(self, store: Store) -> None:
+        """Complaints and letters are counted from an instant on; deferred ones are no letters."""
+        one, other = added(store, "a", "b")
+        first = sent(store)
+        sent(store, 2)
+        sent(store, 3, "deferred")
+        store.reports.complained(Trace(first[one.id]), hashed, NOW + 1.5 * WEEK)
+        store.reports.complained(Trace(first[other.id]), hashed, NOW + 2.5 * WEEK)
+        assert store.reports.complaints(NOW) == (2, 4)
+        assert store.reports.complaints(NOW + 2 * WEEK) == (1, 2)
+        assert store.reports.complaints(NOW + 4 * WEEK) == (0, 0)
+
+    def test_are_summed_up(self, store: Store) -> None:
+        """Failures, refusals and complaints are counted by kind, each complaint once."""
+        one, two, three, four = added(store, *"abcd")
+        made = sent(store)
+        note(store, failure(one, made[one.id], hard=True), failure(two, made[two.id]))
+        store.reports.refused(Trace(made[three.id]), "5.7.1 no", NOW)
+        store.reports.complained(Trace(made[four.id]), hashed, NOW)
+        everything = {"hard bounce": 1, "soft bounce": 1, "refused": 1, "complaint": 1}
+        assert store.reports.summary(NOW) == everything
+        assert store.reports.summary(NOW + DAY) == {}
+
+    def test_of_who_wants_to_leave_are_heard(self, store: Store) -> None:
+        """A reader leaves by the token, once; the open letter is cancelled."""
+        (one,) = added(store, "a")
+        planned(store)
+        assert [store.reports.left(one.token, NOW) for _ in range(2)] == ["stopped", "known"]
+        assert state_of(store, one) == "left"
+        assert states(store) == [(one.id, "cancelled")]
+        assert list(store.events.of(one.id)) == [Event(NOW, "left", "by mail", one.id)]

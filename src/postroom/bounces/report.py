@@ -34,6 +34,10 @@ Kind: TypeAlias = Literal[
 ]
 CAP = 1 << 20
 """Bytes of a message that are read: a report with a whole letter in it has a third of that."""
+# RFC 5322 §2.1.1: a line has 998 bytes at most. Patterns that look for addresses take the square of
+# a line's length, which a line of a million bytes would make weeks.
+_LONG_LINE = re.compile(rb"([^\r\n]{998})[^\r\n]+")
+_MOST_RECOGNISED = 1 << 16
 _MOST_PARTS = 200
 _MOST_TEXT = 1 << 16
 # Where servers write down to whom a message was sent, in the order of trust.
@@ -95,9 +99,10 @@ def read_report(data: bytes, keys: Keys) -> Report:
 
 
 def _read(data: bytes, keys: Keys) -> Report:
+    data = _LONG_LINE.sub(rb"\1", data)
     message = message_from_bytes(data, policy=policy.compat32)
     name = text(message, "Message-ID")
-    found, said = _meaning(message)
+    found, said = _meaning(message, data)
     if found in {"auto-reply", "unknown", "leave"}:
         number = 0
         if token := next(filter(None, map(_token, _sent_to(message))), ""):
@@ -123,7 +128,7 @@ def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def _meaning(message: Message) -> tuple[Kind, Verdict | None]:
+def _meaning(message: Message, data: bytes) -> tuple[Kind, Verdict | None]:
     parts = list(_parts(message))
     if feedback := _fields(parts, "message/feedback-report"):
         kind = text(feedback[0], "Feedback-Type").lower()  # RFC 5965 §3.1
@@ -135,7 +140,7 @@ def _meaning(message: Message) -> tuple[Kind, Verdict | None]:
     by_daemon = _is_daemon(message)
     if _answers(message) and not by_daemon:
         return "auto-reply", None
-    if said := _recognised(message, parts):
+    if said := _recognised(data[:_MOST_RECOGNISED], parts):
         return said.fate, said
     return ("auto-reply" if _is_automatic(message) else "unknown"), None
 
@@ -221,14 +226,14 @@ def _is_automatic(message: Message) -> bool:
     return text(message, "Return-Path") == "<>"
 
 
-def _recognised(message: Message, parts: list[Message]) -> Verdict | None:
+def _recognised(data: bytes, parts: list[Message]) -> Verdict | None:
     """Return what a report says that follows no standard, if it is one of the known kinds."""
     # Imported when it is wanted: most reports follow the standard.
     from flufl.bounce import all_failures  # noqa: PLC0415
 
     # It logs the exceptions that it passes on, with a trace.
     logging.getLogger("flufl.bounce").addHandler(logging.NullHandler())
-    temporary, permanent = all_failures(message)
+    temporary, permanent = all_failures(message_from_bytes(data, policy=policy.compat32))
     if not temporary and not permanent:
         return None
     words = _RETURNED.split("\n".join(_texts(parts)), maxsplit=1)[0]
