@@ -85,6 +85,10 @@ class StoppedError(PostroomError):
     """A run would do what cannot be undone; it has moved nothing and waits for a person."""
 
 
+class MailboxError(PostroomError):
+    """The mailbox of reports cannot be reached, trusted, logged in to or read."""
+
+
 class RelayError(PostroomError):
     """The mail server cannot be reached, trusted or logged in to; nothing was sent.
 

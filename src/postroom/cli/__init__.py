@@ -23,6 +23,7 @@ _COMMANDS = {
     "plan": "Show who would get what, and why.",
     "send": "Send every subscriber the letter they are owed, once.",
     "subscribers": "List, add, import, export and forget subscribers.",
+    "bounces": "Read what came back, and take off the list who must get no more.",
     "db": "Bring the database up to this version.",
 }
 

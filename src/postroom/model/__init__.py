@@ -7,6 +7,7 @@ name says `html`.
 from postroom.model.mail import (
     Arrival,
     Bookmark,
+    Change,
     Claim,
     Delivery,
     DeliveryState,
@@ -22,6 +23,7 @@ from postroom.model.mail import (
     Release,
     State,
     Subscriber,
+    Trace,
 )
 from postroom.model.news import (
     Attachment,
@@ -52,6 +54,7 @@ __all__ = [
     "Arrival",
     "Attachment",
     "Bookmark",
+    "Change",
     "Claim",
     "Contact",
     "Content",
@@ -86,4 +89,5 @@ __all__ = [
     "Subscriber",
     "ThemeSettings",
     "Topic",
+    "Trace",
 ]

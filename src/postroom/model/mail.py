@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date, datetime
 from typing import Literal
 
-from attrs import frozen
+from attrs import field, frozen
 
 from postroom.model.site import Frequency
 
@@ -14,6 +14,9 @@ DeliveryState = Literal[
     "planned", "sending", "sent", "deferred", "bounced", "cancelled", "uncertain"
 ]
 Reason = Literal["forgotten", "bounced", "complained"]
+Change = Literal["stopped", "noted", "known", "gone"]
+"""What a report changed: somebody gets no more letters; it was written down; it had been before;
+nothing, since whom it is about is not there."""
 LetterKind = Literal["post", "day", "week", "month", "welcome"]
 
 
@@ -194,6 +197,18 @@ class Outcome:
     reply: str = ""
     due: datetime | None = None
     failure: Failure | None = None
+
+
+@frozen
+class Trace:
+    """By what a report names its letter: the id of a delivery, else the reader's token.
+
+    `report` tells the report from others: what names no delivery is known again by it.
+    """
+
+    delivery: int = 0
+    token: str = field(default="", repr=False)
+    report: str = ""
 
 
 @frozen

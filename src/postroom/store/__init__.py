@@ -18,6 +18,7 @@ from postroom.store.events import Events
 from postroom.store.groups import Groups
 from postroom.store.ledger import Ledger
 from postroom.store.letters import Letters
+from postroom.store.reports import Reports
 from postroom.store.runs import Runs
 from postroom.store.subscribers import Subscribers
 from postroom.store.suppression import Suppressions
@@ -36,6 +37,7 @@ class Store:
     ledger: Ledger
     runs: Runs
     events: Events
+    reports: Reports
 
 
 def store_in(database: Database) -> Store:
@@ -50,6 +52,7 @@ def store_in(database: Database) -> Store:
         Ledger(database),
         Runs(database),
         Events(database),
+        Reports(database),
     )
 
 

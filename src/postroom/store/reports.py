@@ -3,25 +3,116 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, get_args
 
 import sqlalchemy as sa
 
+from postroom.database.engine import Database
 from postroom.database.schema import deliveries, events, subscribers, suppressions
 from postroom.delivery.failure import given_up_a_day, is_lasting
-from postroom.model import Failure
+from postroom.model import Change, Failure, State, Trace
 from postroom.store.subscribers import RECEIVING, moved
 from postroom.store.suppression import suppress
 
-HARD, SOFT = "hard bounce", "soft bounce"
+HARD, SOFT, REFUSED = "hard bounce", "soft bounce", "refused"
+COMPLAINT, CONSENT = "complaint", "consent"
 _DAY = timedelta(days=1)
 # Others write it, as long as they like.
 _LONGEST_DETAIL = 1000
 # By its beginning the event of a letter is known again. The row of a letter that failed serves the
 # next one, too, so the row alone does not tell them apart.
 _OF_LETTER = re.compile(r"delivery ([0-9]+) of letter [0-9]+: ")
+_OF_REPORT = re.compile(r"report [0-9a-f]{16}: ")
+
+
+class Reports:
+    """What reports say, written down as events, with what follows from it.
+
+    `hashed` makes the suppression hash of an address's key. A report that is read again changes
+    nothing.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def failed(
+        self, trace: Trace, *, hard: bool, detail: str, hashed: Callable[[str], str], at: datetime
+    ) -> Change:
+        """Note that a letter which the relay took did not arrive; its row stays `sent`.
+
+        It is a failure like those of `note_failures` (delivery rules, rule 10).
+        """
+        with self._database.writing() as connection:
+            if (whose := _subscriber(connection, trace)) is None:
+                return "gone"
+            words = detail if trace.delivery else f"report {trace.report}: {detail}"
+            failure = Failure(whose.id, hashed(whose.key), hard, words, trace.delivery)
+            return _note(connection, failure, at)
+
+    def refused(self, trace: Trace, detail: str, at: datetime) -> Change:
+        """Note that a letter was refused for a reason that says nothing of the address."""
+        with self._database.writing() as connection:
+            if (whose := _subscriber(connection, trace)) is None:
+                return "gone"
+            return _write(connection, whose.id, REFUSED, f"{_key(trace)}: {detail}", at)
+
+    def complained(self, trace: Trace, hashed: Callable[[str], str], at: datetime) -> Change:
+        """Note that a reader called a letter spam: suppress the address and send no more.
+
+        A subscriber counts once. The complaint is also an event of the list as a whole, which
+        stays when its subscriber is forgotten, and names nobody.
+        """
+        with self._database.writing() as connection:
+            whose = _subscriber(connection, trace)
+            if whose is None:
+                # Forgotten meanwhile: the number is ours, so the letter was, too.
+                return (
+                    _write(connection, None, COMPLAINT, _key(trace), at)
+                    if trace.delivery
+                    else "gone"
+                )
+            if whose.state == "complained":
+                return "known"
+            if _write(connection, whose.id, COMPLAINT, _key(trace), at) == "known":
+                return "known"
+            _write(connection, None, COMPLAINT, _key(trace), at)
+            suppress(connection, {hashed(whose.key): "complained"}, at)
+            before = [state for state in get_args(State) if state != "complained"]
+            moved(connection, subscribers.c.id == whose.id, before, "complained")
+            return "stopped"
+
+    def left(self, token: str, at: datetime) -> Change:
+        """Let the subscriber with this token leave, who asked for it by mail."""
+        with self._database.writing() as connection:
+            if (whose := _subscriber(connection, Trace(token=token))) is None:
+                return "gone"
+            if not moved(connection, subscribers.c.id == whose.id, RECEIVING, "left"):
+                return "known"
+            event = {"at": at, "kind": "left", "detail": "by mail", "subscriber": whose.id}
+            connection.execute(events.insert(), event)
+            return "stopped"
+
+    def complaints(self, since: datetime) -> tuple[int, int]:
+        """Return how many complaints came and how many letters were sent since an instant."""
+        complained = sa.select(sa.func.count()).where(
+            events.c.subscriber.is_(None), events.c.kind == COMPLAINT, events.c.at >= since
+        )
+        letters = sa.select(sa.func.count()).where(
+            deliveries.c.state == "sent", deliveries.c.changed >= since
+        )
+        with self._database.reading() as connection:
+            return connection.scalar(complained) or 0, connection.scalar(letters) or 0
+
+    def summary(self, since: datetime) -> Mapping[str, int]:
+        """Return how many failures and complaints of each kind came since an instant."""
+        whose = events.c.subscriber.is_(None) == (events.c.kind == COMPLAINT)
+        kinds = events.c.kind.in_((HARD, SOFT, REFUSED, COMPLAINT))
+        asked = sa.select(events.c.kind, sa.func.count().label("number"))
+        asked = asked.where(kinds, whose, events.c.at >= since).group_by(events.c.kind)
+        with self._database.reading() as connection:
+            return {row.kind: row.number for row in connection.execute(asked)}
 
 
 def note_failures(connection: sa.Connection, failures: Sequence[Failure], at: datetime) -> None:
@@ -36,26 +127,55 @@ def note_failures(connection: sa.Connection, failures: Sequence[Failure], at: da
         _note(connection, failure, at)
 
 
-def _note(connection: sa.Connection, failure: Failure, at: datetime) -> bool:
-    """Write down one failure; return whether it was news."""
+def _note(connection: sa.Connection, failure: Failure, at: datetime) -> Change:
     whose = subscribers.c.id == failure.subscriber
     if not _held(connection, whose):
-        return False
+        return "gone"
     prefix = _prefix(connection, failure)
     known = _failures_of(connection, failure.subscriber)
     if prefix and any(row.detail.startswith(prefix) for row in known):
-        return False
+        return "known"
+    detail = failure.detail if failure.detail.startswith(prefix) else prefix + failure.detail
     event = {
         "at": at,
         "kind": HARD if failure.hard else SOFT,
-        "detail": (prefix + failure.detail)[:_LONGEST_DETAIL],
+        "detail": detail[:_LONGEST_DETAIL],
         "subscriber": failure.subscriber,
     }
     connection.execute(events.insert(), event)
-    if failure.hard or _is_given_up(connection, failure, at):
-        suppress(connection, {failure.hashed: "bounced"}, at)
-        moved(connection, whose, RECEIVING, "bounced")
-    return True
+    if not (failure.hard or _is_given_up(connection, failure, at)):
+        return "noted"
+    suppress(connection, {failure.hashed: "bounced"}, at)
+    return "stopped" if moved(connection, whose, RECEIVING, "bounced") else "noted"
+
+
+def _subscriber(connection: sa.Connection, trace: Trace) -> sa.Row[Any] | None:
+    """Return whom a report is about, and keep others from writing about the same one."""
+    asked = sa.select(subscribers).with_for_update(key_share=True, of=subscribers)
+    if trace.delivery:
+        joined = asked.join(deliveries, deliveries.c.subscriber == subscribers.c.id)
+        return connection.execute(joined.where(deliveries.c.id == trace.delivery)).one_or_none()
+    token = trace.token or None
+    return connection.execute(asked.where(subscribers.c.token == token)).one_or_none()
+
+
+def _key(trace: Trace) -> str:
+    return f"delivery {trace.delivery}" if trace.delivery else f"report {trace.report}"
+
+
+def _write(
+    connection: sa.Connection, subscriber: int | None, kind: str, detail: str, at: datetime
+) -> Change:
+    """Write one event, unless there is one of its kind and key."""
+    key = detail.partition(":")[0]
+    asked = sa.select(events.c.detail).where(
+        events.c.subscriber.is_not_distinct_from(subscriber), events.c.kind == kind
+    )
+    if any(one.partition(":")[0] == key for one in connection.scalars(asked)):
+        return "known"
+    event = {"at": at, "kind": kind, "detail": detail[:_LONGEST_DETAIL], "subscriber": subscriber}
+    connection.execute(events.insert(), event)
+    return "noted"
 
 
 def _held(connection: sa.Connection, whose: sa.ColumnElement[bool]) -> bool:
@@ -65,6 +185,9 @@ def _held(connection: sa.Connection, whose: sa.ColumnElement[bool]) -> bool:
 
 
 def _prefix(connection: sa.Connection, failure: Failure) -> str:
+    if not failure.delivery:
+        found = _OF_REPORT.match(failure.detail)
+        return found[0] if found else ""
     asked = sa.select(deliveries.c.letter).where(
         deliveries.c.id == failure.delivery, deliveries.c.subscriber == failure.subscriber
     )
@@ -73,11 +196,10 @@ def _prefix(connection: sa.Connection, failure: Failure) -> str:
 
 
 def _failures_of(connection: sa.Connection, subscriber: int) -> Sequence[sa.Row[Any]]:
-    """Return the subscriber's failures since they last consented, oldest first."""
-    of = events.c.subscriber == subscriber
-    consent = sa.select(sa.func.max(events.c.id)).where(of, events.c.kind == "consent")
-    since = sa.func.coalesce(consent.scalar_subquery(), 0)
-    asked = sa.select(events).where(of, events.c.kind.in_((HARD, SOFT)), events.c.id > since)
+    """Return the subscriber's failures and, among them, their consents, oldest first."""
+    asked = sa.select(events).where(
+        events.c.subscriber == subscriber, events.c.kind.in_((HARD, SOFT, CONSENT))
+    )
     return connection.execute(asked.order_by(events.c.id)).all()
 
 
@@ -93,19 +215,23 @@ def _is_given_up(connection: sa.Connection, failure: Failure, at: datetime) -> b
 
 
 def _row(connection: sa.Connection, failure: Failure) -> list[datetime]:
-    """Return the instants of the soft failures since a letter was last delivered.
+    """Return the instants of the soft failures around this one with no letter delivered in between.
 
     Letters are compared by their count, not by time: a report may come days after the next letter.
     """
     asked = sa.select(deliveries.c.id, deliveries.c.n, deliveries.c.state)
     rows = connection.execute(asked.where(deliveries.c.subscriber == failure.subscriber)).all()
     count = {row.id: row.n for row in rows}
-    failed = [(_delivery(row), row.at) for row in _failures_of(connection, failure.subscriber)]
+    failed: list[tuple[int, datetime]] = []
+    for event in _failures_of(connection, failure.subscriber):
+        # Who consented anew begins anew.
+        failed = [] if event.kind == CONSENT else [*failed, (_delivery(event), event.at)]
     known = {delivery for delivery, _ in failed}
-    upto = count.get(failure.delivery, len(count))
-    arrived = (r.n for r in rows if r.state == "sent" and r.n < upto and r.id not in known)
-    since = max(arrived, default=-1)
-    return [at for delivery, at in failed if count.get(delivery, upto) > since]
+    arrived = [row.n for row in rows if row.state == "sent" and row.id not in known]
+    this = count.get(failure.delivery, len(rows))
+    first = max((n for n in arrived if n < this), default=-1)
+    last = min((n for n in arrived if n > this), default=len(rows) + 1)
+    return [at for delivery, at in failed if first < count.get(delivery, this) < last]
 
 
 def _delivery(event: sa.Row[Any]) -> int:

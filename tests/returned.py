@@ -1,0 +1,25 @@
+"""The messages of `messages/`, each written as one kind of server writes it.
+
+They are about delivery 42, whose number is signed with `KEY`, and the reader with the token
+`TOKEN`.
+"""
+
+from __future__ import annotations
+
+from conftest import ROOT
+from postroom.tokens import Keys, envelope_sender, read_keys
+
+KEY = "a secret key of this test"
+KEYS: Keys = read_keys(KEY)
+TOKEN = "reader-token-012345678"
+BOUNCES = "bounces@example.com"
+SENDER = envelope_sender(BOUNCES, 42, KEYS)
+FOLDER = ROOT / "tests/messages"
+NAMES = tuple(sorted(path.stem for path in FOLDER.glob("*.eml")))
+
+
+def returned(name: str, delivery: int = 42, token: str = TOKEN) -> bytes:
+    """Return a message, about another delivery or another reader if so asked."""
+    data = (FOLDER / f"{name}.eml").read_bytes()
+    data = data.replace(SENDER.encode(), envelope_sender(BOUNCES, delivery, KEYS).encode())
+    return data.replace(TOKEN.encode(), token.encode())
