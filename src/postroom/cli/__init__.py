@@ -22,6 +22,7 @@ _COMMANDS = {
     "ping": "Tell the hub that feeds have changed.",
     "plan": "Show who would get what, and why.",
     "send": "Send every subscriber the letter they are owed, once.",
+    "status": "Show what was sent, what was not, and what to do about it.",
     "subscribers": "List, add, import, export and forget subscribers.",
     "bounces": "Read what came back, and take off the list who must get no more.",
     "db": "Bring the database up to this version.",

@@ -34,6 +34,7 @@ _STATES: tuple[DeliveryState, ...] = ("sent", "deferred", "bounced", "uncertain"
     help="Send again what may not have arrived, and nothing else.",
 )
 @click.option("--accept-missing", is_flag=True, help="Go on although many posts have vanished.")
+@click.option("--despite-complaints", is_flag=True, help="Go on although many have complained.")
 @click.option("--keep-ledger-here", is_flag=True, help="In CI: this SQLite file will be kept.")
 @click.option("--yes", is_flag=True, help="Go on although the clock is far ahead.")
 def command(  # noqa: PLR0913 - click's options are arguments
@@ -42,6 +43,7 @@ def command(  # noqa: PLR0913 - click's options are arguments
     test: bool,
     resend_uncertain: bool,
     accept_missing: bool,
+    despite_complaints: bool,
     keep_ledger_here: bool,
     yes: bool,
 ) -> int:
@@ -68,6 +70,8 @@ def command(  # noqa: PLR0913 - click's options are arguments
         return send_trial(newsroom, site, Mailer(server), recipient)
     consent = Consent(yes=yes, accept_missing=accept_missing)
     with opened_store(newsroom) as store, signals() as caught, Progress() as progress:
+        if not despite_complaints:
+            send.require_few_complaints(store.reports, present())
         office = Office(
             store,
             site,

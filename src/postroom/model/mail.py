@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Literal
 
@@ -209,6 +210,31 @@ class Trace:
     delivery: int = 0
     token: str = field(default="", repr=False)
     report: str = ""
+
+
+@frozen
+class Entry:
+    """A row of the ledger, for a person to read: `since` is when it came into its state."""
+
+    address: str
+    state: DeliveryState
+    since: datetime
+    attempts: int
+    due: datetime | None
+    reply: str
+
+
+@frozen
+class PastRun:
+    """A run, and how many letters that it was the last to touch are in each state now.
+
+    `ended` is None while it sends, and for ever if it died.
+    """
+
+    id: int
+    started: datetime
+    ended: datetime | None
+    counts: Mapping[DeliveryState, int]
 
 
 @frozen

@@ -14,6 +14,7 @@ from attrs import frozen
 
 from postroom.errors import DatabaseError
 from postroom.model import Site
+from postroom.send.complaints import require_few_complaints
 from postroom.send.delivering import Counts, Delivering
 from postroom.send.desk import NewsroomDesk
 from postroom.send.greeting import greet
@@ -34,6 +35,7 @@ __all__ = [
     "Way",
     "greet",
     "lacking",
+    "require_few_complaints",
     "send",
     "send_again",
     "sender_of",

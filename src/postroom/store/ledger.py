@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from postroom.database.engine import Database
 from postroom.database.schema import deliveries, runs, subscribers
 from postroom.database.statements import Insert, insert
-from postroom.model import Bookmark, Claim, DeliveryState, Members, Outcome
+from postroom.model import Bookmark, Claim, DeliveryState, Entry, Members, Outcome
 from postroom.store.claims import Hashed, claim_of, claimable, claimed, rows_in
 from postroom.store.groups import reached
 from postroom.store.runs import holds_lease, lost, require_lease
@@ -179,9 +179,17 @@ class Ledger:
             rows = connection.execute(asked.group_by(deliveries.c.state))
             return {row.state: row.number for row in rows}
 
+    def entries(self, state: DeliveryState) -> Generator[Entry, None, None]:
+        """Yield the rows in `state` with their addresses, oldest first."""
+        return self._database.stream(rows_in(state), _entry)
+
     def uncertain(self) -> Generator[Claim, None, None]:
         """Yield the deliveries whose fate is uncertain, oldest first."""
         return self._database.stream(rows_in("uncertain"), claim_of)
+
+
+def _entry(row: sa.Row[Any]) -> Entry:
+    return Entry(row.address, row.state, row.changed, row.attempts, row.due, row.reply)
 
 
 _PLANNED = "subscriber n letter state before upto attempts run changed reply".split()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from datetime import datetime
 
 import sqlalchemy as sa
 
 from postroom.database.engine import Database
-from postroom.database.schema import lease, runs
+from postroom.database.schema import deliveries, lease, runs
 from postroom.database.statements import insert
 from postroom.errors import LeaseError, Problem
+from postroom.model import DeliveryState, PastRun
 
 
 class Runs:
@@ -35,12 +37,45 @@ class Runs:
             )
             return run
 
+    def last(self, most: int) -> tuple[PastRun, ...]:
+        """Return the last runs, the newest first."""
+        asked = sa.select(runs).order_by(runs.c.id.desc()).limit(most)
+        with self._database.reading() as connection:
+            rows = connection.execute(asked).all()
+            counts = _counts(connection, rows[-1].id) if rows else {}
+        return tuple(
+            PastRun(row.id, row.started, row.ended, counts.get(row.id, {})) for row in rows
+        )
+
+    def is_under_way(self) -> bool:
+        """Tell whether a run sends at this moment.
+
+        Where the last run has not ended, the turn is taken for an instant to find out.
+        """
+        last = self.last(1)
+        if not last or last[0].ended:
+            return False
+        if not self._database.take_turn():
+            return True
+        self._database.give_turn_back()
+        return False
+
     def end(self, run: int, now: datetime) -> None:
         """Give the lease back, if it is still the run's, and note when the run ended."""
         with self._database.writing() as connection:
             connection.execute(sa.delete(lease).where(lease.c.run == run))
             connection.execute(sa.update(runs).where(runs.c.id == run).values(ended=now))
         self._database.give_turn_back()
+
+
+def _counts(connection: sa.Connection, first: int) -> dict[int, dict[DeliveryState, int]]:
+    """Return how many letters of the run `first` and of later ones are in each state."""
+    columns = deliveries.c.run, deliveries.c.state
+    asked = sa.select(*columns, sa.func.count().label("number")).where(deliveries.c.run >= first)
+    counts: dict[int, dict[DeliveryState, int]] = defaultdict(dict)
+    for row in connection.execute(asked.group_by(*columns)):
+        counts[row.run][row.state] = row.number
+    return counts
 
 
 def holds_lease(connection: sa.Connection, run: int) -> bool:
