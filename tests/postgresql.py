@@ -67,8 +67,8 @@ def _identity() -> dict[str, Any]:
 
 
 @contextmanager
-def running() -> Iterator[Server]:
-    """Run a server for a block.
+def running(*, durable: bool = False) -> Iterator[Server]:
+    """Run a server for a block; what it was told outlives a crash only if it is `durable`.
 
     Raises `MissingError`.
     """
@@ -83,8 +83,9 @@ def running() -> Iterator[Server]:
         subprocess.run(
             [bin_ / "initdb", *words.split()], check=True, capture_output=True, **identity
         )
-        # What is durable is no question here; it is faster to promise nothing.
-        options = f"-D {data} -k {folder} -c listen_addresses= -c fsync=off -c jit=off"
+        # What is durable is no question of the tests; it is faster to promise nothing.
+        fsync = "on" if durable else "off"
+        options = f"-D {data} -k {folder} -c listen_addresses= -c fsync={fsync} -c jit=off"
         with subprocess.Popen(
             [bin_ / "postgres", *options.split()],
             stdout=subprocess.DEVNULL,

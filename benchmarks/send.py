@@ -1,0 +1,291 @@
+"""Times the sending of letters to a local mail server that throws them away, by four senders.
+
+    python benchmarks/send.py [--letters 20000] [--size 20] [--connections 4 16] [--rounds 3]
+                              [--ways postfix smtplib sqlite postgresql] [--folder DIR] [--where]
+
+The senders take turns, round by round, each with as many connections, which are reused: Postfix's
+smtp-source, which is the machine's limit; a bare loop of smtplib's sendmail on threads, without a
+ledger; and `postroom send` with its ledger on SQLite and on PostgreSQL. Rates are medians, ratios
+those to smtp-source in the same run. Every outcome waits for the disk that holds the ledger, so
+look at the time of its fdatasync, too; --folder puts the ledger elsewhere, such as /dev/shm.
+
+`postroom send` is a process, of which the time is subtracted that the same command takes when all
+is sent. --where tells on what its time goes: clocks are put around a few of its methods.
+
+Debian's package postfix has the programs of the first sender and of the mail server.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from attrs import evolve
+from senders import Desk, Run, by_postfix, by_postroom, by_smtplib, sink, used
+
+WAYS = ("postfix", "smtplib", "sqlite", "postgresql")
+NAMES = {
+    "postfix": "smtp-source",
+    "smtplib": "smtplib.sendmail",
+    "sqlite": "postroom send, SQLite",
+    "postgresql": "postroom send, PostgreSQL",
+}
+ORIGINAL = "original"
+PARAGRAPH = "Words of Köln and elsewhere, twelve of them in a line, and then some more of them.\n\n"
+SETTINGS = """\
+title: Example News
+url: https://news.example.com/
+id: "tag:news.example.com,2026:"
+language: en
+timezone: UTC
+contact: {{organization: Example, address: "Example Street 1, 12345 Example"}}
+digest: {{every: month}}
+mail:
+  from: Example News <news@example.com>
+  bounces: bounces@example.com
+  unsubscribe: https://news.example.com
+  rate: 100000
+  connections: {connections}
+"""
+
+
+# The newsroom
+
+
+def write_newsroom(folder: Path, paragraphs: int, connections: int) -> None:
+    """Write settings and one post of today."""
+    (folder / "posts").mkdir(parents=True, exist_ok=True)
+    settings = SETTINGS.format(connections=connections)
+    (folder / "postroom.yaml").write_text(settings, encoding="utf-8")
+    today = datetime.now(UTC).date()
+    head = (
+        f"---\ntitle: We moved to Köln\ndate: {today}\nid: tag:news.example.com,2026:moved\n---\n"
+    )
+    (folder / "posts" / "moved.md").write_text(head + PARAGRAPH * paragraphs, encoding="utf-8")
+
+
+def subscribe(desk: Desk, folder: Path, number: int, url: str | None = None) -> None:
+    """Import so many subscribers who get every post."""
+    rows = "".join(f"reader.{n}@mail{n % 100}.example.com\n" for n in range(number))
+    (folder / "list.csv").write_text("email\n" + rows, encoding="utf-8")
+    words = "-m postroom subscribers import --confirmed --frequency post list.csv"
+    used([sys.executable, *words.split()], cwd=folder, env=desk.environment(url))
+
+
+def fitted(desk: Desk) -> tuple[int, int]:
+    """Return how many paragraphs make a letter of about the size, and the size that it then has."""
+    folder = desk.folder / "fitting"
+    few, many = 10, 50
+    write_newsroom(folder, few, 1)
+    subscribe(desk, folder, 1)
+    least = letter_size(desk, folder)
+    write_newsroom(folder, many, 1)
+    each = (letter_size(desk, folder) - least) / (many - few)
+    needed = max(1, few + round((desk.size - least) / each))
+    write_newsroom(folder, needed, 1)
+    return needed, letter_size(desk, folder)
+
+
+def letter_size(desk: Desk, folder: Path) -> int:
+    """Return how many bytes the letter of the newsroom's post has, by `postroom plan`."""
+    command = [sys.executable, "-m", "postroom", "plan", "--json"]
+    said = used(command, cwd=folder, env=desk.environment())[2]
+    found = re.search(r'"bytes": (\d+)', said)
+    if not found:
+        sys.exit(f"postroom plan shows no letter:\n{said[-2000:]}")
+    return int(found[1])
+
+
+class Newsrooms:
+    """A newsroom with a subscriber for each letter, and fresh copies of it for every round."""
+
+    def __init__(self, desk: Desk, paragraphs: int, server: Any = None) -> None:  # noqa: ANN401 - of the tests
+        """Import the subscribers, into SQLite or into the one database of `server`."""
+        self._desk, self._paragraphs, self._server = desk, paragraphs, server
+        self._original = desk.folder / ("postgresql" if server else "sqlite")
+        self._copies = 0
+        write_newsroom(self._original, paragraphs, 1)
+        if server:
+            server.execute(f"CREATE DATABASE {ORIGINAL}")
+        subscribe(desk, self._original, desk.letters, self._url(ORIGINAL) if server else None)
+
+    def run(self, connections: int, command: Sequence[str] = ("-m", "postroom")) -> Run:
+        """Send the letters of a copy, which nobody has been sent any of."""
+        with tempfile.TemporaryDirectory(dir=self._desk.folder) as name:
+            newsroom = Path(name) / "newsroom"
+            shutil.copytree(self._original, newsroom)
+            write_newsroom(newsroom, self._paragraphs, connections)
+            return by_postroom(self._desk, newsroom, self._database(), command)
+
+    def _database(self) -> str | None:
+        if self._server is None:
+            return None
+        self._server.execute(f"DROP DATABASE IF EXISTS copy_{self._copies}")
+        self._copies += 1
+        self._server.execute(f"CREATE DATABASE copy_{self._copies} TEMPLATE {ORIGINAL}")
+        return self._url(f"copy_{self._copies}")
+
+    def _url(self, name: str) -> str:
+        return f"postgresql://postgres@/{name}?host={self._server.folder}"
+
+
+def show_where(desk: Desk, newsrooms: Newsrooms, way: str, connections: int) -> None:
+    """Print on what the time of one `postroom send` goes, for each letter."""
+    target = desk.folder / "clocks.json"
+    target.unlink(missing_ok=True)
+    run = newsrooms.run(connections, (str(Path(__file__).with_name("clocks.py")), str(target)))
+    first = json.loads(target.read_text(encoding="utf-8").splitlines()[0])
+    print(f"\n{NAMES[way]}, {connections} connections: µs for each letter (with clocks)")
+    print(f"{'':28}{'calls':>8}{'processor':>12}{'waiting':>12}")
+    for name, (calls, cpu, wall) in first.items():
+        each = [value / desk.letters for value in (calls, cpu * 1e6, max(0, wall - cpu) * 1e6)]
+        print(f"{name:28}{each[0]:>8.2f}{each[1]:>12.1f}{each[2]:>12.1f}")
+    known = sum(cpu for name, (_, cpu, _) in first.items() if not name.startswith(" "))
+    print(f"{'the rest, planning too':28}{'':8}{run.cpu - known / desk.letters * 1e6:>12.1f}")
+    print(f"{'all, without start-up':28}{'':8}{run.cpu:>12.1f}")
+
+
+# The table
+
+
+def sync_time(folder: Path) -> float:
+    """Return how many ms an fdatasync of a few pages takes in the folder."""
+    times = []
+    with tempfile.TemporaryFile(dir=folder) as file:
+        for _ in range(50):
+            os.write(file.fileno(), b"x" * 16_384)
+            start = time.perf_counter()
+            os.fdatasync(file.fileno())
+            times.append(time.perf_counter() - start)
+    return statistics.median(times) * 1e3
+
+
+def missing(way: str) -> str:
+    """Return why a way cannot be measured here, or nothing."""
+    if way in {"sqlite", "postgresql"}:
+        help_ = [sys.executable, "-m", "postroom", "send", "--help"]
+        if subprocess.run(help_, capture_output=True, check=False).returncode:
+            return "there is no `postroom send`"
+    return ""
+
+
+def prepared(
+    desk: Desk, ways: Sequence[str], paragraphs: int, stack: ExitStack
+) -> dict[str, Newsrooms]:
+    """Return the newsrooms of the ways that need one; a server runs as long as `stack`."""
+    made: dict[str, Newsrooms] = {}
+    if "sqlite" in ways:
+        made["sqlite"] = Newsrooms(desk, paragraphs)
+    if "postgresql" in ways:
+        sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+        import postgresql  # noqa: PLC0415 - from the folder above
+
+        try:
+            server = stack.enter_context(postgresql.running(durable=True))
+        except postgresql.MissingError as error:
+            print(f"{NAMES['postgresql']}: {error}")
+        else:
+            made["postgresql"] = Newsrooms(desk, paragraphs, server)
+    return made
+
+
+def measure(
+    desk: Desk, ways: Sequence[str], rooms: Mapping[str, Newsrooms], connections: int, rounds: int
+) -> dict[str, list[Run]]:
+    """Let the senders take turns; return the runs of each."""
+    runs: dict[str, list[Run]] = defaultdict(list)
+    for _ in range(rounds):
+        for way in ways:
+            if way in rooms:
+                runs[way].append(rooms[way].run(connections))
+            else:
+                runs[way].append(BARE[way](desk, connections))
+    return runs
+
+
+def show(connections: int, runs: Mapping[str, Sequence[Run]]) -> None:
+    """Print the lines of one number of connections."""
+    rates = {way: statistics.median(run.rate for run in taken) for way, taken in runs.items()}
+    for way, taken in runs.items():
+        ratios = (
+            f"{rates[way] / rates[other]:>12.2f}" if other in rates else f"{'':12}"
+            for other in ("postfix", "smtplib")
+        )
+        cpu = statistics.median(run.cpu for run in taken)
+        best = max(run.rate for run in taken)
+        line = f"{connections:>5}  {NAMES[way]:28}{rates[way]:>10,.0f}{best:>10,.0f}{cpu:>9,.0f} µs"
+        print(line + "".join(ratios), flush=True)
+    for way, taken in runs.items():
+        if taken[0].told.strip():
+            print(f"       {NAMES[way]} said: {taken[0].told.strip().splitlines()[-1]}")
+
+
+BARE: dict[str, Callable[[Desk, int], Run]] = {"postfix": by_postfix, "smtplib": by_smtplib}
+
+
+def compare(chosen: argparse.Namespace, desk: Desk, stack: ExitStack) -> None:
+    """Run all senders and print the table."""
+    ways = []
+    for way in chosen.ways:
+        if why := missing(way):
+            print(f"{NAMES[way]}: {why}")
+        else:
+            ways.append(way)
+    paragraphs, size = fitted(desk)
+    desk = evolve(desk, size=size)
+    rooms = prepared(desk, ways, paragraphs, stack)
+    ways = [way for way in ways if way in BARE or way in rooms]
+    print(f"{desk.letters:,} letters of {size:,} bytes, {chosen.rounds} rounds")
+    print(f"fdatasync {sync_time(desk.folder):.2f} ms, {os.cpu_count()} processors")
+    print(f"{'conn.':>5}  {'sender':28}{'letters/s':>10}{'best':>10}{'processor':>12}", end="")
+    print(f"{'to source':>12}{'to smtplib':>12}", flush=True)
+    for connections in chosen.connections:
+        show(connections, measure(desk, ways, rooms, connections, chosen.rounds))
+    if chosen.where:
+        for way, newsrooms in rooms.items():
+            for connections in chosen.connections:
+                show_where(desk, newsrooms, way, connections)
+
+
+def arguments() -> argparse.Namespace:
+    """Return what the command line says."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--letters", type=int, default=20_000)
+    parser.add_argument("--size", type=int, default=20, help="KB of a letter")
+    parser.add_argument("--connections", type=int, nargs="+", default=[4, 16])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
+    parser.add_argument("--folder", type=Path, help="where the ledger is, for a while")
+    parser.add_argument("--where", action="store_true", help="tell where the time goes")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run all senders and print a table."""
+    chosen = arguments()
+    with (
+        tempfile.TemporaryDirectory(prefix="postroom-send-", dir=chosen.folder) as name,
+        ExitStack() as stack,
+    ):
+        port = stack.enter_context(sink())
+        compare(chosen, Desk(port, chosen.letters, chosen.size * 1000, Path(name)), stack)
+
+
+if __name__ == "__main__":
+    main()

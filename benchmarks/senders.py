@@ -1,0 +1,183 @@
+"""The senders that `send.py` compares, each in processes of its own.
+
+    python benchmarks/senders.py PORT LETTERS SIZE CONNECTIONS
+
+is the bare loop: it prints the seconds it took, and those of the processor.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import smtplib
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from attrs import frozen
+
+# No sender may hang for longer.
+LONGEST = 600.0
+PROGRAMS = "/usr/sbin:/usr/lib/postfix/sbin:/usr/libexec/postfix"
+
+
+@frozen
+class Run:
+    """What one sender needed: letters a second, and µs of its processor time for each of them."""
+
+    rate: float
+    cpu: float
+    told: str = ""
+
+
+@frozen
+class Desk:
+    """What the senders share: the server's port, the letters, their size, and a folder."""
+
+    port: int
+    letters: int
+    size: int
+    folder: Path
+
+    def environment(self, url: str | None = None) -> dict[str, str]:
+        """Return the environment of `postroom`, with its database."""
+        own = {
+            "POSTROOM_SMTP_URL": f"smtp://127.0.0.1:{self.port}",
+            "POSTROOM_SECRET_KEY": "a key that is for measuring only",
+            **({"POSTROOM_DATABASE_URL": url} if url else {}),
+        }
+        rest = {k: v for k, v in os.environ.items() if not k.startswith("POSTROOM_")}
+        return {**rest, **own}
+
+
+# Processes
+
+
+def program(name: str) -> str:
+    """Return where a program of Postfix's is."""
+    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:{PROGRAMS}")
+    if not found:
+        sys.exit(f"{name}: not found; install Debian's package postfix")
+    return found
+
+
+def used(
+    command: Sequence[str], cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> tuple[float, float, str]:
+    """Run a program; return the seconds it took, those of the processor, and what it printed."""
+    before = os.times()
+    start = time.perf_counter()
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=LONGEST,
+        check=False,
+    )
+    seconds, after = time.perf_counter() - start, os.times()
+    said = done.stdout.decode("utf-8", "replace")
+    if done.returncode:
+        sys.exit(f"{' '.join(command[:4])} … ended with {done.returncode}:\n{said[-2000:]}")
+    spent = after.children_user + after.children_system
+    return seconds, spent - before.children_user - before.children_system, said
+
+
+@contextmanager
+def sink() -> Iterator[int]:
+    """Run Postfix's smtp-sink for a block; give its port."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    user = ("-u", pwd.getpwuid(65534).pw_name) if os.geteuid() == 0 else ()
+    command = [program("smtp-sink"), *user, f"127.0.0.1:{port}", "1000"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        try:
+            deadline = time.monotonic() + 10
+            while True:
+                with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                    break
+                if process.poll() is not None or time.monotonic() > deadline:
+                    sys.exit("smtp-sink does not answer")
+                time.sleep(0.02)
+            yield port
+        finally:
+            process.terminate()
+
+
+# The senders
+
+
+def by_postfix(desk: Desk, connections: int) -> Run:
+    """Send by smtp-source."""
+    options = f"-d -s {connections} -m {desk.letters} -l {desk.size} 127.0.0.1:{desk.port}"
+    seconds, spent, _ = used([program("smtp-source"), *options.split()])
+    return Run(desk.letters / seconds, spent / desk.letters * 1e6)
+
+
+def by_smtplib(desk: Desk, connections: int) -> Run:
+    """Send by smtplib, in a process of its own."""
+    step = f"{desk.port} {desk.letters} {desk.size} {connections}"
+    _, _, said = used([sys.executable, __file__, *step.split()])
+    seconds, spent = map(float, said.split())
+    return Run(desk.letters / seconds, spent / desk.letters * 1e6)
+
+
+def bare_loop(port: int, letters: int, size: int, connections: int) -> None:
+    """Send the same bytes to everybody, over as many connections as threads; print the times."""
+    line = b"Words of Koeln and elsewhere, twelve of them in a line, and more to fill it.\r\n"
+    message = b"From: news@example.com\r\nSubject: News\r\n\r\n" + line * (size // len(line))
+    counter = iter(range(letters))
+    servers = [
+        smtplib.SMTP("127.0.0.1", port, local_hostname="localhost", timeout=60)
+        for _ in range(connections)
+    ]
+
+    def send(server: smtplib.SMTP) -> None:
+        # One `next` is one step of the interpreter: no two threads get the same number.
+        for number in counter:
+            server.sendmail("bounces@example.com", [f"reader.{number}@example.com"], message)
+
+    start, before = time.perf_counter(), time.process_time()
+    threads = [threading.Thread(target=send, args=(server,)) for server in servers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    print(time.perf_counter() - start, time.process_time() - before)
+
+
+def by_postroom(
+    desk: Desk, newsroom: Path, url: str | None, command: Sequence[str] = ("-m", "postroom")
+) -> Run:
+    """Send by `postroom send`, once with all letters and once with none left."""
+    words = [sys.executable, *command, "send", "--keep-ledger-here"]
+    times = [used(words, cwd=newsroom, env=desk.environment(url)) for _ in range(2)]
+    (seconds, spent, said), (idle, idle_spent, _) = times
+    taken = sent(newsroom, url)
+    if taken != desk.letters:
+        sys.exit(f"postroom send sent {taken} letters of {desk.letters}:\n{said[-2000:]}")
+    return Run(
+        desk.letters / (seconds - idle), (spent - idle_spent) / desk.letters * 1e6, told=said
+    )
+
+
+def sent(newsroom: Path, url: str | None) -> int:
+    """Return how many letters the ledger calls sent."""
+    from postroom.store import open_store  # noqa: PLC0415 - the bare loop's process does not need it
+
+    store = open_store(url, newsroom)
+    try:
+        return store.ledger.tally().get("sent", 0)
+    finally:
+        store.database.close()
+
+
+if __name__ == "__main__":
+    bare_loop(*map(int, sys.argv[1:]))
