@@ -15,6 +15,7 @@ from babel import Locale
 
 from conftest import ROOT
 from postroom.cli import cli
+from smtpservers import scripted
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
@@ -28,26 +29,44 @@ def blocks(kind: str) -> list[str]:
 
 def test_the_commands_for_a_newsroom_run(tmp_path: Path) -> None:
     """Every command that the README gives for a newsroom runs, in the order that it gives them."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    done = subprocess.run(
-        ["bash", "-eu", "-c", "".join(blocks("newsroom"))],
-        cwd=tmp_path,
-        env={**os.environ, "PATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    wrong = re.findall(r"^error: .+|^Traceback.*|^Usage: .+", done.stderr, re.MULTILINE)
-    assert (done.returncode, wrong) == (0, [])
+    assert run_in(tmp_path, "".join(blocks("newsroom"))) == (0, [])
     newsroom = tmp_path / "my-news"
     made = ["postroom.yaml", "posts", "public/atom.xml", "public/index.html", "letter.eml"]
     assert [name for name in made if not (newsroom / name).exists()] == []
 
 
+def test_the_commands_for_sending_run(tmp_path: Path) -> None:
+    """The settings and the commands that the README gives for sending bring a letter to oneself."""
+    (settings,) = re.findall(r"^```yaml mail\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    (to,) = re.findall(r"--to (\S+)", "".join(blocks("send")))
+    with scripted({}) as server:
+        here = f"export POSTROOM_SMTP_URL=smtp://127.0.0.1:{server.port}\n"
+        sending = re.sub(r"export POSTROOM_SMTP_URL=.*\n", here, "".join(blocks("send")))
+        add = f"cat >> postroom.yaml <<'END'\n{settings}END\n"
+        assert run_in(tmp_path, "".join(blocks("newsroom")) + add + sending) == (0, [])
+    assert f"RCPT TO:<{to}>" in server.commands
+
+
+def run_in(folder: Path, commands: str) -> tuple[int, list[str]]:
+    """Run commands as a person at home does; return the exit code and what went wrong."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    home = {name: value for name, value in os.environ.items() if name != "CI"}
+    done = subprocess.run(
+        ["bash", "-eu", "-c", commands],
+        cwd=folder,
+        env={**home, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    wrong = re.findall(r"^error: .+|^Traceback.*|^Usage: .+", done.stderr, re.MULTILINE)
+    return done.returncode, wrong
+
+
 def test_every_block_of_commands_is_run_somewhere() -> None:
     """A block of commands says where it is tried: here, in a fresh checkout, or at installation."""
     kinds = re.findall(r"^```sh *(.*)$", README, re.MULTILINE)
-    assert set(kinds) == {"checkout", "install", "newsroom"}
+    assert set(kinds) == {"checkout", "install", "newsroom", "send"}
     assert len(kinds) == sum(len(blocks(kind)) for kind in set(kinds))
 
 
