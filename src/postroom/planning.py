@@ -27,7 +27,7 @@ from postroom.delivery.clock import Run, advance, reach
 from postroom.delivery.owed import Owed, owed
 from postroom.digest import digest_for
 from postroom.letters.compose import Rendered, compose
-from postroom.letters.personal import unsubscribe_page
+from postroom.letters.personal import preferences_page, unsubscribe_page
 from postroom.model import (
     Arrival,
     Bookmark,
@@ -197,5 +197,6 @@ def write(letter: Letter, posts: Mapping[str, Post], site: Site, theme: Theme) -
     if letter.frequency == "post" and not site.digest.subject:
         # Who gets every post wants to know which; a period says nothing then.
         site = evolve(site, digest=evolve(site.digest, subject="{title}: {headline}"))
-    leave = unsubscribe_page(site) if site.mail.unsubscribe else ""
-    return compose(digest_for(letter, posts, site), site, theme, unsubscribe=leave)
+    pages = (unsubscribe_page(site), preferences_page(site)) if site.mail.unsubscribe else ("", "")
+    digest = digest_for(letter, posts, site)
+    return compose(digest, site, theme, unsubscribe=pages[0], preferences=pages[1])

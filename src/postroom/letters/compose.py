@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from html import escape
 
 import css_inline
 import nh3
 from attrs import frozen
 
-from postroom.markdown.lines import shortened, wrapped
+from postroom.markdown.lines import columns, shortened, wrapped
 from postroom.model import Digest, Html, Post, Site
 from postroom.theme import Theme, colours
 from postroom.words import Words
 
 LIMIT = 90_000
 """Bytes of HTML at most: Gmail cuts a letter at about 102 KB."""
+LEAST, MOST = 40, 130
+"""Characters that a mailbox shows beside the subject."""
 WIDTH = 72
 _INLINER = css_inline.CSSInliner(
     keep_style_tags=False, keep_at_rules=False, load_remote_stylesheets=False
@@ -83,13 +85,18 @@ def _values(
         "digest": digest,
         "title": words.period(digest.every, digest.first, digest.last),
         "subject": subject(digest, site, theme),
-        "preheader": preheader(digest.posts),
+        "preheader": preheader(digest.posts, _about(digest, site, words)),
         "posts": digest.posts[:shown],
         "hidden": len(digest.posts) - shown,
         "whole": whole,
         "body": _letter_body(digest.posts[0], words) if whole else "",
         "wrap": _wrap,
     }
+
+
+def _about(digest: Digest, site: Site, words: Words) -> tuple[str, ...]:
+    period = words.period(digest.every, digest.first, digest.last)
+    return site.digest.intro, site.description, site.title, period, words.read_on_web
 
 
 def subject(digest: Digest, site: Site, theme: Theme) -> str:
@@ -100,11 +107,18 @@ def subject(digest: Digest, site: Site, theme: Theme) -> str:
     return re.sub(r"\{(title|period|headline)\}", lambda match: filled[match[0]], pattern)
 
 
-def preheader(posts: tuple[Post, ...], most: int = 130) -> str:
-    """Return what a mailbox shows beside the subject: the titles, or a lone post's summary."""
+def preheader(posts: tuple[Post, ...], besides: Iterable[str] = ()) -> str:
+    """Return what a mailbox shows beside the subject: the titles, or a lone post's summary.
+
+    What is short goes on with what is `besides`: a mailbox would else show the head's links.
+    """
     alone = len(posts) == 1 and not posts[0].withdrawn
     titles = " · ".join(post.title for post in posts)
-    return shortened((alone and posts[0].summary) or titles, most)
+    line = (alone and posts[0].summary) or titles
+    for more in filter(None, besides):
+        if columns(line) < LEAST and more not in line:
+            line += f" · {more}"
+    return shortened(line, MOST)
 
 
 def _letter_body(post: Post, words: Words) -> Html:
