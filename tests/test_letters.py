@@ -23,7 +23,6 @@ from postroom import config, posts
 from postroom.colour import contrast
 from postroom.digest import digests
 from postroom.letters.compose import LIMIT, Rendered, compose, preheader, subject
-from postroom.markdown.lines import columns
 from postroom.model import Digest, Site, ThemeSettings
 from postroom.theme import PAPER, PAPER_DARK, Theme, colours
 
