@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from urllib.parse import urldefrag, urljoin
+from urllib.parse import urljoin
 
 from lxml.etree import _Element as Element
 
@@ -70,7 +70,7 @@ def _stands(address: str, written: set[str]) -> bool:
 
 
 def _forms(address: str) -> tuple[str, ...]:
-    return (address, urldefrag(address)[0])
+    return (address, address.partition("#")[0])
 
 
 def _trimmed(address: str) -> set[str]:

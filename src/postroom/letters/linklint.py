@@ -25,6 +25,7 @@ _EMPTY_WORDS = frozenset(
         "这里, 点击这里, 点此, 更多, 阅读更多, 阅读全文"
     ).split(",")
 )
+_AROUND = " .…!?:»›>→。！"  # noqa: RUF001
 _NUMBER = re.compile(r"\+?[0-9().-]+(?:;.*)?")
 
 
@@ -33,7 +34,7 @@ def _words(parts: Parts) -> Findings:
         words, address = shown(link), link.get("href")
         if not words and not _pictured(link):
             yield "empty-link", f"the link to {address} has no words", "let it say where it leads"
-        elif words.strip(" .…»>→。").casefold() in _EMPTY_WORDS:
+        elif words.strip(_AROUND).casefold() in _EMPTY_WORDS:
             what = f"the link to {address} says '{words}'"
             yield "link-words", what, "let it say where it leads"
 
