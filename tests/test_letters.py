@@ -389,7 +389,6 @@ def test_a_short_line_beside_the_subject_is_filled(letters: dict[str, Letter]) -
     )
 
 
-
 def test_the_hidden_line_is_hidden_from_the_text(letter: Letter) -> None:
     """The line that only mailboxes show does not stand in the text part."""
     several = len(letter.digest.posts) > 1
