@@ -12,6 +12,7 @@ from attrs import evolve, field, frozen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import generated
 import newsrooms
 from conftest import AT, ROOT
 from conftest import SETTINGS as NEWSROOM
@@ -21,6 +22,8 @@ from postroom.letters.compose import LIMIT, Rendered, compose
 from postroom.letters.lint import lint, lint_rendered
 from postroom.letters.personal import preferences_page, prepare, unsubscribe_page
 from postroom.letters.rules import RULES, Rule
+from postroom.markdown.html import base, to_html
+from postroom.markdown.text import to_text
 from postroom.model import Every, Frequency, MailSettings, Site
 from postroom.theme import Theme
 
@@ -128,6 +131,48 @@ def faults(folder: Path) -> list[str]:
     shown = [str(one) for case in made for one in lint_rendered(case.letter, case.site)]
     sent = [case for case in made if case.site.contact.address]
     return shown + [line for case in sent for line in found(case.message(), case.site)]
+
+
+PIECES = [
+    "Words with *emphasis*, `code`, [a link](https://a.example/b?c=d&e=f#g) and <https://a.example/>.",
+    "Write to <press@example.com>, <mailto:news@example.com> or [call](tel:+442079460000).",
+    "[a link](b)中文新闻、见[这里的页面](c)。\n中文  \n新闻",
+    "هاتف ‎+44 20 7946 0000 في [المدينة](d).",
+    "# One\n\n## Two with [a link](e)\n\n### Three ![and a picture](f.png)",
+    "###### Six\n\nSeven\n---",
+    "- one\n  1. two\n     > three\n- [x] four\n- [ ] five\n\n7. seven\n8. eight",
+    "> A quotation.\n>\n> > Another [in it](g).",
+    "A note[^n], another[^m], the first[^n].\n\n[^m]: Of *two* words.\n\n[^n]: See [its source](h).",
+    "| A | B |\n|:-:|--:|\n| 1 | [in a cell](i) |\n| | 3 |",
+    "| A long head of a column | Another | And a third |\n|-|-|-|\n| " + "word " * 30 + "| a | b |",
+    "```python\nprint('https://a.example/code')  # " + "long " * 30 + "\n```",
+    "![A picture](j.png) ![](k.png) ![Without an ending](l) [![Linked](m.png)](n)",
+    "[![](o.png)](p) [![](q.png)](https://a.example/q)",
+    '<p>HTML with <a href="r">a link</a>,<br>a <b>break</b> and <img src="s.png" alt="one"></p>',
+    'In a line <a href="t">a link</a>, <img src="u.png" alt="a picture"> and <sup>2</sup>.',
+    '<iframe src="https://film.example/1" title="A film"></iframe>',
+    '<figure><img src="v.png" alt="Seen"><figcaption>Said</figcaption></figure>',
+    "<details><summary>More</summary>\n\nHidden words.\n\n</details>",
+    '<video src="w.mp4" controls></video> <audio src="x.mp3"></audio>',
+    '<form action="y"><input name="a"><button>Send</button></form> <script>z()</script> after',
+    "<table><tr><td>a</td><td>b</td></tr></table>",
+    '<p style="color:#fff;font-size:1px;position:fixed" onclick="x()" id="a">Styled</p>',
+    "Rindfleischetikettierungsüberwachungsaufgabenübertragungsgesetz &amp; <b>&lt;b&gt;</b>\n\n***",
+]
+
+
+@settings(deadline=None, max_examples=40)
+@given(chosen=st.lists(st.sampled_from(PIECES), max_size=8))
+def test_whatever_a_post_holds_its_letter_has_no_fault(chosen: list[str]) -> None:
+    """All that can stand in a post stands in both parts, and keeps the rules of letters."""
+    site = generated.site_with()
+    (post,) = generated.read(generated.short_posts([1]), site)
+    written, resolve = "\n\n".join(chosen), base(post.url)
+    post = evolve(post, html=to_html(written, resolve), text=to_text(written, resolve))
+    (digest,) = digests([post], site)
+    letter = compose(digest, site, Theme(ROOT, site.language))
+    wrong = [problem for problem in lint_rendered(letter, site) if problem.key != "heading-order"]
+    assert list(map(str, wrong)) == []
 
 
 def test_a_letter_for_everyone_need_not_say_how_to_leave(whole: Case) -> None:

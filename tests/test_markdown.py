@@ -489,6 +489,7 @@ def test_everything_at_once_reads_well_as_text() -> None:
         ("![](a.png)", ""),
         ("[![alt](a.png)](b)", f"[alt] [1]\n\n[1] {HERE}b"),
         ("[b](mailto:b)", "b"),
+        ("<mailto:b@c.example> <b@c.example>", "mailto:b@c.example b@c.example"),
         ("[https://a.example/](https://a.example/)", "https://a.example/"),
         ("[x](javascript:alert(1)) [y](data:z)", "x y"),
         ("[x](//b.example)", "x [1]\n\n[1] https://b.example"),

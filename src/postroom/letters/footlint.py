@@ -34,13 +34,13 @@ def _same_words(parts: Parts) -> Findings:
         said = shown(block)
         if tight(said) in whole or _holds_blocks(block):
             continue
-        if block.tag in HEADINGS or _is_lost(said, run):
+        if _is_lost(block, run):
             yield "same-words", f"the text lacks '{said[:60]}'", "let both templates say the same"
 
 
-def _is_lost(said: str, run: str) -> bool:
+def _is_lost(block: Element, run: str) -> bool:
     """Tell whether most words are lost: a text numbers links and names pictures in its own way."""
-    words = _WORD.findall(said)
+    words = [word for text in block.itertext() for word in _WORD.findall(text)]
     # Ideographs have no blanks: what is one word here is broken into lines there.
     return 2 * sum(word not in run for word in words) > len(words)
 
@@ -54,7 +54,7 @@ def _same_links(parts: Parts) -> Findings:
     whole = tight(parts.text)
     for link in parts.links:
         address = link.get("href", "")
-        said = _is_said(address) and tight(shown(link)) in whole
+        said = _is_said(link) and tight(shown(link)) in whole
         if not (_stands(address, written) or said or fault_of(address)):
             yield "same-links", f"the text lacks the link {address}", "let both templates have it"
     linked = {form for link in parts.links for form in _forms(link.get("href", ""))}
@@ -78,8 +78,10 @@ def _trimmed(address: str) -> set[str]:
     return {form for one in (address, address.rstrip(_CLOSING)) for form in _forms(one)}
 
 
-def _is_said(address: str) -> bool:
-    return address.startswith(("mailto:", "tel:")) or bool(_PICTURE.search(address))
+def _is_said(link: Element) -> bool:
+    address, around = link.get("href", ""), link.getparent()
+    described = around is not None and around.get("class") == "picture"
+    return described or address.startswith(("mailto:", "tel:")) or bool(_PICTURE.search(address))
 
 
 def _contact(parts: Parts) -> Findings:

@@ -66,7 +66,8 @@ def _tables(parts: Parts) -> Findings:
     for table in parts.elements:
         if table.tag != "table" or table.get("role") in {"presentation", "none"}:
             continue
-        if not table.xpath("tr/th | */tr/th"):
+        # Of a post's own table, marked as data, rows and columns are meant.
+        if table.get("class") != "data" and not table.xpath("tr/th | */tr/th"):
             what = "a table without headings has no role=presentation"
             yield "layout-table", what, _BY_HAND
     for tag in _TABLE.findall("\n".join(parts.comments)):

@@ -182,7 +182,7 @@ class TextWriter:
     def _lead(self, address: str, start: int) -> None:
         """Give the link to `address` its number, unless its words, from `start`, are just that."""
         said = "".join(self.words[start:]).strip()
-        if address and said != address.removeprefix("mailto:"):
+        if address and said not in {address, address.removeprefix("mailto:")}:
             number = self.links.setdefault(address, len(self.links) + 1)
             self.words.append(f" [{number}]")
 
