@@ -142,7 +142,7 @@ PIECES = [
     "###### Six\n\nSeven\n---",
     "- one\n  1. two\n     > three\n- [x] four\n- [ ] five\n\n7. seven\n8. eight",
     "> A quotation.\n>\n> > Another [in it](g).",
-    "A note[^n], another[^m], the first[^n].\n\n[^m]: Of *two* words.\n\n[^n]: See [its source](h).",
+    "A note[^n], another[^m], the first[^n].\n\n[^m]: Of *two* words.\n\n[^n]: See [a source](h).",
     "| A | B |\n|:-:|--:|\n| 1 | [in a cell](i) |\n| | 3 |",
     "| A long head of a column | Another | And a third |\n|-|-|-|\n| " + "word " * 30 + "| a | b |",
     "```python\nprint('https://a.example/code')  # " + "long " * 30 + "\n```",

@@ -28,11 +28,13 @@ def _text_part(parts: Parts) -> Findings:
 def _same_words(parts: Parts) -> Findings:
     if not parts.text.strip():
         return
-    whole = tight(parts.text)
-    run = "".join(_WORD.findall(parts.text))
+    run, place = "".join(_WORD.findall(parts.text)), 0
     for block in parts.tree.iter(*_BLOCKS):
         said = shown(block)
-        if tight(said) in whole or _holds_blocks(block):
+        # Both parts have one order: what follows is sought where the last was found.
+        found = parts.said.find(tight(said), place)
+        place = max(place, found)
+        if found >= 0 or _holds_blocks(block):
             continue
         if _is_lost(block, run):
             yield "same-words", f"the text lacks '{said[:60]}'", "let both templates say the same"
@@ -51,16 +53,14 @@ def _holds_blocks(block: Element) -> bool:
 
 def _same_links(parts: Parts) -> Findings:
     written = {form for address in addresses(parts.text) for form in _trimmed(address)}
-    whole = tight(parts.text)
     for link in parts.links:
         address = link.get("href", "")
-        said = _is_said(link) and tight(shown(link)) in whole
+        said = _is_said(link) and tight(shown(link)) in parts.said
         if not (_stands(address, written) or said or fault_of(address)):
             yield "same-links", f"the text lacks the link {address}", "let both templates have it"
     linked = {form for link in parts.links for form in _forms(link.get("href", ""))}
-    visible = tight(shown(parts.tree))
     for address in dict.fromkeys(addresses(parts.text)):
-        if linked.isdisjoint(_trimmed(address)) and address.rstrip(_CLOSING) not in visible:
+        if linked.isdisjoint(_trimmed(address)) and address.rstrip(_CLOSING) not in parts.seen:
             what = f"the HTML lacks the link {address.rstrip(_CLOSING)}"
             yield "same-links", what, "let both templates have it"
 
@@ -111,12 +111,11 @@ def _signs(parts: Parts) -> Findings:
 
 def _lacking(parts: Parts, values: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
     """Yield the name of each value that a part lacks, and which part."""
-    seen = "\n".join((tight(shown(parts.tree)), *(tight(x.get("href", "")) for x in parts.links)))
-    text = tight(parts.text)
     for name, value in values:
-        if tight(value) not in seen:
+        seen = tight(value) in parts.seen
+        if not seen and not any(tight(value) in link.get("href", "") for link in parts.links):
             yield name, "HTML"
-        if tight(value) not in text:
+        if tight(value) not in parts.said:
             yield name, "text"
 
 

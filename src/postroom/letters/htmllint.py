@@ -159,7 +159,7 @@ def _preheader(parts: Parts) -> Findings:
     if columns(line) < LEAST or len(line) > MOST:
         what = f"the hidden line has {len(line)} characters"
         yield "preheader-length", what, f"write a summary of {LEAST} to {MOST}"
-    if line and tight(parts.text).startswith(tight(line)):
+    if line and parts.said.startswith(tight(line)):
         yield "preheader", "the text begins with the hidden line", "leave it out of the text"
 
 

@@ -42,6 +42,10 @@ class Parts:
     comments: tuple[str, ...] = field(init=False, repr=False, eq=False)
     links: tuple[Element, ...] = field(init=False, repr=False, eq=False)
     """All elements `a` that lead somewhere, or would."""
+    seen: str = field(init=False, repr=False, eq=False)
+    """All words of the HTML, without blanks: the lines of a text part may break anywhere."""
+    said: str = field(init=False, repr=False, eq=False)
+    """All words of the text, without blanks."""
     sheets: str = field(init=False, repr=False, eq=False)
     """The contents of all style elements."""
     styles: str = field(init=False, repr=False, eq=False)
@@ -63,6 +67,14 @@ class Parts:
     def _links(self) -> tuple[Element, ...]:
         return tuple(one for one in self.elements if one.tag == "a" and "href" in one.attrib)
 
+    @seen.default
+    def _seen(self) -> str:
+        return tight("".join(self.tree.itertext()))
+
+    @said.default
+    def _said(self) -> str:
+        return tight(self.text)
+
     @sheets.default
     def _sheets(self) -> str:
         return "\n".join(one.text or "" for one in self.elements if one.tag == "style")
@@ -80,7 +92,7 @@ def shown(element: Element) -> str:
 
 
 def tight(text: str) -> str:
-    """Return `text` without blanks: the lines of a text part may break anywhere between words."""
+    """Return `text` without blanks."""
     return "".join(text.split())
 
 
