@@ -451,7 +451,8 @@ four
 
 [^1] A note of two lines.
 
-Raw HTML too.
+Raw HTML
+too.
 
 [1] https://news.example.com/posts/a/b
 [2] https://news.example.com/posts/a/e"""
@@ -520,6 +521,13 @@ def test_everything_at_once_reads_well_as_text() -> None:
         ("<script>\nalert(1)\n</script>\n\nb", "b"),
         ("<b>bold</b><br>x", "bold\nx"),
         ("<table><tr><td>a</td><td>b &amp; c</td></tr></table>", "a b & c"),
+        ("<table><tr><th>a</th></tr>\n<tr><td>b</td></tr></table>", "a\nb"),
+        ("<div><p>a</p><p>b\nc</p>\n</div>", "a\nb c"),
+        ("<ul>\n<li>a</li>\n<li><b>b</b></li></ul>", "- a\n- b"),
+        (
+            '<p><a>none</a> <a href="b">link</a> <img> &lt;a&gt;</p>',
+            f"none link [1] <a>\n\n[1] {HERE}b",
+        ),
     ],
 )
 def test_small_things_read_well_as_text(markdown: str, expected: str) -> None:

@@ -152,19 +152,22 @@ class TextWriter:
     def _html(self, source: str) -> None:
         """Take a whole block of HTML: its words, and where its links lead."""
         self.words.clear()
-        self._pieces(sanitised(_APART.sub(" ", source), self.resolve))
+        self._pieces(sanitised(source, self.resolve))
 
     def _pieces(self, made: str) -> None:
         for piece in _MARKUP.split(made):
-            if piece == "</a>":
+            tag = _TAG.match(piece)
+            if not tag:
+                self.words.append(_BLANKS.sub(" ", html.unescape(piece)))
+            elif piece == "</a>":
                 self._close_tag()
-            elif piece.startswith("<a "):
+            elif tag[1] == "a":
                 self.open_tags.append((_attribute(piece, "href"), len(self.words)))
-            elif piece.startswith("<img "):
+            elif tag[1] == "img":
                 description = _attribute(piece, "alt")
                 self.words += [f"[{description}]"] if description else []
-            elif not piece.startswith("<"):
-                self.words.append(_BLANKS.sub(" ", html.unescape(piece)))
+            else:
+                self.words.append("\n- " if piece.startswith("<li") else _APART.get(tag[1], ""))
 
     def _close_tag(self) -> None:
         if self.open_tags:
@@ -260,9 +263,10 @@ class TextWriter:
         return "\n".join(self.lines).strip("\n")
 
 
-_APART = re.compile(
-    r"(?=<(?:br|/?(?:p|div|li|d[td]|t[dhr]|h[1-6]|figcaption|summary))\b)", re.IGNORECASE
-)
+_TAG = re.compile(r"</?([a-z][a-z0-9]*)")
+_LINES = "blockquote br dd div dt figcaption h1 h2 h3 h4 h5 h6 hr li ol p pre summary table tr ul"
+_APART = dict.fromkeys(_LINES.split(), "\n") | {"td": " ", "th": " "}
+"""What stands in the text for a tag that parts words."""
 _MARKUP = re.compile(r"""(<[^<>"]*(?:"[^"]*"[^<>"]*)*>)""")
 _BLANKS = re.compile(r"[ \t\r\n\f]+")
 
