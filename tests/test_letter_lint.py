@@ -457,6 +457,9 @@ HTML = [
         "</h1>",
         '<p style="background:navy"><a href="https://a.example">x</a></p></h1>',
     ),
+    ("contrast", "'x' is #999999", "</h1>", '<b style="color:#999"><!-- y -->x</b></h1>'),
+    ("contrast", "stands in 'var(--ink)'", "</h1>", '<p style="background:var(--ink)">x</p></h1>'),
+    ("preheader", "no hidden line comes first", "<body[^>]*>", "<body><!-- a -->Hello"),
     ("font-size", "<font size> says", "</h1>", '<font size="1">x</font></h1>'),
     ("layout-table", "Outlook alone sees", '(if mso.><table) role="presentation"', r"\1"),
     (
@@ -684,6 +687,15 @@ OUTLOOK = (
         '<a href="mailto:news@example.com">news@example.com</a>',
         '<a href="https://news.example.com/a.png">Contact</a>',
         OUTLOOK,
+        '<p id="a">Contact</p><a href="#a">Contact</a>',
+        '<a href="https://news.example.com/">' + picture().removesuffix("</h1>") + "</a>",
+        '<a name="a"></a><a>Contact</a>',
+        '<table role="none"><tr><td>Contact</td></tr></table>',
+        '<p style="color:transparent;color:inherit;background:none">Contact</p>',
+        '<p style="background:#eee no-repeat center;color:#333">Contact</p>',
+        '<table role="none" bgcolor="#000000"><tr><td style="color:white">x</td></tr></table>',
+        '<a href="tel:+442079460000;ext=7">Contact</a>',
+        '<a href="mailto:?to=a@b.example">Contact</a>',
     ],
 )
 def test_whole_html_has_no_fault(whole: Case, put: str) -> None:
