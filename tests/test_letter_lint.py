@@ -59,12 +59,18 @@ def cases(folder: Path, frequency: Frequency = "month") -> list[Case]:
     every: Every = "day" if frequency == "post" else frequency
     settings = config.load(folder)
     site = evolve(settings, mail=MAIL, digest=evolve(settings.digest, every=every))
-    links = {"unsubscribe": unsubscribe_page(site), "preferences": preferences_page(site)}
-    theme = Theme(folder, site.language)
+    theme, leave, prefer = (
+        Theme(folder, site.language),
+        unsubscribe_page(site),
+        preferences_page(site),
+    )
     made = digests(posts.load(folder, site, AT).posts, site)
     if frequency == "post":
         made = tuple(evolve(one, posts=(post,), url=post.url) for one in made for post in one.posts)
-    return [Case(compose(digest, site, theme, **links), site) for digest in made]
+    return [
+        Case(compose(digest, site, theme, unsubscribe=leave, preferences=prefer), site)
+        for digest in made
+    ]
 
 
 @pytest.fixture(scope="module")
