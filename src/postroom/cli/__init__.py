@@ -22,6 +22,7 @@ _COMMANDS = {
     "ping": "Tell the hub that feeds have changed.",
     "plan": "Show who would get what, and why.",
     "subscribers": "List, add, import, export and forget subscribers.",
+    "serve": "Serve the output and the page to leave the list.",
     "db": "Bring the database up to this version.",
 }
 
