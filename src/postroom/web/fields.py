@@ -8,6 +8,8 @@ from postroom.web.paths import SERVICE
 
 BODY_LIMIT = 16 * 1024
 """Bytes of a request's body; our forms have a few hundred."""
+HEAD_LIMIT = 16 * 1024
+"""Bytes of a request's line and fields."""
 METHODS = ("GET", "HEAD", "POST")
 
 # Nothing but our own styles and pictures; no script anywhere, no frame around us.

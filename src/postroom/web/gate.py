@@ -16,7 +16,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from postroom.errors import DatabaseError
-from postroom.web.fields import BODY_LIMIT, METHODS, fields
+from postroom.web.fields import BODY_LIMIT, HEAD_LIMIT, METHODS, fields
 from postroom.web.journal import Entry
 from postroom.web.outside import Outside
 from postroom.web.pages import Pages
@@ -27,7 +27,11 @@ _LATER = {"Retry-After": "60"}
 
 
 class _TooLongError(Exception):
-    """The body of a request has more bytes than any form of ours."""
+    """A request has more bytes than any of ours; `status` says where."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__()
+        self.status = status
 
 
 @define
@@ -45,7 +49,7 @@ class _Exchange:
         message = await self.receive()
         self.taken += len(message.get("body", b""))
         if self.taken > BODY_LIMIT:
-            raise _TooLongError
+            raise _TooLongError(413)  # RFC 9110 §15.5.14
         return message
 
     async def give(self, message: Message) -> None:
@@ -90,12 +94,14 @@ class Gate:
 
     async def _answer(self, scope: Scope, meant: tuple[str, ...], exchange: _Exchange) -> None:
         answer: ASGIApp = self.app
+        if _head(scope) > HEAD_LIMIT:
+            raise _TooLongError(431)  # RFC 6585 §5
         if scope["method"] not in METHODS:
             answer = not_allowed(", ".join(METHODS))
         elif not meant:
             answer = HTMLResponse(self.pages.missing, 404)
         elif _length(scope) > BODY_LIMIT:
-            raise _TooLongError
+            raise _TooLongError(413)
         path = meant[0] if meant else "/"
         inner = {**scope, "path": path, READINGS: meant}
         await answer(inner, exchange.take, exchange.give)
@@ -112,10 +118,15 @@ class Gate:
     def _excuse_for(self, error: Exception) -> Response:
         if isinstance(error, _TooLongError):
             headers = {"Connection": "close"}
-            return PlainTextResponse("This is too long.\n", 413, headers)
+            return PlainTextResponse("This is too long.\n", error.status, headers)
         if isinstance(error, DatabaseError):
             return HTMLResponse(self.pages.busy, 503, _LATER)
         return HTMLResponse(self.pages.failed, 500)
+
+
+def _head(scope: Scope) -> int:
+    pairs = sum(len(name) + len(value) for name, value in scope["headers"])
+    return pairs + len(scope["raw_path"]) + len(scope["query_string"])
 
 
 def _length(scope: Scope) -> int:
