@@ -10,9 +10,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
@@ -144,8 +145,20 @@ def _given(found: _File, request: Request) -> Response:
     if kind.startswith("text/html"):
         return Response(page, headers=headers, media_type=kind)
     headers["Content-Length"] = str(found.size)
-    content = _chunks(found) if request.method == "GET" else _closed(found)
-    return StreamingResponse(content, headers=headers, media_type=kind)
+    return _Streamed(found, request.method, headers, kind)
+
+
+class _Streamed(StreamingResponse):
+    """A file that is read while it is sent, and closed however that ends."""
+
+    def __init__(self, found: _File, method: str, headers: dict[str, str], kind: str) -> None:
+        chunks = iter(partial(found.data.read, _CHUNK), b"") if method == "GET" else ()
+        super().__init__(chunks, headers=headers, media_type=kind)
+        self._data = found.data
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._data:
+            await super().__call__(scope, receive, send)
 
 
 def _is_known(found: _File, headers: Headers) -> bool:
@@ -163,14 +176,3 @@ def _is_known(found: _File, headers: Headers) -> bool:
 def _read(found: _File) -> bytes:
     with found.data as data:
         return data.read()
-
-
-def _chunks(found: _File) -> Iterator[bytes]:
-    with found.data as data:
-        while chunk := data.read(_CHUNK):
-            yield chunk
-
-
-def _closed(found: _File) -> Iterator[bytes]:
-    found.data.close()
-    yield from ()
