@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 import newsrooms
+import postgresql
 import webserver
 from conftest import POST, SETTINGS, MakeNewsroom, Outcome
 from postroom import config
@@ -28,7 +29,7 @@ from postroom.database.versions import require_tables
 from postroom.errors import PostroomError
 from postroom.letters.personal import unsubscribe_page
 from postroom.model import Bookmark, Event, Subscriber
-from postroom.store import Store, store_in
+from postroom.store import Store, open_store, store_in
 from postroom.tokens import mint
 from postroom.web.fields import BODY_LIMIT
 from postroom.web.journal import network, shown
@@ -83,6 +84,11 @@ def served(newsroom: Path, store: Store) -> Iterator[Served]:
 @pytest.fixture
 def reader(store: Store) -> Subscriber:
     """Return an active subscriber whom no other test knows."""
+    return added(store)
+
+
+def added(store: Store) -> Subscriber:
+    """Add an active subscriber and return them as the store has them."""
     newcomer = Subscriber(
         id=0,
         address=f"reader{next(_numbers)}@example.com",
@@ -276,6 +282,22 @@ def test_a_locked_database_is_an_answer(
     assert found(store, reader).state == "active"
     assert served.post(page_of(reader), ONE_CLICK).status == 200
     assert found(store, reader).state == "left"
+
+
+def test_a_database_that_was_started_anew_loses_no_click(
+    newsroom: Path, tmp_path: Path, postgresql_server: postgresql.Server
+) -> None:
+    """A server of databases that ended every connection is asked again at once."""
+    store = open_store(postgresql_server.emptied(), tmp_path)
+    reader = added(store)
+    with closing(store.database), webserver.serving(newsroom, store.subscribers) as running:
+        for _ in range(2):
+            postgresql_server.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            )
+            assert running.post(page_of(reader), ONE_CLICK).status == 200
+        assert found(store, reader).state == "left"
 
 
 class _Broken:

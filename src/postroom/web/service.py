@@ -13,6 +13,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from postroom import subscribe
+from postroom.errors import DatabaseError
 from postroom.subscribe import Way
 from postroom.web.media import media_type
 from postroom.web.outside import Outside
@@ -57,9 +58,16 @@ class Service:
         headers = {"Cache-Control": "max-age=300"}
         return Response(self.pages.files[path], media_type=media_type(path), headers=headers)
 
-    async def _changed(self, change: Callable[[], bool]) -> bool:
-        """Do what writes to the database, away from the event loop, and return what it returns."""
-        return await anyio.to_thread.run_sync(change, limiter=self._turn)
+    async def _changed(self, change: Callable[[], bool]) -> None:
+        """Do what writes to the database, away from the event loop.
+
+        It is tried twice, and so must be something that may be done twice: of a database that was
+        started anew, every old connection fails once.
+        """
+        try:
+            await anyio.to_thread.run_sync(change, limiter=self._turn)
+        except DatabaseError:
+            await anyio.to_thread.run_sync(change, limiter=self._turn)
 
 
 def _way(body: bytes) -> Way:
