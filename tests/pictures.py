@@ -14,7 +14,9 @@ from playwright.sync_api import Browser, Page
 
 import browser
 import newsrooms
+import webserver
 from conftest import ROOT
+from webserver import Nobody
 
 PICTURES = ROOT / "docs/pictures"
 HEIGHTS = {375: 812, 800: 1000}
@@ -37,10 +39,10 @@ _PIXELS = """async address => {
 }"""
 
 
-def draw(chromium: Browser, document: Path, name: str, schemes: tuple[browser.Scheme, ...]) -> None:
+def draw(chromium: Browser, address: str, name: str, schemes: tuple[browser.Scheme, ...]) -> None:
     """Draw the head of a page, or a whole letter, for every width and these colour schemes."""
     with browser.tab(chromium) as page:
-        page.goto(document.as_uri())
+        page.goto(address)
         for width, height in HEIGHTS.items():
             page.set_viewport_size({"width": width, "height": height})
             for scheme in schemes:
@@ -89,9 +91,11 @@ def main() -> int:
             newsrooms.build(arabic, folder / "rtl"),
         )
         for kind, path in DEMO.items():
-            draw(chromium, demo / path, kind, browser.SCHEMES)
+            draw(chromium, (demo / path).as_uri(), kind, browser.SCHEMES)
         for kind, path in ARABIC.items():
-            draw(chromium, port / path, kind, ("light",))
+            draw(chromium, (port / path).as_uri(), kind, ("light",))
+        with webserver.serving(ROOT, Nobody()) as served:
+            draw(chromium, f"{served.url}list/leave/token", "leave", browser.SCHEMES)
     return 0
 
 

@@ -18,7 +18,7 @@ import webserver
 from conftest import POST, SETTINGS
 from feedreaders import let_time_pass
 from postroom.web.media import media_type
-from webserver import Served
+from webserver import Nobody, Served
 
 SECRET = b"what must not be served"
 MARK = '<meta name="postroom-status" content="410">'
@@ -38,14 +38,6 @@ FILES: newsrooms.Files = {
 }
 
 
-class _Nobody:
-    """Rows without a subscriber."""
-
-    def leave(self, token: str, at: datetime, way: str) -> bool:
-        """Let nobody leave."""
-        raise AssertionError((token, at, way))
-
-
 @pytest.fixture(scope="module")
 def newsroom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a newsroom that was built, with all beside its output that must stay there."""
@@ -61,6 +53,7 @@ def newsroom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (public / ".well-known").mkdir()
     (public / ".well-known/security.txt").write_text("Contact: mailto:a@example.com\n")
     (public / "empty").mkdir()
+    (public / "by-hand.html").write_text(f"<html><head></head><body>{MARK}</body></html>")
     (public / "data").write_bytes(b"\0\1")
     os.mkfifo(public / "pipe")
     let_time_pass(public)
@@ -70,7 +63,7 @@ def newsroom(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def served(newsroom: Path) -> Iterator[Served]:
     """Serve the newsroom for all tests of this module."""
-    with webserver.serving(newsroom, _Nobody()) as running:
+    with webserver.serving(newsroom, Nobody()) as running:
         yield running
 
 
@@ -158,8 +151,9 @@ def test_a_withdrawn_post_is_gone_and_says_so(served: Served, newsroom: Path) ->
 
 def test_words_of_a_post_cannot_make_it_gone(served: Served) -> None:
     """The mark counts in a page's head alone, where no post can write it."""
-    answer = served.ask("/posts/marked/")
-    assert (answer.status, b"postroom-status" in answer.body) == (200, True)
+    for path in ("/posts/marked/", "/by-hand.html"):
+        answer = served.ask(path)
+        assert (answer.status, b"postroom-status" in answer.body) == (200, True)
 
 
 # Copies
@@ -213,7 +207,7 @@ def test_a_build_is_seen_at_once(tmp_path: Path) -> None:
     folder = newsrooms.write(tmp_path, FILES)
     newsrooms.build(folder, folder / "public")
     let_time_pass(folder / "public")
-    with webserver.serving(folder, _Nobody()) as running:
+    with webserver.serving(folder, Nobody()) as running:
         tags = {path: running.ask(path).fields["etag"] for path in ("/posts/moved/", "/robots.txt")}
         post = folder / "posts/moved.md"
         post.write_text(post.read_text().replace("*new* office", "*newer* office"))
@@ -233,7 +227,7 @@ def test_a_release_is_turned_to_at_once(tmp_path: Path) -> None:
         (folder / name).mkdir()
         (folder / name / "index.html").write_text(name)
     (folder / "public").symlink_to("one")
-    with webserver.serving(folder, _Nobody()) as running:
+    with webserver.serving(folder, Nobody()) as running:
         assert running.ask("/").body == b"one"
         (folder / "next").symlink_to("two")
         (folder / "next").replace(folder / "public")
@@ -243,7 +237,7 @@ def test_a_release_is_turned_to_at_once(tmp_path: Path) -> None:
 def test_without_output_there_is_a_page(tmp_path: Path) -> None:
     """Before the first build the service answers, and says that nothing is published."""
     folder = newsrooms.write(tmp_path, FILES)
-    with webserver.serving(folder, _Nobody()) as running:
+    with webserver.serving(folder, Nobody()) as running:
         answer = running.ask("/")
         assert (answer.status, b"Nothing has been published yet" in answer.body) == (404, True)
         assert running.ask("/list/leave/x").status == 200
@@ -319,7 +313,7 @@ def test_a_link_put_there_later_is_refused(tmp_path: Path) -> None:
     """S21: links are refused when a file is opened, not when the service starts."""
     folder = newsrooms.write(tmp_path, FILES)
     public = newsrooms.build(folder, folder / "public")
-    with webserver.serving(folder, _Nobody()) as running:
+    with webserver.serving(folder, Nobody()) as running:
         assert running.ask("/posts/moved/").status == 200
         (public / "posts").rename(folder / "elsewhere")
         (public / "posts").symlink_to(folder / "elsewhere")

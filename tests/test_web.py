@@ -18,6 +18,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 import newsrooms
 import postgresql
@@ -28,13 +29,13 @@ from postroom.database.engine import engine_for
 from postroom.database.versions import require_tables
 from postroom.errors import PostroomError
 from postroom.letters.personal import unsubscribe_page
-from postroom.model import Bookmark, Event, Subscriber
+from postroom.model import Bookmark, Event, Site, Subscriber
 from postroom.store import Store, open_store, store_in
 from postroom.tokens import mint
 from postroom.web.fields import BODY_LIMIT
 from postroom.web.journal import network, shown
 from postroom.web.listening import listen, trusted
-from postroom.web.paths import readings
+from postroom.web.paths import prefixes, readings
 from webserver import Answer, Served
 
 MAIL = "mail: {unsubscribe: https://news.example.com}\n"
@@ -250,6 +251,15 @@ def test_looking_changes_nothing(served: Served, store: Store, reader: Subscribe
     assert snapshot(store) == before
 
 
+def test_an_open_connection_answers_at_once(served: Served) -> None:
+    """No answer waits for the client to acknowledge the one before, which takes it 40 ms."""
+    with closing(http.client.HTTPConnection("127.0.0.1", served.port, timeout=20)) as client:
+        began = time.monotonic()
+        for _ in range(100):
+            assert webserver.asked(client, "/list/leave/x").status == 200
+        assert time.monotonic() - began < 3
+
+
 def test_a_get_with_a_body_changes_nothing(
     served: Served, store: Store, reader: Subscriber
 ) -> None:
@@ -350,6 +360,12 @@ def test_a_prefix_may_be_left_on_or_taken_away(
             assert (moved.status, moved.fields["location"]) == (301, "./moved/")
 
 
+def test_a_prefix_is_known_as_it_is_written(site: Site) -> None:
+    """A path with letters beyond ASCII is the same, encoded or not."""
+    other = evolve(site, url="https://example.com/caf%C3%A9/")
+    assert readings("/café/a/", prefixes(other)) == ("/a/", "/café/a/")
+
+
 def test_readings_go_from_the_longest_prefix() -> None:
     """A path below a prefix is read without it first, and as it is after that."""
     assert readings("/news/a/", ("/", "/news/")) == ("/a/", "/news/a/")
@@ -406,6 +422,12 @@ def test_head_is_get_without_a_body(served: Served, reader: Subscriber) -> None:
         assert (head.status, head.fields["content-length"]) == (get.status, str(len(get.body)))
 
 
+def test_what_is_refused_is_kept_nowhere(served: Served) -> None:
+    """S18: a path that leads astray may hold a token, so its answer is as strict."""
+    fields = served.ask("/list/leave/%2Fx").fields
+    assert (fields["cache-control"], fields["referrer-policy"]) == ("no-store", "no-referrer")
+
+
 def test_a_missing_page_of_the_service_is_a_page(served: Served) -> None:
     """An address below /list/ that is not there is a page of the theme."""
     answer = served.ask("/list/nothing/here")
@@ -424,6 +446,12 @@ def test_long_bodies_are_refused(served: Served, store: Store, reader: Subscribe
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert found(store, reader).state == "active"
     assert served.post(page_of(reader), b"x" * BODY_LIMIT).status == 200
+
+
+def test_a_long_body_is_refused_before_it_comes(served: Served) -> None:
+    """S21: who announces too much has the answer at once."""
+    head = f"POST /list/leave/x HTTP/1.1\r\nHost: x\r\nContent-Length: {BODY_LIMIT + 1}\r\n\r\n"
+    assert served.raw(head.encode()).startswith(b"HTTP/1.1 413 ")
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,14 @@ from postroom.web.pages import render
 LIKE_A_FORM = "application/x-www-form-urlencoded"
 
 
+class Nobody:
+    """Rows without a subscriber."""
+
+    def leave(self, token: str, at: datetime, way: str) -> bool:
+        """Let nobody leave, since nobody is there."""
+        raise AssertionError((token, at, way))
+
+
 @frozen
 class Answer:
     """What the server answered; the names of `fields` are in small letters."""

@@ -7,6 +7,7 @@ and its place, nothing else: a trace holds values, and a value may be somebody's
 from __future__ import annotations
 
 import traceback
+from collections.abc import Mapping
 from time import perf_counter
 
 from attrs import define, frozen
@@ -20,7 +21,7 @@ from postroom.web.fields import BODY_LIMIT, HEAD_LIMIT, METHODS, fields
 from postroom.web.journal import Entry
 from postroom.web.outside import Outside
 from postroom.web.pages import Pages
-from postroom.web.paths import plain, readings
+from postroom.web.paths import SERVICE, plain, readings
 from postroom.web.public import READINGS, not_allowed
 
 _LATER = {"Retry-After": "60"}
@@ -40,7 +41,7 @@ class _Exchange:
 
     receive: Receive
     send: Send
-    fields: dict[str, str]
+    fields: Mapping[str, str]
     taken: int = 0
     status: int = 0
 
@@ -75,8 +76,9 @@ class Gate:
         """Answer one request of HTTP; there is nothing else here."""
         began, path = perf_counter(), plain(scope["raw_path"])
         meant = readings(path, self.prefixes) if path else ()
-        https = scope["scheme"] == "https"
-        exchange = _Exchange(receive, send, dict(fields(meant[0] if meant else "/", https=https)))
+        # What is refused for its path may hold a token, too.
+        dress = fields(meant[0] if meant else SERVICE, https=scope["scheme"] == "https")
+        exchange = _Exchange(receive, send, dress)
         try:
             await self._answer(scope, meant, exchange)
         except ClientDisconnect:

@@ -18,7 +18,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
 def plain(raw: bytes) -> str | None:
     """Return the path that `raw` writes, decoded; nothing for one that leads astray.
 
-    That is a path with a hidden slash or NUL, with empty or dotted steps, or one that is not UTF-8.
+    That is a path with a hidden slash or NUL, or with dotted steps, or one that is not UTF-8.
     """
     if _DISGUISED.search(raw):
         return None
@@ -26,13 +26,13 @@ def plain(raw: bytes) -> str | None:
         path = unquote(raw.decode("ascii"), errors="strict")
     except UnicodeDecodeError:
         return None
-    astray = not path.startswith("/") or "//" in path or _CONTROL.search(path)
+    astray = not path.startswith("/") or _CONTROL.search(path)
     return None if astray or {".", ".."} & set(path.split("/")) else path
 
 
 def prefixes(site: Site) -> tuple[str, ...]:
     """Return the paths below which newsroom and service are known outside, `/` among them."""
-    known = (urlsplit(url).path for url in (site.url, site.mail.unsubscribe))
+    known = (unquote(urlsplit(url).path) for url in (site.url, site.mail.unsubscribe))
     return tuple(dict.fromkeys(path.rstrip("/") + "/" for path in (*known, "")))
 
 
