@@ -41,14 +41,15 @@ _PIXELS = """async address => {
 
 def draw(chromium: Browser, address: str, name: str, schemes: tuple[browser.Scheme, ...]) -> None:
     """Draw the head of a page, or a whole letter, for every width and these colour schemes."""
-    with browser.tab(chromium) as page:
+    # What makes a picture small is a script, and a page that was served runs none.
+    with browser.tab(chromium) as page, browser.tab(chromium) as empty:
         page.goto(address)
         for width, height in HEIGHTS.items():
             page.set_viewport_size({"width": width, "height": height})
             for scheme in schemes:
                 page.emulate_media(color_scheme=scheme)
                 picture = page.screenshot(full_page="letter" in name)
-                (PICTURES / f"{name}-{width}-{scheme}.png").write_bytes(small(picture, page))
+                (PICTURES / f"{name}-{width}-{scheme}.png").write_bytes(small(picture, empty))
 
 
 def small(picture: bytes, page: Page) -> bytes:

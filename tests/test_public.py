@@ -107,6 +107,14 @@ def test_every_file_of_a_build_has_a_type(newsroom: Path) -> None:
     assert unknown == set()
 
 
+def test_a_large_file_is_sent_whole(served: Served, newsroom: Path) -> None:
+    """A film is read a piece at a time, and none is lost."""
+    data = os.urandom(1_000_003)
+    (newsroom / "public/film.mp4").write_bytes(data)
+    answer = served.ask("/film.mp4")
+    assert (answer.fields["content-type"], answer.body) == ("video/mp4", data)
+
+
 def test_a_folder_without_its_slash_leads_to_the_one_with_it(served: Served) -> None:
     """Links inside a page are relative, so the slash matters."""
     answer = served.ask("/posts/moved")
