@@ -919,6 +919,7 @@ CALLS: dict[str, Callable[[Store], object]] = {
     "subscribers.count": lambda s: s.subscribers.count(),
     "subscribers.add": lambda s: s.subscribers.add([subscriber("a")], NOW),
     "subscribers.stop": lambda s: s.subscribers.stop(["k"], "left"),
+    "subscribers.leave": lambda s: s.subscribers.leave("t", NOW, "page"),
     "subscribers.pause": lambda s: s.subscribers.pause(1),
     "subscribers.resume": lambda s: s.subscribers.resume(1),
     "subscribers.confirm": lambda s: s.subscribers.confirm(1, DUE),

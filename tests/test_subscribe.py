@@ -14,6 +14,7 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
+from delivery_store import PulsingDatabase
 from postroom.model import (
     Bookmark,
     Event,
@@ -23,7 +24,7 @@ from postroom.model import (
     State,
     Subscriber,
 )
-from postroom.store import Store, open_store
+from postroom.store import Store, open_store, store_in
 from postroom.subscribe import leave
 from postroom.tokens import VARIABLE, leave_address, leaving, mint
 
@@ -116,6 +117,18 @@ def test_a_forged_token_changes_nothing(store: Store) -> None:
     for token in (forged, wrong_case, "", reader.token[:-1], f"{reader.token}x", reader.address):
         assert not leave(store.subscribers, token, LATER, "page")
     assert list(store.subscribers.every()) == [reader]
+
+
+def test_an_unknown_token_takes_the_same_way(store: Store) -> None:
+    """S6: known, used or unknown, a token is looked for by one transaction that may write."""
+    reader = added(store)
+    counted = PulsingDatabase(store.database)
+    book, writes = store_in(counted).subscribers, []
+    for token in (reader.token, reader.token, mint()):
+        before = counted.writes
+        leave(book, token, LATER, "page")
+        writes.append(counted.writes - before)
+    assert writes == [1, 1, 1]
 
 
 class _Untouchable:

@@ -208,6 +208,24 @@ def test_a_body_in_chunks_leaves(served: Served, store: Store, reader: Subscribe
     assert [event.detail for event in events_of(store, reader)] == ["one click"]
 
 
+def test_an_old_proxy_is_understood(served: Served, store: Store, reader: Subscriber) -> None:
+    """Many a proxy still speaks HTTP/1.0 to what stands behind it."""
+    head = f"POST {page_of(reader)} HTTP/1.0\r\nContent-Length: 26\r\n\r\n{ONE_CLICK}"
+    answer = served.raw(head.encode())
+    assert (answer.split(b" ")[1], found(store, reader).state) == (b"200", "left")
+
+
+def test_a_client_may_ask_before_it_sends(served: Served, store: Store, reader: Subscriber) -> None:
+    """RFC 9110 §10.1.1: who expects to be told to go on is told so."""
+    with served.connected() as connection:
+        fields = "Host: x\r\nContent-Length: 26\r\nExpect: 100-continue\r\nConnection: close"
+        connection.sendall(f"POST {page_of(reader)} HTTP/1.1\r\n{fields}\r\n\r\n".encode())
+        assert connection.recv(65536).startswith(b"HTTP/1.1 100 ")
+        connection.sendall(ONE_CLICK.encode())
+        assert webserver.heard(connection).startswith(b"HTTP/1.1 200 ")
+    assert [event.detail for event in events_of(store, reader)] == ["one click"]
+
+
 def test_leaving_again_is_answered_alike(served: Served, store: Store, reader: Subscriber) -> None:
     """S4, rule 5: the second click has the answer of the first and writes nothing."""
     first, second = (served.post(page_of(reader), ONE_CLICK) for _ in range(2))
