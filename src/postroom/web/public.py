@@ -132,20 +132,20 @@ def _descriptor(folder: Path, steps: Sequence[str]) -> int:
 
 def _given(found: _File, request: Request) -> Response:
     kind = media_type(found.path)
-    if kind.startswith("text/html"):
-        page = _read(found)
-        if _WITHDRAWN in page.partition(b"</head>")[0]:
-            return HTMLResponse(page, 410)  # RFC 9110 §15.5.11
-    headers = {"ETag": found.etag, "Last-Modified": format_datetime(found.second, usegmt=True)}
+    fields = {"ETag": found.etag, "Last-Modified": format_datetime(found.second, usegmt=True)}
+    is_page = kind.startswith("text/html")
+    page = _read(found) if is_page else b""
+    if _WITHDRAWN in page.partition(b"</head>")[0]:
+        return HTMLResponse(page, 410)  # RFC 9110 §15.5.11
     if _is_known(found, request.headers):
         found.data.close()
-        return Response(status_code=304, headers=headers)
+        return Response(status_code=304, headers=fields)
+    if is_page:
+        return Response(page, headers=fields, media_type=kind)
     if kind == "image/svg+xml":
-        headers["Content-Security-Policy"] = DRAWING
-    if kind.startswith("text/html"):
-        return Response(page, headers=headers, media_type=kind)
-    headers["Content-Length"] = str(found.size)
-    return _Streamed(found, request.method, headers, kind)
+        fields["Content-Security-Policy"] = DRAWING
+    fields["Content-Length"] = str(found.size)
+    return _Streamed(found, request.method, fields, kind)
 
 
 class _Streamed(StreamingResponse):
