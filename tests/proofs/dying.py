@@ -1,0 +1,74 @@
+"""python dying.py POINT ARGUMENTS...: `postroom`, killed at a point between two ledger writes.
+
+Each transaction that writes has two points, before it begins and after it is durable; they count
+from 1. In POSTROOM_MUTANT a fault can be named that the proof must see.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from postroom.cli import main
+from postroom.database.engine import Database
+from postroom.database.schema import deliveries
+from postroom.model import Claim, Outcome
+from postroom.send.work import Planned
+from postroom.store.ledger import Ledger
+
+_last, _passed = int(sys.argv[1]), 0
+_writing, _take = Database.writing, Planned.take
+
+
+def _point() -> None:
+    global _passed  # noqa: PLW0603 - the process is about to die
+    _passed += 1
+    if _passed == _last:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@contextmanager
+def _watched(database: Database) -> Iterator[sa.Connection]:
+    _point()
+    with _writing(database) as connection:
+        yield connection
+    _point()
+
+
+def _no_sweep(_ledger: Ledger, _run: int, _now: datetime) -> tuple[int, ...]:
+    """Leave what a dead run was sending as it is."""
+    return ()
+
+
+def _sweep_to_planned(ledger: Ledger, run: int, now: datetime) -> tuple[int, ...]:
+    """Send again what may have arrived, as most senders do."""
+    gone = sa.update(deliveries).where(deliveries.c.state == "sending", deliveries.c.run != run)
+    with ledger._database.writing() as connection:  # noqa: SLF001 - broken on purpose
+        connection.execute(gone.values(state="planned", changed=now))
+    return ()
+
+
+def _sent_too_early(work: Planned, outcomes: Sequence[Outcome], limit: int) -> Sequence[Claim]:
+    """Write down that letters were sent before they are handed over."""
+    claims = _take(work, outcomes, limit)
+    work.record([Outcome(claim.id, "sent") for claim in claims])
+    return claims
+
+
+MUTANTS = {
+    "no sweep": (Ledger, "sweep", _no_sweep),
+    "sweep to planned": (Ledger, "sweep", _sweep_to_planned),
+    "sent too early": (Planned, "take", _sent_too_early),
+}
+
+if __name__ == "__main__":
+    setattr(Database, "writing", _watched)  # noqa: B010 - types forbid what is done on purpose
+    if mutant := os.environ.get("POSTROOM_MUTANT"):
+        setattr(*MUTANTS[mutant])
+    sys.exit(main(sys.argv[2:]))

@@ -1,0 +1,351 @@
+"""A send that is killed, at any moment, and what the mail server saw of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+from attrs import define, field, frozen
+
+import postgresql
+from conftest import POST, SETTINGS
+
+pytestmark = pytest.mark.slow
+HERE = Path(__file__).parent
+POSTROOM = [sys.executable, "-m", "postroom"]
+SEND = ["send", "--keep-ledger-here"]
+CONNECTIONS = 4
+SEED = 20261201
+MAIL = """\
+contact: {{name: Press office, address: 1 Example Street}}
+mail:
+  from: Example News <news@example.com>
+  bounces: bounces@example.com
+  unsubscribe: https://news.example.com
+  connections: {connections}
+  rate: 100000
+"""
+
+
+@define
+class MailServer:
+    """The mail server's process, and what it has written down since `forget`."""
+
+    port: int
+    log: Path
+    _start: int = 0
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self._start = self.log.stat().st_size
+
+    def lines(self) -> list[tuple[str, str]]:
+        """Return recipient and Message-ID of every letter that was taken."""
+        text = self.log.read_bytes()[self._start :].decode("ascii")
+        return [(to, message) for to, message in (line.split(" ") for line in text.splitlines())]
+
+    def count(self) -> int:
+        """Return how many bytes of lines there are, which is quickly told."""
+        return self.log.stat().st_size - self._start
+
+
+@contextmanager
+def mail_server(folder: Path) -> Iterator[MailServer]:
+    """Run the mail server for a block."""
+    log = folder / "mail.log"
+    process = subprocess.Popen(
+        [sys.executable, str(HERE / "mailserver.py"), str(log)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with process:
+        assert process.stdout
+        try:
+            yield MailServer(int(process.stdout.readline()), log)
+        finally:
+            process.kill()
+
+
+@frozen
+class Newsroom:
+    """A newsroom whose readers are all owed one letter, and how commands are run in it."""
+
+    folder: Path
+    readers: int
+    server: MailServer
+    database: str = ""
+
+    def environment(self, mutant: str = "") -> dict[str, str]:
+        """Return the environment of its commands."""
+        return {
+            **os.environ,
+            "POSTROOM_SMTP_URL": f"smtp://127.0.0.1:{self.server.port}",
+            "POSTROOM_SECRET_KEY": "a secret key of the proofs",
+            "POSTROOM_DATABASE_URL": self.database,
+            "POSTROOM_MUTANT": mutant,
+        }
+
+    def start(self, *command: str, mutant: str = "") -> subprocess.Popen[str]:
+        """Begin a command."""
+        return subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=self.environment(mutant),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, *command: str, mutant: str = "") -> tuple[int, str]:
+        """Run a command to its end; return its exit code, and what it said."""
+        with self.start(*command, mutant=mutant) as process:
+            said, _ = process.communicate(timeout=120)
+        return process.returncode, said
+
+    def uncertain(self) -> set[str]:
+        """Return those whom `postroom status` names."""
+        _, said = self.run(*POSTROOM, "status", "--json")
+        return {one["address"] for one in json.loads(said)["uncertain"]}
+
+    def states(self) -> Counter[str]:
+        """Return how many letters are in each state, as the dead process left them."""
+        with closing(sqlite3.connect(self.folder / ".postroom/postroom.db")) as connection:
+            asked = "SELECT state, count(*) FROM deliveries GROUP BY state"
+            return Counter(dict(connection.execute(asked).fetchall()))
+
+
+def newsroom(
+    folder: Path,
+    readers: int,
+    server: MailServer,
+    *,
+    connections: int = CONNECTIONS,
+    database: str = "",
+) -> Newsroom:
+    """Make a newsroom of one post, and so many readers who are owed it."""
+    (folder / "posts").mkdir(parents=True)
+    settings = SETTINGS + MAIL.format(connections=connections)
+    (folder / "postroom.yaml").write_text(settings, "utf-8")
+    (folder / "posts/a.md").write_text(POST, "utf-8")
+    people = "".join(f"reader{number}@example.com\n" for number in range(readers))
+    (folder / "people.csv").write_text(f"email\n{people}", "utf-8")
+    made = Newsroom(folder, readers, server, database)
+    options = ["--confirmed", "--frequency", "post", "--from", "2026-11-01"]
+    assert made.run(*POSTROOM, "subscribers", "import", "people.csv", *options)[0] == 0
+    return made
+
+
+@frozen
+class Verdict:
+    """What the mail server's log and the names in `status` say together."""
+
+    once: int
+    named: int
+    twice: frozenset[str]
+    missing: frozenset[str]
+
+    @property
+    def holds(self) -> bool:
+        """Whether everybody stands once, save the named, who stand at most once."""
+        return not self.twice and not self.missing
+
+
+def judge(room: Newsroom) -> Verdict:
+    """Judge a newsroom in which nothing is left to send."""
+    taken = Counter(to for to, _ in room.server.lines())
+    named = room.uncertain()
+    everybody = {f"reader{number}@example.com" for number in range(room.readers)}
+    return Verdict(
+        sum(count == 1 for count in taken.values()),
+        len(named),
+        frozenset(to for to, count in taken.items() if count > 1),
+        frozenset(everybody - set(taken) - named),
+    )
+
+
+@frozen
+class Kill:
+    """One death: after how many letters, with how many of them out and others waiting."""
+
+    after: int
+    out: int
+    left: int
+
+
+@define
+class Killing:
+    """One newsroom's send, killed again and again until all is sent."""
+
+    room: Newsroom
+    chance: random.Random
+    kills: list[Kill] = field(factory=list)
+
+    def until_done(self, most: int) -> None:
+        """Send, and kill up to `most` times, each time after some letters more."""
+        while len(self.kills) < most and self._killed():
+            pass
+        # The last runs are left alone; the first of them may only name whom the last kill hit.
+        codes = [self.room.run(*POSTROOM, *SEND)[0] for _ in range(2)]
+        assert codes[-1] == 0
+
+    def _killed(self) -> bool:
+        """Start a run and kill it at a random moment; tell whether it was alive then."""
+        before = self.room.server.count()
+        letters, moment = self.chance.randint(1, 90), self.chance.random() * 0.004
+        with self.room.start(*POSTROOM, *SEND) as process:
+            until = before + letters * 70
+            deadline = time.monotonic() + 60
+            while self.room.server.count() < until and process.poll() is None:
+                assert time.monotonic() < deadline
+                time.sleep(0.0005)
+            time.sleep(moment)
+            process.kill()
+            process.communicate()
+        states = self.room.states()
+        if process.returncode != -signal.SIGKILL:
+            return False
+        left = states["planned"] + states["deferred"]
+        self.kills.append(Kill(len(self.room.server.lines()), states["sending"], left))
+        return True
+
+
+def test_a_killed_send_is_known_letter_by_letter(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    """Killed at 100 random moments: everybody stands once, save the few that are named.
+
+    At least 80 of the kills find a letter out and others waiting, and none leaves more letters in
+    doubt than there are connections.
+    """
+    chance = random.Random(SEED)  # noqa: S311 - not for secrets
+    kills: list[Kill] = []
+    table = [f"kill -9 of `postroom send`, 2,000 readers, {CONNECTIONS} connections, seed {SEED}"]
+    table.append(f"{'taken':>6} {'out':>4} {'left':>6}")
+    try:
+        with mail_server(tmp_path) as server:
+            prepared = newsroom(tmp_path / "prepared", 2000, server)
+            while len(kills) < 100:
+                folder = tmp_path / f"newsroom{len(kills)}"
+                shutil.copytree(prepared.folder, folder)
+                room = Newsroom(folder, prepared.readers, server)
+                kills += killed_and_judged(room, chance, 100 - len(kills), table)
+    finally:
+        hit = sum(kill.out > 0 and kill.left > 0 for kill in kills)
+        table.append(f"{len(kills)} kills, {hit} of them with a letter out and others waiting")
+        record_property("table", "\n".join(table))
+    assert max(kill.out for kill in kills) <= CONNECTIONS
+    assert (len(kills), hit >= 80) == (100, True)
+
+
+def killed_and_judged(
+    room: Newsroom, chance: random.Random, most: int, table: list[str]
+) -> list[Kill]:
+    """Do one send with up to `most` kills, judge it, and tell of it in `table`."""
+    room.server.forget()
+    killing = Killing(room, chance)
+    killing.until_done(most)
+    table.extend(f"{kill.after:>6} {kill.out:>4} {kill.left:>6}" for kill in killing.kills)
+    verdict = judge(room)
+    table.append(
+        f"  one send: {verdict.once} once, {verdict.named} in doubt and named, "
+        f"{len(verdict.twice)} twice, {len(verdict.missing)} missing and unnamed"
+    )
+    assert verdict.holds, verdict
+    assert verdict.named <= sum(kill.out for kill in killing.kills)
+    again_for_the_named(room)
+    return killing.kills
+
+
+def again_for_the_named(room: Newsroom) -> None:
+    """Send again what is in doubt: now nobody is missing, and a second copy is the same letter."""
+    named = room.uncertain()
+    room.run(*POSTROOM, *SEND, "--resend-uncertain")
+    taken = Counter(to for to, _ in room.server.lines())
+    assert len(taken) == room.readers
+    assert {to for to, count in taken.items() if count > 1} <= named
+    assert max(taken.values()) <= 2
+    assert len(set(room.server.lines())) == room.readers
+    assert room.uncertain() == set()
+
+
+# Between every two ledger writes
+
+
+def die(room: Newsroom, point: int, mutant: str = "") -> bool:
+    """Run `send` and die at a point; tell whether there was such a point."""
+    code, said = room.run(sys.executable, str(HERE / "dying.py"), str(point), *SEND, mutant=mutant)
+    assert code in (0, 1, -signal.SIGKILL), said
+    return code == -signal.SIGKILL
+
+
+def died_and_finished(room: Newsroom, point: int, mutant: str = "") -> bool:
+    """Die at a point, then run to the end; tell whether there was such a point."""
+    room.server.forget()
+    was_there = die(room, point, mutant)
+    for _ in range(2):
+        room.run(sys.executable, str(HERE / "dying.py"), "0", *SEND, mutant=mutant)
+    return was_there
+
+
+def points_of(
+    tmp_path: Path, server: MailServer, mutant: str = ""
+) -> Iterator[tuple[int, Verdict]]:
+    """Yield every point at which a small send can die, and how it was judged then."""
+    prepared = newsroom(tmp_path / "small", 6, server, connections=2)
+    for point in range(1, 200):
+        folder = tmp_path / f"point{point}"
+        shutil.copytree(prepared.folder, folder)
+        room = Newsroom(folder, prepared.readers, server)
+        if not died_and_finished(room, point, mutant):
+            return
+        yield point, judge(room)
+        shutil.rmtree(folder)
+
+
+def test_a_send_may_die_between_any_two_writes(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    """Before and after every transaction: nobody twice, nobody missing unnamed, two in doubt."""
+    with mail_server(tmp_path) as server:
+        judged = dict(points_of(tmp_path, server))
+    named = Counter(verdict.named for verdict in judged.values())
+    told = ", ".join(f"{number} in doubt at {count}" for number, count in sorted(named.items()))
+    record_property("table", f"{len(judged)} points between ledger writes, all hold: {told}")
+    assert [point for point, verdict in judged.items() if not verdict.holds] == []
+    assert max(named) <= 2
+    assert len(judged) > 20
+    assert any(named[number] for number in (1, 2))
+
+
+def test_a_send_on_postgresql_may_die_too(
+    tmp_path: Path, postgresql_server: postgresql.Server
+) -> None:
+    """The same holds there, at every third point."""
+    with mail_server(tmp_path) as server:
+        for point in range(1, 200, 3):
+            url = postgresql_server.emptied()
+            room = newsroom(tmp_path / f"at{point}", 6, server, connections=2, database=url)
+            if not died_and_finished(room, point):
+                break
+            assert judge(room).holds, point
+        assert point > 20
+
+
+@pytest.mark.parametrize("mutant", ["no sweep", "sweep to planned", "sent too early"])
+def test_the_proof_sees_a_broken_ledger(tmp_path: Path, mutant: str) -> None:
+    """A ledger that forgets, sends again on doubt, or writes too early is found out."""
+    with mail_server(tmp_path) as server:
+        judged = points_of(tmp_path, server, mutant)
+        assert any(not verdict.holds for _, verdict in judged)
