@@ -233,7 +233,10 @@ def _recognised(data: bytes, parts: list[Message]) -> Verdict | None:
 
     # It logs the exceptions that it passes on, with a trace.
     logging.getLogger("flufl.bounce").addHandler(logging.NullHandler())
-    temporary, permanent = all_failures(message_from_bytes(data, policy=policy.compat32))
+    try:
+        temporary, permanent = all_failures(message_from_bytes(data, policy=policy.compat32))
+    except Exception:  # noqa: BLE001 - one of them stumbles over a message without From
+        return None
     if not temporary and not permanent:
         return None
     words = _RETURNED.split("\n".join(_texts(parts)), maxsplit=1)[0]
