@@ -263,9 +263,9 @@ class TestImap:
             pass
 
 
-def plain(server: imapserver.Scripted, secret: str = "p") -> Server:
+def plain(server: imapserver.Scripted, word: str = "p") -> Server:
     """Return the address of a scripted server."""
-    return Server(tls=False, host="127.0.0.1", port=server.port, user="u", password=secret)
+    return Server(tls=False, host="127.0.0.1", port=server.port, user="u", password=word)
 
 
 class TestOtherServers:
