@@ -6,7 +6,10 @@ They are about delivery 42, whose number is signed with `KEY`, and the reader wi
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 from conftest import ROOT
+from postroom.store import Store
 from postroom.tokens import Keys, envelope_sender, read_keys
 
 KEY = "a secret key of this test"
@@ -23,3 +26,8 @@ def returned(name: str, delivery: int = 42, token: str = TOKEN) -> bytes:
     data = (FOLDER / f"{name}.eml").read_bytes()
     data = data.replace(SENDER.encode(), envelope_sender(BOUNCES, delivery, KEYS).encode())
     return data.replace(TOKEN.encode(), token.encode())
+
+
+def begin(store: Store, at: datetime) -> int:
+    """Begin a run at the instant `at`, to send the letters about which reports come."""
+    return store.runs.begin(at, at + timedelta(minutes=5))

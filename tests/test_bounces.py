@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ from postroom.letters.personal import unsubscribe_page
 from postroom.model import Bookmark, FrozenLetter, MailSettings, Members, Outcome, Subscriber
 from postroom.store import Store, open_store
 from postroom.tokens import envelope_sender, leave_address, mint, read_keys
-from returned import BOUNCES, FOLDER, KEYS, NAMES, SENDER, TOKEN, returned
+from returned import BOUNCES, FOLDER, KEYS, NAMES, SENDER, TOKEN, begin, returned
 
 NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 MEANINGS: Mapping[str, tuple[Kind, int, str, str]] = {
@@ -233,7 +233,7 @@ def store(tmp_path: Path) -> Store:
         token="a-token-of-a-reader-00",
     )
     opened.subscribers.add([reader], NOW)
-    run = opened.runs.begin(NOW, NOW + timedelta(minutes=5))
+    run = begin(opened, NOW)
     ((group, _),) = opened.groups.every()
     letter = opened.letters.freeze(
         FrozenLetter("month", date(2026, 12, 1), "en", ("p",), NOW, b"x")

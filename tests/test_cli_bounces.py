@@ -24,7 +24,7 @@ from postroom.database import engine
 from postroom.model import Bookmark, FrozenLetter, Members
 from postroom.model import Outcome as Sent
 from postroom.store import open_store
-from returned import KEY, KEYS, NAMES, returned
+from returned import KEY, KEYS, NAMES, begin, returned
 
 NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 NEXT = Bookmark(date(2026, 12, 1))
@@ -61,7 +61,7 @@ class Readers:
         addresses = [f"{name}@example.net" for name in names]
         assert self.postroom(self.here, "subscribers", "add", "--confirmed", *addresses).code == 0
         store = open_store(os.environ.get("POSTROOM_DATABASE_URL"), self.here)
-        run = store.runs.begin(NOW, NOW + timedelta(minutes=5))
+        run = begin(store, NOW)
         letter = store.letters.freeze(FrozenLetter("month", NEXT.before, "en", ("p",), NOW, b"x"))
         for group, _ in list(store.groups.every()):
             store.ledger.plan(run, Members(group), letter, NEXT, NOW)
@@ -187,15 +187,29 @@ def test_a_name_that_would_forge_lines_is_made_harmless(run: Run, here: Path) ->
     assert run(name).warnings == [f"<a [31m @b>: {UNKNOWN}"]
 
 
-def test_times_are_the_present(run: Run, here: Path, readers: Readers) -> None:
+def test_times_are_the_present(here: Path, readers: Readers) -> None:
     """What came back is of today, whatever instant a build is told to take for the present."""
-    (name,) = written(here, hard=returned("qmail-no-mailbox", readers("a")["a"]))
-    with time_machine.travel(NOW + timedelta(days=100), tick=False):
-        run(name)
+    began = datetime.now(UTC)
+    assert piped(here, returned("qmail-no-mailbox", readers("a")["a"])).returncode == 0
     store = open_store(None, here)
-    kept = [(event.kind, event.at) for event in store.events.of(1)]
+    kept = [(event.kind, event.at >= began) for event in store.events.of(1)]
     store.database.close()
-    assert kept[-1] == ("hard bounce", NOW + timedelta(days=100))
+    assert kept[-1] == ("hard bounce", True)
+    assert os.environ["SOURCE_DATE_EPOCH"]
+
+
+def test_a_wish_of_nobody_is_named(run: Run, here: Path) -> None:
+    """Who wants to leave, and is not found, must not be passed over in silence."""
+    files = written(here, a=returned("leave"), b=returned("opt-out"), c=returned("person"))
+    outcome = run(*files)
+    assert outcome.code == 0
+    nobody = "is by a reader who is not here; a person should read it"
+    assert outcome.warnings == [
+        f"<leave-1@mail.example.net>: {nobody}",
+        f"<arf-4@example.net>: {nobody}",
+        f"<person-1@mail.example.net>: {UNKNOWN}",
+    ]
+    assert outcome.out.splitlines()[1] == "2 of nobody here"
 
 
 def test_too_many_complaints_are_told(run: Run, here: Path, readers: Readers) -> None:

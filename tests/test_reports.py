@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from postroom.database.schema import deliveries
 from postroom.delivery.failure import SOFT_LIMIT
 from postroom.model import (
     Bookmark,
+    Change,
     DeliveryState,
     Event,
     Failure,
@@ -27,6 +29,7 @@ from postroom.model import (
 )
 from postroom.store import Store, open_store
 from postroom.store.reports import note_failures
+from returned import begin
 
 NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 FIRST = date(2026, 11, 1)
@@ -66,7 +69,7 @@ def added(store: Store, *names: str, state: State = "active") -> list[Subscriber
 def planned(store: Store, turn: int = 1) -> int:
     """Plan the letter of one more boundary for everybody who is active; return the run."""
     at = NOW + turn * WEEK
-    run = store.runs.begin(at, at + timedelta(minutes=5))
+    run = begin(store, at)
     to = Bookmark(FIRST + turn * DAY)
     number = store.letters.freeze(FrozenLetter("month", to.before, "en", (f"p{turn}",), at, b""))
     for group, _ in list(store.groups.every()):
@@ -358,3 +361,24 @@ class TestReports:
         assert state_of(store, one) == "left"
         assert states(store) == [(one.id, "cancelled")]
         assert list(store.events.of(one.id)) == [Event(NOW, "left", "by mail", one.id)]
+
+    def test_that_come_twice_at_once_count_once(self, store: Store) -> None:
+        """Two processes may be given the same report; one of them notes it."""
+        readers = added(store, *(f"reader{number}" for number in range(8)))
+        made = sent(store)
+        changes: list[Change] = []
+        ready = threading.Barrier(4)
+
+        def work() -> None:
+            ready.wait()
+            for one in readers:
+                trace = Trace(made[one.id])
+                changes.append(store.reports.complained(trace, hashed, NOW))
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert sorted(changes) == ["known"] * 24 + ["stopped"] * 8
+        assert store.reports.complaints(NOW)[0] == 8
