@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from conftest import ROOT
+from postroom.model import Claim
 from postroom.store import Store
 from postroom.tokens import Keys, envelope_sender, read_keys
 
@@ -31,3 +32,8 @@ def returned(name: str, delivery: int = 42, token: str = TOKEN) -> bytes:
 def begin(store: Store, at: datetime) -> int:
     """Begin a run at the instant `at`, to send the letters about which reports come."""
     return store.runs.begin(at, at + timedelta(minutes=5))
+
+
+def claimed(store: Store, run: int, at: datetime) -> tuple[Claim, ...]:
+    """Take all that is planned for sending."""
+    return store.ledger.claim(run, 10_000, at)

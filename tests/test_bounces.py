@@ -19,7 +19,7 @@ from postroom.letters.personal import unsubscribe_page
 from postroom.model import Bookmark, FrozenLetter, MailSettings, Members, Outcome, Subscriber
 from postroom.store import Store, open_store
 from postroom.tokens import envelope_sender, leave_address, mint, read_keys
-from returned import BOUNCES, FOLDER, KEYS, NAMES, SENDER, TOKEN, begin, returned
+from returned import BOUNCES, FOLDER, KEYS, NAMES, SENDER, TOKEN, begin, claimed, returned
 
 NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 MEANINGS: Mapping[str, tuple[Kind, int, str, str]] = {
@@ -239,7 +239,7 @@ def store(tmp_path: Path) -> Store:
         FrozenLetter("month", date(2026, 12, 1), "en", ("p",), NOW, b"x")
     )
     opened.ledger.plan(run, Members(group), letter, Bookmark(date(2026, 12, 1)), NOW)
-    claims = opened.ledger.claim(run, 1, NOW)
+    claims = claimed(opened, run, NOW)
     opened.ledger.record(run, [Outcome(claims[0].id, "sent")], NOW)
     return opened
 

@@ -24,7 +24,7 @@ from postroom.database import engine
 from postroom.model import Bookmark, FrozenLetter, Members
 from postroom.model import Outcome as Sent
 from postroom.store import open_store
-from returned import KEY, KEYS, NAMES, begin, returned
+from returned import KEY, KEYS, NAMES, begin, claimed, returned
 
 NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 NEXT = Bookmark(date(2026, 12, 1))
@@ -65,7 +65,7 @@ class Readers:
         letter = store.letters.freeze(FrozenLetter("month", NEXT.before, "en", ("p",), NOW, b"x"))
         for group, _ in list(store.groups.every()):
             store.ledger.plan(run, Members(group), letter, NEXT, NOW)
-        claims = store.ledger.claim(run, 1000, NOW)
+        claims = claimed(store, run, NOW)
         store.ledger.record(run, [Sent(claim.id, "sent") for claim in claims], NOW)
         store.runs.end(run, NOW)
         store.database.close()

@@ -29,7 +29,7 @@ from postroom.model import (
 )
 from postroom.store import Store, open_store
 from postroom.store.reports import note_failures
-from returned import begin
+from returned import begin, claimed
 
 NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 FIRST = date(2026, 11, 1)
@@ -80,7 +80,7 @@ def planned(store: Store, turn: int = 1) -> int:
 def sent(store: Store, turn: int = 1, state: DeliveryState = "sent") -> dict[int, int]:
     """Send the letter of one more boundary to everybody; return deliveries by subscriber."""
     run, at = planned(store, turn), NOW + turn * WEEK
-    claims = store.ledger.claim(run, 10_000, at)
+    claims = claimed(store, run, at)
     store.ledger.record(run, [Outcome(claim.id, state, "said") for claim in claims], at)
     store.runs.end(run, at)
     return {claim.subscriber: claim.id for claim in claims}
