@@ -22,10 +22,11 @@ FOLDER = ROOT / "tests/messages"
 NAMES = tuple(sorted(path.stem for path in FOLDER.glob("*.eml")))
 
 
-def returned(name: str, delivery: int = 42, token: str = TOKEN) -> bytes:
-    """Return a message, about another delivery or another reader if so asked."""
+def returned(name: str, delivery: int = 42, token: str = TOKEN, reader: str = "reader") -> bytes:
+    """Return a message, about another delivery, token or reader at example.net if so asked."""
     data = (FOLDER / f"{name}.eml").read_bytes()
     data = data.replace(SENDER.encode(), envelope_sender(BOUNCES, delivery, KEYS).encode())
+    data = data.replace(b"reader@example.net", f"{reader}@example.net".encode())
     return data.replace(TOKEN.encode(), token.encode())
 
 

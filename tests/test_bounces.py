@@ -144,6 +144,24 @@ def test_a_status_that_says_nothing_gives_way_to_the_servers_own() -> None:
     assert [read(each).kind for each in (data, plain)] == ["hard", "soft"]
 
 
+@pytest.mark.parametrize(
+    ("name", "named"),
+    [
+        ("postfix-no-such-user", {"reader@example.net"}),
+        ("several-reasons", {"one@example.org", "two@example.org", "reader@example.net"}),
+        ("qmail-no-mailbox", {"reader@example.net"}),
+        ("exim-bare-550", {"reader@example.net"}),
+        ("yahoo-complaint", set()),
+    ],
+)
+def test_the_addresses_that_failed_are_told(name: str, named: set[str]) -> None:
+    """They prove nothing, but a letter may have failed behind the reader's own mailbox."""
+    data = returned(name).replace(b"; reader@example.net", b"; <Reader@Example.net>")
+    if name == "several-reasons":
+        data = data.replace(b"rfc822;one@example.org", b"rfc822;reader@example.net")
+    assert read(data).named == named
+
+
 def test_an_encoded_report_is_read() -> None:
     """RFC 6522 forbids to encode the fields of a report, and it has been done."""
     data = returned("postfix-no-such-user").replace(
@@ -195,9 +213,9 @@ HOSTILE: Mapping[str, bytes] = {
 @pytest.mark.parametrize("case", HOSTILE)
 def test_nothing_takes_long(case: str) -> None:
     """A message made to hang its reader does not, and raises nothing."""
-    began = time.monotonic()
+    began = time.process_time()
     read(HOSTILE[case])
-    assert time.monotonic() - began < 20
+    assert time.process_time() - began < 20
 
 
 WORDS = st.sampled_from(

@@ -103,12 +103,12 @@ def test_files_are_read_and_counted(
     sent = readers("a", "b", "c", "d", "e")
     files = written(
         here,
-        hard=returned("postfix-no-such-user", sent["a"]),
-        soft=returned("exchange-over-quota", sent["b"]),
-        complaint=returned("complaint-by-number", sent["c"]),
-        refused=returned("postfix-relay-denied", sent["d"]),
-        delayed=returned("postfix-delayed", sent["e"]),
-        vacation=returned("vacation", sent["e"]),
+        hard=returned("postfix-no-such-user", sent["a"], reader="a"),
+        soft=returned("exchange-over-quota", sent["b"], reader="b"),
+        complaint=returned("complaint-by-number", sent["c"], reader="c"),
+        refused=returned("postfix-relay-denied", sent["d"], reader="d"),
+        delayed=returned("postfix-delayed", sent["e"], reader="e"),
+        vacation=returned("vacation", sent["e"], reader="e"),
         elsewhere=returned("gmail-not-found", 4711),
     )
     outcome = run(*files)
@@ -190,7 +190,7 @@ def test_a_name_that_would_forge_lines_is_made_harmless(run: Run, here: Path) ->
 def test_times_are_the_present(here: Path, readers: Readers) -> None:
     """What came back is of today, whatever instant a build is told to take for the present."""
     began = datetime.now(UTC)
-    assert piped(here, returned("qmail-no-mailbox", readers("a")["a"])).returncode == 0
+    assert piped(here, returned("qmail-no-mailbox", readers("a")["a"], reader="a")).returncode == 0
     store = open_store(None, here)
     kept = [(event.kind, event.at >= began) for event in store.events.of(1)]
     store.database.close()
@@ -258,7 +258,7 @@ class TestPipe:
         readers: Readers,
     ) -> None:
         """As Postfix hands it over, with a line of its own before it; all of it is read."""
-        data = returned("postfix-no-such-user", readers("a")["a"])
+        data = returned("postfix-no-such-user", readers("a")["a"], reader="a")
         data = b"From MAILER-DAEMON  Sun Nov 22 09:00:05 2026\n" + data + b"more\n" * 600_000
         outcome = piped(here, data)
         assert (outcome.returncode, outcome.stderr) == (0, b"")
@@ -322,7 +322,7 @@ class TestMailbox:
         for name in ("new", "cur", "tmp"):
             (mail / name).mkdir(parents=True)
         sent = readers("a")
-        (mail / "new/1").write_bytes(returned("exim-no-such-user", sent["a"]))
+        (mail / "new/1").write_bytes(returned("exim-no-such-user", sent["a"], reader="a"))
         (mail / "new/2").write_bytes(returned("person"))
         monkeypatch.setenv("POSTROOM_MAILBOX_URL", f"maildir:{mail}")
         outcome = run()
@@ -347,7 +347,9 @@ class TestMailbox:
             url = f"imaps://{user}:{password}@127.0.0.1:{server.tls}/INBOX"
             monkeypatch.setenv("SSL_CERT_FILE", str(server.authority))
             monkeypatch.setenv("POSTROOM_MAILBOX_URL", url)
-            server.put({"1": returned("ses-suppressed", sent["a"]), "2": returned("forged")})
+            server.put(
+                {"1": returned("ses-suppressed", sent["a"], reader="a"), "2": returned("forged")}
+            )
             command = [sys.executable, "-m", "postroom", "bounces"]
             first = subprocess.run(
                 command, cwd=here, stdin=subprocess.DEVNULL, capture_output=True, check=False
@@ -358,7 +360,7 @@ class TestMailbox:
             )
             assert server.marked() == {"1": "S", "2": "F"}
             assert run().out == "0 messages: none\n"
-            server.put({"3": returned("ses-suppressed", sent["a"])})
+            server.put({"3": returned("ses-suppressed", sent["a"], reader="a")})
             assert run().out == "1 message: 1 hard\n1 known before\n"
             assert readers.states == {"a": "bounced", "b": "active"}
             monkeypatch.setenv("POSTROOM_MAILBOX_URL", url.replace(password, "secret"))

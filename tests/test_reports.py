@@ -251,6 +251,22 @@ class TestReports:
         kept = [(event.kind, event.detail) for event in store.events.of(one.id)]
         assert kept == [("hard bounce", f"delivery {trace.delivery} of letter 1: 5.1.1 no")]
 
+    def test_of_failures_elsewhere_are_soft(self, store: Store) -> None:
+        """Who has letters sent on to a bad address has a good one; the count may still end it."""
+        one, other, third = added(store, "a", "b", "c")
+        made = sent(store)
+        named = {
+            one: frozenset({"elsewhere@example.org"}),
+            other: frozenset({"b@example.com", "elsewhere@example.org"}),
+            third: frozenset[str](),
+        }
+        for reader, addresses in named.items():
+            trace = Trace(made[reader.id], named=addresses)
+            store.reports.failed(trace, hard=True, detail="5.1.1", hashed=hashed, at=NOW)
+        found = [state_of(store, each) for each in (one, other, third)]
+        assert found == ["active", "bounced", "bounced"]
+        assert [event.kind for event in store.events.of(one.id)] == ["soft bounce"]
+
     def test_without_a_number_are_known_by_themselves(self, store: Store) -> None:
         """A report that names a reader by the token counts once, another one again."""
         (one,) = added(store, "a")

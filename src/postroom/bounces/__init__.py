@@ -53,7 +53,7 @@ def act(report: Report, desk: Desk, at: datetime) -> Change | None:
     """
     if not report.is_ours:
         return None
-    trace = Trace(report.delivery, report.token, report.fingerprint)
+    trace = Trace(report.delivery, report.token, report.fingerprint, report.named)
     said = f"{report.status} {report.words.removeprefix(report.status).strip()}".strip()
     match report.kind:
         case "leave":

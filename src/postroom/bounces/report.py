@@ -16,7 +16,7 @@ from email.message import Message
 from email.utils import parseaddr
 from typing import Literal, TypeAlias
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from postroom.bounces.status import Verdict, text, verdict, weighed
 from postroom.tokens import Keys, leaving, reported
@@ -70,6 +70,7 @@ class Report:
 
     `delivery` is the number that we signed, 0 for none; `token` the reader's, "" for none. `name`
     is by what a person finds the message: its Message-ID. `fingerprint` tells it from others.
+    `named` are the addresses that it says have failed: they prove nothing.
     """
 
     kind: Kind
@@ -79,6 +80,7 @@ class Report:
     words: str = field(default="", repr=False)
     name: str = ""
     fingerprint: str = ""
+    named: frozenset[str] = field(default=frozenset(), repr=False)
 
     @property
     def is_ours(self) -> bool:
@@ -121,6 +123,7 @@ def _read(data: bytes, keys: Keys) -> Report:
         words=said.words if said else "",
         name=name,
         fingerprint=_digest(name.encode() or data),
+        named=said.named if said else frozenset(),
     )
 
 
@@ -246,7 +249,8 @@ def _recognised(data: bytes, parts: list[Message]) -> Verdict | None:
     if not permanent:
         return Verdict("delayed")
     # Where nothing more is told than that it came back, that is what 550 alone says.
-    return weighed(codes[0] if codes else 550, statuses, "")
+    said = weighed(codes[0] if codes else 550, statuses, "")
+    return evolve(said, named=frozenset(each.decode("ascii").casefold() for each in permanent))
 
 
 def _texts(parts: list[Message]) -> Iterator[str]:

@@ -42,12 +42,15 @@ class Reports:
     ) -> Change:
         """Note that a letter which the relay took did not arrive; its row stays `sent`.
 
-        It is a failure like those of `note_failures` (delivery rules, rule 10).
+        It is a failure like those of `note_failures` (delivery rules, rule 10), but never a hard
+        one where the report names other addresses than the reader's: the letter was sent on to
+        them, and what is bad is where to.
         """
         with self._database.writing() as connection:
             if (whose := _subscriber(connection, trace)) is None:
                 return "gone"
             words = detail if trace.delivery else f"report {trace.report}: {detail}"
+            hard = hard and (not trace.named or whose.key in trace.named)
             failure = Failure(whose.id, hashed(whose.key), hard, words, trace.delivery)
             return _note(connection, failure, at)
 
