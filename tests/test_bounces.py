@@ -264,7 +264,8 @@ def store(tmp_path: Path) -> Store:
 
 def desk(store: Store) -> Desk:
     """Return what acting needs."""
-    return Desk(store.reports, store.reports.left, KEYS.suppression)
+    leave, whose = store.reports.left, store.subscribers.with_token
+    return Desk(store.reports, leave, whose, KEYS.suppression)
 
 
 @given(ANYTHING)

@@ -118,7 +118,8 @@ def _one(data: bytes, *, as_json: bool) -> int:
 def _opened() -> Iterator[tuple[Store, tokens.Keys, Desk]]:
     with opened_store(config.find_newsroom(Path.cwd())) as store:
         keys = keys_for(store)
-        yield store, keys, Desk(store.reports, store.reports.left, keys.suppression)
+        leave, whose = store.reports.left, store.subscribers.with_token
+        yield store, keys, Desk(store.reports, leave, whose, keys.suppression)
 
 
 @contextmanager
