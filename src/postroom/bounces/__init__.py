@@ -61,9 +61,7 @@ def act(report: Report, desk: Desk, at: datetime) -> Change | None:
     said = f"{report.status} {report.words.removeprefix(report.status).strip()}".strip()
     match report.kind:
         case "leave":
-            if desk.leave(report.token, at):
-                return "stopped"
-            return "known" if desk.with_token(report.token) else "gone"
+            return _left(report.token, desk, at)
         case "complaint":
             return desk.book.complained(trace, desk.hashed, at)
         case "hard" | "soft":
@@ -73,3 +71,9 @@ def act(report: Report, desk: Desk, at: datetime) -> Change | None:
             return desk.book.refused(trace, said, at)
         case _:
             return None
+
+
+def _left(token: str, desk: Desk, at: datetime) -> Change:
+    if desk.leave(token, at):
+        return "stopped"
+    return "known" if desk.with_token(token) else "gone"
