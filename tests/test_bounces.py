@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
@@ -162,13 +163,48 @@ def test_the_addresses_that_failed_are_told(name: str, named: set[str]) -> None:
     assert read(data).named == named
 
 
-def test_an_encoded_report_is_read() -> None:
-    """RFC 6522 forbids to encode the fields of a report, and it has been done."""
-    data = returned("postfix-no-such-user").replace(
-        b"Content-Type: message/delivery-status\n",
-        b"Content-Type: message/delivery-status\nContent-Transfer-Encoding: quoted-printable\n",
-    )
-    assert read(data).kind == "hard"
+@pytest.mark.parametrize("encoding", ["quoted-printable", "base64"])
+def test_an_encoded_report_is_read(encoding: str) -> None:
+    """RFC 6522 §3 forbids to encode the fields of a report, and it has been done."""
+    data = returned("postfix-no-such-user")
+    before, part, rest = data.partition(b"Content-Type: message/delivery-status\n")
+    fields, boundary, after = rest.partition(b"--=_report\n")
+    if encoding == "base64":
+        fields = b"\n" + base64.encodebytes(fields.lstrip())
+    head = part + f"Content-Transfer-Encoding: {encoding}\n".encode()
+    found = read(before + head + fields + boundary + after)
+    assert (found.kind, found.status, found.delivery) == ("hard", "5.1.1", 42)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "Auto-Submitted: auto-replied",
+        "Auto-Submitted: auto-generated",
+        "X-Autoreply: yes",
+        "X-Auto-Response-Suppress: All",
+        "Precedence: auto_reply",
+        "Precedence: bulk",
+        "List-Id: <list.example.org>",
+        "Return-Path: <>",
+        "Subject: Out of office",
+        "Subject: Abwesenheitsnotiz",
+    ],
+)
+def test_machines_are_told_from_people(field: str) -> None:
+    """Rule 13: RFC 3834 and what is older; a person's mail without any of it is unknown."""
+    mail = "From: a@example.net\nTo: bounces@example.com\n\nI am away.\n"
+    assert read(mail).kind == "unknown"
+    assert read(f"{field}\n{mail}").kind == "auto-reply"
+
+
+def test_who_wants_to_leave_is_heard_in_doubt() -> None:
+    """Only what surely answers by itself is not; a wish that is passed over is worse."""
+    mail = f"From: a@example.net\nTo: <{leave_address(BOUNCES, TOKEN)}>\n\n"
+    for field in ("X-Auto-Response-Suppress: All", "Auto-Submitted: auto-generated", "Subject:"):
+        assert read(f"{field}\n{mail}").kind == "leave"
+    for field in ("Auto-Submitted: auto-replied", "X-Autoreply: yes"):
+        assert read(f"{field}\n{mail}").kind == "auto-reply"
 
 
 def test_of_a_long_message_the_beginning_counts() -> None:

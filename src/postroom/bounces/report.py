@@ -7,6 +7,7 @@ its envelope's sender, or its token. A report without either changes nothing.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import logging
 import re
@@ -51,7 +52,8 @@ _PAGE = re.compile(r"/list/leave/([A-Za-z0-9_-]{22})(?![A-Za-z0-9_-])")
 _COMPLAINTS = frozenset("abuse fraud other opt-out opt-out-list".split())
 _DAEMON = re.compile(r"(?:mail(?:er)?-?daemon|postmaster|mdaemon)\Z", re.IGNORECASE)
 # RFC 3834 §2 and what programs write that are older, or know it not.
-_ANSWERS = "X-Autoreply X-Autorespond X-Autoresponse X-Auto-Response-Suppress X-Autoreply-From"
+_ANSWERS = "X-Autoreply X-Autorespond X-Autoresponse X-Autoreply-From".split()
+_MACHINES = ("X-Auto-Response-Suppress", "List-Id")
 _AWAY = re.compile(
     r"(?:auto(?:matic|mated)?[ -]?(?:reply|response|answer)|auto:|out of (?:the )?office|ooo:"
     r"|abwesenheit|automatische antwort|réponse automatique|respuesta automática|自动回复|תשובה"
@@ -140,8 +142,7 @@ def _meaning(message: Message, data: bytes) -> tuple[Kind, Verdict | None]:
         return "complaint", None  # Outlook.com's programme returns the letter and nothing else
     if said := verdict(_fields(parts, "message/delivery-status")):
         return said.fate, said
-    by_daemon = _is_daemon(message)
-    if _answers(message) and not by_daemon:
+    if _answers(message) and not _is_daemon(message):
         return "auto-reply", None
     if said := _recognised(data[:_MOST_RECOGNISED], parts):
         return said.fate, said
@@ -165,20 +166,23 @@ def _fields(parts: list[Message], kind: str) -> list[Message]:
     """Return the groups of fields that parts of the type `kind` hold."""
     found: list[Message] = []
     for part in parts:
-        if part.get_content_type() != kind:
-            continue
-        payload = part.get_payload()
-        groups = payload if isinstance(payload, list) else _groups(part)
-        found += [group for group in groups if isinstance(group, Message) and group.keys()]
+        groups = part.get_payload()
+        if part.get_content_type() == kind and isinstance(groups, list):
+            given = [group for group in groups if isinstance(group, Message)]
+            found += [group for group in _decoded(part, given) if group.keys()]
     return found
 
 
-def _groups(part: Message) -> Iterator[Message]:
-    """Yield the groups of fields of a part that was encoded, though it must not be."""
-    content = part.get_payload(decode=True)
-    if isinstance(content, bytes):
-        for group in re.split(rb"(?:\r?\n){2,}", content):
-            yield message_from_bytes(group, policy=policy.compat32)
+def _decoded(part: Message, groups: list[Message]) -> list[Message]:
+    """Return the groups of fields of a part; some encode them, though RFC 6522 §3 forbids it."""
+    if text(part, "Content-Transfer-Encoding").lower() != "base64":
+        return groups
+    encoded = "".join(str(group.get_payload()) for group in groups)
+    plain = base64.b64decode(encoded)
+    return [
+        message_from_bytes(group, policy=policy.compat32)
+        for group in re.split(rb"(?:\r?\n){2,}", plain)
+    ]
 
 
 def _number(message: Message, raw: str, keys: Keys) -> int:
@@ -211,7 +215,7 @@ def _answers(message: Message) -> bool:
     A program that leaves the list for its owner may say "auto-generated", and is heard.
     """
     submitted = text(message, "Auto-Submitted").partition(";")[0].strip().lower()
-    if submitted.startswith("auto-replied") or any(message.get(name) for name in _ANSWERS.split()):
+    if submitted.startswith("auto-replied") or any(message.get(name) for name in _ANSWERS):
         return True
     if text(message, "Precedence").lower() == "auto_reply":
         return True
@@ -222,7 +226,7 @@ def _answers(message: Message) -> bool:
 def _is_automatic(message: Message) -> bool:
     """Tell whether no person wrote a message (RFC 3834 §5 and older habits)."""
     submitted = text(message, "Auto-Submitted").lower()
-    if submitted not in {"", "no"} or message.get("List-Id") or _answers(message):
+    if submitted not in {"", "no"} or any(message.get(name) for name in _MACHINES):
         return True
     if text(message, "Precedence").lower() in {"bulk", "junk", "list"}:
         return True
