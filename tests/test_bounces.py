@@ -187,6 +187,7 @@ def test_an_encoded_report_is_read(encoding: str) -> None:
         "Precedence: bulk",
         "List-Id: <list.example.org>",
         "Return-Path: <>",
+        "Return-Path: <MAILER-DAEMON>",
         "Subject: Out of office",
         "Subject: Abwesenheitsnotiz",
     ],

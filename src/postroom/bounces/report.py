@@ -53,6 +53,8 @@ _COMPLAINTS = frozenset("abuse fraud other opt-out opt-out-list".split())
 _DAEMON = re.compile(r"(?:mail(?:er)?-?daemon|postmaster|mdaemon)\Z", re.IGNORECASE)
 # RFC 3834 §2 and what programs write that are older, or know it not.
 _ANSWERS = "X-Autoreply X-Autorespond X-Autoresponse X-Autoreply-From".split()
+# RFC 5321 §4.5.5; the second is how Postfix writes the first for a pipe.
+_NULL_SENDERS = ("<>", "<MAILER-DAEMON>")
 _MACHINES = ("X-Auto-Response-Suppress", "List-Id")
 _AWAY = re.compile(
     r"(?:auto(?:matic|mated)?[ -]?(?:reply|response|answer)|auto:|out of (?:the )?office|ooo:"
@@ -230,7 +232,7 @@ def _is_automatic(message: Message) -> bool:
         return True
     if text(message, "Precedence").lower() in {"bulk", "junk", "list"}:
         return True
-    return text(message, "Return-Path") == "<>"
+    return text(message, "Return-Path") in _NULL_SENDERS
 
 
 def _recognised(data: bytes, parts: list[Message]) -> Verdict | None:
