@@ -42,12 +42,15 @@ class Reports:
     ) -> Change:
         """Note that a letter which the relay took did not arrive; its row stays `sent`.
 
-        It is a failure like those of `note_failures` (delivery rules, rule 10).
+        It is a failure like those of `note_failures` (delivery rules, rule 10), but never a hard
+        one where the report names other addresses than the reader's: the letter was sent on to
+        them, and what is bad is where to.
         """
         with self._database.writing() as connection:
             if (whose := _subscriber(connection, trace)) is None:
                 return "gone"
             words = detail if trace.delivery else f"report {trace.report}: {detail}"
+            hard = hard and (not trace.named or whose.key in trace.named)
             failure = Failure(whose.id, hashed(whose.key), hard, words, trace.delivery)
             return _note(connection, failure, at)
 
@@ -83,16 +86,18 @@ class Reports:
             moved(connection, subscribers.c.id == whose.id, before, "complained")
             return "stopped"
 
-    def left(self, token: str, at: datetime) -> Change:
-        """Let the subscriber with this token leave, who asked for it by mail."""
+    def left(self, token: str, at: datetime) -> bool:
+        """Let the subscriber with this token leave, who asked for it by mail; return if it is news.
+
+        Who receives nothing any more stays as they are.
+        """
         with self._database.writing() as connection:
-            if (whose := _subscriber(connection, Trace(token=token))) is None:
-                return "gone"
-            if not moved(connection, subscribers.c.id == whose.id, RECEIVING, "left"):
-                return "known"
-            event = {"at": at, "kind": "left", "detail": "by mail", "subscriber": whose.id}
+            whose = _subscriber(connection, Trace(token=token))
+            if not whose or not moved(connection, subscribers.c.id == whose.id, RECEIVING, "left"):
+                return False
+            event = {"at": at, "kind": "left", "detail": "mail", "subscriber": whose.id}
             connection.execute(events.insert(), event)
-            return "stopped"
+            return True
 
     def complaints(self, since: datetime) -> tuple[int, int]:
         """Return how many complaints came and how many letters were sent since an instant."""
