@@ -21,6 +21,7 @@ import imapserver
 import smtpservers
 from conftest import MakeNewsroom, Outcome
 from postroom.database import engine
+from postroom.mailbox.maildir import Maildir
 from postroom.model import Bookmark, FrozenLetter, Members
 from postroom.model import Outcome as Sent
 from postroom.store import open_store
@@ -331,6 +332,29 @@ class TestMailbox:
         assert readers.states == {"a": "bounced"}
         assert sorted(path.name for path in mail.glob("*/*")) == ["1:2,S", "2:2,F"]
         assert run().out == "0 messages: none\n"
+
+    @pytest.mark.parametrize("name", ["exim-no-such-user", "exim-bare-550", "complaint-by-number"])
+    def test_may_be_left_at_any_moment(
+        self, run: Run, here: Path, readers: Readers, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        """Stopped between the change and the mark, the next run changes nothing twice."""
+        mail = here / "mail"
+        for folder in ("new", "cur", "tmp"):
+            (mail / folder).mkdir(parents=True)
+        (mail / "new/1").write_bytes(returned(name, readers("a")["a"], reader="a"))
+        monkeypatch.setenv("POSTROOM_MAILBOX_URL", f"maildir:{mail}")
+
+        def interrupted(*_: object, **__: object) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Maildir, "settle", interrupted)
+            assert run().code == 130
+        states, there = readers.states, [path.name for path in mail.glob("*/*")]
+        assert there == ["1"]
+        assert run().out.endswith("\n1 known before\n")
+        assert readers.states == states
+        assert [path.name for path in mail.glob("*/*")] == ["1:2,S"]
 
     def test_on_a_server_is_read_once(
         self,

@@ -267,13 +267,24 @@ class TestReports:
         assert found == ["active", "bounced", "bounced"]
         assert [event.kind for event in store.events.of(one.id)] == ["soft bounce"]
 
-    def test_without_a_number_are_known_by_themselves(self, store: Store) -> None:
-        """A report that names a reader by the token counts once, another one again."""
+    def test_without_a_number_are_about_the_last_letter(self, store: Store) -> None:
+        """A report that names a reader by the token counts once, and so does its letter."""
         (one,) = added(store, "a")
-        for report, change in (("0" * 16, "noted"), ("0" * 16, "known"), ("1" * 16, "noted")):
-            trace = Trace(0, one.token, report)
-            found = store.reports.failed(trace, hard=False, detail="no", hashed=hashed, at=NOW)
-            assert found == change
+        first, second, third = (Trace(0, one.token, str(number) * 16) for number in range(3))
+
+        def failed(trace: Trace) -> Change:
+            return store.reports.failed(trace, hard=False, detail="no", hashed=hashed, at=NOW)
+
+        assert [failed(first), failed(first)] == ["noted", "known"]
+        delivery = sent(store)[one.id]
+        assert [failed(first), failed(second), failed(third)] == ["known", "noted", "known"]
+        sent(store, 2)
+        assert [failed(second), failed(third)] == ["known", "noted"]
+        details = [event.detail for event in store.events.of(one.id)]
+        assert details[:2] == [
+            f"report {'0' * 16}: no",
+            f"delivery {delivery} of letter 1: report {'1' * 16}: no",
+        ]
 
     def test_of_letters_that_we_do_not_have_change_nothing(self, store: Store) -> None:
         """A delivery or a token that is not here is nobody's."""
