@@ -14,7 +14,9 @@ from playwright.sync_api import Browser, Page
 
 import browser
 import newsrooms
+import webserver
 from conftest import ROOT
+from webserver import Nobody
 
 PICTURES = ROOT / "docs/pictures"
 HEIGHTS = {375: 812, 800: 1000}
@@ -37,16 +39,17 @@ _PIXELS = """async address => {
 }"""
 
 
-def draw(chromium: Browser, document: Path, name: str, schemes: tuple[browser.Scheme, ...]) -> None:
+def draw(chromium: Browser, address: str, name: str, schemes: tuple[browser.Scheme, ...]) -> None:
     """Draw the head of a page, or a whole letter, for every width and these colour schemes."""
-    with browser.tab(chromium) as page:
-        page.goto(document.as_uri())
+    # What makes a picture small is a script, and a page that was served runs none.
+    with browser.tab(chromium) as page, browser.tab(chromium) as empty:
+        page.goto(address)
         for width, height in HEIGHTS.items():
             page.set_viewport_size({"width": width, "height": height})
             for scheme in schemes:
                 page.emulate_media(color_scheme=scheme)
                 picture = page.screenshot(full_page="letter" in name)
-                (PICTURES / f"{name}-{width}-{scheme}.png").write_bytes(small(picture, page))
+                (PICTURES / f"{name}-{width}-{scheme}.png").write_bytes(small(picture, empty))
 
 
 def small(picture: bytes, page: Page) -> bytes:
@@ -89,9 +92,11 @@ def main() -> int:
             newsrooms.build(arabic, folder / "rtl"),
         )
         for kind, path in DEMO.items():
-            draw(chromium, demo / path, kind, browser.SCHEMES)
+            draw(chromium, (demo / path).as_uri(), kind, browser.SCHEMES)
         for kind, path in ARABIC.items():
-            draw(chromium, port / path, kind, ("light",))
+            draw(chromium, (port / path).as_uri(), kind, ("light",))
+        with webserver.serving(ROOT, Nobody()) as served:
+            draw(chromium, f"{served.url}list/leave/token", "leave", browser.SCHEMES)
     return 0
 
 

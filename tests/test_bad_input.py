@@ -329,7 +329,7 @@ TEMPLATES = {
     "undefined variable": ("<p>\n{{ nonesuch }}\n", "2: 'nonesuch' is undefined; correct it"),
     "undefined attribute": (
         "<p>\n\n{{ post.nonesuch }}\n",
-        "3: 'postroom.model.Post object' has no attribute 'nonesuch'; correct it",
+        "3: 'Post object' has no attribute 'nonesuch'; correct it",
     ),
     "exception": ("<p>\n{{ 1 / 0 }}\n", "2: ZeroDivisionError: division by zero; correct it"),
     "forbidden attribute": (

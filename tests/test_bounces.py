@@ -6,6 +6,7 @@ import base64
 import time
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import generated
+from postroom import subscribe
 from postroom.bounces import CAP, Desk, Kind, Report, act, read_report
 from postroom.bounces.status import Verdict, weighed
 from postroom.letters.personal import unsubscribe_page
@@ -301,8 +303,8 @@ def store(tmp_path: Path) -> Store:
 
 def desk(store: Store) -> Desk:
     """Return what acting needs."""
-    leave, whose = store.reports.left, store.subscribers.with_token
-    return Desk(store.reports, leave, whose, KEYS.suppression)
+    leave = partial(subscribe.leave, store.subscribers, way="mail")
+    return Desk(store.reports, leave, store.subscribers.with_token, KEYS.suppression)
 
 
 @given(ANYTHING)

@@ -329,6 +329,22 @@ def test_planted_faults_are_found(chromium: Browser, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("width", [320, 375])
+def test_what_runs_sideways_in_a_letter_is_found(
+    width: int, chromium: Browser, outputs: dict[str, Path], tmp_path: Path
+) -> None:
+    """Of the sixteen faults planted in letters the one that no rule sees: it is too wide."""
+    letter = (outputs["demo"] / DOCUMENTS["demo"]["letter"]).read_text("utf-8")
+    planted = letter.replace("</h1>", '</h1><p style="width: 700px">Contact</p>')
+    with browser.tab(chromium) as page:
+        view = View(page, tmp_path, is_letter=True)
+        wide = []
+        for contents in (letter, planted):
+            page.set_content(contents)
+            wide.append(view.runs_sideways(width))
+    assert wide == [False, True]
+
+
 # Feeds, which a browser shows as pages.
 
 FEEDS = [f"{name}: {feed}" for name in ("demo", "arabic") for feed in ("atom.xml", "rss.xml")]

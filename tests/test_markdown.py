@@ -451,7 +451,8 @@ four
 
 [^1] A note of two lines.
 
-Raw HTML too.
+Raw HTML
+too.
 
 [1] https://news.example.com/posts/a/b
 [2] https://news.example.com/posts/a/e"""
@@ -483,13 +484,35 @@ def test_everything_at_once_reads_well_as_text() -> None:
         ("> # h\n> t", "> h\n> -\n\n> t"),
         ("> | a |\n> |---|\n> | b |", "> a\n> b"),
         ("    code\n      more\n\n    end", "    code\n      more\n\n    end"),
-        ("x[^a]\n\n[^a]: - l\n    - m", "x[^a]\n\n[^a] - l\n    - m"),
+        ("x[^a]\n\n[^a]: - l\n    - m", "x[^1]\n\n[^1] - l\n    - m"),
+        ("x[^b] y[^a] z[^b]\n\n[^a]: m\n\n[^b]: n", "x[^1] y[^2] z[^1]\n\n[^2] m\n\n[^1] n"),
+        ("[^a]: m\n\nx[^b]\n\n[^b]: n", "[^1] m\n\nx[^2]\n\n[^2] n"),
         ("![](a.png)", ""),
         ("[![alt](a.png)](b)", f"[alt] [1]\n\n[1] {HERE}b"),
         ("[b](mailto:b)", "b"),
+        ("<mailto:b@c.example> <b@c.example>", "mailto:b@c.example b@c.example"),
         ("[https://a.example/](https://a.example/)", "https://a.example/"),
         ("[x](javascript:alert(1)) [y](data:z)", "x y"),
         ("[x](//b.example)", "x [1]\n\n[1] https://b.example"),
+        ('a <a href="b">link</a> on', f"a link [1] on\n\n[1] {HERE}b"),
+        (
+            '<a href="b">link\n\nnext</A> [c](c)',
+            f"link [1]\n\nnext c [2]\n\n[1] {HERE}b\n[2] {HERE}c",
+        ),
+        ("<A HREF=b>*link*</A> [c](b)", f"link [1] c [1]\n\n[1] {HERE}b"),
+        ('[x <a href="b">y](c) z</a>', f"x y [1] z [2]\n\n[1] {HERE}c\n[2] {HERE}b"),
+        ('a <a href="javascript:x()">link</a> </a> on', "a link on"),
+        (
+            '<p><a href="b">link</a>\nand\n<a name="c">none</a></p>',
+            f"link [1] and none\n\n[1] {HERE}b",
+        ),
+        ('<p>mail <a href="mailto:b@c.example">b@c.example</a></p>', "mail b@c.example"),
+        ('a <img src="a.png" alt="picture &gt; b"> <img src="a.png"> c', "a [picture > b] c"),
+        ('<img src="a.png" alt="picture">', "[picture]"),
+        ('<iframe src="b" title="A film"></iframe>', f"A film [1]\n\n[1] {HERE}b"),
+        ('a <iframe src="b" title="A film"></iframe> c', f"a A film [1] c\n\n[1] {HERE}b"),
+        ('<iframe src="https://b.example/"></iframe>', "https://b.example/"),
+        ("<iframe></iframe>", ""),
         ("a <script>alert(1)</script> b", "a b"),
         ("a <script>alert(1)\n\nb", "a <script>alert(1)\n\nb"),
         ("On <title> and <b>more</b>.", "On <title> and more."),
@@ -498,11 +521,49 @@ def test_everything_at_once_reads_well_as_text() -> None:
         ("<script>\nalert(1)\n</script>\n\nb", "b"),
         ("<b>bold</b><br>x", "bold\nx"),
         ("<table><tr><td>a</td><td>b &amp; c</td></tr></table>", "a b & c"),
+        ("<table><tr><th>a</th></tr>\n<tr><td>b</td></tr></table>", "a\nb"),
+        ("<div><p>a</p><p>b\nc</p>\n</div>", "a\nb c"),
+        ("<ul>\n<li>a</li>\n<li><b>b</b></li></ul>", "- a\n- b"),
+        (
+            '<p><a>none</a> <a href="b">link</a> <img> &lt;a&gt;</p>',
+            f"none link [1] <a>\n\n[1] {HERE}b",
+        ),
     ],
 )
 def test_small_things_read_well_as_text(markdown: str, expected: str) -> None:
     """No word is lost, none runs into another, and nothing that HTML would hide is shown."""
     assert text(markdown) == expected
+
+
+WIDE = """\
+| Town | What the office there does, and for whom | Since |
+|---|---|---|
+| Example Town | Sales and service for everybody who lives north of the river | 2024 |
+| | [Closed](closed) on Mondays | |
+"""
+
+
+@pytest.mark.parametrize("margin", ["", "> ", "- "])
+def test_a_table_too_wide_for_lines_is_a_list_of_its_rows(margin: str) -> None:
+    """Each cell stands on a line of its own behind the words above its column, if it has any."""
+    written = margin + WIDE.replace("\n|", f"\n{'> ' if '>' in margin else ' ' * len(margin)}|")
+    rest = "> " if ">" in margin else " " * len(margin)
+    assert text(written).splitlines()[:6] == [
+        f"{margin}- Town: Example Town",
+        f"{rest}  What the office there does, and for whom: Sales and service for",
+        f"{rest}  everybody who lives north of the river",
+        f"{rest}  Since: 2024",
+        f"{rest}- What the office there does, and for whom: Closed [1] on Mondays",
+        "",
+    ]
+
+
+def test_a_wide_head_without_rows_is_kept() -> None:
+    """A table that is nothing but a head too wide for a line loses no word."""
+    head = " | ".join(["many words in a cell"] * 4)
+    assert text(f"| {head} |\n|---|---|---|---|\n") == "\n".join(
+        ["- many words in a cell"] + 3 * ["  many words in a cell"]
+    )
 
 
 def test_addresses_are_never_broken() -> None:

@@ -293,7 +293,6 @@ class TestReports:
             assert found == "gone"
             assert store.reports.refused(trace, "", NOW) == "gone"
         assert store.reports.complained(Trace(token="none"), hashed, NOW) == "gone"
-        assert not store.reports.left("none", NOW)
 
     def test_that_refuse_a_letter_are_written_down_alone(self, store: Store) -> None:
         """A refusal that says nothing of the address takes nobody off, however often it comes."""
@@ -379,15 +378,6 @@ class TestReports:
         everything = {"hard bounce": 1, "soft bounce": 1, "refused": 1, "complaint": 1}
         assert store.reports.summary(NOW) == everything
         assert store.reports.summary(NOW + DAY) == {}
-
-    def test_of_who_wants_to_leave_are_heard(self, store: Store) -> None:
-        """A reader leaves by the token, once; the open letter is cancelled."""
-        (one,) = added(store, "a")
-        planned(store)
-        assert [store.reports.left(one.token, NOW) for _ in range(2)] == [True, False]
-        assert state_of(store, one) == "left"
-        assert states(store) == [(one.id, "cancelled")]
-        assert list(store.events.of(one.id)) == [Event(NOW, "left", "mail", one.id)]
 
     def test_that_come_twice_at_once_count_once(self, store: Store) -> None:
         """Two processes may be given the same report; one of them notes it."""

@@ -25,6 +25,8 @@ from postroom.yamltext import Node, UnreadableError, parse
 _WORDS_LIMIT = 64 * 1024
 PAPER, PAPER_DARK = "#ffffff", "#14171a"
 """The backgrounds on which the theme's colours stand, by day and by night."""
+# Where a noun lives is nothing that a template's owner needs to know.
+_ROOM = re.compile(r"postroom\.model\.\w+\.")
 
 
 @frozen
@@ -150,7 +152,8 @@ class Theme:
 
     def _fault(self, path: str, line: int, error: Exception) -> TemplateError:
         kind = "" if isinstance(error, jinja2.TemplateError) else f"{type(error).__name__}: "
-        what = f"{kind}{' '.join(str(error).split()) or type(error).__name__}"
+        said = " ".join(_ROOM.sub("", str(error)).split())
+        what = f"{kind}{said or type(error).__name__}"
         repair = "templates may not do this" if isinstance(error, SecurityError) else "correct it"
         return TemplateError([Problem(self._name(path), line, what=what, repair=repair)])
 

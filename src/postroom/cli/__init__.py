@@ -25,6 +25,7 @@ _COMMANDS = {
     "status": "Show what was sent, what was not, and what to do about it.",
     "subscribers": "List, add, import, export and forget subscribers.",
     "bounces": "Read what came back, and take off the list who must get no more.",
+    "serve": "Serve the output and the page to leave the list.",
     "db": "Bring the database up to this version.",
 }
 

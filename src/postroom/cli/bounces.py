@@ -10,13 +10,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
 import click
 from attrs import define, field
 
-from postroom import config, mailbox, tokens
+from postroom import config, mailbox, subscribe, tokens
 from postroom.bounces import CAP, Desk, Kind, Report, act, read_report
 from postroom.cli import complain
 from postroom.cli.opened import keys_for, opened_store
@@ -118,7 +119,8 @@ def _one(data: bytes, *, as_json: bool) -> int:
 def _opened() -> Iterator[tuple[Store, tokens.Keys, Desk]]:
     with opened_store(config.find_newsroom(Path.cwd())) as store:
         keys = keys_for(store)
-        leave, whose = store.reports.left, store.subscribers.with_token
+        leave = partial(subscribe.leave, store.subscribers, way="mail")
+        whose = store.subscribers.with_token
         yield store, keys, Desk(store.reports, leave, whose, keys.suppression)
 
 

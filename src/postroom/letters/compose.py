@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from html import escape
 
 import css_inline
 import nh3
 from attrs import frozen
 
-from postroom.markdown.lines import shortened, wrapped
+from postroom.markdown.lines import columns, shortened, wrapped
 from postroom.model import Digest, Html, Post, Site
 from postroom.theme import Theme, colours
 from postroom.words import Words
 
 LIMIT = 90_000
 """Bytes of HTML at most: Gmail cuts a letter at about 102 KB."""
+LEAST, MOST = 40, 130
+"""Characters that a mailbox shows beside the subject."""
 WIDTH = 72
 _INLINER = css_inline.CSSInliner(
     keep_style_tags=False, keep_at_rules=False, load_remote_stylesheets=False
@@ -92,7 +94,7 @@ def _values(
         "title": words.period(digest.every, digest.first, digest.last),
         "subject": subject(digest, site, theme),
         "intro": site.digest.intro,
-        "preheader": preheader(digest.posts),
+        "preheader": preheader(digest.posts, _about(digest, site, words)),
         "posts": digest.posts[:shown],
         "hidden": len(digest.posts) - shown,
         "whole": whole,
@@ -106,6 +108,11 @@ def _greeting(site: Site, words: Words) -> dict[str, str]:
     return {"title": welcome, "subject": welcome, "intro": words.welcome_intro}
 
 
+def _about(digest: Digest, site: Site, words: Words) -> tuple[str, ...]:
+    period = words.period(digest.every, digest.first, digest.last)
+    return site.digest.intro, site.description, site.title, period, words.read_on_web
+
+
 def subject(digest: Digest, site: Site, theme: Theme) -> str:
     """Return the subject line; in settings `{title}`, `{period}` and `{headline}` are filled in."""
     pattern = site.digest.subject or "{title}: {period}"
@@ -114,11 +121,18 @@ def subject(digest: Digest, site: Site, theme: Theme) -> str:
     return re.sub(r"\{(title|period|headline)\}", lambda match: filled[match[0]], pattern)
 
 
-def preheader(posts: tuple[Post, ...], most: int = 130) -> str:
-    """Return what a mailbox shows beside the subject: the titles, or a lone post's summary."""
+def preheader(posts: tuple[Post, ...], besides: Iterable[str] = ()) -> str:
+    """Return what a mailbox shows beside the subject: the titles, or a lone post's summary.
+
+    What is short goes on with what is `besides`: a mailbox would else show the head's links.
+    """
     alone = len(posts) == 1 and not posts[0].withdrawn
     titles = " · ".join(post.title for post in posts)
-    return shortened((alone and posts[0].summary) or titles, most)
+    line = (alone and posts[0].summary) or titles
+    for more in filter(None, besides):
+        if columns(line) < LEAST and more not in line:
+            line += f" · {more}"
+    return shortened(line, MOST)
 
 
 def _letter_body(post: Post, words: Words) -> Html:

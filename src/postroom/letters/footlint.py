@@ -3,51 +3,85 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from urllib.parse import urldefrag, urljoin
+from collections.abc import Iterable, Iterator
+from urllib.parse import urljoin
 
-from lxml.html import HtmlElement
+from lxml.etree import _Element as Element
 
-from postroom.letters.personal import unsubscribe_page
-from postroom.letters.rules import HEADINGS, Findings, Parts, shown, tight
+from postroom.letters.linklint import fault_of
+from postroom.letters.parts import HEADINGS, Parts, addresses, shown, tight
+from postroom.letters.personal import preferences_page, unsubscribe_page
+from postroom.letters.rules import Findings
 
-_ADDRESS = re.compile(r"\b(?:https?://|mailto:)[^\s<>\"]+[^\s<>\".,;:)\]]")
+_BLOCKS = ("p", "li", "td", "th", "dt", "dd", "pre", *HEADINGS)
+_WORD = re.compile(r"\w+")
 # Of a picture the text has the description; of numbers and addresses what people read.
 _PICTURE = re.compile(r"\.(?:avif|gif|jpe?g|png|svg|webp)\Z", re.IGNORECASE)
+_CLOSING = ".,;:!?)]>'\"。，"  # noqa: RUF001
 
 
-def foot_findings(parts: Parts) -> Findings:
-    """Yield what both parts should say and do not."""
-    for rule in _RULES:
-        yield from rule(parts)
+def _text_part(parts: Parts) -> Findings:
+    if not parts.text.strip():
+        yield "text-part", "the text is empty", "write templates/letter/letter.txt"
 
 
-def _links(parts: Parts) -> list[HtmlElement]:
-    return [link for link in parts.tree.iter("a") if link.get("href")]
+def _same_words(parts: Parts) -> Findings:
+    if not parts.text.strip():
+        return
+    run, place = "".join(_WORD.findall(parts.text)), 0
+    for block in parts.tree.iter(*_BLOCKS):
+        said = shown(block)
+        # Both parts have one order: what follows is sought where the last was found.
+        found = parts.said.find(tight(said), place)
+        place = max(place, found)
+        if found >= 0 or _holds_blocks(block):
+            continue
+        if _is_lost(block, run):
+            yield "same-words", f"the text lacks '{said[:60]}'", "let both templates say the same"
 
 
-def _same_headings(parts: Parts) -> Findings:
-    text = tight(parts.text)
-    for heading in parts.tree.iter(*HEADINGS):
-        if tight(shown(heading)) not in text:
-            yield "H2", f"the text lacks '{shown(heading)}'", "let both templates say the same"
+def _is_lost(block: Element, run: str) -> bool:
+    """Tell whether most words are lost: a text numbers links and names pictures in its own way."""
+    words = [word for text in block.itertext() for word in _WORD.findall(text)]
+    # Ideographs have no blanks: what is one word here is broken into lines there.
+    return 2 * sum(word not in run for word in words) > len(words)
+
+
+def _holds_blocks(block: Element) -> bool:
+    return next((True for one in block.iter(*_BLOCKS) if one is not block), False)
 
 
 def _same_links(parts: Parts) -> Findings:
-    for link in _links(parts):
-        address = urldefrag(link.get("href", ""))[0]
-        if not any(form in parts.text for form in _forms(address, shown(link))):
-            yield "N21", f"the text lacks the link {address}", "let both templates have it"
-    html = parts.html.replace("&amp;", "&")
-    for address in dict.fromkeys(_ADDRESS.findall(parts.text)):
-        if urldefrag(address)[0] not in html:
-            yield "N21", f"the HTML lacks the link {address}", "let both templates have it"
+    written = {form for address in addresses(parts.text) for form in _trimmed(address)}
+    for link in parts.links:
+        address = link.get("href", "")
+        said = _is_said(link) and tight(shown(link)) in parts.said
+        if not (_stands(address, written) or said or fault_of(address)):
+            yield "same-links", f"the text lacks the link {address}", "let both templates have it"
+    linked = {form for link in parts.links for form in _forms(link.get("href", ""))}
+    for address in dict.fromkeys(addresses(parts.text)):
+        if linked.isdisjoint(_trimmed(address)) and address.rstrip(_CLOSING) not in parts.seen:
+            what = f"the HTML lacks the link {address.rstrip(_CLOSING)}"
+            yield "same-links", what, "let both templates have it"
 
 
-def _forms(address: str, words: str) -> Iterator[str]:
-    yield address
-    if address.startswith(("mailto:", "tel:")) or _PICTURE.search(address):
-        yield words
+def _stands(address: str, written: set[str]) -> bool:
+    return not written.isdisjoint(_forms(address))
+
+
+def _forms(address: str) -> tuple[str, ...]:
+    return (address, address.partition("#")[0])
+
+
+def _trimmed(address: str) -> set[str]:
+    """Return an address as written, and without what closes the sentence around it."""
+    return {form for one in (address, address.rstrip(_CLOSING)) for form in _forms(one)}
+
+
+def _is_said(link: Element) -> bool:
+    address, around = link.get("href", ""), link.getparent()
+    described = around is not None and around.get("class") == "picture"
+    return described or address.startswith(("mailto:", "tel:")) or bool(_PICTURE.search(address))
 
 
 def _contact(parts: Parts) -> Findings:
@@ -56,43 +90,52 @@ def _contact(parts: Parts) -> Findings:
     values |= {"email": contact.email}
     if contact.message:
         values["message"] = urljoin(parts.site.url, contact.message.removeprefix("/"))
-    for name, value in values.items():
-        for part in _lacking(parts, value):
-            yield "H9", f"the {part} lacks contact.{name}", "let the template show it"
+    for name, part in _lacking(parts, values.items()):
+        yield "contact", f"the {part} lacks contact.{name}", "let the template show it"
 
 
 def _postal(parts: Parts) -> Findings:
     address = parts.site.contact.address
-    if parts.personal and not address:
-        yield "N15", "no postal address is known", "set contact.address"
-    for line in address.splitlines():
-        for part in _lacking(parts, line):
-            yield "N15", f"the {part} lacks '{line}'", "let the template show contact.address"
+    if parts.personal and not address.strip():
+        yield "postal-address", "no postal address is known", "set contact.address"
+    for line, part in _lacking(parts, ((line, line) for line in address.splitlines())):
+        what = f"the {part} lacks '{line}'"
+        yield "postal-address", what, "let the template show contact.address"
 
 
 def _signs(parts: Parts) -> Findings:
     contact = parts.site.contact
     if parts.personal and not (contact.organization or contact.name):
-        yield "N16", "nobody signs", "set contact.organization or contact.name"
+        yield "signed", "nobody signs", "set contact.organization or contact.name"
 
 
-def _lacking(parts: Parts, value: str) -> Iterator[str]:
-    seen = [shown(parts.tree), *(link.get("href", "") for link in _links(parts))]
-    if not any(tight(value) in tight(one) for one in seen):
-        yield "HTML"
-    if tight(value) not in tight(parts.text):
-        yield "text"
+def _lacking(parts: Parts, values: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Yield the name of each value that a part lacks, and which part."""
+    for name, value in values:
+        seen = tight(value) in parts.seen
+        if not seen and not any(tight(value) in link.get("href", "") for link in parts.links):
+            yield name, "HTML"
+        if tight(value) not in parts.said:
+            yield name, "text"
 
 
 def _ways(parts: Parts) -> Findings:
-    if not parts.personal:
-        return
-    page = unsubscribe_page(parts.site, "")
-    links = [link for link in _links(parts) if link.get("href", "").startswith(page)]
+    if parts.personal:
+        yield from _way(parts, "unsubscribe", unsubscribe_page(parts.site, ""), "leave at")
+        prefer = preferences_page(parts.site, "")
+        # A newsroom need not have such a page; a letter that leads to it does so in both parts.
+        if prefer in parts.text or any(
+            one.get("href", "").startswith(prefer) for one in parts.links
+        ):
+            yield from _way(parts, "preferences", prefer, "choose at")
+
+
+def _way(parts: Parts, rule: str, page: str, what: str) -> Findings:
+    links = [link for link in parts.links if link.get("href", "").startswith(page)]
     if not any(shown(link) for link in links):
-        yield "N7", "the HTML has no link to the page to leave at", "let the template show it"
+        yield rule, f"the HTML has no link to the page to {what}", "let the template show it"
     if page not in parts.text:
-        yield "N7", "the text has no link to the page to leave at", "let the template show it"
+        yield rule, f"the text has no link to the page to {what}", "let the template show it"
 
 
-_RULES = (_same_headings, _same_links, _contact, _postal, _signs, _ways)
+FOOT_RULES = (_text_part, _same_words, _same_links, _contact, _postal, _signs, _ways)

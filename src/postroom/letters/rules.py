@@ -1,87 +1,200 @@
-"""The rules of a good letter, by their numbers, and what the functions that check them share.
-
-M is for messages, H for HTML, and N for what laws and mailbox providers ask of a newsletter.
-"""
+"""The rules of a good letter, as data: how much each matters, why, and where it comes from."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from attrs import field, frozen
-from lxml import html as lxml_html
-from lxml.etree import ParserError
-from lxml.html import HtmlElement
+from attrs import frozen
 
-from postroom.model import Site
-
-RULES: Mapping[str, str] = {
-    "M1": "A message has the fields of a letter and no other.",
-    "M2": "No field decodes to a line break or another control character.",
-    "M3": "No field that programs read is encoded.",
-    "M4": "From is the sender of the settings, name and all.",
-    "M5": "A text and an HTML part, in that order, in UTF-8, lines of 78 bytes at most.",
-    "M6": "Each field of identity stands once; one person is addressed, nobody gets a copy.",
-    "M7": "The Message-ID is of the sender's domain; the date can be read.",
-    "M8": "List-Id, List-Unsubscribe and List-Unsubscribe-Post stand once.",
-    "M9": "A signature covers all that matters, both List-Unsubscribe fields included.",
-    "H1": "90 KB of HTML at most, and nothing is loaded.",
-    "H2": "Every heading and link of one part stands in the other.",
-    "H3": "One title, no level skipped, language and direction, layout tables that say so.",
-    "H4": "A contrast of 4.5 by day and by night.",
-    "H5": "No text below 13 pixels, nothing that mail programs drop, links with words.",
-    "H6": "Conditional comments are whole, and rules for the night are there.",
-    "H7": "First comes a hidden line of 40 to 130 characters for the list of letters.",
-    "H8": "Numbers and postal addresses run from left to right, names in their own direction.",
-    "H9": "Both parts say who writes and how to reach them, and lead to the reader's choices.",
-    "N3": "One https address with an opaque token, and one click is enough to leave by it.",
-    "N7": "Both parts show the page to leave at, and it is the reader's own.",
-    "N10": "One sender; lines of 998 bytes at most.",
-    "N12": "List-Id is the one of the settings' id.",
-    "N15": "Both parts name a postal address.",
-    "N16": "Somebody signs, and an answer reaches them.",
-    "N21": "Both parts lead to the same pages.",
-    "N22": "No line break stands alone, and no NUL.",
-}
-
-HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
-Finding = tuple[str, str, str]
-"""The number of a rule, what was found, and how to repair it."""
-Findings = Iterator[Finding]
+from postroom.model import Severity
 
 
 @frozen
-class Parts:
-    """The two parts of a letter and the settings they were made by.
+class Rule:
+    """Why a letter must keep a rule; `severity` is what the settings' `checks` may change."""
 
-    `personal` says that they are one subscriber's, who must be able to leave.
-    """
-
-    html: str = field(repr=False)
-    text: str = field(repr=False)
-    site: Site
-    personal: bool = False
-    tree: HtmlElement = field(init=False, repr=False, eq=False)
-
-    @tree.default
-    def _parsed(self) -> HtmlElement:
-        # As bytes: text that names an encoding, as XHTML does, is refused.
-        parser = lxml_html.HTMLParser(encoding="utf-8")
-        try:
-            return lxml_html.document_fromstring(self.html.encode(), parser)
-        except ParserError:  # there is nothing in it
-            return lxml_html.document_fromstring("<html></html>")
+    severity: Severity
+    reason: str
+    source: str
 
 
-def elements(tree: HtmlElement) -> Iterator[tuple[str, HtmlElement]]:
-    """Yield the name and the element of every element in a tree, and no comments."""
-    return ((one.tag, one) for one in tree.iter() if isinstance(one.tag, str))
+_GOOGLE = "Google, Email sender guidelines"
+_PRACTICE = "practice of mail programs"
+_WCAG = "WCAG 2.2, SC"
 
+RULES: Mapping[str, Rule] = {
+    # The message.
+    "readable": Rule(
+        "error", "What cannot be taken apart here falls apart in mail programs, too.", "RFC 5322"
+    ),
+    "line-breaks": Rule(
+        "error",
+        "A line break that stands alone, or NUL, forges lines on the way.",
+        "RFC 5321 §2.3.8",
+    ),
+    "head-lines": Rule("error", "Servers cut lines of more than 998 bytes.", "RFC 5322 §2.1.1"),
+    "body-lines": Rule(
+        "warning", "A line of more than 78 bytes may be broken on the way.", "RFC 5322 §2.1.1"
+    ),
+    "fields": Rule(
+        "error",
+        "A field that no letter has was smuggled in, or tells of the sender.",
+        "RFC 5322 §3.6",
+    ),
+    "control-characters": Rule(
+        "error", "A decoded line break starts a field of its own.", "CVE-2024-6923"
+    ),
+    "encoded-fields": Rule(
+        "error", "No program reads an encoded word in a field for programs.", "RFC 2047 §5"
+    ),
+    "sender": Rule(
+        "error", "A subscriber must see who writes, under one name.", "CAN-SPAM, 15 USC 7704(a)(1)"
+    ),
+    "one-sender": Rule("error", "Letters from several mailboxes are refused.", _GOOGLE),
+    "reply-address": Rule(
+        "warning", "Whom nobody can answer nobody trusts.", "CAN-SPAM, 15 USC 7704(a)(3)"
+    ),
+    "subject": Rule(
+        "error", "A letter without a subject looks like spam.", "CAN-SPAM, 15 USC 7704(a)(2)"
+    ),
+    "parts": Rule(
+        "error",
+        "A text part, then an HTML part, in UTF-8: each mail program shows the last it knows.",
+        "RFC 2046 §5.1.4",
+    ),
+    "identity": Rule(
+        "error", "A field of identity that is doubled or missing is refused.", "RFC 5322 §3.6"
+    ),
+    "one-recipient": Rule(
+        "error", "Who sees another's address has learned what is not theirs.", "GDPR Art. 5"
+    ),
+    "message-id": Rule(
+        "error",
+        "By the sender's own Message-ID a letter that came twice shows once.",
+        "RFC 5322 §3.6.4",
+    ),
+    "date": Rule("error", "A date that nobody can read counts as forged.", "RFC 5322 §3.6.1"),
+    "list-fields": Rule(
+        "error",
+        "List-Id, List-Unsubscribe and List-Unsubscribe-Post stand once each.",
+        "RFC 8058 §3.1",
+    ),
+    "list-id": Rule("error", "Filters know the list by an id that never changes.", "RFC 2919 §3"),
+    "one-click": Rule(
+        "error", "A mail program leaves by one click only at one https address.", "RFC 8058 §3.1"
+    ),
+    "opaque-token": Rule(
+        "error", "An address or a number in the way to leave is guessed and logged.", "RFC 8058 §7"
+    ),
+    "own-page": Rule(
+        "error", "The link to leave takes off who reads it, and nobody else.", "RFC 8058 §3.1"
+    ),
+    "tracking": Rule(
+        "error", "A link that names its reader watches them without consent.", "GDPR Art. 6, 7"
+    ),
+    "signature": Rule(
+        "error", "What a signature leaves out anybody may change.", "RFC 8058 §3.1, RFC 6376 §5.4"
+    ),
+    # The HTML: what it weighs, loads and shows.
+    "size": Rule("error", "Gmail cuts a letter at about 102 KB, and its foot with it.", _PRACTICE),
+    "remote-load": Rule(
+        "error", "What a letter loads tells a stranger when and where it is read.", "GDPR Art. 6"
+    ),
+    "pixel": Rule(
+        "error", "A picture that nobody sees is there to watch the reader.", "CNIL, tracking pixels"
+    ),
+    "image-alt": Rule("error", "Many see the words of a picture alone.", f"{_WCAG} 1.1.1"),
+    "image-size": Rule(
+        "warning",
+        "Without a size the letter jumps, and Outlook shows it as large as it is.",
+        _PRACTICE,
+    ),
+    "image-address": Rule(
+        "error", "Mail programs show pictures from whole https addresses alone.", _PRACTICE
+    ),
+    "script": Rule("error", "Mail programs drop scripts, and filters the letter.", _PRACTICE),
+    "dropped-element": Rule("error", "Mail programs drop it with all it holds.", _PRACTICE),
+    "flex-or-grid": Rule("error", "Outlook and Gmail know no such layout.", "caniemail.com"),
+    "position": Rule(
+        "error", "Mail programs drop it, and parts lie on each other.", "caniemail.com"
+    ),
+    "background-image": Rule(
+        "error", "It is loaded from afar, and Outlook shows none.", "caniemail.com"
+    ),
+    "font-size": Rule(
+        "error",
+        "Smaller text is hard to read, and hidden text is what spam does.",
+        f"{_WCAG} 1.4.4",
+    ),
+    "contrast": Rule(
+        "error", "Text needs a contrast of 4.5 by day and by night.", f"{_WCAG} 1.4.3"
+    ),
+    "style-syntax": Rule("error", "What cannot be read is dropped.", "CSS Syntax 3 §5"),
+    "conditional-comments": Rule(
+        "error",
+        "Outlook shows half a table, or nothing, where a condition is not closed.",
+        _PRACTICE,
+    ),
+    "dark-mode": Rule(
+        "error", "Without rules for the night mail programs invent their own.", _PRACTICE
+    ),
+    # The HTML: how it is built.
+    "language": Rule("error", "A voice reads in the language that is named.", f"{_WCAG} 3.1.1"),
+    "direction": Rule(
+        "error", "Without a direction Arabic and Hebrew start on the wrong side.", f"{_WCAG} 1.3.2"
+    ),
+    "wrapper": Rule(
+        "error",
+        "Webmail drops the html element; a wrapper keeps role, language and direction.",
+        _PRACTICE,
+    ),
+    "title": Rule("error", "A browser and a voice name a letter by its title.", f"{_WCAG} 2.4.2"),
+    "first-heading": Rule(
+        "error", "One first-level heading says what the letter is.", f"{_WCAG} 1.3.1"
+    ),
+    "heading-order": Rule(
+        "warning", "Who goes by headings is lost where a level is skipped.", f"{_WCAG} 1.3.1"
+    ),
+    "layout-table": Rule(
+        "error", "A voice reads a table as rows and columns unless told otherwise.", "WAI-ARIA 1.2"
+    ),
+    "duplicate-id": Rule(
+        "error", "An id that stands twice leads links and voices astray.", "HTML, the id attribute"
+    ),
+    "preheader": Rule(
+        "error",
+        "Mailboxes show the first text beside the subject; hidden otherwise it counts as spam.",
+        _PRACTICE,
+    ),
+    "preheader-length": Rule(
+        "warning", "A mailbox shows 40 to 130 characters beside the subject.", _PRACTICE
+    ),
+    "data-direction": Rule(
+        "error", "In a right-to-left letter numbers and addresses turn round.", "UAX #9"
+    ),
+    # The links.
+    "empty-link": Rule("error", "A voice has nothing to say for it.", f"{_WCAG} 2.4.4"),
+    "link-words": Rule(
+        "warning", "Out of its sentence such a link says nothing.", f"{_WCAG} 2.4.4"
+    ),
+    "bad-href": Rule("error", "No mail program can follow it.", "RFC 3986 §4.3"),
+    # Both parts.
+    "text-part": Rule("error", "Who reads text alone gets an empty letter.", "RFC 2046 §5.1.4"),
+    "same-words": Rule("error", "Both parts say the same.", "RFC 2046 §5.1.4"),
+    "same-links": Rule("error", "Both parts lead to the same pages.", "RFC 2046 §5.1.4"),
+    "contact": Rule(
+        "error", "Both parts say who writes and how to reach them.", "CAN-SPAM; §5 DDG"
+    ),
+    "postal-address": Rule(
+        "error", "A commercial letter names a postal address.", "CAN-SPAM, 15 USC 7704(a)(5)"
+    ),
+    "signed": Rule("error", "Somebody answers for a letter.", "CAN-SPAM; §5 DDG"),
+    "unsubscribe": Rule(
+        "error", "Both parts show where to leave.", f"{_GOOGLE}; 15 USC 7704(a)(3)"
+    ),
+    "preferences": Rule("warning", "Who may choose less need not leave.", "GDPR Art. 7(3)"),
+}
 
-def shown(element: HtmlElement) -> str:
-    """Return the words of an element on one line."""
-    return " ".join(str(element.text_content()).split())
-
-
-def tight(text: str) -> str:
-    """Return `text` without blanks: the lines of a text part may break anywhere between words."""
-    return "".join(text.split())
+Finding = tuple[str, str, str]
+"""The name of a rule, what was found, and how to repair it."""
+Findings = Iterator[Finding]

@@ -51,6 +51,8 @@ _IFRAME = re.compile(r"<iframe\b([^<>]*)>(?:[^<]*</iframe\s*>)?", re.IGNORECASE)
 _SOURCE_OR_TITLE = re.compile(
     r"""(?<![\w-])(src|title)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""", re.IGNORECASE
 )
+# Any other field would be left as a box that nobody wrote.
+_FIELD = re.compile(r"<input\b(?![^<>]*\btype\s*=\s*[\"']?checkbox\b)[^<>]*>", re.IGNORECASE)
 _HEADING = re.compile(r"<(/?)h([1-6])(?=[ >])")
 
 
@@ -64,6 +66,8 @@ def sanitised(made: str, resolve: Resolve) -> Html:
     made = shown(made)
     if "<iframe" in made.casefold():
         made = _IFRAME.sub(_link_for_iframe, made)
+    if "<input" in made.casefold():
+        made = _FIELD.sub("", made)
     resolve = _encoded(resolve)
     cleaner = nh3.Cleaner(
         tags=_TAGS,

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import html
 import itertools
 import re
 from collections.abc import Iterable, Iterator
 
-import nh3
 import pyromark
-from attrs import define, field
 
-from postroom.markdown.dialect import HIDDEN, OPTIONS, SCHEMES, Resolve, shown
-from postroom.markdown.lines import columns, shortened, wrapped
+from postroom.markdown.dialect import HIDDEN, OPTIONS, Resolve
+from postroom.markdown.lines import shortened
+from postroom.markdown.writer import TextWriter
 
 _INLINE = ("Emphasis", "Strong", "Strikethrough", "Link", "Image")
 _TAG = re.compile(r"<(/?)([A-Za-z][A-Za-z0-9]*)")
+_TELLING = frozenset({"a", "iframe", "img"})
+"""Tags that say something to who sees no HTML: where a link leads, what a picture shows."""
 
 
 def first_heading(markdown: str) -> tuple[str, str]:
@@ -49,7 +49,7 @@ def _events(markdown: str) -> Iterator[object]:
 
 
 def _seen(events: Iterable[object]) -> Iterator[object]:
-    """Yield `events` without those in scripts and their kin; `<br>` as a break.
+    """Yield `events` without those in scripts and their kin; `<br>` as a break, of tags some.
 
     What is never closed in its block hides nothing, and is text itself.
     """
@@ -64,7 +64,7 @@ def _seen(events: Iterable[object]) -> Iterator[object]:
         elif name in HIDDEN and not closing:
             held, hidden = [{"Text": source}], name
         elif source:
-            yield from ["HardBreak"] if name == "br" else []
+            yield from ["HardBreak"] if name == "br" else [event] if name in _TELLING else []
         else:
             yield from held
             held, hidden = [], ""
@@ -132,193 +132,7 @@ def to_text(markdown: str, resolve: Resolve, width: int = 72) -> str:
 
     Links are numbered and their addresses listed at the end, one alone on a line.
     """
-    writer = _TextWriter(resolve, width)
+    writer = TextWriter(resolve, width)
     for event in _events(markdown):
         writer.take(event)
     return writer.finished()
-
-
-@define
-class _Margin:
-    """What stands before the first and before the other lines of a list item, quote or note."""
-
-    first: str
-    rest: str
-
-
-@define
-class _TextWriter:
-    """Markdown events, one by one, → lines of text."""
-
-    resolve: Resolve
-    width: int
-    lines: list[str] = field(factory=list)
-    words: list[str] = field(factory=list)
-    links: dict[str, int] = field(factory=dict)
-    open_links: list[tuple[str, int]] = field(factory=list)
-    margins: list[_Margin] = field(factory=list)
-    counters: list[int | None] = field(factory=list)
-    cells: list[str] = field(factory=list)
-
-    def take(self, event: object) -> None:
-        match event:
-            case {"Text": str(text)} | {"Code": str(text)} | {"Html": str(text)}:
-                self.words.append(text)
-            case "SoftBreak":
-                self.words.append(" ")
-            case "HardBreak":
-                self.words.append("\n")
-            case {"FootnoteReference": label}:
-                self.words.append(f"[^{label}]")
-            case {"TaskListMarker": done}:
-                self.words.append("[x] " if done else "[ ] ")
-            case "Rule":
-                self._flush()
-                self._line("* * *")
-            case {"Start": tag}:
-                self._start(tag)
-            case {"End": tag}:
-                self._end(tag)
-            case _:
-                pass
-
-    def _start(self, tag: object) -> None:
-        match tag:
-            case {"Link": {"dest_url": str(address), "link_type": kind}}:
-                whole = f"mailto:{address}" if kind == "Email" else address
-                self.open_links.append((whole, len(self.words)))
-            case {"Image": _}:
-                self.words.append("[")
-            case "Emphasis" | "Strong" | "Strikethrough" | "TableCell":
-                pass
-            case _:
-                self._flush()
-                self._open(tag)
-
-    def _open(self, tag: object) -> None:
-        match tag:
-            case {"List": first}:
-                self.counters.append(first if isinstance(first, int) else None)
-            case "Item":
-                self._item()
-            case {"BlockQuote": _}:
-                self.margins.append(_Margin("> ", "> "))
-            case {"FootnoteDefinition": label}:
-                self.margins.append(_Margin(f"[^{label}] ", "    "))
-            case "Paragraph" if self.counters and all(m.first == m.rest for m in self.margins):
-                self._gap()
-            case _:
-                pass
-
-    def _item(self) -> None:
-        counter = self.counters[-1]
-        marker = "- " if counter is None else f"{counter}. "
-        if counter is not None:
-            self.counters[-1] = counter + 1
-        self.margins.append(_Margin(marker, " " * len(marker)))
-
-    def _end(self, tag: object) -> None:
-        match tag:
-            case "Link":
-                self._close_link()
-            case "Image":
-                self._close_image()
-            case "TableCell":
-                self.cells.append(" ".join("".join(self.words).split()))
-                self.words.clear()
-            case "Emphasis" | "Strong" | "Strikethrough":
-                pass
-            case _:
-                self._close(tag)
-
-    def _close(self, tag: object) -> None:
-        match tag:
-            case "TableHead" | "TableRow":
-                self._line(" | ".join(self.cells), gap=False)
-                self.cells.clear()
-            case "Item" | {"BlockQuote": _} | "FootnoteDefinition":
-                self._flush()
-                self.margins.pop()
-            case {"List": _}:
-                self.counters.pop()
-                if not self.counters:
-                    self._gap()
-            case "Table":
-                self._gap()
-            case "CodeBlock":
-                self._code()
-            case "HtmlBlock":
-                self.words[:] = [_without_tags("".join(self.words))]
-                self._flush()
-            case {"Heading": _}:
-                self._flush(underline=True)
-            case _:
-                self._flush()
-
-    def _close_link(self) -> None:
-        written, start = self.open_links.pop()
-        scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):", written)
-        if scheme and scheme[1].lower() not in SCHEMES:
-            return
-        address = written if scheme else self.resolve(written)
-        if "".join(self.words[start:]).strip() != address.removeprefix("mailto:"):
-            number = self.links.setdefault(address, len(self.links) + 1)
-            self.words.append(f" [{number}]")
-
-    def _close_image(self) -> None:
-        if self.words[-1] == "[":
-            self.words.pop()
-        else:
-            self.words.append("]")
-
-    def _code(self) -> None:
-        first, rest = self._margin()
-        for line in "".join(self.words).removesuffix("\n").split("\n"):
-            self.lines.append(f"{first}    {line}".rstrip())
-            first = rest
-        self.words.clear()
-        self._gap()
-
-    def _flush(self, *, underline: bool = False) -> None:
-        text = "".join(self.words)
-        self.words.clear()
-        if text.strip():
-            self._line(text, gap=not self.counters, underline=underline)
-
-    def _line(self, text: str, *, gap: bool = True, underline: bool = False) -> None:
-        first, rest = self._margin()
-        start = len(self.lines)
-        for part in text.strip().split("\n"):
-            self.lines += wrapped(part, self.width, first, rest)
-            first = rest
-        if underline:
-            longest = max(columns(line) for line in self.lines[start:])
-            self.lines.append(rest + "-" * (min(longest, self.width) - len(rest)))
-        if gap:
-            self._gap()
-
-    def _margin(self) -> tuple[str, str]:
-        first = "".join(margin.first for margin in self.margins)
-        for margin in self.margins:
-            margin.first = margin.rest
-        return first, "".join(margin.rest for margin in self.margins)
-
-    def _gap(self) -> None:
-        if self.lines and self.lines[-1]:
-            self.lines.append("")
-
-    def finished(self) -> str:
-        self._flush()
-        self._gap()
-        self.lines += [f"[{number}] {address}" for address, number in self.links.items()]
-        return "\n".join(self.lines).strip("\n")
-
-
-_APART = re.compile(
-    r"(?=<(?:br|/?(?:p|div|li|d[td]|t[dhr]|h[1-6]|figcaption|summary))\b)", re.IGNORECASE
-)
-
-
-def _without_tags(source: str) -> str:
-    kept = nh3.clean(_APART.sub(" ", shown(source)), tags=set(), clean_content_tags=set(HIDDEN))
-    return " ".join(html.unescape(kept).split())

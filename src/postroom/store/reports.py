@@ -89,19 +89,6 @@ class Reports:
             moved(connection, subscribers.c.id == whose.id, before, "complained")
             return "stopped"
 
-    def left(self, token: str, at: datetime) -> bool:
-        """Let the subscriber with this token leave, who asked for it by mail; return if it is news.
-
-        Who receives nothing any more stays as they are.
-        """
-        with self._database.writing() as connection:
-            whose = _subscriber(connection, Trace(token=token))
-            if not whose or not moved(connection, subscribers.c.id == whose.id, RECEIVING, "left"):
-                return False
-            event = {"at": at, "kind": "left", "detail": "mail", "subscriber": whose.id}
-            connection.execute(events.insert(), event)
-            return True
-
     def complaints(self, since: datetime) -> tuple[int, int]:
         """Return how many complaints came and how many letters were sent since an instant."""
         complained = sa.select(sa.func.count()).where(

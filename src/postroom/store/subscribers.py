@@ -119,6 +119,22 @@ class Subscribers:
             return 0
         return self._move(subscribers.c.key.in_(keys), RECEIVING, state)
 
+    def leave(self, token: str, at: datetime, way: str) -> bool:
+        """Put the subscriber with this token into `left`, and write down when and which way.
+
+        Who receives nothing any more stays as they are; an open letter is cancelled. Returns
+        whether anything changed: a second time nothing does, and nothing is written.
+        """
+        condition = (subscribers.c.token == token) & subscribers.c.state.in_(RECEIVING)
+        statement = sa.update(subscribers).where(condition).values(state="left")
+        with self._database.writing() as connection:
+            _cancel(connection, condition)
+            whose = connection.scalar(statement.returning(subscribers.c.id))
+            if whose is not None:
+                event = {"at": at, "kind": "left", "detail": way, "subscriber": whose}
+                connection.execute(events.insert().values(event))
+            return whose is not None
+
     def pause(self, subscriber: int) -> bool:
         """Pause an active subscriber; the bookmark stays, so the backlog comes on return.
 

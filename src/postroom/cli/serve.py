@@ -1,0 +1,89 @@
+"""`postroom serve`."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from postroom import config, web
+from postroom.cli import complain
+from postroom.cli.opened import opened_store
+from postroom.errors import Problem
+from postroom.model import Site
+from postroom.theme import Theme
+from postroom.web.listening import listen, server, trusted
+from postroom.web.outside import Outside
+from postroom.web.pages import render
+
+
+@click.command("serve")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Listen on this address.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    help="Listen on this port; 0 is any free one.",
+)
+@click.option(
+    "--proxy",
+    "proxies",
+    multiple=True,
+    metavar="NETWORK",
+    help="Believe what this proxy says of its clients; may be repeated.",
+)
+def command(host: str, port: int, proxies: tuple[str, ...]) -> None:
+    """Serve the built output, and the page to leave the list.
+
+    Letters lead to that page: it stands where mail.unsubscribe says, at list/leave/. Run this
+    behind a web server that speaks HTTPS, such as nginx or Caddy, and name its address with
+    --proxy. Each request is a line on standard error, without address, token or query.
+
+    \b
+    postroom serve
+    postroom serve --port 8080 --proxy 127.0.0.1
+    """
+    networks = trusted(proxies)
+    newsroom = config.find_newsroom(Path.cwd())
+    site = config.load(newsroom)
+    public = newsroom / site.output
+    pages = render(site, Theme(newsroom, site.language), newsroom)
+    complain(_lacking(site, public), "warning")
+    with opened_store(newsroom) as store, listen(host, port) as listener:
+        app = web.application(site, public, pages, Outside(store.subscribers, _now, _write))
+        click.echo(f"{_address(listener)} serves {site.output}/ and list/; Ctrl-C stops it")
+        # The server stops on a signal, and then hands it on to these.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        server(app, networks).run([listener])
+
+
+def _now() -> datetime:
+    """Return the present: when somebody left is a fact, whatever SOURCE_DATE_EPOCH says."""
+    return datetime.now(UTC)
+
+
+def _write(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _lacking(site: Site, public: Path) -> list[Problem]:
+    problems = []
+    if not public.is_dir():
+        problems.append(
+            Problem(f"{site.output}/", what="is not there yet", repair="run postroom build")
+        )
+    if not site.mail.unsubscribe:
+        what, repair = "is not set, so no letter leads here", "write the address of this service"
+        problems.append(Problem(config.FILE_NAME, key="mail.unsubscribe", what=what, repair=repair))
+    return problems
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
