@@ -6,7 +6,11 @@ They are about delivery 42, whose number is signed with `KEY`, and the reader wi
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from conftest import ROOT
+from postroom.model import Claim
+from postroom.store import Store
 from postroom.tokens import Keys, envelope_sender, read_keys
 
 KEY = "a secret key of this test"
@@ -18,8 +22,20 @@ FOLDER = ROOT / "tests/messages"
 NAMES = tuple(sorted(path.stem for path in FOLDER.glob("*.eml")))
 
 
-def returned(name: str, delivery: int = 42, token: str = TOKEN) -> bytes:
-    """Return a message, about another delivery or another reader if so asked."""
+def returned(name: str, delivery: int = 42, token: str = TOKEN, reader: str = "reader") -> bytes:
+    """Return a message, about another delivery, token or reader at example.net if so asked."""
     data = (FOLDER / f"{name}.eml").read_bytes()
     data = data.replace(SENDER.encode(), envelope_sender(BOUNCES, delivery, KEYS).encode())
+    data = data.replace(b"reader@example.net", f"{reader}@example.net".encode())
     return data.replace(TOKEN.encode(), token.encode())
+
+
+def begin(store: Store, at: datetime) -> int:
+    """Begin a run at the instant `at`, to send the letters about which reports come."""
+    store.database.give_turn_back()
+    return store.runs.begin(at)
+
+
+def claimed(store: Store, run: int, at: datetime) -> tuple[Claim, ...]:
+    """Take all that is planned for sending."""
+    return store.ledger.turn(run, [], 10_000, at, str)

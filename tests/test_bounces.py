@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,13 +15,14 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import generated
+from postroom import subscribe
 from postroom.bounces import CAP, Desk, Kind, Report, act, read_report
 from postroom.bounces.status import Verdict, weighed
 from postroom.letters.personal import unsubscribe_page
 from postroom.model import Bookmark, FrozenLetter, MailSettings, Members, Outcome, Subscriber
 from postroom.store import Store, open_store
 from postroom.tokens import envelope_sender, leave_address, mint, read_keys
-from returned import BOUNCES, FOLDER, KEYS, NAMES, SENDER, TOKEN, returned
+from returned import BOUNCES, FOLDER, KEYS, NAMES, SENDER, TOKEN, begin, claimed, returned
 
 NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 MEANINGS: Mapping[str, tuple[Kind, int, str, str]] = {
@@ -144,13 +147,67 @@ def test_a_status_that_says_nothing_gives_way_to_the_servers_own() -> None:
     assert [read(each).kind for each in (data, plain)] == ["hard", "soft"]
 
 
-def test_an_encoded_report_is_read() -> None:
-    """RFC 6522 forbids to encode the fields of a report, and it has been done."""
-    data = returned("postfix-no-such-user").replace(
-        b"Content-Type: message/delivery-status\n",
-        b"Content-Type: message/delivery-status\nContent-Transfer-Encoding: quoted-printable\n",
-    )
-    assert read(data).kind == "hard"
+@pytest.mark.parametrize(
+    ("name", "named"),
+    [
+        ("postfix-no-such-user", {"reader@example.net"}),
+        ("several-reasons", {"one@example.org", "two@example.org", "reader@example.net"}),
+        ("qmail-no-mailbox", {"reader@example.net"}),
+        ("exim-bare-550", {"reader@example.net"}),
+        ("yahoo-complaint", set()),
+    ],
+)
+def test_the_addresses_that_failed_are_told(name: str, named: set[str]) -> None:
+    """They prove nothing, but a letter may have failed behind the reader's own mailbox."""
+    data = returned(name).replace(b"; reader@example.net", b"; <Reader@Example.net>")
+    if name == "several-reasons":
+        data = data.replace(b"rfc822;one@example.org", b"rfc822;reader@example.net")
+    assert read(data).named == named
+
+
+@pytest.mark.parametrize("encoding", ["quoted-printable", "base64"])
+def test_an_encoded_report_is_read(encoding: str) -> None:
+    """RFC 6522 §3 forbids to encode the fields of a report, and it has been done."""
+    data = returned("postfix-no-such-user")
+    before, part, rest = data.partition(b"Content-Type: message/delivery-status\n")
+    fields, boundary, after = rest.partition(b"--=_report\n")
+    if encoding == "base64":
+        fields = b"\n" + base64.encodebytes(fields.lstrip())
+    head = part + f"Content-Transfer-Encoding: {encoding}\n".encode()
+    found = read(before + head + fields + boundary + after)
+    assert (found.kind, found.status, found.delivery) == ("hard", "5.1.1", 42)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "Auto-Submitted: auto-replied",
+        "Auto-Submitted: auto-generated",
+        "X-Autoreply: yes",
+        "X-Auto-Response-Suppress: All",
+        "Precedence: auto_reply",
+        "Precedence: bulk",
+        "List-Id: <list.example.org>",
+        "Return-Path: <>",
+        "Return-Path: <MAILER-DAEMON>",
+        "Subject: Out of office",
+        "Subject: Abwesenheitsnotiz",
+    ],
+)
+def test_machines_are_told_from_people(field: str) -> None:
+    """Rule 13: RFC 3834 and what is older; a person's mail without any of it is unknown."""
+    mail = "From: a@example.net\nTo: bounces@example.com\n\nI am away.\n"
+    assert read(mail).kind == "unknown"
+    assert read(f"{field}\n{mail}").kind == "auto-reply"
+
+
+def test_who_wants_to_leave_is_heard_in_doubt() -> None:
+    """Only what surely answers by itself is not; a wish that is passed over is worse."""
+    mail = f"From: a@example.net\nTo: <{leave_address(BOUNCES, TOKEN)}>\n\n"
+    for field in ("X-Auto-Response-Suppress: All", "Auto-Submitted: auto-generated", "Subject:"):
+        assert read(f"{field}\n{mail}").kind == "leave"
+    for field in ("Auto-Submitted: auto-replied", "X-Autoreply: yes"):
+        assert read(f"{field}\n{mail}").kind == "auto-reply"
 
 
 def test_of_a_long_message_the_beginning_counts() -> None:
@@ -195,9 +252,9 @@ HOSTILE: Mapping[str, bytes] = {
 @pytest.mark.parametrize("case", HOSTILE)
 def test_nothing_takes_long(case: str) -> None:
     """A message made to hang its reader does not, and raises nothing."""
-    began = time.monotonic()
+    began = time.process_time()
     read(HOSTILE[case])
-    assert time.monotonic() - began < 20
+    assert time.process_time() - began < 20
 
 
 WORDS = st.sampled_from(
@@ -233,20 +290,21 @@ def store(tmp_path: Path) -> Store:
         token="a-token-of-a-reader-00",
     )
     opened.subscribers.add([reader], NOW)
-    run = opened.runs.begin(NOW)
+    run = begin(opened, NOW)
     ((group, _),) = opened.groups.every()
     letter = opened.letters.freeze(
         FrozenLetter("month", date(2026, 12, 1), "en", ("p",), NOW, b"x")
     )
     opened.ledger.plan(run, Members(group), letter, Bookmark(date(2026, 12, 1)), NOW)
-    claims = opened.ledger.turn(run, [], 1, NOW, str)
+    claims = claimed(opened, run, NOW)
     opened.ledger.record(run, [Outcome(claims[0].id, "sent")], NOW)
     return opened
 
 
 def desk(store: Store) -> Desk:
     """Return what acting needs."""
-    return Desk(store.reports, store.reports.left, KEYS.suppression)
+    leave = partial(subscribe.leave, store.subscribers, way="mail")
+    return Desk(store.reports, leave, store.subscribers.with_token, KEYS.suppression)
 
 
 @given(ANYTHING)

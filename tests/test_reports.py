@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from postroom.database.schema import deliveries
 from postroom.delivery.failure import SOFT_LIMIT
 from postroom.model import (
     Bookmark,
+    Change,
     DeliveryState,
     Event,
     Failure,
@@ -27,6 +29,7 @@ from postroom.model import (
 )
 from postroom.store import Store, open_store
 from postroom.store.reports import note_failures
+from returned import begin, claimed
 
 NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 FIRST = date(2026, 11, 1)
@@ -66,8 +69,7 @@ def added(store: Store, *names: str, state: State = "active") -> list[Subscriber
 def planned(store: Store, turn: int = 1) -> int:
     """Plan the letter of one more boundary for everybody who is active; return the run."""
     at = NOW + turn * WEEK
-    store.database.give_turn_back()
-    run = store.runs.begin(at)
+    run = begin(store, at)
     to = Bookmark(FIRST + turn * DAY)
     number = store.letters.freeze(FrozenLetter("month", to.before, "en", (f"p{turn}",), at, b""))
     for group, _ in list(store.groups.every()):
@@ -78,7 +80,7 @@ def planned(store: Store, turn: int = 1) -> int:
 def sent(store: Store, turn: int = 1, state: DeliveryState = "sent") -> dict[int, int]:
     """Send the letter of one more boundary to everybody; return deliveries by subscriber."""
     run, at = planned(store, turn), NOW + turn * WEEK
-    claims = store.ledger.turn(run, [], 10_000, at, str)
+    claims = claimed(store, run, at)
     store.ledger.record(run, [Outcome(claim.id, state, "said") for claim in claims], at)
     store.runs.end(run, at)
     return {claim.subscriber: claim.id for claim in claims}
@@ -249,13 +251,40 @@ class TestReports:
         kept = [(event.kind, event.detail) for event in store.events.of(one.id)]
         assert kept == [("hard bounce", f"delivery {trace.delivery} of letter 1: 5.1.1 no")]
 
-    def test_without_a_number_are_known_by_themselves(self, store: Store) -> None:
-        """A report that names a reader by the token counts once, another one again."""
+    def test_of_failures_elsewhere_are_soft(self, store: Store) -> None:
+        """Who has letters sent on to a bad address has a good one; the count may still end it."""
+        one, other, third = added(store, "a", "b", "c")
+        made = sent(store)
+        named = {
+            one: frozenset({"elsewhere@example.org"}),
+            other: frozenset({"b@example.com", "elsewhere@example.org"}),
+            third: frozenset[str](),
+        }
+        for reader, addresses in named.items():
+            trace = Trace(made[reader.id], named=addresses)
+            store.reports.failed(trace, hard=True, detail="5.1.1", hashed=hashed, at=NOW)
+        found = [state_of(store, each) for each in (one, other, third)]
+        assert found == ["active", "bounced", "bounced"]
+        assert [event.kind for event in store.events.of(one.id)] == ["soft bounce"]
+
+    def test_without_a_number_are_about_the_last_letter(self, store: Store) -> None:
+        """A report that names a reader by the token counts once, and so does its letter."""
         (one,) = added(store, "a")
-        for report, change in (("0" * 16, "noted"), ("0" * 16, "known"), ("1" * 16, "noted")):
-            trace = Trace(0, one.token, report)
-            found = store.reports.failed(trace, hard=False, detail="no", hashed=hashed, at=NOW)
-            assert found == change
+        first, second, third = (Trace(0, one.token, str(number) * 16) for number in range(3))
+
+        def failed(trace: Trace) -> Change:
+            return store.reports.failed(trace, hard=False, detail="no", hashed=hashed, at=NOW)
+
+        assert [failed(first), failed(first)] == ["noted", "known"]
+        delivery = sent(store)[one.id]
+        assert [failed(first), failed(second), failed(third)] == ["known", "noted", "known"]
+        sent(store, 2)
+        assert [failed(second), failed(third)] == ["known", "noted"]
+        details = [event.detail for event in store.events.of(one.id)]
+        assert details[:2] == [
+            f"report {'0' * 16}: no",
+            f"delivery {delivery} of letter 1: report {'1' * 16}: no",
+        ]
 
     def test_of_letters_that_we_do_not_have_change_nothing(self, store: Store) -> None:
         """A delivery or a token that is not here is nobody's."""
@@ -264,7 +293,6 @@ class TestReports:
             assert found == "gone"
             assert store.reports.refused(trace, "", NOW) == "gone"
         assert store.reports.complained(Trace(token="none"), hashed, NOW) == "gone"
-        assert store.reports.left("none", NOW) == "gone"
 
     def test_that_refuse_a_letter_are_written_down_alone(self, store: Store) -> None:
         """A refusal that says nothing of the address takes nobody off, however often it comes."""
@@ -351,11 +379,23 @@ class TestReports:
         assert store.reports.summary(NOW) == everything
         assert store.reports.summary(NOW + DAY) == {}
 
-    def test_of_who_wants_to_leave_are_heard(self, store: Store) -> None:
-        """A reader leaves by the token, once; the open letter is cancelled."""
-        (one,) = added(store, "a")
-        planned(store)
-        assert [store.reports.left(one.token, NOW) for _ in range(2)] == ["stopped", "known"]
-        assert state_of(store, one) == "left"
-        assert states(store) == [(one.id, "cancelled")]
-        assert list(store.events.of(one.id)) == [Event(NOW, "left", "by mail", one.id)]
+    def test_that_come_twice_at_once_count_once(self, store: Store) -> None:
+        """Two processes may be given the same report; one of them notes it."""
+        readers = added(store, *(f"reader{number}" for number in range(8)))
+        made = sent(store)
+        changes: list[Change] = []
+        ready = threading.Barrier(4)
+
+        def work() -> None:
+            ready.wait()
+            for one in readers:
+                trace = Trace(made[one.id])
+                changes.append(store.reports.complained(trace, hashed, NOW))
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert sorted(changes) == ["known"] * 24 + ["stopped"] * 8
+        assert store.reports.complaints(NOW)[0] == 8

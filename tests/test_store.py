@@ -36,6 +36,7 @@ from postroom.model import (
     Release,
     State,
     Subscriber,
+    Trace,
 )
 from postroom.store import Store, open_store, store_in
 
@@ -967,6 +968,13 @@ CALLS: dict[str, Callable[[Store], object]] = {
     "runs.end": lambda s: s.runs.end(1, NOW),
     "events.add": lambda s: s.events.add([Event(NOW, "k")]),
     "events.of": lambda s: list(s.events.of(None)),
+    "reports.failed": lambda s: s.reports.failed(
+        Trace(1), hard=True, detail="", hashed=str, at=NOW
+    ),
+    "reports.refused": lambda s: s.reports.refused(Trace(1), "", NOW),
+    "reports.complained": lambda s: s.reports.complained(Trace(1), str, NOW),
+    "reports.complaints": lambda s: s.reports.complaints(NOW),
+    "reports.summary": lambda s: s.reports.summary(NOW),
 }
 
 

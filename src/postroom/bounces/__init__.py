@@ -13,7 +13,7 @@ from typing import Protocol
 from attrs import field, frozen
 
 from postroom.bounces.report import CAP, Kind, Report, read_report
-from postroom.model import Change, Trace
+from postroom.model import Change, Subscriber, Trace
 
 __all__ = ["CAP", "Book", "Desk", "Kind", "Report", "act", "read_report"]
 
@@ -38,10 +38,14 @@ class Book(Protocol):
 
 @frozen
 class Desk:
-    """What acting needs: the book, how a subscriber leaves by token, and the hash of a key."""
+    """What acting needs: the book, how a subscriber leaves by token, and the hash of a key.
+
+    `leave` tells whether it was news, and `with_token` whose the token is, or None.
+    """
 
     book: Book
-    leave: Callable[[str, datetime], Change]
+    leave: Callable[[str, datetime], bool]
+    with_token: Callable[[str], Subscriber | None]
     hashed: Callable[[str], str] = field(repr=False)
 
 
@@ -53,11 +57,11 @@ def act(report: Report, desk: Desk, at: datetime) -> Change | None:
     """
     if not report.is_ours:
         return None
-    trace = Trace(report.delivery, report.token, report.fingerprint)
+    trace = Trace(report.delivery, report.token, report.fingerprint, report.named)
     said = f"{report.status} {report.words.removeprefix(report.status).strip()}".strip()
     match report.kind:
         case "leave":
-            return desk.leave(report.token, at)
+            return _left(report.token, desk, at)
         case "complaint":
             return desk.book.complained(trace, desk.hashed, at)
         case "hard" | "soft":
@@ -67,3 +71,9 @@ def act(report: Report, desk: Desk, at: datetime) -> Change | None:
             return desk.book.refused(trace, said, at)
         case _:
             return None
+
+
+def _left(token: str, desk: Desk, at: datetime) -> Change:
+    if desk.leave(token, at):
+        return "stopped"
+    return "known" if desk.with_token(token) else "gone"

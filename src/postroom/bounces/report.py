@@ -7,6 +7,7 @@ its envelope's sender, or its token. A report without either changes nothing.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import logging
 import re
@@ -16,7 +17,7 @@ from email.message import Message
 from email.utils import parseaddr
 from typing import Literal, TypeAlias
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from postroom.bounces.status import Verdict, text, verdict, weighed
 from postroom.tokens import Keys, leaving, reported
@@ -51,7 +52,10 @@ _PAGE = re.compile(r"/list/leave/([A-Za-z0-9_-]{22})(?![A-Za-z0-9_-])")
 _COMPLAINTS = frozenset("abuse fraud other opt-out opt-out-list".split())
 _DAEMON = re.compile(r"(?:mail(?:er)?-?daemon|postmaster|mdaemon)\Z", re.IGNORECASE)
 # RFC 3834 §2 and what programs write that are older, or know it not.
-_ANSWERS = "X-Autoreply X-Autorespond X-Autoresponse X-Auto-Response-Suppress X-Autoreply-From"
+_ANSWERS = "X-Autoreply X-Autorespond X-Autoresponse X-Autoreply-From".split()
+# RFC 5321 §4.5.5; the second is how Postfix writes the first for a pipe.
+_NULL_SENDERS = ("<>", "<MAILER-DAEMON>")
+_MACHINES = ("X-Auto-Response-Suppress", "List-Id")
 _AWAY = re.compile(
     r"(?:auto(?:matic|mated)?[ -]?(?:reply|response|answer)|auto:|out of (?:the )?office|ooo:"
     r"|abwesenheit|automatische antwort|réponse automatique|respuesta automática|自动回复|תשובה"
@@ -70,6 +74,7 @@ class Report:
 
     `delivery` is the number that we signed, 0 for none; `token` the reader's, "" for none. `name`
     is by what a person finds the message: its Message-ID. `fingerprint` tells it from others.
+    `named` are the addresses that it says have failed: they prove nothing.
     """
 
     kind: Kind
@@ -79,6 +84,7 @@ class Report:
     words: str = field(default="", repr=False)
     name: str = ""
     fingerprint: str = ""
+    named: frozenset[str] = field(default=frozenset(), repr=False)
 
     @property
     def is_ours(self) -> bool:
@@ -121,6 +127,7 @@ def _read(data: bytes, keys: Keys) -> Report:
         words=said.words if said else "",
         name=name,
         fingerprint=_digest(name.encode() or data),
+        named=said.named if said else frozenset(),
     )
 
 
@@ -137,8 +144,7 @@ def _meaning(message: Message, data: bytes) -> tuple[Kind, Verdict | None]:
         return "complaint", None  # Outlook.com's programme returns the letter and nothing else
     if said := verdict(_fields(parts, "message/delivery-status")):
         return said.fate, said
-    by_daemon = _is_daemon(message)
-    if _answers(message) and not by_daemon:
+    if _answers(message) and not _is_daemon(message):
         return "auto-reply", None
     if said := _recognised(data[:_MOST_RECOGNISED], parts):
         return said.fate, said
@@ -162,20 +168,23 @@ def _fields(parts: list[Message], kind: str) -> list[Message]:
     """Return the groups of fields that parts of the type `kind` hold."""
     found: list[Message] = []
     for part in parts:
-        if part.get_content_type() != kind:
-            continue
-        payload = part.get_payload()
-        groups = payload if isinstance(payload, list) else _groups(part)
-        found += [group for group in groups if isinstance(group, Message) and group.keys()]
+        groups = part.get_payload()
+        if part.get_content_type() == kind and isinstance(groups, list):
+            given = [group for group in groups if isinstance(group, Message)]
+            found += [group for group in _decoded(part, given) if group.keys()]
     return found
 
 
-def _groups(part: Message) -> Iterator[Message]:
-    """Yield the groups of fields of a part that was encoded, though it must not be."""
-    content = part.get_payload(decode=True)
-    if isinstance(content, bytes):
-        for group in re.split(rb"(?:\r?\n){2,}", content):
-            yield message_from_bytes(group, policy=policy.compat32)
+def _decoded(part: Message, groups: list[Message]) -> list[Message]:
+    """Return the groups of fields of a part; some encode them, though RFC 6522 §3 forbids it."""
+    if text(part, "Content-Transfer-Encoding").lower() != "base64":
+        return groups
+    encoded = "".join(str(group.get_payload()) for group in groups)
+    plain = base64.b64decode(encoded)
+    return [
+        message_from_bytes(group, policy=policy.compat32)
+        for group in re.split(rb"(?:\r?\n){2,}", plain)
+    ]
 
 
 def _number(message: Message, raw: str, keys: Keys) -> int:
@@ -208,7 +217,7 @@ def _answers(message: Message) -> bool:
     A program that leaves the list for its owner may say "auto-generated", and is heard.
     """
     submitted = text(message, "Auto-Submitted").partition(";")[0].strip().lower()
-    if submitted.startswith("auto-replied") or any(message.get(name) for name in _ANSWERS.split()):
+    if submitted.startswith("auto-replied") or any(message.get(name) for name in _ANSWERS):
         return True
     if text(message, "Precedence").lower() == "auto_reply":
         return True
@@ -219,11 +228,11 @@ def _answers(message: Message) -> bool:
 def _is_automatic(message: Message) -> bool:
     """Tell whether no person wrote a message (RFC 3834 §5 and older habits)."""
     submitted = text(message, "Auto-Submitted").lower()
-    if submitted not in {"", "no"} or message.get("List-Id") or _answers(message):
+    if submitted not in {"", "no"} or any(message.get(name) for name in _MACHINES):
         return True
     if text(message, "Precedence").lower() in {"bulk", "junk", "list"}:
         return True
-    return text(message, "Return-Path") == "<>"
+    return text(message, "Return-Path") in _NULL_SENDERS
 
 
 def _recognised(data: bytes, parts: list[Message]) -> Verdict | None:
@@ -233,7 +242,10 @@ def _recognised(data: bytes, parts: list[Message]) -> Verdict | None:
 
     # It logs the exceptions that it passes on, with a trace.
     logging.getLogger("flufl.bounce").addHandler(logging.NullHandler())
-    temporary, permanent = all_failures(message_from_bytes(data, policy=policy.compat32))
+    try:
+        temporary, permanent = all_failures(message_from_bytes(data, policy=policy.compat32))
+    except Exception:  # noqa: BLE001 - one of them stumbles over a message without From
+        return None
     if not temporary and not permanent:
         return None
     words = _RETURNED.split("\n".join(_texts(parts)), maxsplit=1)[0]
@@ -243,7 +255,8 @@ def _recognised(data: bytes, parts: list[Message]) -> Verdict | None:
     if not permanent:
         return Verdict("delayed")
     # Where nothing more is told than that it came back, that is what 550 alone says.
-    return weighed(codes[0] if codes else 550, statuses, "")
+    said = weighed(codes[0] if codes else 550, statuses, "")
+    return evolve(said, named=frozenset(each.decode("ascii").casefold() for each in permanent))
 
 
 def _texts(parts: list[Message]) -> Iterator[str]:

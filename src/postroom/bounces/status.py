@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from email.message import Message
 from typing import Literal, TypeAlias
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from postroom.delivery.failure import enhanced_status, is_hard, is_soft
 
@@ -22,16 +22,22 @@ _FATES: dict[str, Fate] = {
     "relayed": "delivered",
     "expanded": "delivered",
 }
+_MILDEST_FIRST: tuple[Fate, ...] = ("delivered", "delayed", "refused", "soft", "hard")
+_RECIPIENTS = ("Original-Recipient", "Final-Recipient")
 _LONGEST = 500
 
 
 @frozen
 class Verdict:
-    """What a report says: `status` is RFC 3463's, `words` what the server said, on one line."""
+    """What a report says: `status` is RFC 3463's, `words` what the server said, on one line.
+
+    `named` are the addresses of which it says so, in small letters.
+    """
 
     fate: Fate
     status: str = ""
     words: str = ""
+    named: frozenset[str] = frozenset()
 
 
 def verdict(recipients: Iterable[Message]) -> Verdict | None:
@@ -40,12 +46,19 @@ def verdict(recipients: Iterable[Message]) -> Verdict | None:
     A letter has one recipient. Where the report has several, that one's server sent it on, and it
     failed only if it reached none of them, and hard only if it failed hard for all.
     """
-    each = [found for fields in recipients if (found := _one(fields))]
-    for fate in ("delivered", "delayed", "refused", "soft", "hard"):
-        for one in each:
-            if one.fate == fate:
-                return one
-    return None
+    each: dict[Fate, Verdict] = {}
+    named: set[str] = set()
+    for fields in recipients:
+        if found := _one(fields):
+            each.setdefault(found.fate, found)
+            named |= {key for name in _RECIPIENTS if (key := _address(text(fields, name)))}
+    fate = next((fate for fate in _MILDEST_FIRST if fate in each), None)
+    return evolve(each[fate], named=frozenset(named)) if fate else None
+
+
+def _address(value: str) -> str:
+    """Return the address of a field such as `rfc822; reader@example.com` (RFC 3464 §2.3.1)."""
+    return value.rpartition(";")[2].strip(" <>").casefold()
 
 
 def _one(fields: Message) -> Verdict | None:

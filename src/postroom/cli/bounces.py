@@ -10,14 +10,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
 import click
 from attrs import define, field
 
-from postroom import config, mailbox, tokens
-from postroom.bounces import CAP, Desk, Kind, act, read_report
+from postroom import config, mailbox, subscribe, tokens
+from postroom.bounces import CAP, Desk, Kind, Report, act, read_report
 from postroom.cli import complain
 from postroom.cli.opened import keys_for, opened_store
 from postroom.delivery.failure import COMPLAINT_SPAN, complaint_stop
@@ -36,6 +37,7 @@ _CHANGES: Mapping[Change, str] = {
 }
 _UNSIGNED = "names no letter of ours; it changed nothing"
 _UNKNOWN = "was not understood; a person should read it"
+_NOBODY = "is by a reader who is not here; a person should read it"
 
 
 @define
@@ -117,7 +119,9 @@ def _one(data: bytes, *, as_json: bool) -> int:
 def _opened() -> Iterator[tuple[Store, tokens.Keys, Desk]]:
     with opened_store(config.find_newsroom(Path.cwd())) as store:
         keys = keys_for(store)
-        yield store, keys, Desk(store.reports, store.reports.left, keys.suppression)
+        leave = partial(subscribe.leave, store.subscribers, way="mail")
+        whose = store.subscribers.with_token
+        yield store, keys, Desk(store.reports, leave, whose, keys.suppression)
 
 
 @contextmanager
@@ -160,12 +164,20 @@ def _taken(one: Waiting, keys: tokens.Keys, desk: Desk, tally: _Tally) -> bool:
     change = act(report, desk, datetime.now(UTC))
     if change:
         tally.changes[change] += 1
-    acts = report.kind in {"hard", "soft", "refused", "complaint", "leave"}
-    if report.kind == "unknown" or (acts and not report.is_ours):
-        what = _UNSIGNED if acts else _UNKNOWN
-        complain([Problem(report.name or one.name, what=what)], "warning")
-        return False
-    return True
+    if remark := _remark(report, change):
+        complain([Problem(report.name or one.name, what=remark)], "warning")
+    return not remark
+
+
+def _remark(report: Report, change: Change | None) -> str:
+    """Return why a person needs to look at a message, "" if nobody does."""
+    if report.kind == "unknown":
+        return _UNKNOWN
+    if change is None and report.kind in {"hard", "soft", "refused", "complaint"}:
+        return _UNSIGNED
+    # Whoever wants no more letters must not get them because we fail to see whose wish it is.
+    wishes = report.kind in {"leave", "complaint"}
+    return _NOBODY if wishes and change == "gone" else ""
 
 
 def _conclude(store: Store, tally: _Tally, *, as_json: bool) -> None:

@@ -204,12 +204,14 @@ class Outcome:
 class Trace:
     """By what a report names its letter: the id of a delivery, else the reader's token.
 
-    `report` tells the report from others: what names no delivery is known again by it.
+    `report` tells the report from others: what names no delivery is known again by it. `named` are
+    the keys of the addresses that it says have failed; it may say none.
     """
 
     delivery: int = 0
     token: str = field(default="", repr=False)
     report: str = ""
+    named: frozenset[str] = field(default=frozenset(), repr=False)
 
 
 @frozen

@@ -24,7 +24,6 @@ _LONGEST_DETAIL = 1000
 # By its beginning the event of a letter is known again. The row of a letter that failed serves the
 # next one, too, so the row alone does not tell them apart.
 _OF_LETTER = re.compile(r"delivery ([0-9]+) of letter [0-9]+: ")
-_OF_REPORT = re.compile(r"report [0-9a-f]{16}: ")
 
 
 class Reports:
@@ -42,13 +41,20 @@ class Reports:
     ) -> Change:
         """Note that a letter which the relay took did not arrive; its row stays `sent`.
 
-        It is a failure like those of `note_failures` (delivery rules, rule 10).
+        It is a failure like those of `note_failures` (delivery rules, rule 10), but never a hard
+        one where the report names other addresses than the reader's: the letter was sent on to
+        them, and what is bad is where to.
         """
         with self._database.writing() as connection:
             if (whose := _subscriber(connection, trace)) is None:
                 return "gone"
-            words = detail if trace.delivery else f"report {trace.report}: {detail}"
-            failure = Failure(whose.id, hashed(whose.key), hard, words, trace.delivery)
+            mark = "" if trace.delivery else f"report {trace.report}: "
+            if mark and any(mark in row.detail for row in _failures_of(connection, whose.id)):
+                return "known"
+            # Who names the reader alone speaks of their last letter, most likely.
+            delivery = trace.delivery or _last_sent(connection, whose.id)
+            hard = hard and (not trace.named or whose.key in trace.named)
+            failure = Failure(whose.id, hashed(whose.key), hard, mark + detail, delivery)
             return _note(connection, failure, at)
 
     def refused(self, trace: Trace, detail: str, at: datetime) -> Change:
@@ -81,17 +87,6 @@ class Reports:
             suppress(connection, {hashed(whose.key): "complained"}, at)
             before = [state for state in get_args(State) if state != "complained"]
             moved(connection, subscribers.c.id == whose.id, before, "complained")
-            return "stopped"
-
-    def left(self, token: str, at: datetime) -> Change:
-        """Let the subscriber with this token leave, who asked for it by mail."""
-        with self._database.writing() as connection:
-            if (whose := _subscriber(connection, Trace(token=token))) is None:
-                return "gone"
-            if not moved(connection, subscribers.c.id == whose.id, RECEIVING, "left"):
-                return "known"
-            event = {"at": at, "kind": "left", "detail": "by mail", "subscriber": whose.id}
-            connection.execute(events.insert(), event)
             return "stopped"
 
     def complaints(self, since: datetime) -> tuple[int, int]:
@@ -135,11 +130,10 @@ def _note(connection: sa.Connection, failure: Failure, at: datetime) -> Change:
     known = _failures_of(connection, failure.subscriber)
     if prefix and any(row.detail.startswith(prefix) for row in known):
         return "known"
-    detail = failure.detail if failure.detail.startswith(prefix) else prefix + failure.detail
     event = {
         "at": at,
         "kind": HARD if failure.hard else SOFT,
-        "detail": detail[:_LONGEST_DETAIL],
+        "detail": (prefix + failure.detail)[:_LONGEST_DETAIL],
         "subscriber": failure.subscriber,
     }
     connection.execute(events.insert(), event)
@@ -157,6 +151,14 @@ def _subscriber(connection: sa.Connection, trace: Trace) -> sa.Row[Any] | None:
         return connection.execute(joined.where(deliveries.c.id == trace.delivery)).one_or_none()
     token = trace.token or None
     return connection.execute(asked.where(subscribers.c.token == token)).one_or_none()
+
+
+def _last_sent(connection: sa.Connection, subscriber: int) -> int:
+    """Return the delivery of the subscriber's last letter that was sent, 0 if there is none."""
+    asked = sa.select(deliveries.c.id).where(
+        deliveries.c.subscriber == subscriber, deliveries.c.state == "sent"
+    )
+    return connection.scalar(asked.order_by(deliveries.c.n.desc()).limit(1)) or 0
 
 
 def _key(trace: Trace) -> str:
@@ -185,9 +187,6 @@ def _held(connection: sa.Connection, whose: sa.ColumnElement[bool]) -> bool:
 
 
 def _prefix(connection: sa.Connection, failure: Failure) -> str:
-    if not failure.delivery:
-        found = _OF_REPORT.match(failure.detail)
-        return found[0] if found else ""
     asked = sa.select(deliveries.c.letter).where(
         deliveries.c.id == failure.delivery, deliveries.c.subscriber == failure.subscriber
     )
