@@ -1,12 +1,16 @@
-"""Taking rows of the ledger for sending: which may be, and what is needed of each."""
+"""Taking rows of the ledger for sending: which may be, and what is needed of each.
+
+The statements stand ready: to build one takes several times as long as to run it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeAlias
 
 import sqlalchemy as sa
+from sqlalchemy import bindparam
 
 from postroom.address import key_of
 from postroom.database.schema import deliveries, subscribers, suppressions
@@ -27,9 +31,37 @@ def rows_in(state: DeliveryState) -> sa.Select[Any]:
     )
 
 
-def claimable(state: DeliveryState, limit: int) -> sa.Select[Any]:
+def _next(asked: sa.Select[Any]) -> sa.Select[Any]:
     """Return the question for the next rows; what another worker has at hand is passed over."""
-    return rows_in(state).limit(limit).with_for_update(of=deliveries, skip_locked=True)
+    columns = [deliveries.c[name] for name in "id subscriber n letter state attempts".split()]
+    whose = subscribers.c.address, subscribers.c.token, subscribers.c.state.label("whose_state")
+    return (
+        asked.with_only_columns(*columns, *whose)
+        .where(deliveries.c.id > bindparam("after"))
+        .limit(bindparam("most"))
+        .with_for_update(of=deliveries, skip_locked=True)
+    )
+
+
+PLANNED = _next(rows_in("planned").where(deliveries.c.run == bindparam("of_run")))
+"""The planned rows of the run `of_run`, by id, behind `after`, and `most` of them."""
+UNCERTAIN = _next(rows_in("uncertain"))
+"""The same of those that are uncertain, of whichever run."""
+_THESE = deliveries.c.id.in_(bindparam("ids", expanding=True))
+_TAKE = (
+    sa.update(deliveries)
+    .where(_THESE)
+    .values(
+        state="sending",
+        run=bindparam("by"),
+        attempts=deliveries.c.attempts + 1,
+        changed=bindparam("now"),
+    )
+)
+_DROP = sa.update(deliveries).where(_THESE).values(state="cancelled", changed=bindparam("now"))
+_CLOSED = sa.select(suppressions.c.hash).where(
+    suppressions.c.hash.in_(bindparam("hashes", expanding=True))
+)
 
 
 def claim_of(row: sa.Row[Any], tries: int = 0) -> Claim:
@@ -46,19 +78,27 @@ def claim_of(row: sa.Row[Any], tries: int = 0) -> Claim:
 
 
 def claimed(
-    connection: sa.Connection, asked: sa.Select[Any], run: int, now: datetime, hashed: Hashed
+    connection: sa.Connection,
+    asked: sa.Select[Any],
+    values: Mapping[str, int],
+    now: datetime,
+    hashed: Hashed,
 ) -> tuple[Claim, ...]:
-    """Put the rows of `asked` into sending; where none of them may be sent, go on behind them."""
-    while rows := connection.execute(asked).all():
+    """Put the rows of `asked` into sending; where none of them may be sent, go on behind them.
+
+    `values` are those of the question, and the run that takes them as `by`.
+    """
+    after, run = values["after"], values["by"]
+    question = {name: value for name, value in values.items() if name != "by"}
+    while rows := connection.execute(asked, {**question, "after": after}).all():
         closed = _suppressed(connection, rows, hashed)
         ids = [row.id for row in rows if row.whose_state == "active" and row.id not in closed]
         if gone := [row.id for row in rows if row.state == "planned" and row.id not in ids]:
-            _mark(connection, gone, state="cancelled", changed=now)
+            connection.execute(_DROP, {"ids": gone, "now": now})
         if ids:
-            attempts = deliveries.c.attempts + 1
-            _mark(connection, ids, state="sending", run=run, attempts=attempts, changed=now)
+            connection.execute(_TAKE, {"ids": ids, "by": run, "now": now})
             return tuple(claim_of(row, tries=1) for row in rows if row.id in ids)
-        asked = asked.where(deliveries.c.id > rows[-1].id)
+        after = rows[-1].id
     return ()
 
 
@@ -67,9 +107,5 @@ def _suppressed(
 ) -> frozenset[int]:
     """Return the ids of the rows whose address is suppressed, whatever its subscriber's state."""
     hashes = {hashed(key_of(row.address)): row.id for row in rows}
-    asked = sa.select(suppressions.c.hash).where(suppressions.c.hash.in_(hashes))
-    return frozenset(hashes[each] for each in connection.scalars(asked))
-
-
-def _mark(connection: sa.Connection, ids: Sequence[int], **values: object) -> None:
-    connection.execute(sa.update(deliveries).where(deliveries.c.id.in_(ids)).values(**values))
+    found = connection.scalars(_CLOSED, {"hashes": list(hashes)})
+    return frozenset(hashes[each] for each in found)

@@ -18,10 +18,10 @@ from postroom.database.engine import Database
 from postroom.database.schema import deliveries, runs, subscribers
 from postroom.database.statements import Insert, insert
 from postroom.model import Bookmark, Claim, DeliveryState, Entry, Members, Outcome
-from postroom.store.claims import Hashed, claim_of, claimable, claimed, rows_in
+from postroom.store.claims import PLANNED, UNCERTAIN, Hashed, claim_of, claimed, rows_in
 from postroom.store.groups import reached
 from postroom.store.runs import holds_lease, lost, require_lease
-from postroom.store.settling import closable, recorded, settle
+from postroom.store.settling import left_by_others, recorded, settle
 from postroom.store.subscribers import OPEN
 
 
@@ -98,13 +98,11 @@ class Ledger:
 
         `run` holds the lease, so no other run is alive.
         """
-        asked = closable().where(deliveries.c.state == "sending", deliveries.c.run != run)
         with self._database.writing() as connection:
             require_lease(connection, run)
-            rows = connection.execute(asked).all()
-            settle(
-                connection, [(row, Outcome(row.id, "uncertain", row.reply)) for row in rows], now
-            )
+            rows = left_by_others(connection, run)
+            left = [(row, Outcome(row.id, "uncertain", row.reply)) for row in rows]
+            settle(connection, left, now)
             return tuple(row.id for row in rows)
 
     def record(self, run: int, outcomes: Sequence[Outcome], now: datetime) -> int:
@@ -126,8 +124,8 @@ class Ledger:
         are no longer active, or whose address is suppressed under what `hashed` makes of its key,
         are cancelled instead. A run that lost its lease still records; then `LeaseError` is raised.
         """
-        asked = claimable("planned", limit).where(deliveries.c.run == run)
-        return self._turn(run, outcomes, asked, now, hashed)
+        values = {"of_run": run, "by": run, "most": limit, "after": 0}
+        return self._turn(outcomes, PLANNED, values, now, hashed)
 
     def turn_again(  # noqa: PLR0913 - as `turn`, and where it stands
         self,
@@ -143,22 +141,22 @@ class Ledger:
 
         `after` is the last id that was taken before: what stays uncertain is not asked for twice.
         """
-        asked = claimable("uncertain", limit).where(deliveries.c.id > after)
-        return self._turn(run, outcomes, asked, now, hashed)
+        values = {"by": run, "most": limit, "after": after}
+        return self._turn(outcomes, UNCERTAIN, values, now, hashed)
 
     def _turn(
         self,
-        run: int,
         outcomes: Sequence[Outcome],
         asked: sa.Select[Any],
+        values: Mapping[str, int],
         now: datetime,
         hashed: Hashed,
     ) -> tuple[Claim, ...]:
-        claims = None
+        claims, run = None, values["by"]
         with self._database.writing() as connection:
             recorded(connection, run, outcomes, now)
             if holds_lease(connection, run):
-                claims = claimed(connection, asked, run, now, hashed)
+                claims = claimed(connection, asked, values, now, hashed)
         if claims is None:
             raise lost()
         return claims

@@ -78,9 +78,12 @@ def _counts(connection: sa.Connection, first: int) -> dict[int, dict[DeliverySta
     return counts
 
 
+_HOLDER = sa.select(lease.c.run).with_for_update(read=True)
+
+
 def holds_lease(connection: sa.Connection, run: int) -> bool:
     """Tell whether `run` holds the lease; if so, it keeps it until this transaction ends."""
-    return connection.scalar(sa.select(lease.c.run).with_for_update(read=True)) == run
+    return bool(connection.scalar(_HOLDER) == run)
 
 
 def require_lease(connection: sa.Connection, run: int) -> None:

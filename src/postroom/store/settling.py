@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from attrs import evolve
+from sqlalchemy import bindparam
 
 from postroom.database.schema import deliveries, subscribers
 from postroom.database.statements import greater
@@ -19,14 +20,53 @@ _LONGEST_REPLY = 1000
 DELIVERED = ("sent", "uncertain")
 
 
-def closable() -> sa.Select[Any]:
+def _closable(condition: sa.ColumnElement[bool]) -> sa.Select[Any]:
     """Return the question for rows of deliveries and their subscribers' count of letters."""
+    columns = [deliveries.c[name] for name in "id subscriber n before upto reply".split()]
     return (
-        sa.select(deliveries, subscribers.c.letters)
+        sa.select(*columns, subscribers.c.letters)
         .join(subscribers, subscribers.c.id == deliveries.c.subscriber)
+        .where(condition)
         .order_by(deliveries.c.id)
         .with_for_update(of=deliveries)
     )
+
+
+# They stand ready: to build a statement takes several times as long as to run it.
+_ANSWERED = _closable(
+    deliveries.c.id.in_(bindparam("ids", expanding=True))
+    & (deliveries.c.run == bindparam("of_run"))
+    & deliveries.c.state.in_(("sending", "uncertain"))
+)
+_LEFT = _closable((deliveries.c.state == "sending") & (deliveries.c.run != bindparam("of_run")))
+_SETTLE = (
+    sa.update(deliveries)
+    .where(deliveries.c.id == bindparam("row"))
+    .values(
+        state=bindparam("new"),
+        reply=bindparam("said"),
+        due=bindparam("then"),
+        changed=bindparam("now"),
+    )
+)
+# Only of those whose count still is the row's.
+_CLOSE = (
+    sa.update(subscribers)
+    .where(
+        subscribers.c.id == bindparam("whose"),
+        subscribers.c.letters == bindparam("number"),
+    )
+    .values(
+        letters=subscribers.c.letters + 1,
+        before=greater(subscribers.c.before, bindparam("to_before", type_=sa.Date())),
+        upto=greater(subscribers.c.upto, bindparam("to_upto", type_=sa.BigInteger())),
+    )
+)
+
+
+def left_by_others(connection: sa.Connection, run: int) -> Sequence[sa.Row[Any]]:
+    """Return the rows that another run than `run` was sending."""
+    return connection.execute(_LEFT, {"of_run": run}).all()
 
 
 def recorded(
@@ -36,12 +76,8 @@ def recorded(
     by_id = {outcome.delivery: outcome for outcome in outcomes}
     if not by_id:
         return 0
-    asked = closable().where(
-        deliveries.c.id.in_(by_id),
-        deliveries.c.run == run,
-        deliveries.c.state.in_(("sending", "uncertain")),
-    )
-    settled = [(row, _final(row, by_id[row.id])) for row in connection.execute(asked)]
+    rows = connection.execute(_ANSWERED, {"ids": list(by_id), "of_run": run}).all()
+    settled = [(row, _final(row, by_id[row.id])) for row in rows]
     settle(connection, settled, now)
     failures = [outcome.failure for _, outcome in settled if outcome.failure]
     if failures:
@@ -59,48 +95,24 @@ def _final(row: sa.Row[Any], outcome: Outcome) -> Outcome:
 def settle(
     connection: sa.Connection, settled: Sequence[tuple[sa.Row[Any], Outcome]], now: datetime
 ) -> None:
-    """Move rows into their states, and close those that are final."""
+    """Move rows into their states; of those that are final, raise the bookmark and count."""
     if not settled:
         return
-    statement = (
-        sa.update(deliveries)
-        .where(deliveries.c.id == sa.bindparam("row"))
-        .values(state=sa.bindparam("new"), reply=sa.bindparam("said"), due=sa.bindparam("then"))
-    )
-    connection.execute(
-        statement.values(changed=now),
-        [
-            {
-                "row": row.id,
-                "new": outcome.state,
-                "said": outcome.reply[:_LONGEST_REPLY],
-                "then": outcome.due,
-            }
-            for row, outcome in settled
-        ],
-    )
-    if closing := [row for row, outcome in settled if outcome.state in DELIVERED]:
-        _close(connection, closing)
-
-
-def _close(connection: sa.Connection, rows: Sequence[sa.Row[Any]]) -> None:
-    """Raise the bookmarks and count the letters, of those whose count still is the row's."""
-    whose = (subscribers.c.id == sa.bindparam("whose")) & (
-        subscribers.c.letters == sa.bindparam("number")
-    )
-    statement = (
-        sa.update(subscribers)
-        .where(whose)
-        .values(
-            letters=subscribers.c.letters + 1,
-            before=greater(subscribers.c.before, sa.bindparam("to_before", type_=sa.Date())),
-            upto=greater(subscribers.c.upto, sa.bindparam("to_upto", type_=sa.BigInteger())),
-        )
-    )
-    connection.execute(
-        statement,
-        [
-            {"whose": row.subscriber, "number": row.n, "to_before": row.before, "to_upto": row.upto}
-            for row in rows
-        ],
-    )
+    moves = [
+        {
+            "row": row.id,
+            "new": outcome.state,
+            "said": outcome.reply[:_LONGEST_REPLY],
+            "then": outcome.due,
+            "now": now,
+        }
+        for row, outcome in settled
+    ]
+    connection.execute(_SETTLE, moves)
+    closing = [
+        {"whose": row.subscriber, "number": row.n, "to_before": row.before, "to_upto": row.upto}
+        for row, outcome in settled
+        if outcome.state in DELIVERED
+    ]
+    if closing:
+        connection.execute(_CLOSE, closing)
