@@ -20,6 +20,7 @@ from postroom.model import (
     Site,
     ThemeSettings,
 )
+from postroom.rules import RULES
 from postroom.schema import Faults, refuse
 from postroom.yamltext import Node, Scalar, UnreadableError, parse
 
@@ -233,6 +234,8 @@ _MAIL = schema.table(
         "dkim_selector": schema.matching(r"[A-Za-z0-9_.-]+", "write the selector's name"),
     },
 )
+_severity = schema.one_of("off", "warning", "error")
+_CHECKS = schema.table(dict, dict.fromkeys(RULES, _severity))
 _SITE = schema.table(
     Site,
     {
@@ -246,7 +249,7 @@ _SITE = schema.table(
         "output": _folder,
         "topics": schema.several(schema.some_text),
         "theme": _THEME,
-        "checks": schema.mapping(schema.one_of("off", "warning", "error")),
+        "checks": _CHECKS,
         "contact": _CONTACT,
         "feeds": _FEEDS,
         "pages": _PAGES,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime
 from pathlib import Path
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from postroom.errors import ContentError, Problem
 from postroom.markdown.html import to_html, with_sizes
@@ -60,6 +60,16 @@ def read(folder: Folder, site: Site, at: datetime, *, drafts: bool = False) -> L
 
     Raises `ContentError` with every fault of every post.
     """
+    return read_whole(folder, site, at, drafts=drafts)[0]
+
+
+def read_whole(
+    folder: Folder, site: Site, at: datetime, *, drafts: bool = False
+) -> tuple[Loaded, tuple[Draft, ...]]:
+    """Return what `read` returns, and every text as its author wrote it: drafts, too.
+
+    Raises `ContentError` with every fault of every post.
+    """
     report = Report(site.posts, list(folder.problems))
     known = list(
         filter(None, (draft(path, data, site, report) for path, data in folder.texts.items()))
@@ -76,18 +86,20 @@ def read(folder: Folder, site: Site, at: datetime, *, drafts: bool = False) -> L
         raise ContentError(report.errors)
     due = [posts[one.path] for one in kept if has_come(one.date, one.instant, at, site)]
     names = {report.name(one.path) for one in kept} - {post.path for post in due}
-    return Loaded(
+    loaded = Loaded(
         posts=tuple(sorted(due, key=lambda post: post.published, reverse=True)),
         waiting=tuple(sorted(names)),
         drafts=tuple(report.name(one.path) for one in known if one.head.draft),
         unnamed=tuple((report.name(one.path), one.id) for one in known if not one.head.id),
-        warnings=tuple(sorted((*report.warnings, *_spellings(posts.values(), site)))),
+        warnings=tuple(sorted((*report.warnings, *_spellings(posts, kept, site)))),
     )
+    return loaded, tuple(known)
 
 
-def _spellings(posts: Iterable[Post], site: Site) -> list[Problem]:
-    known = sorted(posts, key=lambda post: post.published, reverse=True)
-    return spellings(known, topics(known, site))
+def _spellings(posts: Mapping[str, Post], drafts: list[Draft], site: Site) -> list[Problem]:
+    known = sorted(posts.values(), key=lambda post: post.published, reverse=True)
+    lines = {posts[one.path].path: one.head.lines.get("topics", 1) for one in drafts}
+    return [evolve(one, line=lines[one.path]) for one in spellings(known, topics(known, site))]
 
 
 def _refuse_twins(drafts: list[Draft], report: Report) -> None:

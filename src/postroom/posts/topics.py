@@ -38,9 +38,13 @@ def spellings(posts: Iterable[Post], known: Iterable[Topic]) -> list[Problem]:
     names = {topic.slug: topic.name for topic in known}
     named = [(post, name, topic_slug(name)) for post in posts for name in post.topics]
     return [
-        Problem(post.path, 1, 0, "topics", f"found '{name}'", f"others write '{names[slug]}'")
-        if slug
-        else Problem(post.path, 1, 0, "topics", f"'{name}' makes no address", "write it in letters")
+        Problem(post.path, 1, 0, "topics", *_oddity(name, names.get(slug, "")), "post-topic")
         for post, name, slug in named
         if names.get(slug) != name
     ]
+
+
+def _oddity(name: str, usual: str) -> tuple[str, str]:
+    if usual:
+        return f"found '{name}'", f"others write '{usual}'"
+    return f"'{name}' makes no address", "write it in letters"
