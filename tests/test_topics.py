@@ -135,7 +135,7 @@ def test_other_spellings_are_named(
     outcome = postroom(folder, "check")
     assert outcome.code == 0
     assert outcome.warnings == [
-        "posts/001.md:1: topics: found 'company news'; others write 'Company news' [post-topics]"
+        "posts/001.md:5: topics: found 'company news'; others write 'Company news' [post-topic]"
     ]
 
 
@@ -146,7 +146,7 @@ def test_a_topic_that_can_have_no_address_is_named(
     folder = make_newsroom({f"posts/{path}": text for path, text in tagged(["🎉"]).items()})
     outcome = postroom(folder, "check")
     assert outcome.warnings == [
-        "posts/000.md:1: topics: '🎉' makes no address; write it in letters [post-topics]"
+        "posts/000.md:5: topics: '🎉' makes no address; write it in letters [post-topic]"
     ]
     assert not (folder / "public/topics").exists()
 

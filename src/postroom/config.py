@@ -17,6 +17,7 @@ from postroom.model import (
     FeedSettings,
     MailSettings,
     PageSettings,
+    Severity,
     Site,
     ThemeSettings,
 )
@@ -235,7 +236,7 @@ _MAIL = schema.table(
     },
 )
 _severity = schema.one_of("off", "warning", "error")
-_CHECKS = schema.table(dict, dict.fromkeys(RULES, _severity))
+_CHECKS: schema.Reader[dict[str, Severity]] = schema.table(dict, dict.fromkeys(RULES, _severity))
 _SITE = schema.table(
     Site,
     {
