@@ -18,6 +18,8 @@ from postroom.newsroom import with_id, write_id
 Run = Callable[..., Outcome]
 ID = "tag:news.example.com,2026:a.md"
 LINE = f'id: "{ID}"'
+SUMMARY = "Our office has a new address, and we look forward to seeing you there."
+POST = POST.replace("Our office has a new address.", SUMMARY)
 NAMELESS = POST.replace("id: tag:news.example.com,2026:we-moved\n", "")
 
 
@@ -53,11 +55,11 @@ def test_what_is_wrong_in_a_feed_is_an_error(make_newsroom: MakeNewsroom, postro
     outcome = postroom(make_newsroom({"posts/a.md": text}), "check")
     assert outcome.code == 1
     assert outcome.errors[0] == (
-        "public/atom.xml: title: 'We <b>moved</b>' looks like HTML;"
+        "public/atom.xml: title: 'We <b>moved</b>' looks like HTML, as in 4 files;"
         " write the title as plain text [feed-title]"
     )
-    # Atom and RSS, of the newsroom and of its topic.
-    assert outcome.out == "4 errors, 0 warnings\n"
+    # Atom and RSS, of the newsroom and of its topic, are one fault.
+    assert outcome.out == "1 error, 0 warnings\n"
 
 
 def test_faults_of_posts_stop_the_check(make_newsroom: MakeNewsroom, postroom: Run) -> None:
@@ -84,7 +86,8 @@ def test_fix_writes_the_ids(make_newsroom: MakeNewsroom, postroom: Run) -> None:
     draft = NAMELESS.replace("title:", "draft: true\ntitle:")
     later = NAMELESS.replace("2026-11-20", "2027-01-01")
     names = {"a.md": NAMELESS, "b.md": draft, "c.md": later.replace("We moved", "C"), "d.md": POST}
-    folder = make_newsroom({f"posts/{name}": text for name, text in names.items()})
+    files = {f"posts/{name}": text for name, text in names.items()}
+    folder = make_newsroom(files, "checks: {page-title: off, letter-h7: off}\n")
     outcome = postroom(folder, "check", "--fix", "--strict")
     base = "tag:news.example.com,2026:"
     assert (outcome.code, outcome.err) == (0, "")

@@ -115,9 +115,8 @@ class Destinations:
         if self.survey.has_part(page, fragment):
             return None
         what = f"'{address}' leads to '#{fragment}', which {page} has not"
-        parts = sorted(self.survey.parts_of(page))
-        shown = f", such as #{parts[0]}" if parts else ""
-        return Fault("post-anchor", what, f"link to an id that is there{shown}, or to the page")
+        repair = f'write <a id="{fragment}"></a> where it shall lead, or link to the page'
+        return Fault("post-anchor", what, repair)
 
     def outside(self, one: Draft, address: str) -> str:
         """Return what an address that leads to the web, not to the newsroom, asks a host for."""

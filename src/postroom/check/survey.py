@@ -49,10 +49,6 @@ class Survey:
         """Tell whether a host finds something at `path`; it adds a folder's index itself."""
         return path in self.files or f"{path}/index.html" in self.files or self.standing(path)
 
-    def parts_of(self, path: str) -> frozenset[str]:
-        """Return the ids of the page at `path`."""
-        return self.ids.get(path, frozenset())
-
     def has_part(self, path: str, fragment: str) -> bool:
         """Tell whether a browser finds `fragment` on the page at `path`; if in doubt, it does."""
         # HTML Living Standard: an empty fragment and `top` lead to the top, `:~:` to a text.

@@ -76,7 +76,7 @@ class _Text:
         for picture in pictures:
             if not picture.alt and not picture.decorative:
                 what = f"'{picture.address}' has no description"
-                repair = f"write ![What it shows]({picture.address})"
+                repair = f"write ![What it shows]({picture.address}), or <img alt> if it adorns"
                 yield self._problem(picture, what, repair, "post-alt")
             if fault := self.destinations.fault(self.one, picture.address):
                 rule = "post-image" if fault.rule == "post-link" else fault.rule

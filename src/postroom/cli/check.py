@@ -121,17 +121,25 @@ def _written(folder: Path, site: Site, wanted: _Wanted) -> Written:
 
 
 def _repaired(folder: Path, loaded: posts.Loaded, *, quiet: bool) -> bool:
-    """Write ids, then raise `ContentError` for those that cannot be written."""
+    """Write ids and topics, then raise `ContentError` for ids that cannot be written."""
     problems: list[Problem] = []
+    done: list[str] = []
     for path, identity in loaded.unnamed:
         try:
             newsroom.write_id(folder / path, path, identity)
-            click.echo(f"{path}: wrote id {identity}", err=quiet)
+            done.append(f"{path}: wrote id {identity}")
         except ContentError as error:
             problems += error.problems
+    done += (
+        f"{odd.path}: wrote topic {odd.usual}"
+        for odd in loaded.odd_topics
+        if odd.usual and newsroom.write_topic(folder / odd.path, odd.written, odd.usual)
+    )
+    for line in done:
+        click.echo(line, err=quiet)
     if problems:
         raise ContentError(problems)
-    return bool(loaded.unnamed)
+    return bool(done)
 
 
 def _dead(outside: list[Outside], folder: Path) -> list[Problem]:

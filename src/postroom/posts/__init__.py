@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from datetime import date, datetime
 from pathlib import Path
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from postroom.errors import ContentError, Problem
 from postroom.markdown.html import to_html, with_sizes
@@ -17,7 +17,7 @@ from postroom.posts.beside import Beside, media_type
 from postroom.posts.draft import Draft, Report, draft
 from postroom.posts.folder import Folder, scan
 from postroom.posts.instants import at_home, day_of, has_come, instant_of, take
-from postroom.posts.topics import spellings, topics
+from postroom.posts.topics import Spelling, spellings, topics, warning
 from postroom.yamltext import forbidden_characters, place_of
 
 _REFERENCE = re.compile(r"&#(?:[xX]([0-9A-Fa-f]{1,8})|([0-9]{1,8}))")
@@ -44,6 +44,7 @@ class Loaded:
     waiting: tuple[str, ...] = ()
     drafts: tuple[str, ...] = ()
     unnamed: tuple[tuple[str, str], ...] = ()
+    odd_topics: tuple[Spelling, ...] = ()
     warnings: tuple[Problem, ...] = ()
 
 
@@ -86,20 +87,23 @@ def read_whole(
         raise ContentError(report.errors)
     due = [posts[one.path] for one in kept if has_come(one.date, one.instant, at, site)]
     names = {report.name(one.path) for one in kept} - {post.path for post in due}
+    odd = _spellings(posts, site)
+    lines = {report.name(one.path): one.head.lines.get("topics", 1) for one in kept}
+    odd_warnings = (warning(one, lines[one.path]) for one in odd)
     loaded = Loaded(
         posts=tuple(sorted(due, key=lambda post: post.published, reverse=True)),
         waiting=tuple(sorted(names)),
         drafts=tuple(report.name(one.path) for one in known if one.head.draft),
         unnamed=tuple((report.name(one.path), one.id) for one in known if not one.head.id),
-        warnings=tuple(sorted((*report.warnings, *_spellings(posts, kept, site)))),
+        odd_topics=tuple(odd),
+        warnings=tuple(sorted((*report.warnings, *odd_warnings))),
     )
     return loaded, tuple(known)
 
 
-def _spellings(posts: Mapping[str, Post], drafts: list[Draft], site: Site) -> list[Problem]:
+def _spellings(posts: Mapping[str, Post], site: Site) -> list[Spelling]:
     known = sorted(posts.values(), key=lambda post: post.published, reverse=True)
-    lines = {posts[one.path].path: one.head.lines.get("topics", 1) for one in drafts}
-    return [evolve(one, line=lines[one.path]) for one in spellings(known, topics(known, site))]
+    return spellings(known, topics(known, site))
 
 
 def _refuse_twins(drafts: list[Draft], report: Report) -> None:
