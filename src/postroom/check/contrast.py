@@ -62,7 +62,7 @@ def _unreadable(styles: Mapping[str, Mapping[str, str]], when: str) -> Iterator[
         behind = _paper(values, page) if values.keys() & _BACKGROUND else paper
         painted = values.keys() & {"color", *_BACKGROUND}
         if painted and text and behind and (ratio := contrast(text, behind)) < _LEAST:
-            yield f"'{selector}' is {text} on {behind} {when}, a contrast of {ratio:.1f}"
+            yield f"'{selector}' is {text} on {behind} {when}, a contrast of {ratio:.2f}"
 
 
 def _ink(values: Mapping[str, str], known: Mapping[str, str]) -> str:

@@ -17,7 +17,7 @@ from postroom.check import Finding, Made, Written, findings, graded
 from postroom.check.asked import asked
 from postroom.check.earlier import earlier_problems, read_earlier
 from postroom.check.formats import as_annotations, as_json, counts
-from postroom.check.outside import Pace, Web, is_public
+from postroom.check.outside import Pace, Web
 from postroom.check.settings import settings_problems
 from postroom.check.texts import Outside
 from postroom.cli import complain
@@ -28,8 +28,6 @@ from postroom.model import Site
 from postroom.output import foreign, replace
 from postroom.posts.folder import scan
 
-ADMITS = is_public
-"""Which machines --links asks."""
 _ANSWERS = Path(".postroom/links.json")
 
 
@@ -142,12 +140,16 @@ def _repaired(folder: Path, loaded: posts.Loaded, *, quiet: bool) -> bool:
     return bool(done)
 
 
+def web() -> Web:
+    """Return what asks other sites, at their pace."""
+    return Web(Pace(time.monotonic, time.sleep))
+
+
 def _dead(outside: list[Outside], folder: Path) -> list[Problem]:
     """Return a problem for each link to another site that leads to nothing."""
     answers = asked(folder / _ANSWERS, time.time())
     unknown = [one.address for one in outside if one.address not in answers.well]
-    web = Web(Pace(time.monotonic, time.sleep), ADMITS)
-    faults = web.faults(unknown)
+    faults = web().faults(unknown)
     now = time.time()
     answers.well.update((address, now) for address, fault in faults.items() if not fault)
     answers.write()
