@@ -63,7 +63,7 @@ def _entries(path: Path) -> Iterator[tuple[str, str]]:
         yield from list(items)
     except OSError as error:
         raise _unreadable(path, (error.strerror or "cannot be read").lower()) from None
-    except (ValueError, RecursionError, AttributeError, etree.XMLSyntaxError):
+    except (ValueError, TypeError, AttributeError, RecursionError, etree.XMLSyntaxError):
         raise _unreadable(path, "is neither Atom, RSS nor JSON Feed") from None
 
 
