@@ -195,6 +195,20 @@ def test_a_real_server_is_asked_at_that_pace(server: Site) -> None:
     assert (len(server.asked), clock.slept) == (4, [1.0, 1.0, 1.0])
 
 
+def test_pictures_and_files_in_the_head_are_asked_for(
+    make_newsroom: MakeNewsroom, server: Site, postroom: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lead picture and an enclosure elsewhere are told with the line of their key."""
+    monkeypatch.setattr("postroom.cli.check.web", web)
+    url = server.url
+    head = f"image: {{src: {url}/missing.png, alt: A}}\n"
+    head += f"enclosure: {{url: {url}/gone.png, type: image/png, length: 1}}\ntopics"
+    folder = make_newsroom({"posts/a.md": POST.replace("topics", head)})
+    outcome = postroom(folder, "check", "--links")
+    found = [line.partition(";")[0] for line in outcome.warnings if "outside" in line]
+    assert found == [f"posts/a.md:7: enclosure: '{url}/gone.png' answers 410 Gone"]
+
+
 @pytest.fixture
 def posts_with_links(make_newsroom: MakeNewsroom, server: Site) -> Path:
     """Return a newsroom whose post links to the server."""

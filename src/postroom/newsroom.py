@@ -142,7 +142,8 @@ def write_topic(file: Path, written: str, usual: str) -> bool:
     old, new = _parted(before), _parted(after)
     meant = dict.fromkeys(usual if name == written else name for name in old[0].topics)
     heads = [evolve(head, topics=(), lines={}) for head, _ in (old, new)]
-    if heads[0] != heads[1] or old[1] != new[1] or new[0].topics != tuple(meant):
+    same = heads[0] == heads[1] and old[1] == new[1]
+    if before == after or not same or new[0].topics != tuple(meant):
         return False
     _replace(file, after)
     return True

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urldefrag, urljoin
 
 from attrs import Factory, define, field, frozen
-from lxml import etree
+from lxml import etree, html
 
 from postroom.model import Site
 from postroom.output import MANIFEST
@@ -58,9 +58,9 @@ class Survey:
 
     def take(self, path: str, page: bytes) -> None:
         """Take note of the page that lies at `path`."""
-        parser = etree.HTMLParser(encoding="utf-8", remove_comments=True)
-        root = etree.fromstring(page, parser) if page.strip() else None
-        if root is None:
+        try:
+            root = html.document_fromstring(page, html.HTMLParser(encoding="utf-8"))
+        except etree.ParserError:  # there is nothing in it
             return
         ids = _strings(_IDS(root))
         self.ids[path] = frozenset(ids)

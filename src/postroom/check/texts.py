@@ -125,6 +125,15 @@ class _Text:
             above = heading.level
 
     def outside(self, found: Places) -> Iterator[Outside]:
+        head, written = self.one.head, self.destinations.written
+        carried = {
+            "image": head.image.src if head.image else "",
+            "enclosure": head.enclosure.url if head.enclosure else "",
+        }
+        for key, source in carried.items():
+            if address := self.destinations.outside(self.one, source):
+                problem = written.in_head(self.one, key, "", "", "post-link-outside")
+                yield Outside(address, problem)
         everywhere: tuple[Link | Picture, ...] = (*found.links, *found.pictures)
         for place in everywhere:
             if address := self.destinations.outside(self.one, place.address):
