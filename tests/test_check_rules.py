@@ -395,3 +395,28 @@ def test_lines_count_from_the_top_of_the_file(look: Look) -> None:
     text = "\ufeff---\r\ndate: 2026-11-20\r\n---\r\n\r\n# We moved\r\n\r\nWörter [hier](/x)\r\n"
     found = look({"posts/a.md": text})
     assert {(p.line, p.column) for p in found if p.rule == "post-link"} == {(7, 8)}
+
+
+MAIL = """\
+contact: {organization: Example Company, address: "1 Example Street, Example Town"}
+mail: {from: News <news@example.com>, unsubscribe: "https://news.example.com"}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "rules"),
+    [
+        ("", "", []),
+        (', address: "1 Example Street, Example Town"', "", ["letter-n15"]),
+        ("news@example.com", "no-reply@example.com", ["letter-n16"]),
+        ('"https:', '"http:', []),
+        ("mail:", "checks: {letter-n16: off}\nmail:", []),
+    ],
+)
+def test_a_letter_is_looked_at_as_a_subscriber_gets_it(
+    make_newsroom: MakeNewsroom, postroom: Run, old: str, new: str, rules: list[str]
+) -> None:
+    """Where letters can be sent, the newest is looked at with its fields and its ways to leave."""
+    folder = make_newsroom({"posts/a.md": post()}, MAIL.replace(old, new))
+    outcome = postroom(folder, "check")
+    assert [line[line.rfind("[") + 1 : -1] for line in outcome.errors] == rules

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from postroom.check.contrast import contrast_problems
 from postroom.check.destinations import Destinations
@@ -16,8 +16,9 @@ from postroom.check.survey import survey
 from postroom.check.texts import Outside, text_problems
 from postroom.check.written import Written
 from postroom.errors import Problem
-from postroom.feeds.lint import lint
+from postroom.feeds.lint import lint as lint_feed
 from postroom.letters.compose import Rendered
+from postroom.letters.lint import lint as lint_message
 from postroom.letters.lint import lint_rendered
 from postroom.model import Severity, Site
 from postroom.rules import RULES
@@ -61,10 +62,15 @@ def _severity(rule: str, severities: Mapping[str, Severity]) -> Severity:
 
 @frozen
 class Made:
-    """The output of a build in `folder`; `standing` tells of other files that its host serves."""
+    """The output of a build in `folder`, and the newest letter as a subscriber would get it.
+
+    `standing` tells of other files that a host serves beside the output; the `message` is empty
+    where the settings lack what sending needs.
+    """
 
     folder: Path
     standing: Callable[[str], bool] = lambda _: False
+    message: bytes = field(default=b"", repr=False)
 
 
 def findings(written: Written, made: Made, outside: list[Outside] | None = None) -> list[Problem]:
@@ -80,7 +86,7 @@ def findings(written: Written, made: Made, outside: list[Outside] | None = None)
     found += page_problems(looked, written, destinations.blamed)
     ours = sorted(looked.files - carried)
     found += _folded(_feeds(made.folder, ours, written.site))
-    found += _folded(_letters(made.folder, ours, written.site))
+    found += _folded(_letters(made, ours, written.site))
     for name in _STYLES:
         if name in looked.files:
             css = (made.folder / name).read_text("utf-8")
@@ -91,16 +97,22 @@ def findings(written: Written, made: Made, outside: list[Outside] | None = None)
 def _feeds(folder: Path, paths: Iterable[str], site: Site) -> Iterator[Problem]:
     for path in paths:
         if _FEED.fullmatch(path):
-            for problem in lint((folder / path).read_bytes(), f"{site.output}/{path}"):
+            for problem in lint_feed((folder / path).read_bytes(), f"{site.output}/{path}"):
                 yield evolve(problem, rule=f"feed-{problem.key}")
 
 
-def _letters(folder: Path, paths: Iterable[str], site: Site) -> Iterator[Problem]:
+def _letters(made: Made, paths: Iterable[str], site: Site) -> Iterator[Problem]:
     # Those before the last two have gone out; nothing in them can be put right.
-    for path in [path for path in paths if _LETTER.fullmatch(path)][-2:]:
-        html = (folder / path).read_text("utf-8")
-        text = (folder / path).with_suffix(".txt").read_text("utf-8")
-        for problem in lint_rendered(Rendered("", html, text), site, f"{site.output}/{path}"):
+    last = [path for path in paths if _LETTER.fullmatch(path)][-2:]
+    for path in last:
+        name = f"{site.output}/{path}"
+        if made.message and path == last[-1]:
+            found = lint_message(made.message, site, name)
+        else:
+            html = (made.folder / path).read_text("utf-8")
+            text = (made.folder / path).with_suffix(".txt").read_text("utf-8")
+            found = lint_rendered(Rendered("", html, text), site, name)
+        for problem in found:
             yield evolve(problem, rule=f"letter-{problem.key.lower()}")
 
 

@@ -23,10 +23,14 @@ from postroom.check.texts import Outside
 from postroom.cli import complain
 from postroom.cli.build import unspoken
 from postroom.cli.instant import Instant, build_instant
+from postroom.digest import digests
 from postroom.errors import ContentError, PostroomError, Problem
+from postroom.letters.compose import compose
+from postroom.letters.personal import preferences_page, prepare, unsubscribe_page
 from postroom.model import Site
 from postroom.output import foreign, replace
 from postroom.posts.folder import scan
+from postroom.theme import Theme
 
 _ANSWERS = Path(".postroom/links.json")
 
@@ -101,12 +105,25 @@ def _problems(folder: Path, site: Site, wanted: _Wanted) -> list[Problem]:
     with tempfile.TemporaryDirectory(prefix="postroom-check-") as made:
         output = Path(made, "output")
         replace(output, outputs(folder, site, written.loaded.posts))
-        found += findings(written, Made(output, foreign(folder / site.output)), outside)
+        letter = _letter(folder, written)
+        found += findings(written, Made(output, foreign(folder / site.output), letter), outside)
     if earlier:
         found += earlier_problems(earlier, written)
     if wanted.links:
         found += _dead(outside, folder)
     return found
+
+
+def _letter(folder: Path, written: Written) -> bytes:
+    """Return the newest letter as a subscriber would get it; nothing if none can be sent yet."""
+    site = written.site
+    there = digests(written.loaded.posts, site)
+    if not there or not site.mail.sender or not site.mail.unsubscribe.startswith("https:"):
+        return b""  # `doctor` says what is lacking
+    pages = {"unsubscribe": unsubscribe_page(site), "preferences": preferences_page(site)}
+    letter = compose(there[0], site, Theme(folder, site.language), **pages)
+    prepared = prepare(letter, site, written.at.astimezone(site.timezone))
+    return prepared.message("reader@example.com", "x" * 22, prepared.message_id("x"))
 
 
 def _written(folder: Path, site: Site, wanted: _Wanted) -> Written:
