@@ -119,6 +119,10 @@ POSTS = (
          "posts/a.md:6: topics: found 'Our news'; others write 'our news'"),
     Case("post-date-ahead", a(date="2027-05-26"), a(date="2027-05-22"),
          "posts/a.md:3: date: 2027-05-26 is more than half a year ahead"),
+    Case("post-date-ahead", a(withdrawn="2062-11-20"), a(withdrawn="2027-01-01"),
+         "posts/a.md:6: withdrawn: 2062-11-20 is more than half a year ahead"),
+    Case("post-date-ahead", a(updated="2062-11-20"), a(updated="2026-11-21"),
+         "posts/a.md:6: updated: 2062-11-20 is more than half a year ahead"),
     Case("post-date-early", a(date="2025-12-31"), a(date="2026-01-01"),
          "posts/a.md:3: date: 2025-12-31 lies before 2026-01-01"),
     Case("post-date-twin",
@@ -136,6 +140,9 @@ POSTS = (
     Case("post-image", a("<p>A <img src=p.png alt='A pixel'></p>\n"),
          beside("<p>A <img src='p.png' alt='A pixel'></p>\n", p_png=PIXEL),
          "posts/a.md:7:6: 'p.png'"),
+    Case("post-image", beside('<img src="p.png" alt="A" srcset="p.png, q.png 2x">\n', p_png=PIXEL),
+         beside('<img src="p.png" alt="A" srcset="p.png 1x,p.png 2x">\n', p_png=PIXEL),
+         "'q.png' leads to"),
     Case("post-image-size", beside("![A pixel](p.png)\n", p_png=PIXEL.ljust(1_000_001)),
          beside("![A pixel](p.png)\n", p_png=PIXEL.ljust(1_000_000)), "'p.png' has 1.0 MB"),
     Case("post-image-size",
@@ -355,13 +362,13 @@ def test_settings_are_looked_at(make_newsroom: MakeNewsroom, postroom: Run) -> N
     assert postroom(folder, "check").err == ""
     odd = whole.replace("https:", "http:").replace("language: en", "language: tlh")
     (folder / "postroom.yaml").write_text(odd)
-    language, url = postroom(folder, "check").warnings
+    url, language = postroom(folder, "check").warnings
     assert language == (
-        "postroom.yaml: language: the theme has no words for 'tlh', so it speaks English;"
+        "postroom.yaml:4: language: the theme has no words for 'tlh', so it speaks English;"
         " translate templates/words/en.yaml as templates/words/tlh.yaml [settings-language]"
     )
     assert url == (
-        "postroom.yaml: url: http://news.example.com/ comes without encryption;"
+        "postroom.yaml:2: url: http://news.example.com/ comes without encryption;"
         " write https://news.example.com/, and let the host redirect [settings-url]"
     )
 

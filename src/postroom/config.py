@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zoneinfo
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urljoin
@@ -23,7 +24,7 @@ from postroom.model import (
 )
 from postroom.rules import RULES
 from postroom.schema import Faults, refuse
-from postroom.yamltext import Node, Scalar, UnreadableError, parse
+from postroom.yamltext import Node, Scalar, Table, UnreadableError, parse
 
 FILE_NAME = "postroom.yaml"
 LIMIT = 64 * 1024
@@ -76,6 +77,15 @@ def read(data: bytes) -> Site:
         raise SettingsError(
             Problem(FILE_NAME, f.line, f.column, f.key, f.what, f.repair) for f in error.faults
         ) from None
+
+
+def key_lines(newsroom: Path) -> Mapping[str, int]:
+    """Return the line of each first-level key of settings that `load` has read."""
+    text = (newsroom / FILE_NAME).read_bytes().decode("utf-8-sig")
+    node = parse(text, limit=LIMIT)
+    return (
+        {name: key.line for name, (key, _) in node.pairs.items()} if isinstance(node, Table) else {}
+    )
 
 
 def _site_url(node: Node) -> str:

@@ -40,9 +40,13 @@ def _said(one: Draft, written: Written) -> Iterator[Problem]:
 
 
 def _dated(one: Draft, written: Written, began: date | None) -> Iterator[Problem]:
-    if one.instant > written.at + _AHEAD:
-        what = f"{one.day} is more than half a year ahead"
-        yield written.in_head(one, "date", what, "correct the year, or wait", "post-date-ahead")
+    latest = (written.at + _AHEAD).date()
+    moments = {"date": one.date, "updated": one.head.updated, "withdrawn": one.head.withdrawn}
+    for key, moment in moments.items():
+        if moment and moment.day > latest:
+            what = f"{moment.day} is more than half a year ahead"
+            repair = "correct the year, or wait"
+            yield written.in_head(one, key, what, repair, "post-date-ahead")
     if began and one.day < began:
         what = f"{one.day} lies before {began}, the date in the settings' id"
         repair = "correct the year, or give id in postroom.yaml an earlier date before you publish"

@@ -69,8 +69,12 @@ class Web:
     def faults(self, addresses: Iterable[str]) -> Mapping[str, str]:
         """Return what is wrong with each address: nothing, or a few words."""
         in_turn = _by_turns(addresses)
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
+        pool = ThreadPoolExecutor(_AT_ONCE)
+        try:
             return dict(zip(in_turn, pool.map(self.fault, in_turn), strict=True))
+        finally:
+            # Whoever stops the run waits for what was asked, and for no more.
+            pool.shutdown(cancel_futures=True)
 
     def fault(self, address: str) -> str:
         """Return what is wrong with `address`, or nothing.

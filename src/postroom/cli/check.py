@@ -101,7 +101,9 @@ def _problems(folder: Path, site: Site, wanted: _Wanted) -> list[Problem]:
     written = _written(folder, site, wanted)
     earlier = read_earlier(wanted.against) if wanted.against else None
     outside: list[Outside] = []
-    found = [*settings_problems(site), *unspoken(folder, site)]
+    lines = config.key_lines(folder)
+    settings = [*settings_problems(site), *unspoken(folder, site)]
+    found = [evolve(one, line=lines.get(one.key, 0)) for one in settings]
     with tempfile.TemporaryDirectory(prefix="postroom-check-") as made:
         output = Path(made, "output")
         replace(output, outputs(folder, site, written.loaded.posts))

@@ -22,6 +22,9 @@ _TAG = re.compile(
 _ANY_TAG = re.compile(r"<[^<>]*>")
 _ATTRIBUTE = re.compile(r"([A-Za-z-]+)\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s\"'>]+))")
 
+# HTML Living Standard, srcset attributes: an address reaches to a blank, and takes no comma along.
+_CANDIDATE = re.compile(r"[\s,]*(\S*[^\s,])(?:,|[^,]*)")
+
 
 @frozen
 class Link:
@@ -166,6 +169,8 @@ class _Surveyor:
         sized = bool(values.get("width") and values.get("height"))
         decorative = "alt" in values and not alt
         self.pictures.append(Picture(values.get("src", ""), alt, *place, decorative, sized))
+        for address in _CANDIDATE.findall(values.get("srcset", "")):
+            self.pictures.append(Picture(address, alt, *place, decorative=True, sized=True))
 
     def _place(self, offset: int) -> tuple[int, int]:
         begin = self.source.rfind(b"\n", 0, offset) + 1
