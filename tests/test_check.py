@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import POST, MakeNewsroom, Outcome
-from postroom import frontmatter
+from conftest import POST, SETTINGS, MakeNewsroom, Outcome
+from generated import SETTINGS as MORE
+from generated import newsroom_files
+from postroom import config, frontmatter, posts
+from postroom.build import outputs
+from postroom.check import Made, Written, findings
 from postroom.errors import ContentError
-from postroom.newsroom import with_id, write_id
+from postroom.newsroom import with_id, write_id, write_topic
+from postroom.output import replace
+from postroom.posts.folder import scan
 
 Run = Callable[..., Outcome]
 ID = "tag:news.example.com,2026:a.md"
 LINE = f'id: "{ID}"'
+SUMMARY = "Our office has a new address, and we look forward to seeing you there."
+POST = POST.replace("Our office has a new address.", SUMMARY)
 NAMELESS = POST.replace("id: tag:news.example.com,2026:we-moved\n", "")
 
 
@@ -53,11 +63,11 @@ def test_what_is_wrong_in_a_feed_is_an_error(make_newsroom: MakeNewsroom, postro
     outcome = postroom(make_newsroom({"posts/a.md": text}), "check")
     assert outcome.code == 1
     assert outcome.errors[0] == (
-        "public/atom.xml: title: 'We <b>moved</b>' looks like HTML;"
+        "public/atom.xml: title: 'We <b>moved</b>' looks like HTML, as in 4 files;"
         " write the title as plain text [feed-title]"
     )
-    # Atom and RSS, of the newsroom and of its topic.
-    assert outcome.out == "4 errors, 0 warnings\n"
+    # Atom and RSS, of the newsroom and of its topic, are one fault.
+    assert outcome.out == "1 error, 0 warnings\n"
 
 
 def test_faults_of_posts_stop_the_check(make_newsroom: MakeNewsroom, postroom: Run) -> None:
@@ -84,7 +94,8 @@ def test_fix_writes_the_ids(make_newsroom: MakeNewsroom, postroom: Run) -> None:
     draft = NAMELESS.replace("title:", "draft: true\ntitle:")
     later = NAMELESS.replace("2026-11-20", "2027-01-01")
     names = {"a.md": NAMELESS, "b.md": draft, "c.md": later.replace("We moved", "C"), "d.md": POST}
-    folder = make_newsroom({f"posts/{name}": text for name, text in names.items()})
+    files = {f"posts/{name}": text for name, text in names.items()}
+    folder = make_newsroom(files, "checks: {page-title: off, letter-preheader: off}\n")
     outcome = postroom(folder, "check", "--fix", "--strict")
     base = "tag:news.example.com,2026:"
     assert (outcome.code, outcome.err) == (0, "")
@@ -232,3 +243,85 @@ def test_a_post_without_a_head_gets_one(*, body: str, end: str) -> None:
     after = with_id(before, ID)
     assert after == f"---{end}{LINE}{end}---{end}{end}{before}"
     assert re.match(r"---\r?\nid: ", after)
+
+
+TOPICS = [
+    ("topics: [our News, Market]", "topics: [Our news, Market]"),
+    ("topics: [Market,our News]  # two", "topics: [Market,Our news]  # two"),
+    ("topics:\n- 'our News'\n- Market", "topics:\n- 'Our news'\n- Market"),
+    ('topics:\n  - Market\n  - "our News" # ours', 'topics:\n  - Market\n  - "Our news" # ours'),
+    ("topics: our News", "topics: Our news"),
+    ("topics: [our News]\r\nother: our News", "topics: [Our news]\r\nother: our News"),
+    ("topics: [OUR-NEWS, our News]", "topics: [OUR-NEWS, Our news]"),
+]
+
+
+@pytest.mark.parametrize(("before", "after"), TOPICS)
+def test_a_topic_disturbs_nothing_else(tmp_path: Path, before: str, after: str) -> None:
+    """The usual spelling takes the place of the odd one, and no other byte changes."""
+    file = tmp_path / "a.md"
+    text = "---\ntitle: our News\n{}\n---\nAll of our News\ntopics: [our News]\n"
+    file.write_bytes(text.format(before).encode())
+    assert write_topic(file, "our News", "Our news")
+    assert file.read_bytes() == text.format(after).encode()
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "topics: [our   News]",
+        "topics: ['our\n  News']",
+        'topics: ["o\\x75r News"]',
+        '"topics": [our News]',
+        "other:\n  topics: [our News]",
+        "title: A",
+    ],
+)
+def test_a_topic_that_cannot_be_written_stays(tmp_path: Path, head: str) -> None:
+    """Where the odd spelling is not one piece of a plain list, its author keeps the pen."""
+    file = tmp_path / "a.md"
+    text = f"---\n{head}\n---\nText\n"
+    file.write_text(text)
+    assert not write_topic(file, "our News", "Our news")
+    assert file.read_text() == text
+
+
+def test_a_new_spelling_that_yaml_reads_otherwise_is_not_written(tmp_path: Path) -> None:
+    """A spelling that would end its list, or become a comment, is left to the author."""
+    file = tmp_path / "a.md"
+    file.write_text("---\ntopics: [a b]\n---\nText\n")
+    for usual in ("a, b", "a #b", "a]b", "a: b"):
+        assert not write_topic(file, "a b", usual)
+    assert file.read_text() == "---\ntopics: [a b]\n---\nText\n"
+
+
+def test_fix_writes_the_usual_spelling(make_newsroom: MakeNewsroom, postroom: Run) -> None:
+    """--fix tells each topic that it wrote; nothing is left to say of it."""
+    text = POST.replace("Company news", "company News").replace("we-moved", "b")
+    files = {"posts/a.md": POST, "posts/b.md": text.replace("We moved", "B").replace("-20", "-21")}
+    folder = make_newsroom(files, "checks: {letter-preheader: off}\n")
+    assert "post-topic" in postroom(folder, "check").err
+    outcome = postroom(folder, "check", "--fix")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out == "posts/b.md: wrote topic Company news\n0 errors, 0 warnings\n"
+
+
+@pytest.mark.slow
+def test_looking_costs_less_than_building(tmp_path: Path) -> None:
+    """The lint of 2,000 posts takes less time than the cold build that it looks at."""
+    for name, contents in newsroom_files(2000).items():
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(contents if isinstance(contents, bytes) else contents.encode())
+    site = config.read((SETTINGS + MORE).encode())
+    at = datetime(2030, 1, 1, tzinfo=UTC)
+    began = time.process_time()
+    scanned = scan(tmp_path, site.posts)
+    loaded, drafts = posts.read_whole(scanned, site, at)
+    replace(tmp_path / "output", outputs(tmp_path, site, loaded.posts))
+    built = time.process_time()
+    found = findings(Written(site, at, scanned, loaded, drafts), Made(tmp_path / "output"))
+    looked = time.process_time()
+    assert len(loaded.posts) == 2000
+    assert len(found) > 2000
+    assert looked - built < built - began

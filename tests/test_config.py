@@ -34,7 +34,7 @@ posts: content/posts
 output: public
 topics: [Company news, Standards]
 theme:  {accent: "#0B6B62", font: Inter, logo: logo.svg}
-checks: {some-rule: off, another: error}
+checks: {post-title: off, page-title: error}
 contact:
   organization: Example Magnets Ltd
   name: Jane Doe
@@ -86,7 +86,7 @@ def test_every_setting_arrives_typed() -> None:
         output="public",
         topics=("Company news", "Standards"),
         theme=ThemeSettings(accent="#0b6b62", font="Inter", logo="logo.svg"),
-        checks={"some-rule": "off", "another": "error"},
+        checks={"post-title": "off", "page-title": "error"},
         contact=Contact(
             organization="Example Magnets Ltd",
             name="Jane Doe",
@@ -167,7 +167,7 @@ feeds:
 pages: {permalink: "/{slugg}/"}
 digest: {every: weekly, send_at: 9:30}
 mail: {rate: 0}
-checks: {some-rule: ignore}
+checks: {post-titel: off, post-title: ignore}
 """
     assert faults(settings) == [
         "1: title: is missing; add title: …",
@@ -201,7 +201,8 @@ checks: {some-rule: ignore}
         "17:17: digest.every: found 'weekly'; write day, week or month, or did you mean 'week'?",
         "17:34: digest.send_at: found '9:30'; write a time such as \"09:00\"",
         "18:14: mail.rate: found '0'; write a whole number from 1 to 100000",
-        "19:21: checks.some-rule: found 'ignore'; write off, warning or error",
+        "19:10: checks.post-titel: is not a known key; delete it, or did you mean 'post-title'?",
+        "19:39: checks.post-title: found 'ignore'; write off, warning or error",
     ]
 
 

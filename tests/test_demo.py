@@ -34,6 +34,12 @@ def test_the_demo_builds_without_a_warning(demo: Path, postroom: Postroom) -> No
     assert outcome.out.partition(":")[0] == f"{len(POSTS)} posts → public/"
 
 
+def test_the_demo_passes_every_check(demo: Path, postroom: Postroom) -> None:
+    """Whoever takes the example for a model has nothing to mend."""
+    outcome = postroom(demo, "check", "--strict")
+    assert (outcome.code, outcome.out, outcome.err) == (0, "0 errors, 0 warnings\n", "")
+
+
 def test_the_demo_has_posts() -> None:
     """The example holds enough to fill a page."""
     assert len(POSTS) >= 7

@@ -21,10 +21,11 @@ from postroom.digest import digests
 from postroom.letters.compose import LIMIT, Rendered, compose
 from postroom.letters.lint import lint, lint_rendered
 from postroom.letters.personal import preferences_page, prepare, unsubscribe_page
-from postroom.letters.rules import RULES, Rule
+from postroom.letters.rules import RULES
 from postroom.markdown.html import base, to_html
 from postroom.markdown.text import to_text
 from postroom.model import Every, Frequency, MailSettings, Site
+from postroom.rules import Rule
 from postroom.theme import Theme
 
 MAIL = MailSettings(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -22,9 +23,12 @@ PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 LARGEST = 150_000
 
 
-def blocks(kind: str) -> list[str]:
-    """Return the README's fenced blocks that are marked `sh KIND`."""
-    return re.findall(rf"^```sh {kind}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+CHECKS = (ROOT / "docs/checks.md").read_text(encoding="utf-8")
+
+
+def blocks(kind: str, page: str = README) -> list[str]:
+    """Return the fenced blocks of a page that are marked `sh KIND`."""
+    return re.findall(rf"^```sh {kind}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
 
 
 def test_the_commands_for_a_newsroom_run(tmp_path: Path) -> None:
@@ -61,6 +65,25 @@ def run_in(folder: Path, commands: str) -> tuple[int, list[str]]:
     )
     wrong = re.findall(r"^error: .+|^Traceback.*|^Usage: .+", done.stderr, re.MULTILINE)
     return done.returncode, wrong
+
+
+def test_the_commands_of_the_page_of_checks_run(tmp_path: Path) -> None:
+    """Every command that docs/checks.md gives runs in the newsroom of this repository."""
+    for name in ("posts", "templates", "postroom.yaml"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    commands = blocks("newsroom", CHECKS)
+    assert CHECKS.count("```sh") == len(commands)
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        ["bash", "-eu", "-c", "".join(commands)],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads((tmp_path / "findings.json").read_bytes())["findings"] == []
 
 
 def test_every_block_of_commands_is_run_somewhere() -> None:

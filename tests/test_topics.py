@@ -134,8 +134,8 @@ def test_other_spellings_are_named(
     folder = make_newsroom({f"posts/{path}": text for path, text in texts.items()})
     outcome = postroom(folder, "check")
     assert outcome.code == 0
-    assert outcome.warnings == [
-        "posts/001.md:1: topics: found 'company news'; others write 'Company news' [post-topics]"
+    assert [line for line in outcome.warnings if "post-topic" in line] == [
+        "posts/001.md:5: topics: found 'company news'; others write 'Company news' [post-topic]"
     ]
 
 
@@ -145,8 +145,8 @@ def test_a_topic_that_can_have_no_address_is_named(
     """A topic without a letter or digit has no feed, and its author learns why."""
     folder = make_newsroom({f"posts/{path}": text for path, text in tagged(["🎉"]).items()})
     outcome = postroom(folder, "check")
-    assert outcome.warnings == [
-        "posts/000.md:1: topics: '🎉' makes no address; write it in letters [post-topics]"
+    assert [line for line in outcome.warnings if "post-topic" in line] == [
+        "posts/000.md:5: topics: '🎉' makes no address; write it in letters [post-topic]"
     ]
     assert not (folder / "public/topics").exists()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zoneinfo
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urljoin
@@ -17,11 +18,13 @@ from postroom.model import (
     FeedSettings,
     MailSettings,
     PageSettings,
+    Severity,
     Site,
     ThemeSettings,
 )
+from postroom.rules import RULES
 from postroom.schema import Faults, refuse
-from postroom.yamltext import Node, Scalar, UnreadableError, parse
+from postroom.yamltext import Node, Scalar, Table, UnreadableError, parse
 
 FILE_NAME = "postroom.yaml"
 LIMIT = 64 * 1024
@@ -74,6 +77,15 @@ def read(data: bytes) -> Site:
         raise SettingsError(
             Problem(FILE_NAME, f.line, f.column, f.key, f.what, f.repair) for f in error.faults
         ) from None
+
+
+def key_lines(newsroom: Path) -> Mapping[str, int]:
+    """Return the line of each first-level key of settings that `load` has read."""
+    text = (newsroom / FILE_NAME).read_bytes().decode("utf-8-sig")
+    node = parse(text, limit=LIMIT)
+    return (
+        {name: key.line for name, (key, _) in node.pairs.items()} if isinstance(node, Table) else {}
+    )
 
 
 def _site_url(node: Node) -> str:
@@ -233,6 +245,8 @@ _MAIL = schema.table(
         "dkim_selector": schema.matching(r"[A-Za-z0-9_.-]+", "write the selector's name"),
     },
 )
+_severity = schema.one_of("off", "warning", "error")
+_CHECKS: schema.Reader[dict[str, Severity]] = schema.table(dict, dict.fromkeys(RULES, _severity))
 _SITE = schema.table(
     Site,
     {
@@ -246,7 +260,7 @@ _SITE = schema.table(
         "output": _folder,
         "topics": schema.several(schema.some_text),
         "theme": _THEME,
-        "checks": schema.mapping(schema.one_of("off", "warning", "error")),
+        "checks": _CHECKS,
         "contact": _CONTACT,
         "feeds": _FEEDS,
         "pages": _PAGES,

@@ -21,7 +21,8 @@ class Problem:
     """One fault, or one warning, in a place that a person can open.
 
     `path` is relative to the newsroom; `line` and `column` count from 1; `key` names the front
-    matter key, the setting or the part that is concerned.
+    matter key, the setting or the part that is concerned; `rule` is the rule of `postroom check`
+    that found it, empty for a fault that no settings can allow.
     """
 
     path: str
@@ -30,6 +31,7 @@ class Problem:
     key: str = ""
     what: str = ""
     repair: str = ""
+    rule: str = ""
 
     def __str__(self) -> str:
         """Return `posts/a.md:4:9: topics: what was found; how to repair it`."""

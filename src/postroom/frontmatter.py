@@ -124,7 +124,13 @@ def _parted(node: Node) -> tuple[Table, Table]:
 def _near_misses(other: Table, path: str) -> list[Problem]:
     return [
         Problem(
-            path, key.line, key.column, name, "is not a key of Postroom", f"did you mean '{near}'?"
+            path=path,
+            line=key.line,
+            column=key.column,
+            key=name,
+            what="is not a key of Postroom",
+            repair=f"did you mean '{near}'?",
+            rule="post-key",
         )
         for name, (key, _) in other.pairs.items()
         if (near := schema.near_match(name, _READERS))

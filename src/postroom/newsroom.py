@@ -20,6 +20,7 @@ from postroom.yamltext import forbidden_characters
 _EMPTY_ID = re.compile(
     r"^id[ \t]*:(?:[ \t]*(?:~|null|Null|NULL|\"\"|''))?(?=[ \t]*(?:#.*)?\r?$)", re.MULTILINE
 )
+_TOPICS = re.compile(r"^topics[ \t]*:.*(?:\n(?:[ \t-](?!--).*|[ \t\r]*)$)*", re.MULTILINE)
 STARTER = Path(__file__).parent / "starter"
 
 
@@ -96,6 +97,10 @@ def write_id(file: Path, name: str, identity: str) -> None:
     if _without_id(after) != _without_id(before) or _parted(after)[0].id != identity:
         problem = Problem(name, 1, key="id", what="cannot be written here", repair="add it by hand")
         raise ContentError([problem])
+    _replace(file, after)
+
+
+def _replace(file: Path, after: bytes) -> None:
     target = file.resolve()
     staged = target.with_name(f".{target.name}.tmp")
     try:
@@ -125,6 +130,33 @@ def with_id(text: str, identity: str) -> str:
     if not count:
         filled = f"{head}{line}{end}"
     return mark + body[: opening.end()] + filled + body[closing.start() :]
+
+
+def write_topic(file: Path, written: str, usual: str) -> bool:
+    """Write the topic `usual` instead of `written` in the head of the post in `file`.
+
+    Every other byte stays as it is. Returns False, with the file unchanged, if that cannot be done.
+    """
+    before = file.read_bytes()
+    after = with_topic(before.decode("utf-8"), written, usual).encode()
+    old, new = _parted(before), _parted(after)
+    meant = dict.fromkeys(usual if name == written else name for name in old[0].topics)
+    heads = [evolve(head, topics=(), lines={}) for head, _ in (old, new)]
+    same = heads[0] == heads[1] and old[1] == new[1]
+    if before == after or not same or new[0].topics != tuple(meant):
+        return False
+    _replace(file, after)
+    return True
+
+
+def with_topic(text: str, written: str, usual: str) -> str:
+    """Return the post `text` with `usual` where its `topics:` say `written`."""
+    block = _TOPICS.search(text)
+    if not block:
+        return text
+    name = re.compile(rf"(?<![^\s\[,'\"]){re.escape(written)}(?![^\s\],'\"])")
+    replaced = name.sub(lambda _: usual, block[0])
+    return text[: block.start()] + replaced + text[block.end() :]
 
 
 def _without_id(data: bytes) -> tuple[frontmatter.Head, str]:

@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
@@ -66,6 +66,22 @@ def replace(folder: Path, files: Mapping[str, Contents]) -> Written:
         name = error.filename or str(folder)
         reason = (error.strerror or "unknown error").lower()
         raise OutputError([Problem(str(name), what=f"cannot be written: {reason}")]) from error
+
+
+def foreign(folder: Path) -> Callable[[str], bool]:
+    """Return what tells of a path below `folder` whether somebody else's file lies there.
+
+    Raises `OutputError` if what stands for ours cannot be read.
+    """
+    owned = _read_manifest(folder)
+
+    def lies_there(path: str) -> bool:
+        try:
+            return path not in owned and ".." not in path.split("/") and (folder / path).is_file()
+        except OSError:  # the name is too long for any file
+            return False
+
+    return lies_there
 
 
 def _misplaced(path: str) -> Problem | None:

@@ -16,7 +16,7 @@ _COMMANDS = {
     "init": "Make a new newsroom that builds at once.",
     "new": "Write a new post with its id.",
     "build": "Build feeds, pages and digests into the output folder.",
-    "check": "Look for what is wrong in posts and feeds, and repair it.",
+    "check": "Look for what is wrong in all that goes out, and repair it.",
     "digest": "Show the letter of a period: HTML, text or a whole message.",
     "doctor": "Look at all that letters need to arrive, and say what to do.",
     "ping": "Tell the hub that feeds have changed.",

@@ -41,7 +41,7 @@ def command(output: Path | None, at: datetime | None, *, drafts: bool) -> None:
         repair = "write into a folder of its own, such as public"
         raise UseError([Problem("--output" if output else "output", what=what, repair=repair)])
     loaded = posts.load(newsroom, site, build_instant(at), drafts=drafts)
-    complain([*loaded.warnings, *_unspoken(newsroom, site)], "warning")
+    complain([*loaded.warnings, *unspoken(newsroom, site)], "warning")
     files = outputs(newsroom, site, loaded.posts)
     written = replace(folder, files)
     complain(written.warnings, "warning")
@@ -53,12 +53,14 @@ def command(output: Path | None, at: datetime | None, *, drafts: bool) -> None:
         click.echo('no post is published yet; write one with: postroom new "What happened"')
 
 
-def _unspoken(newsroom: Path, site: Site) -> list[Problem]:
+def unspoken(newsroom: Path, site: Site) -> list[Problem]:
+    """Return a warning if the theme has no words for the newsroom's language."""
     if Theme(newsroom, site.language).speaks:
         return []
     what = f"the theme has no words for '{site.language}', so it speaks English"
     repair = f"translate templates/words/en.yaml as templates/words/{site.language}.yaml"
-    return [Problem(config.FILE_NAME, key="language", what=what, repair=repair)]
+    rule = "settings-language"
+    return [Problem(config.FILE_NAME, key="language", what=what, repair=repair, rule=rule)]
 
 
 def _mixed(folder: Path, newsroom: Path, site: Site) -> str:

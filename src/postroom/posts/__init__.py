@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from postroom.posts.beside import Beside, media_type
 from postroom.posts.draft import Draft, Report, draft
 from postroom.posts.folder import Folder, scan
 from postroom.posts.instants import at_home, day_of, has_come, instant_of, take
-from postroom.posts.topics import spellings, topics
+from postroom.posts.topics import Spelling, spellings, topics, warning
 from postroom.yamltext import forbidden_characters, place_of
 
 _REFERENCE = re.compile(r"&#(?:[xX]([0-9A-Fa-f]{1,8})|([0-9]{1,8}))")
@@ -44,6 +44,7 @@ class Loaded:
     waiting: tuple[str, ...] = ()
     drafts: tuple[str, ...] = ()
     unnamed: tuple[tuple[str, str], ...] = ()
+    odd_topics: tuple[Spelling, ...] = ()
     warnings: tuple[Problem, ...] = ()
 
 
@@ -57,6 +58,16 @@ def load(newsroom: Path, site: Site, at: datetime, *, drafts: bool = False) -> L
 
 def read(folder: Folder, site: Site, at: datetime, *, drafts: bool = False) -> Loaded:
     """Return the posts that the texts of `folder` make at the instant `at`.
+
+    Raises `ContentError` with every fault of every post.
+    """
+    return read_whole(folder, site, at, drafts=drafts)[0]
+
+
+def read_whole(
+    folder: Folder, site: Site, at: datetime, *, drafts: bool = False
+) -> tuple[Loaded, tuple[Draft, ...]]:
+    """Return what `read` returns, and every text as its author wrote it: drafts, too.
 
     Raises `ContentError` with every fault of every post.
     """
@@ -76,17 +87,22 @@ def read(folder: Folder, site: Site, at: datetime, *, drafts: bool = False) -> L
         raise ContentError(report.errors)
     due = [posts[one.path] for one in kept if has_come(one.date, one.instant, at, site)]
     names = {report.name(one.path) for one in kept} - {post.path for post in due}
-    return Loaded(
+    odd = _spellings(posts, site)
+    lines = {report.name(one.path): one.head.lines.get("topics", 1) for one in kept}
+    odd_warnings = (warning(one, lines[one.path]) for one in odd)
+    loaded = Loaded(
         posts=tuple(sorted(due, key=lambda post: post.published, reverse=True)),
         waiting=tuple(sorted(names)),
         drafts=tuple(report.name(one.path) for one in known if one.head.draft),
         unnamed=tuple((report.name(one.path), one.id) for one in known if not one.head.id),
-        warnings=tuple(sorted((*report.warnings, *_spellings(posts.values(), site)))),
+        odd_topics=tuple(odd),
+        warnings=tuple(sorted((*report.warnings, *odd_warnings))),
     )
+    return loaded, tuple(known)
 
 
-def _spellings(posts: Iterable[Post], site: Site) -> list[Problem]:
-    known = sorted(posts, key=lambda post: post.published, reverse=True)
+def _spellings(posts: Mapping[str, Post], site: Site) -> list[Spelling]:
+    known = sorted(posts.values(), key=lambda post: post.published, reverse=True)
     return spellings(known, topics(known, site))
 
 

@@ -116,7 +116,8 @@ def _identified(
     identity = head.id or derived_id(site, path)
     if not head.id:
         repair = f'add id: "{identity}"'
-        report.warnings.append(Problem(name, 1, key="id", what="is missing", repair=repair))
+        problem = Problem(name, 1, key="id", what="is missing", repair=repair, rule="post-id")
+        report.warnings.append(problem)
     instant = instant_of(moment, identity, site)
     day = day_of(moment, instant, site)
     return Draft(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from urllib.parse import quote, urljoin
 
+from attrs import frozen
+
 from postroom.errors import Problem
 from postroom.frontmatter import topic_slug
 from postroom.model import Post, Site, Topic
@@ -33,14 +35,27 @@ def topics(posts: Sequence[Post], site: Site) -> tuple[Topic, ...]:
     )
 
 
-def spellings(posts: Iterable[Post], known: Iterable[Topic]) -> list[Problem]:
-    """Return a warning for each post that spells a topic as others do not, or without letters."""
+@frozen
+class Spelling:
+    """A topic that a post spells as others do not; `usual` is empty if it makes no address."""
+
+    path: str
+    written: str
+    usual: str
+
+
+def spellings(posts: Iterable[Post], known: Iterable[Topic]) -> list[Spelling]:
+    """Return each odd spelling of a topic, and names without letters."""
     names = {topic.slug: topic.name for topic in known}
-    named = [(post, name, topic_slug(name)) for post in posts for name in post.topics]
-    return [
-        Problem(post.path, 1, 0, "topics", f"found '{name}'", f"others write '{names[slug]}'")
-        if slug
-        else Problem(post.path, 1, 0, "topics", f"'{name}' makes no address", "write it in letters")
-        for post, name, slug in named
-        if names.get(slug) != name
+    named = [
+        (post, name, names.get(topic_slug(name), "")) for post in posts for name in post.topics
     ]
+    return [Spelling(post.path, name, usual) for post, name, usual in named if usual != name]
+
+
+def warning(odd: Spelling, line: int) -> Problem:
+    """Return the warning of an odd spelling on `line`."""
+    what, repair = f"found '{odd.written}'", f"others write '{odd.usual}'"
+    if not odd.usual:
+        what, repair = f"'{odd.written}' makes no address", "write it in letters"
+    return Problem(odd.path, line, 0, "topics", what, repair, "post-topic")

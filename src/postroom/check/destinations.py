@@ -1,0 +1,141 @@
+"""Where the addresses in posts lead: to a page, a file, a post that is not there yet, nowhere."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Mapping
+from urllib.parse import quote, unquote, urldefrag, urljoin, urlsplit
+
+from attrs import Factory, field, frozen
+
+from postroom.check.survey import Survey
+from postroom.check.written import Written
+from postroom.markdown.dialect import SCHEMES
+from postroom.pages import output_path
+from postroom.posts.draft import Draft
+from postroom.schema import is_web_address
+
+_SERVICE = "list/"
+"""The pages of `postroom serve`."""
+_MARKDOWN = (".md", ".markdown")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+_DATED = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[-_ ]+")
+
+
+@frozen
+class Fault:
+    """An address that leads nowhere good: the rule, what was found, and how to repair it."""
+
+    rule: str
+    what: str
+    repair: str
+
+
+@frozen
+class Destinations:
+    """Judges the addresses in posts; `blamed` gathers the places in the output they lead to."""
+
+    written: Written
+    survey: Survey
+    blamed: set[str] = Factory(set)
+    _namesakes: Mapping[str, str] = field(init=False, repr=False)
+
+    @_namesakes.default
+    def _paths_by_stem(self) -> Mapping[str, str]:
+        return {_stem(path): path for path in self.written.by_path}
+
+    def fault(self, one: Draft, address: str) -> Fault | None:
+        """Return what is wrong with where `address`, written in the post `one`, leads."""
+        try:
+            absolute = self.absolute(one, address)
+        except ValueError:
+            return Fault("post-link", f"'{address}' cannot be read as an address", "correct it")
+        scheme = _SCHEME.match(address)
+        if scheme and scheme[1].lower() not in SCHEMES:
+            known = "https:, mailto: and tel:"
+            return Fault("post-link", f"'{address}' is left out of the text", f"use {known}")
+        if not absolute.startswith(self.written.site.url):
+            return None
+        found = self._target(one, address, absolute)
+        if found:
+            self.blamed.add(_in_output(absolute, self.written))
+        return found
+
+    def absolute(self, one: Draft, address: str) -> str:
+        """Return the address as readers get it; raises `ValueError` if it is none."""
+        fragment = urlsplit(address).fragment
+        target = self.written.by_path.get(self.written.beside(one, address))
+        if target and not target.head.draft:
+            return f"{target.url}#{fragment}" if fragment else target.url
+        return urljoin(one.url, address)
+
+    def _target(self, one: Draft, address: str, absolute: str) -> Fault | None:
+        beside = self.written.beside(one, address)
+        page = output_path(urldefrag(absolute).url.partition("?")[0], self.written.site)
+        target = self.written.by_path.get(beside) or self.written.by_page.get(page)
+        if target and (fault := self._unpublished(one, target, address)):
+            return fault
+        if beside.lower().endswith(_MARKDOWN) and not target:
+            return self._no_post(one, address, beside)
+        if target or beside in self.written.folder.sizes:
+            return self._anchor(page, address)
+        if self.survey.holds(page):
+            return self._anchor(page, address)
+        if page.startswith(_SERVICE) or not self.written.site.pages.enabled:
+            return None  # others answer there
+        what = f"'{address}' leads to {page}, which is not there"
+        return Fault("post-link", what, "correct the address, or put the file beside the post")
+
+    def _unpublished(self, one: Draft, target: Draft, address: str) -> Fault | None:
+        name = self.written.name(target)
+        if target.head.draft:
+            what = f"'{address}' leads to {name}, which is a draft"
+            return Fault("post-link-unpublished", what, "publish it first, or take the link out")
+        post = self.written.published.get(target.path)
+        together = one.instant >= target.instant and one.path not in self.written.published
+        if not post and not together:
+            what = f"'{address}' leads to {name}, which waits until {target.day}"
+            return Fault("post-link-unpublished", what, "publish it first, or take the link out")
+        if post and post.withdrawn:
+            what = f"'{address}' leads to {name}, which was withdrawn on {post.withdrawn}"
+            return Fault("post-link-withdrawn", what, "take the link out, or link to what is left")
+        return None
+
+    def _no_post(self, one: Draft, address: str, beside: str) -> Fault:
+        what = f"'{address}' is no file under {self.written.site.posts}/"
+        near = self._namesakes.get(_stem(beside))
+        if not near:
+            return Fault("post-link", what, "correct the name")
+        way = posixpath.relpath(near, posixpath.dirname(one.path) or ".")
+        return Fault("post-link", what, f"did you mean '{way}'?")
+
+    def _anchor(self, page: str, address: str) -> Fault | None:
+        fragment = unquote(urlsplit(address).fragment)
+        if self.survey.has_part(page, fragment):
+            return None
+        what = f"'{address}' leads to '#{fragment}', which {page} has not"
+        repair = f'write <a id="{fragment}"></a> where it shall lead, or link to the page'
+        return Fault("post-anchor", what, repair)
+
+    def outside(self, one: Draft, address: str) -> str:
+        """Return what an address that leads to the web, not to the newsroom, asks a host for."""
+        try:
+            absolute = quote(urldefrag(urljoin(one.url, address)).url, safe="%/:?[]@!$&'()*+,;=~")
+        except ValueError:
+            return ""
+        ours = absolute.startswith(self.written.site.url)
+        return "" if ours or not is_web_address(absolute) else absolute
+
+
+def _in_output(absolute: str, written: Written) -> str:
+    """Return the place in the output that an address of the newsroom names, its part included."""
+    address, fragment = urldefrag(absolute)
+    page = output_path(address.partition("?")[0], written.site)
+    return f"{page}#{unquote(fragment)}" if fragment else page
+
+
+def _stem(path: str) -> str:
+    """Return what makes a post's name its own: without folder, date and suffix."""
+    stem = posixpath.splitext(posixpath.basename(path))[0]
+    return _DATED.sub("", stem).casefold()

@@ -1,0 +1,131 @@
+"""The output folder → what its pages are called, hold and lead to, each page parsed once."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from urllib.parse import quote, unquote, urldefrag, urljoin
+
+from attrs import Factory, define, field, frozen
+from lxml import etree, html
+
+from postroom.model import Site
+from postroom.output import MANIFEST
+from postroom.pages import relative_root
+
+_IDS = etree.XPath("//@id", smart_strings=False)
+_ADDRESSES = etree.XPath("//@href | //@src", smart_strings=False)
+_TITLE = etree.XPath("string(/html/head/title)", smart_strings=False)
+
+
+@define
+class Met:
+    """A place that pages lead to: the first of them, and how many there are."""
+
+    page: str
+    pages: int = 0
+
+
+@frozen
+class Survey:
+    """What lies in the output, and of its pages the ids, titles and places they lead to.
+
+    Paths count from the output folder. `standing` tells of a path whether a file lies there that
+    the build did not make, and that a host serves beside its own.
+    """
+
+    site: Site
+    files: frozenset[str]
+    standing: Callable[[str], bool] = field(repr=False)
+    ids: dict[str, frozenset[str]] = Factory(dict)
+    twice: dict[str, Met] = Factory(dict)
+    titles: dict[str, list[str]] = Factory(dict)
+    met: dict[tuple[str, str], Met] = Factory(dict)
+
+    def holds(self, path: str) -> bool:
+        """Tell whether a host finds something at `path`; it adds a folder's index itself."""
+        return path in self.files or f"{path}/index.html" in self.files or self.standing(path)
+
+    def has_part(self, path: str, fragment: str) -> bool:
+        """Tell whether a browser finds `fragment` on the page at `path`; if in doubt, it does."""
+        # HTML Living Standard: an empty fragment and `top` lead to the top, `:~:` to a text.
+        if path not in self.ids or fragment.casefold() in {"", "top"} or fragment.startswith(":~:"):
+            return True
+        return fragment in self.ids[path]
+
+    def take(self, path: str, page: bytes) -> None:
+        """Take note of the page that lies at `path`."""
+        try:
+            root = html.document_fromstring(page, html.HTMLParser(encoding="utf-8"))
+        except etree.ParserError:  # there is nothing in it
+            return
+        ids = _strings(_IDS(root))
+        self.ids[path] = frozenset(ids)
+        if len(self.ids[path]) < len(ids):
+            for identity, count in Counter(ids).items():
+                if count > 1:
+                    self._count(self.twice.setdefault(identity, Met(path)))
+        self.titles.setdefault(" ".join(str(_TITLE(root)).split()), []).append(path)
+        for place in {*self._places(path, _strings(_ADDRESSES(root)))}:
+            self._count(self.met.setdefault(place, Met(path)))
+
+    @staticmethod
+    def _count(met: Met) -> None:
+        met.pages += 1
+
+    def _places(self, path: str, addresses: Iterable[str]) -> Iterator[tuple[str, str]]:
+        """Yield the path and the fragment of each address that leads into the output."""
+        url = urljoin(self.site.url, quote(path))
+        root = relative_root(url, self.site)
+        for address in dict.fromkeys(addresses):
+            if root and address.startswith(root) and "../" not in (rest := address[len(root) :]):
+                target, _, fragment = rest.partition("#")
+            elif address.startswith(self.site.url):
+                target, _, fragment = address[len(self.site.url) :].partition("#")
+            else:
+                absolute = _joined(url, address)
+                if not absolute.startswith(self.site.url):
+                    continue
+                target, fragment = urldefrag(absolute[len(self.site.url) :])
+            yield _file(target), unquote(fragment)
+
+
+def survey(
+    folder: Path, site: Site, standing: Callable[[str], bool], passed: frozenset[str]
+) -> Survey:
+    """Look at the output in `folder`; the files in `passed` came with posts and are not ours."""
+    files = frozenset(_files(folder))
+    found = Survey(site, files, standing)
+    for path in sorted(files - passed):
+        if path.endswith(".html") and posixpath.basename(path) != "letter.html":
+            found.take(path, (folder / path).read_bytes())
+    return found
+
+
+def _files(folder: Path) -> Iterator[str]:
+    for place, _, names in os.walk(folder):
+        below = Path(place).relative_to(folder)
+        for name in names:
+            if name != MANIFEST:
+                yield (below / name).as_posix()
+
+
+def _strings(found: object) -> list[str]:
+    return [str(one) for one in found] if isinstance(found, list) else []
+
+
+def _joined(url: str, address: str) -> str:
+    try:
+        return urljoin(url, address)
+    except ValueError:
+        return ""
+
+
+def _file(target: str) -> str:
+    """Return the path of the file that a host sends for `target`, written below the root."""
+    path = target.partition("?")[0]
+    path = unquote(path) if "%" in path else path
+    return f"{path}index.html" if not path or path.endswith("/") else path

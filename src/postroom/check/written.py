@@ -1,0 +1,73 @@
+"""The posts as their authors wrote them, for the lints to look at."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from urllib.parse import unquote, urlsplit
+
+from attrs import field, frozen
+
+from postroom.errors import Problem
+from postroom.model import Post, Site
+from postroom.pages import output_path
+from postroom.posts import Loaded
+from postroom.posts.draft import Draft
+from postroom.posts.folder import Folder
+
+ELSEWHERE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|/")
+"""How an address begins that does not count from the file it stands in."""
+
+
+@frozen
+class Written:
+    """A newsroom's posts at the instant `at`: the folder, its drafts, and what is published."""
+
+    site: Site
+    at: datetime
+    folder: Folder = field(repr=False)
+    loaded: Loaded = field(repr=False)
+    drafts: tuple[Draft, ...] = field(repr=False)
+    by_path: Mapping[str, Draft] = field(init=False, repr=False)
+    by_page: Mapping[str, Draft] = field(init=False, repr=False)
+    published: Mapping[str, Post] = field(init=False, repr=False)
+
+    @by_path.default
+    def _drafts_by_path(self) -> Mapping[str, Draft]:
+        return {one.path: one for one in self.drafts}
+
+    @by_page.default
+    def _drafts_by_page(self) -> Mapping[str, Draft]:
+        # What is published comes last: where a draft claims its page, the page is not the draft's.
+        in_order = sorted(self.drafts, key=lambda one: not one.head.draft)
+        return {output_path(one.url, self.site): one for one in in_order}
+
+    @published.default
+    def _posts_by_path(self) -> Mapping[str, Post]:
+        cut = len(self.site.posts) + 1
+        return {post.path[cut:]: post for post in self.loaded.posts}
+
+    def name(self, one: Draft) -> str:
+        """Return the path of a post as the newsroom sees it."""
+        return f"{self.site.posts}/{one.path}"
+
+    def going_out(self) -> Iterator[Draft]:
+        """Yield what is published or waits for its date, and was not taken back."""
+        for one in self.drafts:
+            post = self.published.get(one.path)
+            if not one.head.draft and not (post and post.withdrawn):
+                yield one
+
+    def beside(self, one: Draft, address: str) -> str:
+        """Return the path below posts/ that a relative address names, else nothing."""
+        if not address or address[0] in "#?" or ELSEWHERE.match(address):
+            return ""
+        folder = posixpath.dirname(one.path)
+        return posixpath.normpath(posixpath.join(folder, unquote(urlsplit(address).path)))
+
+    def in_head(self, one: Draft, key: str, what: str, repair: str, rule: str) -> Problem:
+        """Return a problem of a draft's head, on the line of its key."""
+        line = one.head.lines.get(key, 1)
+        return Problem(self.name(one), line, 0, key, what, repair, rule)

@@ -1,0 +1,278 @@
+"""`postroom check --links`: what is asked, how often, and what is said of the answers."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+from attrs import field, frozen
+
+from conftest import POST, MakeNewsroom, Outcome
+from postroom.check.asked import FRESH, asked
+from postroom.check.outside import Address, Pace, Web, is_public
+
+Run = Callable[..., Outcome]
+ANSWERS = {"/gone.png": 410, "/missing": 404, "/broken": 500, "/private": 403, "/busy": 429}
+MOVES = {"/moved": "/well", "/lost": "/missing", "/round": "/round", "/away": "gopher://x/"}
+
+
+@frozen
+class Site:
+    """A web server of our own, and what it was asked."""
+
+    url: str
+    asked: list[str] = field(factory=list)
+
+
+@contextmanager
+def serving() -> Iterator[Site]:
+    """Run a web server that answers by the tables above; `/get` knows no HEAD."""
+    questions: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.answer()
+
+        def do_GET(self) -> None:
+            self.answer()
+
+        def answer(self) -> None:
+            questions.append(f"{self.command} {self.path}")
+            status = 302 if self.path in MOVES else ANSWERS.get(self.path, 200)
+            if self.path == "/get" and self.command == "HEAD":
+                status = 405
+            self.send_response(status)
+            if self.path in MOVES:
+                self.send_header("Location", MOVES[self.path])
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield Site(f"http://127.0.0.1:{server.server_port}", questions)
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def server() -> Iterator[Site]:
+    """Return a running web server."""
+    with serving() as site:
+        yield site
+
+
+def loopback(address: Address) -> bool:
+    """Let this machine be asked, and no other."""
+    return address.is_loopback
+
+
+class Clock:
+    """Time that passes only where somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.slept: list[float] = []
+
+    def sleep(self, seconds: float) -> None:
+        """Let `seconds` pass."""
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+def web() -> Web:
+    """Return what asks this machine, and never waits."""
+    return Web(Pace(lambda: 0.0, lambda _: None), loopback)
+
+
+@pytest.mark.parametrize(
+    ("path", "fault"),
+    [
+        ("/well", ""),
+        ("/well?a=1&b=2", ""),
+        ("", ""),
+        ("/get", ""),
+        ("/private", ""),
+        ("/busy", ""),
+        ("/moved", ""),
+        ("/gone.png", "answers 410 Gone"),
+        ("/missing", "answers 404 Not Found"),
+        ("/broken", "answers 500 Internal Server Error"),
+        ("/lost", "answers 404 Not Found"),
+        ("/round", "leads on more than 5 times"),
+        ("/away", "leads on to no web address"),
+    ],
+)
+def test_an_answer_says_whether_a_link_is_well(server: Site, path: str, fault: str) -> None:
+    """What is there is well, also behind a redirect or a refusal of programs; the rest is told."""
+    assert web().fault(server.url + path) == fault
+
+
+def test_a_head_is_enough(server: Site) -> None:
+    """A page is asked for its head alone; the whole of it only where that did not go well."""
+    web().faults([f"{server.url}/well"])
+    assert server.asked == ["HEAD /well"]
+    web().faults([f"{server.url}/get", f"{server.url}/missing"])
+    assert sorted(server.asked[1:]) == [
+        "GET /get", "GET /missing", "HEAD /get", "HEAD /missing",
+    ]  # fmt: skip
+
+
+def test_nobody_who_does_not_answer_is_waited_for(server: Site) -> None:
+    """A name that is not known, a closed door and a host without TLS are told in a few words."""
+    port = server.url.rpartition(":")[2]
+    faults = web().faults(
+        ["http://nobody.invalid/", "http://127.0.0.1:1/", f"https://127.0.0.1:{port}/"]
+    )
+    assert faults["http://nobody.invalid/"] == "its host is not known"
+    assert faults["http://127.0.0.1:1/"] == "does not answer: connection refused"
+    assert faults[f"https://127.0.0.1:{port}/"].startswith("is not safe: ")
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1", "10.0.0.1", "192.168.1.1", "169.254.169.254", "::1", "fd00::1", "0.1.2.3",
+     "100.64.0.1", "224.0.0.1", "::ffff:127.0.0.1"],
+)  # fmt: skip
+def test_no_machine_inside_is_public(address: str) -> None:
+    """The machine itself, its network and what a cloud says of itself there are never asked."""
+    assert not is_public(ip_address(address))
+
+
+@pytest.mark.parametrize("address", ["93.184.216.34", "2606:2800:220:1:248:1893:25c8:1946"])
+def test_machines_of_the_internet_are_public(address: str) -> None:
+    """What stands in the public internet may be asked."""
+    assert is_public(ip_address(address))
+
+
+def test_this_machine_is_not_asked(server: Site) -> None:
+    """Without the test's leave, neither an address nor a name of this machine is asked."""
+    port = server.url.rpartition(":")[2]
+    guarded = Web(Pace(lambda: 0.0, lambda _: None))
+    for host in ("127.0.0.1", "localhost", "[::1]", "2130706433", "0x7f.1"):
+        assert guarded.fault(f"http://{host}:{port}/well") in {
+            "leads to this machine or a private network", "its host is not known",
+        }  # fmt: skip
+    assert server.asked == []
+
+
+def test_a_redirect_into_this_machine_is_not_followed(server: Site) -> None:
+    """Where a page leads on is looked at as closely as the link itself."""
+    admitted = iter([True, False])
+    once = Web(Pace(lambda: 0.0, lambda _: None), lambda _: next(admitted))
+    assert once.fault(f"{server.url}/moved") == "leads to this machine or a private network"
+    assert server.asked == ["HEAD /moved"]
+
+
+def test_a_host_is_asked_once_a_second() -> None:
+    """The questions to one host stand a second apart; others do not wait for it."""
+    clock = Clock()
+    pace = Pace(lambda: clock.now, clock.sleep)
+    for host in ("a.example", "b.example", "a.example", "a.example", "b.example"):
+        pace.wait(host)
+    assert clock.slept == [1.0, 1.0]
+    clock.now += 10
+    pace.wait("a.example")
+    assert clock.slept == [1.0, 1.0]
+
+
+def test_a_real_server_is_asked_at_that_pace(server: Site) -> None:
+    """HEAD and GET count as two questions, and so does each step of a redirect."""
+    clock = Clock()
+    paced = Web(Pace(lambda: clock.now, clock.sleep), loopback)
+    assert paced.fault(f"{server.url}/missing") == "answers 404 Not Found"
+    assert paced.fault(f"{server.url}/moved") == ""
+    assert (len(server.asked), clock.slept) == (4, [1.0, 1.0, 1.0])
+
+
+def test_pictures_and_files_in_the_head_are_asked_for(
+    make_newsroom: MakeNewsroom, server: Site, postroom: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lead picture and an enclosure elsewhere are told with the line of their key."""
+    monkeypatch.setattr("postroom.cli.check.web", web)
+    url = server.url
+    head = f"image: {{src: {url}/missing.png, alt: A}}\n"
+    head += f"enclosure: {{url: {url}/gone.png, type: image/png, length: 1}}\ntopics"
+    folder = make_newsroom({"posts/a.md": POST.replace("topics", head)})
+    outcome = postroom(folder, "check", "--links")
+    found = [line.partition(";")[0] for line in outcome.warnings if "outside" in line]
+    assert found == [f"posts/a.md:7: enclosure: '{url}/gone.png' answers 410 Gone"]
+
+
+@pytest.fixture
+def posts_with_links(make_newsroom: MakeNewsroom, server: Site) -> Path:
+    """Return a newsroom whose post links to the server."""
+    text = POST + (
+        f"\nSee [our report]({server.url}/well#part), [our past]({server.url}/missing),\n"
+        f"[the same]({server.url}/missing) and ![a plan]({server.url}/gone.png).\n"
+    )
+    return make_newsroom(
+        {"posts/a.md": text}, "checks: {post-image-pixels: off, letter-preheader: off}\n"
+    )
+
+
+def test_links_elsewhere_are_asked_on_demand(posts_with_links: Path, server: Site, postroom: Run,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Nothing is asked without --links; with it, each address once, and each place is told."""
+    assert postroom(posts_with_links, "check").err == ""
+    assert server.asked == []
+    assert not (posts_with_links / ".postroom").exists()
+    monkeypatch.setattr("postroom.cli.check.web", web)
+    outcome = postroom(posts_with_links, "check", "--links")
+    url = server.url
+    assert (outcome.code, outcome.out) == (0, "0 errors, 3 warnings\n")
+    repair = "link to where it is now, or take the link out [post-link-outside]"
+    assert outcome.warnings == [
+        f"posts/a.md:11:{31 + len(url)}: '{url}/missing' answers 404 Not Found; {repair}",
+        f"posts/a.md:12:1: '{url}/missing' answers 404 Not Found; {repair}",
+        f"posts/a.md:12:{26 + len(url)}: '{url}/gone.png' answers 410 Gone; {repair}",
+    ]
+    assert sorted(server.asked) == [
+        "GET /gone.png", "GET /missing", "HEAD /gone.png", "HEAD /missing", "HEAD /well",
+    ]  # fmt: skip
+
+
+def test_what_is_well_is_not_asked_again(posts_with_links: Path, server: Site, postroom: Run,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """A second run asks only for what led nowhere; after a week it asks for all of it."""
+    monkeypatch.setattr("postroom.cli.check.web", web)
+    file = posts_with_links / ".postroom/links.json"
+    postroom(posts_with_links, "check", "--links")
+    answered = json.loads(file.read_bytes())
+    assert list(answered) == [f"{server.url}/well"]
+    # Each call begins at the same instant.
+    file.write_text(json.dumps({url: time - 60 for url, time in answered.items()}))
+    server.asked.clear()
+    assert postroom(posts_with_links, "check", "--links").out == "0 errors, 3 warnings\n"
+    assert "HEAD /well" not in server.asked
+    assert len(server.asked) == 4
+    kept = json.loads(file.read_bytes())
+    file.write_text(json.dumps({url: time - FRESH - 1 for url, time in kept.items()}))
+    server.asked.clear()
+    postroom(posts_with_links, "check", "--links")
+    assert "HEAD /well" in server.asked
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "null", '{"https://a.example/": "soon"}', '{"https://a.example/": 2e12}',
+     '{"https://a.example/": true}', "[" * 100_000, "\udc80"],
+)  # fmt: skip
+def test_a_damaged_memory_means_none(tmp_path: Path, text: str) -> None:
+    """Whatever stands in the file of answers, at worst everything is asked again."""
+    file = tmp_path / "links.json"
+    file.write_bytes(text.encode(errors="surrogateescape"))
+    assert asked(file, 1e9).well == {}
+    assert asked(tmp_path / "nothing.json", 1e9).well == {}
