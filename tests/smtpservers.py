@@ -39,21 +39,22 @@ class Scripted:
     port: int = 0
     commands: list[str] = field(factory=list)
     messages: list[bytes] = field(factory=list)
+    _now: threading.local = field(factory=threading.local)
 
     def serve(self, listening: socket.socket, stopped: threading.Event) -> None:
-        """Hold one conversation after the other until the listening socket is closed."""
+        """Hold conversations, many at once, until the listening socket is closed."""
         while not stopped.is_set():
             try:
                 connection, _ = listening.accept()
             except OSError:
                 return
-            with connection:
-                connection.settimeout(10)
-                self._converse(connection, stopped)
+            connection.settimeout(10)
+            # Many may speak at once, and one that hears nothing must not hold up the others.
+            threading.Thread(target=self._converse, args=(connection, stopped), daemon=True).start()
 
     def _converse(self, connection: socket.socket, stopped: threading.Event) -> None:
         try:
-            with connection.makefile("rb") as lines:
+            with connection, connection.makefile("rb") as lines:
                 going = self._answer(connection, "connect", stopped)
                 while going and (line := lines.readline()):
                     going = self._command(connection, lines.readline, line, stopped)
@@ -69,7 +70,7 @@ class Scripted:
         word = text.partition(" ")[0].upper()
         if not self._answer(connection, word, stopped):
             return False
-        if word != "DATA" or not self._said.startswith(b"354"):
+        if word != "DATA" or not self._now.said.startswith(b"354"):
             return word != "QUIT"
         if self.script.get("data") == CLOSE:
             connection.recv(1000)
@@ -80,13 +81,11 @@ class Scripted:
         self.messages.append(received.removesuffix(b".\r\n"))
         return self._answer(connection, ".", stopped)
 
-    _said: bytes = b""
-
     def _answer(self, connection: socket.socket, word: str, stopped: threading.Event) -> bool:
         answer = self.script.get(word, _USUAL.get(word, b"250 ok\r\n"))
         if isinstance(answer, list):
             answer = answer.pop(0) if answer else _USUAL.get(word, b"250 ok\r\n")
-        self._said = answer
+        self._now.said = answer
         if answer == SILENCE:
             stopped.wait(10)
             return False

@@ -183,6 +183,6 @@ class Delivering:
 
     def _refusal(self) -> Problem:
         streak = self._streak
-        number = max(streak.refused, streak.deferred)
+        number = max(streak.refused, streak.deferred, streak.unanswered)
         what = f"the mail server took none of the last {number} letters and said: {streak.said}"
         return Problem("send", what=what, repair="correct that, and run this again")

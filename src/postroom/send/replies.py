@@ -11,7 +11,7 @@ from postroom.delivery.ledger import wait
 from postroom.model import Claim, Failure, Outcome
 from postroom.send.rows import Reply
 
-MOST_REFUSED, MOST_DEFERRED = 20, 100
+MOST_REFUSED, MOST_DEFERRED, MOST_UNANSWERED = 20, 100, 10
 
 
 def outcome(claim: Claim, reply: Reply, now: datetime, hashed: str) -> Outcome:
@@ -45,7 +45,8 @@ def is_unheard(reply: Reply) -> bool:
     Then the letter may be tried at once on another connection.
     """
     # RFC 5321 §3.8: 421 is about the connection, whatever it answers.
-    return reply.kind == "deferred" and not reply.usable and reply.code in (0, 421)
+    lost = not reply.usable and reply.code in (0, 421)
+    return lost and reply.kind == "deferred" and reply.command != "end of data"
 
 
 @frozen
@@ -58,12 +59,15 @@ class Streak:
 
     refused: int = 0
     deferred: int = 0
+    unanswered: int = 0
     said: str = ""
 
     def after(self, outcome: Outcome) -> Streak:
         """Return the streak after one more letter."""
         if outcome.state == "sent" or (outcome.failure and outcome.failure.hard):
             return Streak()
+        if outcome.state == "uncertain":
+            return evolve(self, unanswered=self.unanswered + 1, said=outcome.reply)
         if outcome.state == "deferred":
             return evolve(self, deferred=self.deferred + 1, said=outcome.reply)
         return evolve(self, refused=self.refused + 1, said=outcome.reply)
@@ -71,4 +75,8 @@ class Streak:
     @property
     def is_too_long(self) -> bool:
         """Whether it is time to stop and ask."""
-        return self.refused >= MOST_REFUSED or self.deferred >= MOST_DEFERRED
+        return (
+            self.refused >= MOST_REFUSED
+            or self.deferred >= MOST_DEFERRED
+            or self.unanswered >= MOST_UNANSWERED
+        )

@@ -118,6 +118,8 @@ class Switchboard:
                 self._opening.discard(line)
                 self._rest(line, error)
             case Broken(_, error):
+                # Its letter, if it had one, will not be answered any more.
+                self.out = max(0, self.out - 1)
                 raise RuntimeError("the thread of a connection ended") from error
 
     def _rest(self, line: Line, error: RelayError) -> None:

@@ -1,0 +1,374 @@
+"""Whatever the mail server or the machine does, the ledger stays true and the next run goes on."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import time_machine
+
+from conftest import AT, POST, MakeNewsroom, Outcome
+from postroom.cli import main, send
+from postroom.database import engine
+from postroom.smtp import Mailer, Patience
+from postroom.store import open_store
+from smtpservers import CLOSE, SILENCE, Scripted, scripted
+
+SETTINGS = """\
+contact: {{name: Press office, address: 1 Example Street}}
+mail:
+  from: Example News <news@example.com>
+  bounces: bounces@example.com
+  unsubscribe: https://news.example.com
+  connections: {connections}
+  rate: {rate}
+"""
+KEY = "a secret key of the tests"
+Script = Mapping[str, bytes | list[bytes]]
+MakeRoom = Callable[..., "Room"]
+OK = b"250 ok\r\n"
+
+
+class Room:
+    """A newsroom whose readers are owed one letter each."""
+
+    def __init__(
+        self,
+        folder: Path,
+        readers: int,
+        call: Callable[..., Outcome],
+        patch: pytest.MonkeyPatch,
+    ) -> None:
+        self.folder, self.readers = folder, readers
+        self._call, self._patch = call, patch
+
+    def send(self, server: Scripted, *, scheme: str = "smtp", login: str = "") -> Outcome:
+        """Run `send` against `server`."""
+        url = f"{scheme}://{login}127.0.0.1:{server.port}"
+        self._patch.setenv("POSTROOM_SMTP_URL", url)
+        return self._call(self.folder, "send", "--keep-ledger-here")
+
+    def states(self) -> dict[str, int]:
+        """Return how many letters are in each state."""
+        store = open_store(None, self.folder)
+        with closing(store.database):
+            return {str(state): count for state, count in store.ledger.tally().items()}
+
+    def named(self) -> set[str]:
+        """Return those whose letter may or may not have arrived."""
+        store = open_store(None, self.folder)
+        with closing(store.database):
+            return {claim.address for claim in store.ledger.uncertain()}
+
+    def heal(self, *taken: str) -> None:
+        """Run `send` again later against a healthy server: everybody has the letter once then.
+
+        `taken` are the readers whose letter arrived before; who is named may have it or not.
+        """
+        with scripted({}) as server, time_machine.travel(AT + timedelta(minutes=20)):
+            self._patch.setenv("POSTROOM_SMTP_URL", f"smtp://127.0.0.1:{server.port}")
+            self._patch.chdir(self.folder)
+            assert main(["send", "--keep-ledger-here"]) in (0, 1)
+            assert main(["send", "--keep-ledger-here"]) == 0
+            got = Counter([*taken, *recipients(server)])
+        everybody = {f"reader{number}@example.com" for number in range(self.readers)}
+        assert [address for address, count in got.items() if count > 1] == []
+        assert everybody - set(got) <= self.named() | self.given_up()
+        assert self.states().get("sending", 0) == 0
+
+    def given_up(self) -> set[str]:
+        """Return those whom the server refused."""
+        store = open_store(None, self.folder)
+        with closing(store.database):
+            return {entry.address for entry in store.ledger.entries("bounced")}
+
+
+@pytest.fixture
+def make_room(
+    make_newsroom: MakeNewsroom,
+    postroom: Callable[..., Outcome],
+    monkeypatch: pytest.MonkeyPatch,
+) -> MakeRoom:
+    """Return a function that makes a newsroom with so many readers."""
+    monkeypatch.setenv("POSTROOM_SECRET_KEY", KEY)
+
+    def make(readers: int = 3, *, connections: int = 1, rate: int = 100_000) -> Room:
+        settings = SETTINGS.format(connections=connections, rate=rate)
+        folder = make_newsroom({"posts/a.md": POST}, settings)
+        names = [f"reader{number}@example.com" for number in range(readers)]
+        options = ("--confirmed", "--frequency", "post", "--from", "2026-11-01")
+        assert postroom(folder, "subscribers", "add", *options, *names).code == 0
+        return Room(folder, readers, postroom, monkeypatch)
+
+    return make
+
+
+def recipients(server: Scripted) -> list[str]:
+    """Return to whom the letters went that the server has whole."""
+    found = (re.search(rb"^To: (\S+)\r$", message, re.MULTILINE) for message in server.messages)
+    return [match[1].decode() for match in found if match]
+
+
+def taken(server: Scripted, outcome: Outcome) -> list[str]:
+    """Return who surely has the letter: all that the server has whole, if all were answered."""
+    assert "may or may not" not in outcome.err
+    return recipients(server)
+
+
+# The server answers badly once, then as servers do: script, states, exit code.
+ANSWERS: dict[str, tuple[Script, dict[str, int], int]] = {
+    "4xx at MAIL": ({"MAIL": [b"451 later\r\n"]}, {"deferred": 1, "sent": 2}, 1),
+    "5xx at MAIL": ({"MAIL": [b"550 5.7.1 who?\r\n"]}, {"deferred": 1, "sent": 2}, 1),
+    "4xx at RCPT": ({"RCPT": [b"450 4.2.0 greylisted\r\n"]}, {"deferred": 1, "sent": 2}, 1),
+    "5xx at RCPT": ({"RCPT": [b"550 5.1.1 nobody\r\n"]}, {"bounced": 1, "sent": 2}, 0),
+    "4xx at DATA": ({"DATA": [b"451 later\r\n"]}, {"deferred": 1, "sent": 2}, 1),
+    "5xx at DATA": ({"DATA": [b"554 no\r\n"]}, {"bounced": 1, "sent": 2}, 0),
+    "421 in mid-session": ({"MAIL": [OK, b"421 4.7.0 enough\r\n" + CLOSE]}, {"sent": 3}, 0),
+    "cut at MAIL": ({"MAIL": [OK, CLOSE]}, {"sent": 3}, 0),
+    "cut before the letter": ({"DATA": [CLOSE]}, {"sent": 3}, 0),
+}
+
+
+@pytest.mark.parametrize("fault", ANSWERS)
+def test_a_bad_answer_is_one_letters_matter(make_room: MakeRoom, fault: str) -> None:
+    """Before the letter's end each answer says what becomes of it; the others are sent."""
+    script, states, code = ANSWERS[fault]
+    room = make_room()
+    with scripted(script) as server:
+        outcome = room.send(server)
+    assert (outcome.code, room.states()) == (code, states)
+    room.heal(*taken(server, outcome))
+
+
+# After the final dot the letter is with the server, whatever it says.
+ENDS: dict[str, tuple[bytes, str, int]] = {
+    "4xx": (b"452 4.3.1 later\r\n", "deferred", 1),
+    "5xx": (b"554 5.6.0 no\r\n", "bounced", 0),
+    "cut": (CLOSE, "uncertain", 1),
+    "nonsense": (b"999 what?\r\n", "uncertain", 1),
+    "421": (b"421 4.3.2 later\r\n" + CLOSE, "deferred", 1),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_the_answer_to_the_letters_end_decides(make_room: MakeRoom, end: str) -> None:
+    """No answer, no knowledge: the letter is in doubt, named, and not sent again unasked."""
+    answer, state, code = ENDS[end]
+    room = make_room()
+    with scripted({".": [answer]}) as server:
+        outcome = room.send(server)
+    assert (outcome.code, room.states()) == (code, {state: 1, "sent": 2})
+    assert room.named() == ({"reader0@example.com"} if state == "uncertain" else set())
+    room.heal("reader1@example.com", "reader2@example.com")
+
+
+@pytest.mark.parametrize(("word", "states"), [("RCPT", {"sent": 3}), (".", {"uncertain": 1})])
+def test_a_reply_that_never_comes_is_waited_for_so_long(
+    make_room: MakeRoom, monkeypatch: pytest.MonkeyPatch, word: str, states: dict[str, int]
+) -> None:
+    """Before the end another connection is tried; after it the letter is in doubt."""
+    short = Patience(connect=5, reply=0.5, end=0.5)
+    monkeypatch.setattr(send, "Mailer", lambda server: Mailer(server, patience=short))
+    room = make_room()
+    with scripted({word: [SILENCE]}) as server:
+        room.send(server)
+        assert {**room.states(), **states} == room.states()
+        sure = [one for one in recipients(server) if one not in room.named()]
+    room.heal(*sure)
+
+
+def test_a_server_that_is_not_there(make_room: MakeRoom) -> None:
+    """Nobody answers: nothing is lost, and one line says so."""
+    room = make_room(connections=4)
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    outcome = room.send(Scripted({}, port))
+    assert (outcome.code, room.states()) == (1, {"planned": 3})
+    assert [line.partition("; ")[2] for line in outcome.errors] == ["check host and port"]
+    room.heal()
+
+
+def test_a_refused_login_is_tried_once(make_room: MakeRoom) -> None:
+    """A wrong password must not lock the account: one connection asks, not all of them."""
+    script = {"EHLO": b"250-hello\r\n250 AUTH PLAIN\r\n", "AUTH": b"535 5.7.8 no\r\n"}
+    room = make_room(connections=4)
+    with scripted(script) as server:
+        outcome = room.send(server, login="me:wrong@")
+    assert (outcome.code, room.states()) == (1, {"planned": 3})
+    assert sum(command.startswith("AUTH") for command in server.commands) == 1
+    assert "wrong" not in outcome.err
+    room.heal()
+
+
+@pytest.mark.parametrize("scheme", ["smtp+starttls", "smtps"])
+def test_without_tls_nothing_leaves(make_room: MakeRoom, scheme: str) -> None:
+    """A server that does not protect the connection gets neither password nor letter."""
+    room = make_room()
+    with scripted({}) as server:
+        outcome = room.send(server, scheme=scheme, login="me:secret@")
+    assert (outcome.code, len(outcome.errors), room.states()) == (1, 1, {"planned": 3})
+    assert not any("AUTH" in command or "MAIL" in command for command in server.commands)
+    room.heal()
+
+
+def test_twenty_letters_a_connection(make_room: MakeRoom) -> None:
+    """A server that has had enough is called again, in the same run."""
+    room = make_room(45)
+    enough = [*[OK] * 20, b"421 4.7.0 enough\r\n" + CLOSE]
+    with scripted({"MAIL": enough * 3}) as server:
+        outcome = room.send(server)
+    assert (outcome.code, room.states()) == (0, {"sent": 45})
+    assert Counter(recipients(server)).most_common(1)[0][1] == 1
+
+
+def test_two_connections_of_four(make_room: MakeRoom, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that the server allows carry all letters."""
+    monkeypatch.setattr("postroom.send.switchboard.PAUSES", ())
+    room = make_room(20, connections=4)
+    busy = [b"421 4.7.0 too many\r\n" + CLOSE] * 50
+    with scripted({"connect": [b"220 ready\r\n"] * 2 + busy}) as server:
+        outcome = room.send(server)
+    assert (outcome.code, room.states()) == (0, {"sent": 20})
+    assert len(set(recipients(server))) == 20
+
+
+def test_a_server_that_takes_nothing_stops_the_run(make_room: MakeRoom) -> None:
+    """A relay that refuses everybody takes nobody off the list; the run stops and says why."""
+    room = make_room(30)
+    with scripted({"RCPT": b"550 5.7.1 relaying denied\r\n"}) as server:
+        outcome = room.send(server)
+    assert (outcome.code, room.states()) == (1, {"bounced": 20, "planned": 10})
+    assert "20 letters and said: 550 5.7.1 relaying denied" in outcome.errors[0]
+    store = open_store(None, room.folder)
+    with closing(store.database):
+        assert store.subscribers.count() == {"active": 30}
+
+
+def test_a_server_that_never_answers_the_end_stops_the_run(make_room: MakeRoom) -> None:
+    """Ten letters in doubt in a row are enough to ask a person."""
+    room = make_room(30)
+    with scripted({".": CLOSE}) as server:
+        outcome = room.send(server)
+    assert (outcome.code, room.states()) == (1, {"uncertain": 10, "planned": 20})
+
+
+def test_two_sends_at_once(make_room: MakeRoom) -> None:
+    """The second says so in one line and does nothing."""
+    room = make_room()
+    other = open_store(None, room.folder)
+    with closing(other.database), scripted({}) as server:
+        run = other.runs.begin(AT)
+        outcome = room.send(server)
+        assert (outcome.code, len(outcome.errors)) == (1, 1)
+        assert "another run is sending" in outcome.errors[0]
+        assert server.commands == []
+        other.runs.end(run, AT)
+    room.heal()
+
+
+def test_a_locked_database(make_room: MakeRoom, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another program that writes for long is told in one line; nothing is sent."""
+    room = make_room()
+    monkeypatch.setattr(engine, "PATIENCE", 0.1)
+    with (
+        closing(sqlite3.connect(room.folder / engine.FILE, isolation_level=None)) as other,
+        scripted({}) as server,
+    ):
+        other.execute("BEGIN IMMEDIATE")
+        outcome = room.send(server)
+        other.execute("ROLLBACK")
+    assert (outcome.code, server.commands) == (1, [])
+    assert "is locked; another program is writing" in outcome.errors[0]
+    room.heal()
+
+
+def test_the_clock_set_back(make_room: MakeRoom, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Yesterday comes again, and nobody gets the letter again."""
+    room = make_room()
+    with scripted({}) as server:
+        assert room.send(server).code == 0
+        with time_machine.travel(AT - timedelta(days=1)):
+            monkeypatch.chdir(room.folder)
+            assert main(["send", "--keep-ledger-here"]) == 0
+    assert len(recipients(server)) == 3
+
+
+# In processes of their own
+
+
+def surroundings(server: Scripted) -> dict[str, str]:
+    """Return the environment of a `postroom send` against `server`."""
+    return {
+        **os.environ,
+        "POSTROOM_SMTP_URL": f"smtp://127.0.0.1:{server.port}",
+        "POSTROOM_SECRET_KEY": KEY,
+    }
+
+
+SEND = [sys.executable, "-m", "postroom", "send", "--keep-ledger-here"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_finishes_what_is_on_its_way(make_room: MakeRoom, number: signal.Signals) -> None:
+    """The open letter is recorded, the exit code names the signal, and the next run goes on."""
+    room = make_room(40, rate=10)
+    with scripted({}) as server:
+        with subprocess.Popen(
+            SEND, cwd=room.folder, env=surroundings(server), stderr=subprocess.PIPE
+        ) as process:
+            deadline = time.monotonic() + 30
+            while len(server.messages) < 3 and time.monotonic() < deadline:
+                time.sleep(0.01)
+            process.send_signal(number)
+            _, said = process.communicate(timeout=30)
+        assert process.returncode == 128 + number
+        assert b"finishing the letters that are on their way" in said
+        states = room.states()
+        assert states["sent"] == len(server.messages) < 40
+        assert set(states) == {"sent", "planned"}
+        got = recipients(server)
+    room.heal(*got)
+
+
+def test_a_full_disk(make_room: MakeRoom) -> None:
+    """What cannot be written down stops the run; at most the open letters are in doubt."""
+    room = make_room(200, connections=2)
+
+    def little_room() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+
+    with scripted({}) as server:
+        done = subprocess.run(
+            SEND,
+            cwd=room.folder,
+            env=surroundings(server),
+            preexec_fn=little_room,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+        assert room.states().get("sending", 0) <= 2
+        got = recipients(server)
+    assert 0 < len(got) < 200
+    with scripted({}) as server:
+        outcome = room.send(server)
+        assert outcome.code in (0, 1)
+        again = Counter([*got, *recipients(server)])
+    assert max(again.values()) == 1
+    assert len(room.named()) <= 2
+    assert len(set(again) | room.named()) == 200
