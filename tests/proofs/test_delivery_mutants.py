@@ -216,8 +216,8 @@ MUTANTS = [
     ),
     Mutant(
         "store: 10 closing counts and raises nothing",
-        f"{STORE}/ledger.py",
-        "        _close(connection, closing)\n",
+        f"{STORE}/settling.py",
+        "        connection.execute(_CLOSE, closing)\n",
         "        pass\n",
         search=TABLES,
         cases=QUERIES,
@@ -225,8 +225,8 @@ MUTANTS = [
     Mutant(
         "store: 11 the wait outlives an absence",
         f"{STORE}/subscribers.py",
-        "                _cancel(connection, condition)\n",
-        "                pass\n",
+        '    if after != "active":\n        _cancel(connection, condition)\n',
+        "",
         by_search=False,
         search=TABLES,
         cases=QUERIES,
