@@ -6,19 +6,20 @@ from datetime import datetime
 
 from attrs import evolve, frozen
 
+from postroom.address import key_of
 from postroom.delivery.failure import enhanced_status, is_hard, is_soft
 from postroom.delivery.ledger import wait
 from postroom.model import Claim, Failure, Outcome
-from postroom.send.rows import Reply
+from postroom.send.rows import Hashed, Reply
 
 MOST_REFUSED, MOST_DEFERRED, MOST_UNANSWERED = 20, 100, 10
 
 
-def outcome(claim: Claim, reply: Reply, now: datetime, hashed: str) -> Outcome:
+def outcome(claim: Claim, reply: Reply, now: datetime, hashed: Hashed) -> Outcome:
     """Return what is written of the delivery `claim` after `reply`, at the instant `now`.
 
     A refused sender, or a letter that is too long, says nothing of the subscriber: what is wrong
-    there is ours, so the letter waits. `hashed` is the suppression hash of the claim's address.
+    there is ours, so the letter waits. `hashed` makes the suppression hash of an address's key.
     """
     said = f"{reply.code} {reply.text}" if reply.code else reply.text
     if reply.kind == "accepted":
@@ -29,9 +30,11 @@ def outcome(claim: Claim, reply: Reply, now: datetime, hashed: str) -> Outcome:
         return Outcome(claim.id, "deferred", said, now + wait(claim.attempts))
     status = enhanced_status(reply.text)
     hard = is_hard(reply.code, status)
-    failure = Failure(claim.subscriber, hashed, hard, said, claim.id)
-    about_them = hard or is_soft(reply.code, status)
-    return Outcome(claim.id, "bounced", said, failure=failure if about_them else None)
+    if not hard and not is_soft(reply.code, status):
+        return Outcome(claim.id, "bounced", said)
+    key = hashed(key_of(claim.address))
+    failure = Failure(claim.subscriber, key, hard, said, claim.id)
+    return Outcome(claim.id, "bounced", said, failure=failure)
 
 
 def is_ours(reply: Reply) -> bool:

@@ -46,6 +46,8 @@ class Switchboard:
         self._tries: Counter[Line] = Counter()
         self.out = 0
         """How many letters are on their way."""
+        self.window = 0.0
+        """For how many seconds to wait for more answers once one has come."""
         self.lost: RelayError | None = None
         """Why the line that was last given up was down."""
 
@@ -96,6 +98,10 @@ class Switchboard:
             self._hear(
                 self._said.get(timeout=seconds) if seconds else self._said.get_nowait(), answers
             )
+            # Others are about to answer: to write several down at once costs hardly more.
+            until = self._ticks() + self.window
+            while answers and self.out and (left := until - self._ticks()) > 0:
+                self._hear(self._said.get(timeout=left), answers)
             while True:
                 self._hear(self._said.get_nowait(), answers)
         except Empty:

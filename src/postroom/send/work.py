@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Sequence
 
 from attrs import define, evolve, field, frozen
 
-from postroom.address import key_of
 from postroom.delivery.owed import message_key
 from postroom.letters.headers import parted
 from postroom.letters.personal import Prepared
@@ -109,7 +108,7 @@ class Planned:
 
     def outcome(self, claim: Claim, reply: Reply) -> Outcome:
         """Return what is written of a letter after the server's reply."""
-        return outcome(claim, reply, self.clock(), self.sender.hashed(key_of(claim.address)))
+        return outcome(claim, reply, self.clock(), self.sender.hashed)
 
 
 @define
