@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
-from conftest import POST, MakeNewsroom, Outcome
+from conftest import AT, POST, MakeNewsroom, Outcome
 from offline import WHOLE, Offline, lines, only
 from postroom import doctor
 from postroom.errors import OutputError, Problem
@@ -175,6 +176,9 @@ def test_prints_a_line_for_each_finding(
 ) -> None:
     """The command prints grouped lines with plain marks, and its exit code counts problems."""
     folder = make_newsroom({"posts/2026-11-20-we-moved.md": POST}, SENDER)
+    for file in (folder / "postroom.yaml", folder / "posts/2026-11-20-we-moved.md"):
+        # Written before the instant that the command takes for now.
+        os.utime(file, times=(AT.timestamp() - 60,) * 2)
     with scripted({}) as server:
         alone.setenv("POSTROOM_SMTP_URL", f"smtp://127.0.0.1:{server.port}")
         alone.setenv("POSTROOM_SECRET_KEY", "k" * 22)

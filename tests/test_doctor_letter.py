@@ -11,11 +11,12 @@ from pathlib import Path
 
 import dkim
 import pytest
+import time_machine
 from attrs import evolve, frozen
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from conftest import Outcome
+from conftest import AT, Outcome
 from offline import WHOLE, Offline, Records
 from postroom.doctor import letter as module
 from postroom.letters.compose import Rendered
@@ -297,7 +298,8 @@ def test_the_command_reads_a_file(
     tmp_path: Path, postroom: Callable[..., Outcome], signed: Sign, unsigned: bytes
 ) -> None:
     """`--letter` needs no newsroom; its exit code tells whether there are problems."""
-    (tmp_path / "sound.eml").write_bytes(signed())
+    with time_machine.travel(AT):
+        (tmp_path / "sound.eml").write_bytes(signed())
     outcome = postroom(tmp_path, "doctor", "--letter", "sound.eml")
     assert (outcome.code, outcome.err) == (0, "")
     printed = outcome.out.splitlines()
