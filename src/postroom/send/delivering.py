@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Protocol
 
+from postroom.address import hidden
 from postroom.errors import DatabaseError, LeaseError, Problem, StoppedError
 from postroom.model import Claim, DeliveryState, Outcome
 from postroom.send.line import Outgoing
@@ -188,5 +189,7 @@ class Delivering:
     def _refusal(self) -> Problem:
         streak = self._streak
         number = max(streak.refused, streak.deferred, streak.unanswered)
-        what = f"the mail server took none of the last {number} letters and said: {streak.said}"
+        # Servers like to repeat the recipient's address, and the logs of jobs are read by many.
+        said = hidden(streak.said)
+        what = f"the mail server took none of the last {number} letters and said: {said}"
         return Problem("send", what=what, repair="correct that, and run this again")
