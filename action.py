@@ -29,12 +29,12 @@ HERE = Path(__file__).resolve().parent
 COMMANDS = ("check", "build", "digest", "plan", "send")
 # Those that read the subscribers' database.
 KNOWING = ("plan", "send")
-FORMS = {"letter.html": "--html", "letter.txt": "--text", "letter.eml": "--eml"}
-SIZED = ("atom.xml", "rss.xml", "feed.json", "index.html")
+FEEDS = ("atom.xml", "rss.xml", "feed.json")
+LETTER = ("letter.html", "letter.txt", "letter.eml")
 # A step's summary may have 1 MiB; a page that long nobody reads.
 MOST_SHOWN = 60_000
-# What `postroom` prints: error: posts/a.md:4:9: what was found
-PLACED = re.compile(r"(error|warning): (?:([^\s:][^:]*):(\d+):(?:(\d+):)? )?(.+)")
+# What `postroom` prints: error: posts/a.md:4:9: what was found; click's errors have a capital.
+PLACED = re.compile(r"([eE]rror|warning): (?:([^\s:][^:]*):(\d+):(?:(\d+):)? )?(.+)")
 # What it prints for GitHub: ::error file=posts/a.md,line=4,col=9,title=rule::what was found
 ANNOTATION = re.compile(r"::(error|warning) ([^:]*)::(.*)")
 
@@ -97,9 +97,11 @@ def run(environment: Environment) -> int:
     kept.mkdir(parents=True)
     postroom = Postroom(newsroom, environment)
     code, said = postroom.told(words(command, postroom, kept))
-    if command != "check":
+    if command == "check":
+        said = [read_back(line) for line in said]
+    else:
         annotate(said, os.path.relpath(newsroom, environment["GITHUB_WORKSPACE"]))
-    shown = [heading(command, code), *block(read_back(line) for line in said)]
+    shown = [heading(command, code), *block(said)]
     if command != "send":
         shown += looked_at(postroom, kept)
     with Path(environment["GITHUB_STEP_SUMMARY"]).open("a", encoding="utf-8") as file:
@@ -224,7 +226,7 @@ def annotate(said: Iterable[str], folder: str) -> None:
         if match := PLACED.fullmatch(line):
             kind, path, row, column, what = match.groups()
             problem = Problem(path or "", int(row or 0), int(column or 0), what=what)
-            found.append(Finding(problem, "error" if kind == "error" else "warning"))
+            found.append(Finding(problem, "warning" if kind == "warning" else "error"))
     say(as_annotations(found, folder).rstrip("\n"))
 
 
@@ -255,18 +257,25 @@ def looked_at(postroom: Postroom, kept: Path) -> Iterator[str]:
     if code:
         yield "Nothing can be published until this is repaired.\n"
         return
-    for name, form in FORMS.items():
-        code, letter = postroom.quiet("digest", form)
-        if code == 0:
-            (kept / name).write_bytes(letter)
+    keep_letter(postroom, site, kept)
     yield "### What would be published\n"
     yield from block(made.decode().splitlines())
-    yield from table(path for path in (*map(site.joinpath, SIZED), *map(kept.joinpath, FORMS)))
+    yield from table([*map(site.joinpath, FEEDS), *map(kept.joinpath, LETTER)])
     text = kept / "letter.txt"
     if text.exists():
         yield "<details><summary>The letter</summary>\n"
         yield from block(text.read_text("utf-8").splitlines())
         yield "</details>\n"
+
+
+def keep_letter(postroom: Postroom, site: Path, kept: Path) -> None:
+    """Keep the newest letter in its three forms, if there is one."""
+    # Periods are named so that the newest is the last: 2026-11, 2026-W47, 2026-11-22.
+    for folder in sorted(site.glob("digest/*/"))[-1:]:
+        for name in ("letter.html", "letter.txt"):
+            shutil.copy(folder / name, kept)
+        _, message = postroom.quiet("digest", "--eml", folder.name)
+        (kept / "letter.eml").write_bytes(message)
 
 
 def block(lines: Iterable[str]) -> Iterator[str]:

@@ -75,10 +75,10 @@ class Scripted:
         if self.script.get("data") == CLOSE:
             connection.recv(1000)
             return self._answer(connection, "data", stopped)
-        received = b""
-        while not received.endswith(b"\r\n.\r\n") and (read := readline()):
-            received += read
-        self.messages.append(received.removesuffix(b".\r\n"))
+        received: list[bytes] = []
+        while (read := readline()) not in (b".\r\n", b""):
+            received.append(read)
+        self.messages.append(b"".join(received))
         return self._answer(connection, ".", stopped)
 
     def _answer(self, connection: socket.socket, word: str, stopped: threading.Event) -> bool:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import socket
 import ssl
+import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,8 @@ from aiosmtpd.smtp import AuthResult, Envelope, LoginPassword
 from postroom.errors import RelayError, SettingsError
 from postroom.smtp import Greeting, Mailer, Outcome, Patience, Server, read_server
 from postroom.smtp.server import Scheme
+from postroom.smtp.talk import Talk
+from postroom.smtp.wire import Reply
 from smtpservers import CLOSE, SILENCE, Scripted, certificate, scripted
 
 SHORT = Patience(connect=5, reply=5, end=5)
@@ -267,32 +272,144 @@ def test_doubles_dots_and_ends_the_last_line(letter: bytes, sent: bytes) -> None
 
 
 @pytest.mark.parametrize(
-    ("sender", "recipient", "letter", "said"),
+    ("letter", "said"),
     [
-        (FROM, TO, b"Subject: a\n\nb\r\n", "alone"),
-        (FROM, TO, b"Subject: a\r\n\r\nb\n.\r\n", "alone"),
-        (FROM, TO, b"Subject: a\r\n\r\nb\r.\r\n", "alone"),
-        (FROM, TO, b"Subject: a\r\n\r\nb\nc\rd\r\n", "alone"),
-        (FROM, TO, b"\nSubject: a\r\r\n", "alone"),
-        (FROM, TO, b"a: " + b"x" * 996 + b"\r\n", "998"),
-        (FROM, TO, b"a: " + b"x" * 996, "998"),
-        (FROM, "a@b.example>\r\nRCPT TO:<c@d.example", LETTER, "address"),
-        (FROM, "a b@c.example", LETTER, "address"),
-        (FROM, "", LETTER, "address"),
-        (FROM, "jörg@example.com", LETTER, "address"),
-        (FROM, "a" * 250 + "@example.com", LETTER, "address"),
-        ("<x@example.com>", TO, LETTER, "address"),
+        (b"Subject: a\n\nb\r\n", "alone"),
+        (b"Subject: a\r\n\r\nb\n.\r\n", "alone"),
+        (b"Subject: a\r\n\r\nb\r.\r\n", "alone"),
+        (b"Subject: a\r\n\r\nb\nc\rd\r\n", "alone"),
+        (b"\nSubject: a\r\r\n", "alone"),
+        (b"a: " + b"x" * 996 + b"\r\n", "998"),
+        (b"a: " + b"x" * 996, "998"),
     ],
 )
-def test_refuses_what_smtp_cannot_say(
-    sender: str, recipient: str, letter: bytes, said: str
-) -> None:
-    """A bare CR or LF, a line too long or a strange address never reaches the server."""
+def test_refuses_what_smtp_cannot_say(letter: bytes, said: str) -> None:
+    """A message with a bare CR or LF, or a line too long, never reaches the server."""
     with talking({}) as (server, mailer):
         with pytest.raises(ValueError, match=said):
-            mailer.send(sender, recipient, letter)
+            mailer.send(FROM, TO, letter)
         assert mailer.send(FROM, TO, LETTER).kind == "accepted"
     assert len(server.messages) == 1
+
+
+@pytest.mark.parametrize(
+    ("sender", "recipient"),
+    [
+        (FROM, "a@b.example>\r\nRCPT TO:<c@d.example"),
+        (FROM, "a b@c.example"),
+        (FROM, ""),
+        (FROM, "jörg@example.com"),
+        (FROM, "a" * 250 + "@example.com"),
+        ("<x@example.com>", TO),
+    ],
+)
+def test_never_says_a_strange_address(sender: str, recipient: str) -> None:
+    """An address that MAIL or RCPT cannot take is refused before the server hears of it."""
+    with talking({}) as (server, mailer):
+        outcome = mailer.send(sender, recipient, LETTER)
+        assert (outcome.kind, outcome.command, outcome.usable) == ("refused", "", True)
+        assert mailer.send(FROM, TO, LETTER).kind == "accepted"
+    assert len(server.messages) == 1
+
+
+AT_ONCE = b"250-hello\r\n250-PIPELINING\r\n250 SIZE 1000000\r\n"
+
+
+@pytest.mark.parametrize(("command", "reply", "meant"), _REPLIES)
+def test_a_reply_means_the_same_to_commands_sent_at_once(
+    command: str, reply: bytes, meant: tuple[str, int, bool, str]
+) -> None:
+    """With PIPELINING (RFC 2920) each reply has the meaning that it has without."""
+    script = {"EHLO": AT_ONCE, command: reply}
+    with talking(script, BRIEF if reply == SILENCE else SHORT) as (_, mailer):
+        outcome = mailer.send(FROM, TO, LETTER)
+        assert (outcome.kind, outcome.code, outcome.usable) == meant[:3]
+        # Of a connection that is cut off, earlier replies may be lost on the way.
+        assert outcome.command == meant[3] or reply == CLOSE
+        if outcome.usable:
+            assert mailer.send(FROM, TO, LETTER).kind == outcome.kind
+        else:
+            assert mailer.send(FROM, TO, LETTER).kind == "deferred"
+
+
+def test_commands_leave_in_one_piece_where_the_server_takes_that() -> None:
+    """MAIL, RCPT and DATA are on their way before the first of them is answered."""
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as pool:
+        heard = pool.submit(_heard_before_answering, listening)
+        mailer = Mailer(Server("smtp", "127.0.0.1", listening.getsockname()[1]), patience=SHORT)
+        mailer.open()
+        assert mailer.send(FROM, TO, LETTER).kind == "accepted"
+        mailer.close()
+    assert [line.split(b" ")[0].strip() for line in heard.result()] == [b"MAIL", b"RCPT", b"DATA"]
+
+
+def _heard_before_answering(listening: socket.socket) -> list[bytes]:
+    """Be a server that answers three commands together; return them."""
+    connection, _ = listening.accept()
+    connection.settimeout(SHORT.reply)
+    with connection, connection.makefile("rb") as lines:
+        connection.sendall(b"220 ready\r\n")
+        lines.readline()
+        connection.sendall(AT_ONCE)
+        together = [lines.readline() for _ in range(3)]
+        connection.sendall(b"250 ok\r\n250 ok\r\n354 go on\r\n")
+        while lines.readline() != b".\r\n":
+            pass
+        connection.sendall(b"250 taken\r\n")
+        lines.readline()
+        connection.sendall(b"221 bye\r\n")
+    return together
+
+
+def test_data_for_nobody_is_empty() -> None:
+    """A server that refuses the recipient and invites the data all the same gets none of it."""
+    script = {"EHLO": AT_ONCE, "RCPT": [b"550 5.1.1 nobody\r\n"], ".": [b"554 nobody\r\n"]}
+    with talking(script) as (server, mailer):
+        outcome = mailer.send(FROM, TO, LETTER)
+        assert (outcome.kind, outcome.code, outcome.command) == ("refused", 550, "RCPT")
+        assert mailer.send(FROM, TO, LETTER).kind == "accepted"
+    assert server.messages == [b"", LETTER]
+
+
+def test_a_reply_without_an_end_is_none() -> None:
+    """Neither a reply of endless lines nor one that drips holds a letter for ever."""
+    with talking({".": b"250-more\r\n" * 20_000}) as (_, mailer):
+        assert mailer.send(FROM, TO, LETTER).kind == "uncertain"
+    with talking({"MAIL": b"250-more\r\n" * 20_000}) as (_, mailer):
+        assert mailer.send(FROM, TO, LETTER).kind == "deferred"
+
+
+def test_a_reply_that_drips_is_waited_for_so_long() -> None:
+    """The time for a reply is for all of it: a server that sends a line now and then runs out."""
+    dripping = Patience(connect=5.0, reply=0.5, end=0.5)
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as pool:
+        drips = pool.submit(_drip, listening)
+        mailer = Mailer(Server("smtp", "127.0.0.1", listening.getsockname()[1]), patience=dripping)
+        mailer.open()
+        began = time.monotonic()
+        outcome = mailer.send(FROM, TO, LETTER)
+        assert (outcome.kind, outcome.text) == ("deferred", "no answer in time")
+        assert time.monotonic() - began < 3
+        mailer.close()
+        assert drips.result() < 40
+
+
+def _drip(listening: socket.socket) -> int:
+    """Be a server that answers MAIL with a line every tenth of a second; return how many."""
+    connection, _ = listening.accept()
+    connection.settimeout(SHORT.reply)
+    with connection, connection.makefile("rb") as lines:
+        connection.sendall(b"220 ready\r\n")
+        lines.readline()
+        connection.sendall(b"250 hello\r\n")
+        lines.readline()
+        for number in range(40):
+            try:
+                connection.sendall(b"250-wait\r\n")
+            except OSError:
+                return number
+            time.sleep(0.1)
+    return 40
 
 
 @pytest.mark.parametrize(
@@ -493,14 +610,17 @@ def test_knows_when_it_cannot_log_in() -> None:
 
 def test_an_interrupted_letter_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """After Ctrl-C in the middle of a letter nothing more is sent on that connection."""
-    with talking({}) as (server, mailer):
+    hear, patience = Talk.hear, Patience(connect=5, reply=5, end=4)
+
+    def interrupt(talk: Talk, seconds: float) -> Reply:
+        if seconds == patience.end:
+            raise KeyboardInterrupt
+        return hear(talk, seconds)
+
+    with talking({}, patience) as (server, mailer):
         with monkeypatch.context() as patch:
-            patch.setattr("postroom.smtp.mailer.wait", _interrupt)
+            patch.setattr(Talk, "hear", interrupt)
             with pytest.raises(KeyboardInterrupt):
                 mailer.send(FROM, TO, LETTER)
         assert mailer.send(FROM, TO, LETTER).kind == "deferred"
     assert len(server.messages) == 1
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt

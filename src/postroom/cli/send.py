@@ -118,7 +118,7 @@ def _is_file() -> bool:
 
 def _way(site: Site, server: Server) -> Way:
     mail = site.mail
-    return Way(lambda: Mailer(server), mail.connections, mail.rate, mail.per_connection)
+    return Way(lambda: Mailer(server), smtp.wire, mail.connections, mail.rate, mail.per_connection)
 
 
 @contextmanager

@@ -88,7 +88,7 @@ class Database:
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except (DBAPIError, PoolTimeoutError) as error:
+        except (DBAPIError, PoolTimeoutError, self.engine.dialect.loaded_dbapi.Error) as error:
             # PostgreSQL's own words may repeat a row's values: no trace may hold them.
             raise DatabaseError([_problem(self.name, error)]) from None
 

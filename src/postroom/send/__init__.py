@@ -81,7 +81,8 @@ def send(office: Office, consent: Consent, planned: Callable[[Plan], None]) -> S
         swept = settle(office.store, run, outlook)
         made = plan(office.store, run, office.desk, outlook)
         planned(made)
-        work = Planned(office.store, run, _not_before(made.clock, office.clock), office.sender)
+        steady = _not_before(made.clock, office.clock)
+        work = Planned(office.store, run, steady, office.sender, office.way.write)
         return Sent(swept, made, *_deliver(office, work, made.subscribers))
 
 
@@ -95,12 +96,12 @@ def send_again(office: Office, planned: Callable[[Plan], None]) -> Sent:
         release = store.arrivals.release()
         clock = max(now, release.clock) if release else now
         news = office.desk.news(clock)
-        swept = tuple(store.ledger.sweep(run, clock))
+        store.ledger.sweep(run, clock)
         made = Plan(clock, 0, store.ledger.tally().get("uncertain", 0))
         planned(made)
         steady = _not_before(clock, office.clock)
-        work = Uncertain(store, run, steady, office.sender, office.desk, news)
-        return Sent(swept, made, *_deliver(office, work, made.subscribers))
+        work = Uncertain(store, run, steady, office.sender, office.way.write, office.desk, news)
+        return Sent((), made, *_deliver(office, work, made.subscribers))
 
 
 def _deliver(office: Office, work: Planned, letters: int) -> tuple[Counts, bool]:

@@ -47,6 +47,9 @@ class Work(Protocol):
     def outgoing(self, claim: Claim) -> Outgoing | Outcome:
         """Return the letter as it leaves, or what becomes of it because it cannot."""
 
+    def unsent(self, claim: Claim, why: str) -> Outcome:
+        """Return what is written of a letter that was taken, and that no server heard of."""
+
     def outcome(self, claim: Claim, reply: Reply) -> Outcome:
         """Return what is written of a letter after the server's reply."""
 
@@ -102,6 +105,8 @@ class Delivering:
         limit = self._limit()
         if self._outcomes or (limit and not self._dry):
             self._turn(limit)
+        if self._lines.broken:
+            raise RuntimeError("a connection's thread ended") from self._lines.broken
         if self._lines.out or self._outcomes:
             return True
         if self._is_ending:
@@ -131,11 +136,11 @@ class Delivering:
     def _hear(self, seconds: float) -> None:
         for answer in self._lines.listen(seconds):
             self._note(self._work.outcome(answer.outgoing.claim, answer.reply))
+            self._streak = self._streak.after(answer.reply)
 
     def _note(self, outcome: Outcome) -> None:
         self._outcomes.append(outcome)
         self._counts[outcome.state] += 1
-        self._streak = self._streak.after(outcome)
 
     def _turn(self, limit: int) -> None:
         """Write down the outcomes, and hand out what may be taken."""
@@ -149,12 +154,23 @@ class Delivering:
         self._outcomes.clear()
         self._dry = len(claims) < limit
         self._pace = self._pace.spent(len(claims))
-        for claim in claims:
-            outgoing = self._work.outgoing(claim)
-            if isinstance(outgoing, Outcome):
-                self._note(outgoing)
-            else:
-                self._lines.hand_out(outgoing)
+        self._hand_out(claims)
+
+    def _hand_out(self, claims: Sequence[Claim]) -> None:
+        waiting = list(reversed(claims))
+        try:
+            while waiting:
+                outgoing = self._work.outgoing(waiting[-1])
+                waiting.pop()
+                if isinstance(outgoing, Outcome):
+                    self._note(outgoing)
+                else:
+                    self._lines.hand_out(outgoing)
+        except Exception as error:
+            # The server heard of none of them, and the next run need not wonder.
+            why = f"not handed over: {type(error).__name__}"
+            self._outcomes += [self._work.unsent(claim, why) for claim in waiting]
+            raise
 
     def _record(self) -> None:
         if self._outcomes:
@@ -188,8 +204,9 @@ class Delivering:
 
     def _refusal(self) -> Problem:
         streak = self._streak
-        number = max(streak.refused, streak.deferred, streak.unanswered)
         # Servers like to repeat the recipient's address, and the logs of jobs are read by many.
-        said = hidden(streak.said)
-        what = f"the mail server took none of the last {number} letters and said: {said}"
+        what = (
+            f"the mail server took none of the last {streak.letters} letters "
+            f"and said: {hidden(streak.said)}"
+        )
         return Problem("send", what=what, repair="correct that, and run this again")

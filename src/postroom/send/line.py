@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from queue import SimpleQueue
 from typing import Literal, TypeAlias
 
@@ -18,7 +17,7 @@ from postroom.send.rows import Connection, Reply
 
 @frozen
 class Outgoing:
-    """A claimed letter with its envelope and its message."""
+    """A claimed letter with its envelope and its message, as it goes over the wire."""
 
     claim: Claim
     envelope_from: str
@@ -52,10 +51,11 @@ class Down:
 
 @frozen
 class Broken:
-    """The line's thread ended by a fault of ours."""
+    """The line's thread ended by a fault of ours, and of the letter it carried nobody can tell."""
 
     line: Line
     error: BaseException
+    carried: bool
 
 
 Said: TypeAlias = Ready | Answered | Down | Broken
@@ -76,8 +76,8 @@ class Line:
         self._per_connection = per_connection
         self._said = said
         self._orders: SimpleQueue[Outgoing | Literal["open", "close"]] = SimpleQueue()
-        # Letters carried by the connection that is open; None while there is none.
-        self._carried: int | None = None
+        # How many letters the connection that is open has carried.
+        self._carried = 0
         # The process need not wait for a server that says nothing.
         self._thread = threading.Thread(target=self._work, daemon=True)
 
@@ -101,39 +101,45 @@ class Line:
             self._thread.join(5)
 
     def _work(self) -> None:
+        order: Outgoing | Literal["open", "close"] = "open"
         try:
             for order in iter(self._orders.get, "close"):
                 if isinstance(order, Outgoing):
                     self._carry(order)
-                if self._carried is None:
+                else:
                     self._make_ready()
             self._connection.close()
         except BaseException as error:  # noqa: BLE001 - it is raised where the run is
-            self._said.put(Broken(self, error))
+            self._said.put(Broken(self, error, carried=isinstance(order, Outgoing)))
 
     def _make_ready(self) -> None:
+        down = self._reopened()
+        self._said.put(Down(self, down) if down else Ready(self))
+
+    def _reopened(self) -> RelayError | None:
+        """Open the connection anew; return why that failed, if it did."""
         try:
             self._connection.open()
         except RelayError as error:
-            self._said.put(Down(self, error))
-        else:
-            self._carried = 0
-            self._said.put(Ready(self))
+            return error
+        self._carried = 0
+        return None
 
     def _carry(self, outgoing: Outgoing) -> None:
-        reply = self._handed_over(outgoing)
-        if is_unheard(reply):
-            with suppress(RelayError):
-                self._connection.open()
-                self._carried = 0
-                reply = self._handed_over(outgoing)
-        if self._carried == self._per_connection:
-            self._connection.close()
-            self._carried = None
-        self._said.put(Answered(self, outgoing, reply, ready=self._carried is not None))
+        reply, down = self._handed_over(outgoing), None
+        if is_unheard(reply) and (down := self._reopened()) is None:
+            reply = self._handed_over(outgoing)
+        is_worn = self._carried == self._per_connection != 0
+        ready = reply.usable and not is_worn
+        # First of all: nothing may delay what the ledger is to know.
+        self._said.put(Answered(self, outgoing, reply, ready=ready))
+        if down:
+            self._said.put(Down(self, down))
+        elif not ready:
+            self._make_ready()
 
     def _handed_over(self, outgoing: Outgoing) -> Reply:
-        address = outgoing.claim.address
-        reply = self._connection.send(outgoing.envelope_from, address, outgoing.message)
-        self._carried = (self._carried or 0) + 1 if reply.usable else None
-        return reply
+        self._carried += 1
+        return self._connection.send_written(
+            outgoing.envelope_from, outgoing.claim.address, outgoing.message
+        )

@@ -12,7 +12,7 @@ from postroom.delivery.ledger import wait
 from postroom.model import Claim, Failure, Outcome
 from postroom.send.rows import Hashed, Reply
 
-MOST_REFUSED, MOST_DEFERRED, MOST_UNANSWERED = 20, 100, 10
+MOST_REFUSED, MOST_GIVEN_UP, MOST_DEFERRED, MOST_UNANSWERED = 20, 100, 100, 10
 
 
 def outcome(claim: Claim, reply: Reply, now: datetime, hashed: Hashed) -> Outcome:
@@ -21,7 +21,7 @@ def outcome(claim: Claim, reply: Reply, now: datetime, hashed: Hashed) -> Outcom
     A refused sender, or a letter that is too long, says nothing of the subscriber: what is wrong
     there is ours, so the letter waits. `hashed` makes the suppression hash of an address's key.
     """
-    said = f"{reply.code} {reply.text}" if reply.code else reply.text
+    said = told(reply)
     if reply.kind == "accepted":
         return Outcome(claim.id, "sent", said)
     if reply.kind == "uncertain":
@@ -35,6 +35,11 @@ def outcome(claim: Claim, reply: Reply, now: datetime, hashed: Hashed) -> Outcom
     key = hashed(key_of(claim.address))
     failure = Failure(claim.subscriber, key, hard, said, claim.id)
     return Outcome(claim.id, "bounced", said, failure=failure)
+
+
+def told(reply: Reply) -> str:
+    """Return the reply in one line, with its code if there was one."""
+    return f"{reply.code} {reply.text}" if reply.code else reply.text
 
 
 def is_ours(reply: Reply) -> bool:
@@ -54,32 +59,45 @@ def is_unheard(reply: Reply) -> bool:
 
 @frozen
 class Streak:
-    """How many letters in a row the server would not take, for reasons that are not the reader's.
+    """How many letters in a row the server would not take.
 
     A relay that is set up wrongly refuses everybody; the sooner a run stops then, the less there is
-    to mend.
+    to mend. `given_up` counts recipients that it called bad for ever: a list may hold many of them
+    side by side, so they may be more.
     """
 
     refused: int = 0
+    given_up: int = 0
     deferred: int = 0
     unanswered: int = 0
     said: str = ""
 
-    def after(self, outcome: Outcome) -> Streak:
-        """Return the streak after one more letter."""
-        if outcome.state == "sent" or (outcome.failure and outcome.failure.hard):
+    def after(self, reply: Reply) -> Streak:
+        """Return the streak after one more reply; what the server was not asked does not count."""
+        if reply.kind == "accepted":
             return Streak()
-        if outcome.state == "uncertain":
-            return evolve(self, unanswered=self.unanswered + 1, said=outcome.reply)
-        if outcome.state == "deferred":
-            return evolve(self, deferred=self.deferred + 1, said=outcome.reply)
-        return evolve(self, refused=self.refused + 1, said=outcome.reply)
+        if reply.kind == "refused" and not reply.command:
+            return self
+        said = told(reply)
+        if reply.kind == "uncertain":
+            return evolve(self, unanswered=self.unanswered + 1, said=said)
+        if reply.kind == "deferred":
+            return evolve(self, deferred=self.deferred + 1, said=said)
+        if is_hard(reply.code, enhanced_status(reply.text)):
+            return evolve(self, given_up=self.given_up + 1, said=said)
+        return evolve(self, refused=self.refused + 1, said=said)
 
     @property
     def is_too_long(self) -> bool:
         """Whether it is time to stop and ask."""
         return (
             self.refused >= MOST_REFUSED
+            or self.given_up >= MOST_GIVEN_UP
             or self.deferred >= MOST_DEFERRED
             or self.unanswered >= MOST_UNANSWERED
         )
+
+    @property
+    def letters(self) -> int:
+        """How many letters it is made of."""
+        return self.refused + self.given_up + self.deferred + self.unanswered

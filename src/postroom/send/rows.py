@@ -175,8 +175,8 @@ class Connection(Protocol):
     def open(self) -> object:
         """Connect and log in; raises `RelayError`."""
 
-    def send(self, envelope_from: str, recipient: str, data: bytes) -> Reply:
-        """Hand over one message."""
+    def send_written(self, envelope_from: str, recipient: str, written: bytes) -> Reply:
+        """Hand over one message, written as it goes over the wire."""
 
     def close(self) -> None:
         """Say goodbye."""

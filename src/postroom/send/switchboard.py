@@ -19,13 +19,14 @@ PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)
 
 @frozen
 class Way:
-    """How letters may leave: by whom, over how many connections, and how fast.
+    """How letters may leave: by whom, in what form, over how many connections, and how fast.
 
-    `rate` is in letters a second; a connection is renewed after `per_connection` letters, 0 is
-    never.
+    `write` writes a message as it goes over the wire, or raises `ValueError` if it cannot. `rate`
+    is in letters a second; a connection is renewed after `per_connection` letters, 0 is never.
     """
 
     connect: Callable[[], Connection]
+    write: Callable[[bytes], bytes]
     connections: int
     rate: float
     per_connection: int = 0
@@ -50,6 +51,8 @@ class Switchboard:
         """For how many seconds to wait for more answers once one has come."""
         self.lost: RelayError | None = None
         """Why the line that was last given up was down."""
+        self.broken: BaseException | None = None
+        """The fault of ours by which a line ended, if one did."""
 
     @property
     def ready(self) -> int:
@@ -123,10 +126,10 @@ class Switchboard:
             case Down(line, error):
                 self._opening.discard(line)
                 self._rest(line, error)
-            case Broken(_, error):
-                # Its letter, if it had one, will not be answered any more.
-                self.out = max(0, self.out - 1)
-                raise RuntimeError("the thread of a connection ended") from error
+            case Broken(line, error, carried):
+                self._opening.discard(line)
+                self.out -= carried
+                self.broken = error
 
     def _rest(self, line: Line, error: RelayError) -> None:
         tries = self._tries[line]

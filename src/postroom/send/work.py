@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from datetime import timedelta
 
 from attrs import define, evolve, field, frozen
 
+from postroom.delivery.ledger import wait
 from postroom.delivery.owed import message_key
 from postroom.letters.headers import parted
 from postroom.letters.personal import Prepared
@@ -47,33 +49,44 @@ def sender_of(site: Site, keys: Keys) -> Sender:
 class _Letters:
     """Frozen letters made ready once, for all the subscribers who get them."""
 
-    def __init__(self, read: Callable[[int], tuple[Letter, bytes] | None]) -> None:
+    def __init__(
+        self,
+        read: Callable[[int], tuple[Letter, bytes] | None],
+        write: Callable[[bytes], bytes],
+    ) -> None:
         """Take a letter, and its content, from `read`; None if it is not to be sent."""
         self._read = read
+        self._write = write
         self._at_hand: dict[int, tuple[Letter, Prepared] | None] = {}
 
     def find(self, number: int) -> tuple[Letter, Prepared] | None:
-        """Return the letter with this id."""
+        """Return the letter with this id, written as it goes over the wire.
+
+        A token is as long as its placeholder and holds no dot, so it may be put in afterwards.
+        Raises `ValueError` for a letter that cannot be written so.
+        """
         if number not in self._at_hand:
             if len(self._at_hand) >= _AT_HAND:
                 self._at_hand.pop(next(iter(self._at_hand)))
             found = self._read(number)
-            self._at_hand[number] = (found[0], Prepared(found[1])) if found else None
+            ready = (found[0], Prepared(self._write(found[1]))) if found else None
+            self._at_hand[number] = ready
         return self._at_hand[number]
 
 
 @define
 class Planned:
-    """The letters of a run's plan."""
+    """The letters of a run's plan; `write` writes a message as it goes over the wire."""
 
     store: Store
     run: int
     clock: Clock
     sender: Sender
+    write: Callable[[bytes], bytes]
     _letters: _Letters = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._letters = _Letters(self._read)
+        self._letters = _Letters(self._read, self.write)
 
     def _read(self, number: int) -> tuple[Letter, bytes] | None:
         frozen_letter = self.store.letters.find(number)
@@ -94,7 +107,10 @@ class Planned:
 
     def outgoing(self, claim: Claim) -> Outgoing | Outcome:
         """Return the letter as it leaves, or what becomes of it because it cannot."""
-        found = self._letters.find(claim.letter)
+        try:
+            found = self._letters.find(claim.letter)
+        except ValueError as error:
+            return self.unsent(claim, str(error), wait(claim.attempts))
         if found is None:
             return Outcome(claim.id, "uncertain", "all its posts are gone")
         letter, prepared = found
@@ -105,6 +121,10 @@ class Planned:
         except ValueError as error:
             return Outcome(claim.id, "bounced", str(error))
         return Outgoing(claim, self.sender.envelope(claim.id), message)
+
+    def unsent(self, claim: Claim, why: str, pause: timedelta = timedelta()) -> Outcome:
+        """Return what is written of a letter that was claimed, and that no server heard of."""
+        return Outcome(claim.id, "deferred", why, self.clock() + pause)
 
     def outcome(self, claim: Claim, reply: Reply) -> Outcome:
         """Return what is written of a letter after the server's reply."""
@@ -147,6 +167,10 @@ class Uncertain(Planned):
     def wake(self) -> int:
         """Return 0: an uncertain letter waits for nothing but a person."""
         return 0
+
+    def unsent(self, claim: Claim, why: str, pause: timedelta = timedelta()) -> Outcome:
+        """Return what is written of a letter that was claimed, and that no server heard of now."""
+        return evolve(super().unsent(claim, why, pause), state="uncertain", due=None)
 
     def outcome(self, claim: Claim, reply: Reply) -> Outcome:
         """Return what is written of a letter after the server's reply."""

@@ -3,6 +3,7 @@
 from postroom.smtp.mailer import Command, Kind, Mailer, Outcome
 from postroom.smtp.opening import Greeting, Patience
 from postroom.smtp.server import VARIABLE, Server, read_server
+from postroom.smtp.wire import wire
 
 __all__ = [
     "VARIABLE",
@@ -14,4 +15,5 @@ __all__ = [
     "Patience",
     "Server",
     "read_server",
+    "wire",
 ]

@@ -13,6 +13,7 @@ from attrs import frozen
 
 from postroom.errors import Problem, RelayError
 from postroom.smtp.server import Server
+from postroom.smtp.talk import Talk
 from postroom.smtp.wire import reason, wait, words
 
 _REPAIRS = {"login": "check user and password", "TLS": "check scheme and port"}
@@ -45,7 +46,7 @@ class Greeting:
 
 def opened(
     server: Server, patience: Patience, trust: ssl.SSLContext | None
-) -> tuple[smtplib.SMTP, Greeting]:
+) -> tuple[Talk, Greeting]:
     """Return a connection that can take the first letter, and what the server offered.
 
     Raises `RelayError`, with the connection closed.
@@ -64,7 +65,9 @@ def opened(
     except BaseException:
         smtp.close()
         raise
-    return smtp, _greeting(smtp)
+    if smtp.sock is None:
+        raise _failed(server, "connection", "it was closed", "try again later", passing=True)
+    return Talk(smtp, smtp.sock), _greeting(smtp)
 
 
 def _connected(server: Server, patience: Patience, trust: ssl.SSLContext | None) -> smtplib.SMTP:

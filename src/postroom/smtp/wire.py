@@ -29,11 +29,9 @@ _BARE_LF = re.compile(rb"\n(?<!\r\n)")
 _DOT = re.compile(rb"\n\.")
 
 
-def path(address: str) -> str:
-    """Return `address` as MAIL and RCPT take it; raises `ValueError` if they cannot."""
-    if len(address) > 254 or not _ADDRESS.fullmatch(address):
-        raise ValueError("an address is not plain ASCII, or holds blanks or angle brackets")
-    return f"<{address}>"
+def is_writable(address: str) -> bool:
+    """Tell whether MAIL and RCPT can take `address`."""
+    return len(address) <= 254 and _ADDRESS.fullmatch(address) is not None
 
 
 def wire(data: bytes) -> bytes:

@@ -1,7 +1,4 @@
-"""Taking rows of the ledger for sending: which may be, and what is needed of each.
-
-The statements stand ready: to build one takes several times as long as to run it.
-"""
+"""Taking rows of the ledger for sending: which may be, and what is needed of each."""
 
 from __future__ import annotations
 
@@ -10,11 +7,13 @@ from datetime import datetime
 from typing import Any, TypeAlias
 
 import sqlalchemy as sa
+from attrs import frozen
 from sqlalchemy import bindparam
 
 from postroom.address import key_of
+from postroom.database.ready import Change, Question, among
 from postroom.database.schema import deliveries, subscribers, suppressions
-from postroom.model import Claim, DeliveryState
+from postroom.model import Claim, DeliveryState, State
 
 Hashed: TypeAlias = Callable[[str], str]
 """Makes the hash under which the address with a key is suppressed."""
@@ -31,40 +30,63 @@ def rows_in(state: DeliveryState) -> sa.Select[Any]:
     )
 
 
-def _next(asked: sa.Select[Any]) -> sa.Select[Any]:
+@frozen
+class Next:
+    """A row that may be taken, and whose it is."""
+
+    id: int
+    subscriber: int
+    n: int
+    letter: int
+    state: DeliveryState
+    attempts: int
+    address: str
+    token: str
+    whose_state: State
+
+
+def _next(asked: sa.Select[Any]) -> Question[Next]:
     """Return the question for the next rows; what another worker has at hand is passed over."""
     columns = [deliveries.c[name] for name in "id subscriber n letter state attempts".split()]
     whose = subscribers.c.address, subscribers.c.token, subscribers.c.state.label("whose_state")
-    return (
+    statement = (
         asked.with_only_columns(*columns, *whose)
         .where(deliveries.c.id > bindparam("after"))
         .limit(bindparam("most"))
         .with_for_update(of=deliveries, skip_locked=True)
     )
+    return Question(lambda _: statement, Next)
 
 
 PLANNED = _next(rows_in("planned").where(deliveries.c.run == bindparam("of_run")))
 """The planned rows of the run `of_run`, by id, behind `after`, and `most` of them."""
 UNCERTAIN = _next(rows_in("uncertain"))
 """The same of those that are uncertain, of whichever run."""
-_THESE = deliveries.c.id.in_(bindparam("ids", expanding=True))
-_TAKE = (
-    sa.update(deliveries)
-    .where(_THESE)
-    .values(
-        state="sending",
-        run=bindparam("by"),
-        attempts=deliveries.c.attempts + 1,
-        changed=bindparam("now"),
+_TAKE = Change(
+    lambda size: (
+        sa.update(deliveries)
+        .where(among(deliveries.c.id, size))
+        .values(
+            state="sending",
+            run=bindparam("by"),
+            attempts=deliveries.c.attempts + 1,
+            changed=bindparam("now"),
+        )
     )
 )
-_DROP = sa.update(deliveries).where(_THESE).values(state="cancelled", changed=bindparam("now"))
-_CLOSED = sa.select(suppressions.c.hash).where(
-    suppressions.c.hash.in_(bindparam("hashes", expanding=True))
+_DROP = Change(
+    lambda size: (
+        sa.update(deliveries)
+        .where(among(deliveries.c.id, size))
+        .values(state="cancelled", changed=bindparam("now"))
+    )
+)
+_CLOSED = Question(
+    lambda size: sa.select(suppressions.c.hash).where(among(suppressions.c.hash, size)), str
 )
 
 
-def claim_of(row: sa.Row[Any], tries: int = 0) -> Claim:
+def claim_of(row: sa.Row[Any] | Next, tries: int = 0) -> Claim:
     """Return what is needed of a row for its message, `tries` counted in."""
     return Claim(
         id=row.id,
@@ -79,7 +101,7 @@ def claim_of(row: sa.Row[Any], tries: int = 0) -> Claim:
 
 def claimed(
     connection: sa.Connection,
-    asked: sa.Select[Any],
+    asked: Question[Next],
     values: Mapping[str, int],
     now: datetime,
     hashed: Hashed,
@@ -90,22 +112,19 @@ def claimed(
     """
     after, run = values["after"], values["by"]
     question = {name: value for name, value in values.items() if name != "by"}
-    while rows := connection.execute(asked, {**question, "after": after}).all():
+    while rows := asked.ask(connection, {**question, "after": after}):
         closed = _suppressed(connection, rows, hashed)
         ids = [row.id for row in rows if row.whose_state == "active" and row.id not in closed]
         if gone := [row.id for row in rows if row.state == "planned" and row.id not in ids]:
-            connection.execute(_DROP, {"ids": gone, "now": now})
+            _DROP.make(connection, {"now": now}, gone)
         if ids:
-            connection.execute(_TAKE, {"ids": ids, "by": run, "now": now})
+            _TAKE.make(connection, {"by": run, "now": now}, ids)
             return tuple(claim_of(row, tries=1) for row in rows if row.id in ids)
         after = rows[-1].id
     return ()
 
 
-def _suppressed(
-    connection: sa.Connection, rows: Sequence[sa.Row[Any]], hashed: Hashed
-) -> frozenset[int]:
+def _suppressed(connection: sa.Connection, rows: Sequence[Next], hashed: Hashed) -> frozenset[int]:
     """Return the ids of the rows whose address is suppressed, whatever its subscriber's state."""
     hashes = {hashed(key_of(row.address)): row.id for row in rows}
-    found = connection.scalars(_CLOSED, {"hashes": list(hashes)})
-    return frozenset(hashes[each] for each in found)
+    return frozenset(hashes[each] for each in _CLOSED.ask(connection, {}, list(hashes)))

@@ -15,10 +15,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from postroom.database.engine import Database
+from postroom.database.ready import Question
 from postroom.database.schema import deliveries, runs, subscribers
 from postroom.database.statements import Insert, insert
 from postroom.model import Bookmark, Claim, DeliveryState, Entry, Members, Outcome
-from postroom.store.claims import PLANNED, UNCERTAIN, Hashed, claim_of, claimed, rows_in
+from postroom.store.claims import PLANNED, UNCERTAIN, Hashed, Next, claim_of, claimed, rows_in
 from postroom.store.groups import reached
 from postroom.store.runs import holds_lease, lost, require_lease
 from postroom.store.settling import left_by_others, recorded, settle
@@ -147,7 +148,7 @@ class Ledger:
     def _turn(
         self,
         outcomes: Sequence[Outcome],
-        asked: sa.Select[Any],
+        asked: Question[Next],
         values: Mapping[str, int],
         now: datetime,
         hashed: Hashed,

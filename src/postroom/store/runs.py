@@ -8,6 +8,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from postroom.database.engine import Database
+from postroom.database.ready import Question
 from postroom.database.schema import deliveries, lease, runs
 from postroom.database.statements import insert
 from postroom.errors import LeaseError, Problem
@@ -78,12 +79,12 @@ def _counts(connection: sa.Connection, first: int) -> dict[int, dict[DeliverySta
     return counts
 
 
-_HOLDER = sa.select(lease.c.run).with_for_update(read=True)
+_HOLDER = Question(lambda _: sa.select(lease.c.run).with_for_update(read=True), int)
 
 
 def holds_lease(connection: sa.Connection, run: int) -> bool:
     """Tell whether `run` holds the lease; if so, it keeps it until this transaction ends."""
-    return bool(connection.scalar(_HOLDER) == run)
+    return _HOLDER.ask(connection, {}) == [run]
 
 
 def require_lease(connection: sa.Connection, run: int) -> None:

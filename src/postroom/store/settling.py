@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
-from typing import Any
+from collections.abc import Callable, Sequence
+from datetime import date, datetime
 
 import sqlalchemy as sa
-from attrs import evolve
+from attrs import evolve, frozen
 from sqlalchemy import bindparam
 
+from postroom.database.ready import Change, Question, among
 from postroom.database.schema import deliveries, subscribers
 from postroom.database.statements import greater
 from postroom.model import Outcome
@@ -20,53 +20,73 @@ _LONGEST_REPLY = 1000
 DELIVERED = ("sent", "uncertain")
 
 
-def _closable(condition: sa.ColumnElement[bool]) -> sa.Select[Any]:
-    """Return the question for rows of deliveries and their subscribers' count of letters."""
+@frozen
+class Row:
+    """A row that may be closed, and how many letters of its subscriber are closed."""
+
+    id: int
+    subscriber: int
+    n: int
+    before: date
+    upto: int
+    reply: str
+    letters: int
+
+
+def _closable(condition: Callable[[int], sa.ColumnElement[bool]]) -> Question[Row]:
+    """Return the question for the rows of which `condition` is true."""
     columns = [deliveries.c[name] for name in "id subscriber n before upto reply".split()]
-    return (
+    asked = (
         sa.select(*columns, subscribers.c.letters)
         .join(subscribers, subscribers.c.id == deliveries.c.subscriber)
-        .where(condition)
         .order_by(deliveries.c.id)
         .with_for_update(of=deliveries)
     )
+    return Question(lambda size: asked.where(condition(size)), Row)
 
 
-# They stand ready: to build a statement takes several times as long as to run it.
 _ANSWERED = _closable(
-    deliveries.c.id.in_(bindparam("ids", expanding=True))
-    & (deliveries.c.run == bindparam("of_run"))
-    & deliveries.c.state.in_(("sending", "uncertain"))
+    lambda size: (
+        among(deliveries.c.id, size)
+        & (deliveries.c.run == bindparam("of_run"))
+        & ((deliveries.c.state == "sending") | (deliveries.c.state == "uncertain"))
+    )
 )
-_LEFT = _closable((deliveries.c.state == "sending") & (deliveries.c.run != bindparam("of_run")))
-_SETTLE = (
-    sa.update(deliveries)
-    .where(deliveries.c.id == bindparam("row"))
-    .values(
-        state=bindparam("new"),
-        reply=bindparam("said"),
-        due=bindparam("then"),
-        changed=bindparam("now"),
+_LEFT = _closable(
+    lambda _: (deliveries.c.state == "sending") & (deliveries.c.run != bindparam("of_run"))
+)
+_SETTLE = Change(
+    lambda _: (
+        sa.update(deliveries)
+        .where(deliveries.c.id == bindparam("row"))
+        .values(
+            state=bindparam("new"),
+            reply=bindparam("said"),
+            due=bindparam("then"),
+            changed=bindparam("now"),
+        )
     )
 )
 # Only of those whose count still is the row's.
-_CLOSE = (
-    sa.update(subscribers)
-    .where(
-        subscribers.c.id == bindparam("whose"),
-        subscribers.c.letters == bindparam("number"),
-    )
-    .values(
-        letters=subscribers.c.letters + 1,
-        before=greater(subscribers.c.before, bindparam("to_before", type_=sa.Date())),
-        upto=greater(subscribers.c.upto, bindparam("to_upto", type_=sa.BigInteger())),
+_CLOSE = Change(
+    lambda _: (
+        sa.update(subscribers)
+        .where(
+            subscribers.c.id == bindparam("whose"),
+            subscribers.c.letters == bindparam("number"),
+        )
+        .values(
+            letters=subscribers.c.letters + 1,
+            before=greater(subscribers.c.before, bindparam("to_before", type_=sa.Date())),
+            upto=greater(subscribers.c.upto, bindparam("to_upto", type_=sa.BigInteger())),
+        )
     )
 )
 
 
-def left_by_others(connection: sa.Connection, run: int) -> Sequence[sa.Row[Any]]:
+def left_by_others(connection: sa.Connection, run: int) -> Sequence[Row]:
     """Return the rows that another run than `run` was sending."""
-    return connection.execute(_LEFT, {"of_run": run}).all()
+    return _LEFT.ask(connection, {"of_run": run})
 
 
 def recorded(
@@ -76,7 +96,7 @@ def recorded(
     by_id = {outcome.delivery: outcome for outcome in outcomes}
     if not by_id:
         return 0
-    rows = connection.execute(_ANSWERED, {"ids": list(by_id), "of_run": run}).all()
+    rows = _ANSWERED.ask(connection, {"of_run": run}, list(by_id))
     settled = [(row, _final(row, by_id[row.id])) for row in rows]
     settle(connection, settled, now)
     failures = [outcome.failure for _, outcome in settled if outcome.failure]
@@ -85,7 +105,7 @@ def recorded(
     return len(settled)
 
 
-def _final(row: sa.Row[Any], outcome: Outcome) -> Outcome:
+def _final(row: Row, outcome: Outcome) -> Outcome:
     """Return what can still become of a row: a closed one is sent, or stays uncertain."""
     if row.letters > row.n and outcome.state != "sent":
         return evolve(outcome, state="uncertain", due=None)
@@ -93,7 +113,7 @@ def _final(row: sa.Row[Any], outcome: Outcome) -> Outcome:
 
 
 def settle(
-    connection: sa.Connection, settled: Sequence[tuple[sa.Row[Any], Outcome]], now: datetime
+    connection: sa.Connection, settled: Sequence[tuple[Row, Outcome]], now: datetime
 ) -> None:
     """Move rows into their states; of those that are final, raise the bookmark and count."""
     if not settled:
@@ -108,11 +128,11 @@ def settle(
         }
         for row, outcome in settled
     ]
-    connection.execute(_SETTLE, moves)
+    _SETTLE.make_each(connection, moves)
     closing = [
         {"whose": row.subscriber, "number": row.n, "to_before": row.before, "to_upto": row.upto}
         for row, outcome in settled
         if outcome.state in DELIVERED
     ]
     if closing:
-        connection.execute(_CLOSE, closing)
+        _CLOSE.make_each(connection, closing)

@@ -1,0 +1,137 @@
+"""Statements that stand ready: their SQL is made once, and the driver runs it without a detour.
+
+To take a statement through SQLAlchemy's layers costs five times what SQLite needs to run it. That
+is nothing for a command, and was most of a run's time, which turns the ledger's pages a thousand
+times a second. A statement is still written once, for both databases, and runs within the
+transaction of its connection; what the driver raises is translated where that transaction ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from typing import Any, Generic, TypeAlias, TypeVar
+
+import sqlalchemy as sa
+from attrs import define, field, frozen
+from sqlalchemy.engine import Dialect
+
+T = TypeVar("T")
+Statement: TypeAlias = sa.Select[Any] | sa.Update
+Build: TypeAlias = Callable[[int], Statement]
+"""Makes a statement for a list of so many values."""
+Values: TypeAlias = Mapping[str, Any]
+Convert: TypeAlias = Callable[[Any], Any]
+
+
+def among(column: sa.ColumnElement[Any], size: int) -> sa.ColumnElement[bool]:
+    """Return the condition that `column` is one of the `size` values of the statement's list."""
+    return column.in_([sa.bindparam(_place(n), type_=column.type) for n in range(size)])
+
+
+def _place(number: int) -> str:
+    return f"among_{number}"
+
+
+@frozen
+class _Text:
+    """The SQL of a statement on one database, and what values go through on their way."""
+
+    sql: str
+    constants: Values
+    order: Sequence[str] | None
+    incoming: Sequence[tuple[str, Convert]]
+    outgoing: Sequence[tuple[int, Convert]]
+
+    def parameters(self, values: Values, listed: Sequence[Any] = ()) -> Any:  # noqa: ANN401 - the driver's
+        """Return the values as the driver takes them."""
+        given = {**self.constants, **values}
+        given.update((_place(number), value) for number, value in enumerate(listed))
+        for name, convert in self.incoming:
+            given[name] = convert(given[name])
+        return given if self.order is None else [given[name] for name in self.order]
+
+    def row(self, found: Sequence[Any]) -> Sequence[Any]:
+        """Return a row as Python has its values."""
+        if not self.outgoing:
+            return found
+        values = list(found)
+        for place, convert in self.outgoing:
+            values[place] = convert(values[place])
+        return values
+
+
+@define
+class _Texts:
+    """A statement's SQL, by database and by the length of its list."""
+
+    build: Build
+    made: dict[tuple[str, int], _Text] = field(factory=dict, init=False)
+
+    def find(self, dialect: Dialect, size: int = 0) -> _Text:
+        """Return the SQL, made at the first time."""
+        key = dialect.name, size
+        if key not in self.made:
+            self.made[key] = _compiled(self.build(size), dialect)
+        return self.made[key]
+
+
+@define
+class Question(Generic[T]):
+    """A SELECT that stands ready; `row` makes of each row's columns, in their order, what it is."""
+
+    build: Build
+    row: Callable[..., T]
+    _texts: _Texts = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._texts = _Texts(self.build)
+
+    def ask(self, connection: sa.Connection, values: Values, listed: Sequence[Any] = ()) -> list[T]:
+        """Return the rows of the answer."""
+        text = self._texts.find(connection.dialect, len(listed))
+        with closing(connection.connection.cursor()) as cursor:
+            cursor.execute(text.sql, text.parameters(values, listed))
+            return [self.row(*text.row(found)) for found in cursor.fetchall()]
+
+
+@define
+class Change:
+    """An UPDATE that stands ready."""
+
+    build: Build
+    _texts: _Texts = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._texts = _Texts(self.build)
+
+    def make(self, connection: sa.Connection, values: Values, listed: Sequence[Any] = ()) -> None:
+        """Run it once."""
+        text = self._texts.find(connection.dialect, len(listed))
+        with closing(connection.connection.cursor()) as cursor:
+            cursor.execute(text.sql, text.parameters(values, listed))
+
+    def make_each(self, connection: sa.Connection, many: Sequence[Values]) -> None:
+        """Run it for each of `many`."""
+        text = self._texts.find(connection.dialect)
+        with closing(connection.connection.cursor()) as cursor:
+            cursor.executemany(text.sql, [text.parameters(values) for values in many])
+
+
+def _compiled(statement: Statement, dialect: Dialect) -> _Text:
+    compiled = statement.compile(dialect=dialect)
+    incoming = {
+        name: compiled.binds[name].type.dialect_impl(dialect).bind_processor(dialect)
+        for name in compiled.params
+    }
+    columns = statement.selected_columns if isinstance(statement, sa.Select) else ()
+    outgoing = [
+        column.type.dialect_impl(dialect).result_processor(dialect, None) for column in columns
+    ]
+    return _Text(
+        compiled.string,
+        compiled.params,
+        compiled.positiontup,
+        [(name, convert) for name, convert in incoming.items() if convert],
+        [(place, convert) for place, convert in enumerate(outgoing) if convert],
+    )
