@@ -7,13 +7,15 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import yaml
 from attrs import frozen
 
-from conftest import ROOT
+from conftest import AT, POST, ROOT, SETTINGS
+from newsrooms import write
 
 INSTALL = "Install Postroom"
 _INPUT = re.compile(r"\$\{\{ inputs\.([a-z-]+) \}\}")
@@ -29,6 +31,18 @@ def read(path: Path) -> dict[str, Any]:
 
 
 ACTION = read(ROOT / "action.yml")
+
+
+MAIL = """\
+contact: {name: Press office, address: 1 Example Street}
+mail:
+  from: Example News <news@example.com>
+  bounces: bounces@example.com
+  unsubscribe: https://news.example.com
+  connections: 1
+  rate: 100000
+"""
+KEY = "a secret key of the tests"
 
 
 def run_blocks() -> list[str]:
@@ -66,16 +80,36 @@ class Ran:
 
 
 class Runner:
-    """A machine with a checked out repository, on which Postroom is installed if need be."""
+    """A machine with a checked out newsroom, on which Postroom is installed if need be."""
 
-    def __init__(self, home: Path, *, installed: bool = True, **variables: str) -> None:
+    def __init__(self, home: Path, *, newsroom: str = "news", installed: bool = True) -> None:
         self.workspace, self.temp, self.files = home / "work", home / "temp", home / "files"
-        for folder in (self.workspace, self.temp, self.files):
+        self.newsroom = self.workspace / newsroom
+        for folder in (self.newsroom, self.temp, self.files):
             folder.mkdir(parents=True)
         (self.workspace / ".git").mkdir()
+        write(self.newsroom, {"postroom.yaml": SETTINGS + MAIL, "posts/a.md": POST})
+        self.installed = installed
         if installed:
             (self.temp / "postroom").symlink_to(sys.prefix)
-        self.installed, self.variables = installed, variables
+
+    def add_readers(
+        self, database_url: str, number: int, *, frequency: str = "post"
+    ) -> dict[str, str]:
+        """Let `number` readers be owed a post of ten days ago; return the secrets that it takes."""
+        day = (datetime.now(UTC) - timedelta(days=10)).date()
+        write(self.newsroom, {"posts/a.md": POST.replace("2026-11-20", day.isoformat())})
+        names = [f"reader{each}@example.com" for each in range(number)]
+        options = ["--confirmed", "--frequency", frequency, "--from", str(day - timedelta(days=5))]
+        secrets = {"POSTROOM_DATABASE_URL": database_url, "POSTROOM_SECRET_KEY": KEY}
+        subprocess.run(
+            [self.temp / "postroom/bin/postroom", "subscribers", "add", *options, *names],
+            cwd=self.newsroom,
+            env={**os.environ, **secrets},
+            check=True,
+            capture_output=True,
+        )
+        return {"database_url": database_url, "secret_key": KEY}
 
     def use(self, **inputs: str) -> Ran:
         """Use the action with these inputs, `_` standing for `-`, until a step fails."""
@@ -137,8 +171,11 @@ class Runner:
             "RUNNER_TEMP": str(self.temp),
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         }
+        if inputs["command"] not in {"plan", "send"}:
+            # As on the day of the tests' newsroom; who is owed a letter depends on the true one.
+            here["SOURCE_DATE_EPOCH"] = str(int(AT.timestamp()))
         files = {name: str(self.files / name) for name in _FILES}
-        return {**usual, **pip, **here, **files, **self.variables, **own}
+        return {**usual, **pip, **here, **files, **own}
 
     def _outputs(self) -> dict[str, str]:
         lines = (self.files / "GITHUB_OUTPUT").read_text(encoding="utf-8").splitlines()

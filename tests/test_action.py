@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Mapping
 from email import message_from_bytes, policy
 from pathlib import Path
 
 import pytest
 
 import postgresql
-from actionrunner import ACTION, INSTALL, Ran, Runner, run_blocks
+from actionrunner import ACTION, INSTALL, KEY, MAIL, Ran, Runner, run_blocks
 from conftest import POST, ROOT, SETTINGS
+from newsrooms import write
 from smtpservers import Scripted, scripted
 
-MAIL = """\
-contact: {name: Press office, address: 1 Example Street}
-mail:
-  from: Example News <news@example.com>
-  bounces: bounces@example.com
-  unsubscribe: https://news.example.com
-  connections: 1
-  rate: 100000
-"""
 BAD = "---\ntitle: Bad\ndate: 2026-13-45\n---\nWords.\n"
-KEY = "a secret key of the tests"
-COMMANDS = ("check", "build", "digest", "plan", "send")
 _ADDRESS = re.compile(r"reader\d+@")
 MakeRunner = Callable[..., Runner]
 
@@ -40,13 +27,9 @@ MakeRunner = Callable[..., Runner]
 def runner(tmp_path: Path) -> MakeRunner:
     """Return a function that checks out a newsroom, in the folder `news` of its repository."""
 
-    def make(files: Mapping[str, str] | None = None, **options: object) -> Runner:
-        made = Runner(tmp_path / "runner", **options)  # type: ignore[arg-type]
-        everything = {"postroom.yaml": SETTINGS + MAIL, "posts/a.md": POST, **(files or {})}
-        for name, text in everything.items():
-            path = made.workspace / "news" / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+    def make(files: Mapping[str, str] | None = None, *, installed: bool = True) -> Runner:
+        made = Runner(tmp_path / "runner", installed=installed)
+        write(made.newsroom, files or {})
         return made
 
     return make
@@ -150,25 +133,6 @@ def test_wrong_use_is_one_line(runner: MakeRunner, inputs: dict[str, str], what:
     assert "Traceback" not in ran.log
 
 
-@contextmanager
-def readers(made: Runner, server: postgresql.Server, number: int) -> Iterator[dict[str, str]]:
-    """Write a post of ten days ago and `number` readers of each post; yield the secrets' inputs."""
-    day = (datetime.now(UTC) - timedelta(days=10)).date()
-    (made.workspace / "news/posts/a.md").write_text(POST.replace("2026-11-20", day.isoformat()))
-    inputs = {"database_url": server.emptied(), "secret_key": KEY}
-    secrets = {"POSTROOM_DATABASE_URL": inputs["database_url"], "POSTROOM_SECRET_KEY": KEY}
-    names = [f"reader{each}@example.com" for each in range(number)]
-    options = ["--confirmed", "--frequency", "post", "--from", str(day - timedelta(days=5))]
-    subprocess.run(
-        [made.temp / "postroom/bin/postroom", "subscribers", "add", *options, *names],
-        cwd=made.workspace / "news",
-        env={**os.environ, **secrets},
-        check=True,
-        capture_output=True,
-    )
-    yield inputs
-
-
 def told(ran: Ran) -> str:
     """Return all that others may read of a run."""
     return ran.log + ran.summary
@@ -177,8 +141,8 @@ def told(ran: Ran) -> str:
 def test_plan_tells_numbers(runner: MakeRunner, postgresql_server: postgresql.Server) -> None:
     """`plan` says how many get a letter, keeps what would be sent, and names nobody."""
     made = runner()
-    with readers(made, postgresql_server, 3) as secrets:
-        ran = made.use(command="plan", newsroom="news", **secrets)
+    secrets = made.add_readers(postgresql_server.emptied(), 3)
+    ran = made.use(command="plan", newsroom="news", **secrets)
     assert (ran.code, ran.annotations) == (0, [])
     assert ran.outputs["letters"] == "3"
     assert "1 letter to 3 subscribers" in ran.summary
@@ -190,7 +154,8 @@ def test_plan_tells_numbers(runner: MakeRunner, postgresql_server: postgresql.Se
 def test_plan_of_nothing(runner: MakeRunner, postgresql_server: postgresql.Server) -> None:
     """Where nobody is owed anything, `plan` says 0, so that no one is asked to approve nothing."""
     made = runner()
-    with readers(made, postgresql_server, 1) as secrets, scripted({}) as server:
+    secrets = made.add_readers(postgresql_server.emptied(), 1)
+    with scripted({}) as server:
         url = f"smtp://127.0.0.1:{server.port}"
         assert made.use(command="send", newsroom="news", smtp_url=url, **secrets).code == 0
         ran = made.use(command="plan", newsroom="news", **secrets)
@@ -201,7 +166,8 @@ def test_plan_of_nothing(runner: MakeRunner, postgresql_server: postgresql.Serve
 def test_send_sends_once(runner: MakeRunner, postgresql_server: postgresql.Server) -> None:
     """A job that is run again sends nothing again; neither names a reader."""
     made = runner()
-    with readers(made, postgresql_server, 3) as secrets, scripted({}) as server:
+    secrets = made.add_readers(postgresql_server.emptied(), 3)
+    with scripted({}) as server:
         url = f"smtp://127.0.0.1:{server.port}"
         first = made.use(command="send", newsroom="news", smtp_url=url, **secrets)
         again = made.use(command="send", newsroom="news", smtp_url=url, **secrets)
@@ -211,6 +177,19 @@ def test_send_sends_once(runner: MakeRunner, postgresql_server: postgresql.Serve
     assert len(server.messages) == 3
     assert "kept" not in first.outputs
     assert not _ADDRESS.search(told(first) + told(again))
+
+
+def test_send_is_not_late(runner: MakeRunner, postgresql_server: postgresql.Server) -> None:
+    """After the `window` nothing is sent, the job is green, and its summary says why."""
+    made = runner()
+    secrets = made.add_readers(postgresql_server.emptied(), 1, frequency="week")
+    with scripted({}) as server:
+        url = f"smtp://127.0.0.1:{server.port}"
+        late = made.use(command="send", newsroom="news", smtp_url=url, window="1m", **secrets)
+        assert (late.code, late.annotations, server.messages) == (0, [], [])
+        assert "too late for --window" in late.summary
+        ran = made.use(command="send", newsroom="news", smtp_url=url, window="8d", **secrets)
+    assert (ran.code, len(server.messages)) == (0, 1)
 
 
 def test_send_refuses_a_ledger_that_the_runner_takes_along(runner: MakeRunner) -> None:
@@ -241,7 +220,8 @@ def test_a_refusal_that_repeats_the_reader_is_not_printed(
         f"550 5.7.1 <reader{each}@example.com>: Relay access denied\r\n".encode()
         for each in range(30)
     ]
-    with readers(made, postgresql_server, 30) as secrets, scripted({"RCPT": refused}) as server:
+    secrets = made.add_readers(postgresql_server.emptied(), 30)
+    with scripted({"RCPT": refused}) as server:
         url = f"smtp://127.0.0.1:{server.port}"
         ran = made.use(command="send", newsroom="news", smtp_url=url, **secrets)
     assert ran.code == 1
@@ -255,7 +235,8 @@ def test_a_cancelled_job_finishes_the_letters_under_way(
 ) -> None:
     """When GitHub cancels, the signal reaches `send`, and no letter is in doubt afterwards."""
     made = runner({"postroom.yaml": SETTINGS + MAIL.replace("100000", "5")})
-    with readers(made, postgresql_server, 30) as secrets, scripted({}) as server:
+    secrets = made.add_readers(postgresql_server.emptied(), 30)
+    with scripted({}) as server:
         known = {name: each.get("default", "") for name, each in ACTION["inputs"].items()}
         given = {name.replace("_", "-"): value for name, value in secrets.items()}
         url = {"smtp-url": f"smtp://127.0.0.1:{server.port}", "newsroom": "news"}

@@ -29,7 +29,7 @@ _PLAIN = re.compile(
 )
 _DISPLAY_NAME = re.compile(r".*<[^<>]*>\s*\Z", re.DOTALL)
 # What a reader may take for an address, whatever a mail server put around it.
-_LOOKS_LIKE_ONE = re.compile(r"[^\s<>()\[\],;:\"]+@[^\s<>()\[\],;:\"]+")
+_LOOKS_LIKE_ONE = re.compile(r"[^\s<>()\[\],;:\"]+@(?:\[[^\s\]]*\]|[^\s<>()\[\],;:\"]+)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
