@@ -225,7 +225,7 @@ def _write_out(out: Path, approval: Approval) -> None:
         out.write_bytes(file_of(approval))
     except OSError as error:
         what = (error.strerror or "cannot be written").lower()
-        raise UseError([Problem("--out", what=f"{out}: {what}")]) from None
+        raise UseError([Problem(str(out), what=what, repair="name another file")]) from None
 
 
 def _sample(prepared: Prepared) -> bytes:
