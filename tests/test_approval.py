@@ -3,103 +3,36 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from attrs import evolve, frozen
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import AT, POST, MakeNewsroom, Outcome
-from postroom import subscribe
 from postroom.database.schema import metadata
 from postroom.errors import StoppedError, UseError
 from postroom.model import FrozenLetter
 from postroom.planning import Outlook
 from postroom.send.approval import Approval, Marks, approved, digest_of, file_of, read
 from postroom.send.opening import settle
-from postroom.store import Store, open_store
-from smtpservers import Scripted, scripted
+from postroom.store import Store
+from sendroom import KEY, MAIL, Room
+from smtpservers import scripted
 
-KEY = "a secret key of the tests"
-MAIL = """\
-contact: {name: Press office, address: 1 Example Street}
-mail:
-  from: Example News <news@example.com>
-  bounces: bounces@example.com
-  unsubscribe: https://news.example.com
-  connections: 1
-  rate: 100000
-"""
 ANOTHER = POST.replace("moved", "grew").replace("2026-11-20", "2026-11-21")
 READERS = [f"reader{number}@example.com" for number in range(3)]
 LATER = AT + timedelta(minutes=20)
 ON_MONDAY = datetime(2026, 11, 23, 8, 5, tzinfo=UTC)
-
-
-@frozen
-class Room:
-    """A newsroom whose readers are owed a letter, and the mail server that takes it."""
-
-    folder: Path
-    server: Scripted
-    call: Callable[..., Outcome]
-
-    def plan(self, at: datetime = AT) -> Outcome:
-        """Run `plan --out`."""
-        outcome = self.call(self.folder, "plan", "--out", "plan.json", at=at)
-        assert outcome.code == 0, outcome.err
-        return outcome
-
-    def send(self, at: datetime = AT) -> Outcome:
-        """Run `send --plan`."""
-        return self.call(self.folder, *"send --keep-ledger-here --plan plan.json".split(), at=at)
-
-    def add(self, *addresses: str, frequency: str = "post", start: str = "2026-11-01") -> None:
-        """Add readers who are owed what came since `start`."""
-        options = ("--confirmed", "--frequency", frequency, "--from", start)
-        assert self.call(self.folder, "subscribers", "add", *options, *addresses).code == 0
-
-    def write(self, name: str, text: str) -> None:
-        """Write a post, or another one in its place."""
-        (self.folder / "posts" / name).write_text(text, "utf-8")
-
-    def store(self) -> Store:
-        """Open the store."""
-        return open_store(os.environ.get("POSTROOM_DATABASE_URL"), self.folder)
-
-    def leave(self, address: str) -> None:
-        """Unsubscribe a reader, as the service does."""
-        store = self.store()
-        with closing(store.database):
-            reader = store.subscribers.find(address)
-            assert reader
-            assert subscribe.leave(store.subscribers, reader.token, AT, "page")
-
-    def rows(self, *but: str) -> dict[str, Sequence[tuple[object, ...]]]:
-        """Return every row of every table but those named."""
-        store = self.store()
-        with closing(store.database), store.database.reading() as connection:
-            return {
-                table.name: [tuple(row) for row in connection.execute(sa.select(table))]
-                for table in metadata.sorted_tables
-                if table.name not in but
-            }
-
-    def got(self) -> Counter[str]:
-        """Return how many letters each reader was sent."""
-        found = (re.search(rb"^To: (\S+)\r$", one, re.MULTILINE) for one in self.server.messages)
-        return Counter(match[1].decode() for match in found if match)
 
 
 @pytest.fixture
@@ -121,6 +54,18 @@ def either(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POSTROOM_DATABASE_URL", database_url)
 
 
+def plan(room: Room, at: datetime = AT) -> Outcome:
+    """Run `plan --out`."""
+    outcome = room.call(room.folder, "plan", "--out", "plan.json", at=at)
+    assert outcome.code == 0, outcome.err
+    return outcome
+
+
+def send(room: Room, at: datetime = AT) -> Outcome:
+    """Run `send --plan`."""
+    return room.send("--plan", "plan.json", at=at)
+
+
 # What is approved is sent
 
 
@@ -128,11 +73,11 @@ def either(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_was_planned_is_sent_once(room: Room) -> None:
     """The plan is sent; the same job once more finds nothing left of it, and is content."""
     before = room.rows()
-    room.plan()
+    plan(room)
     assert room.rows() == before
-    assert room.send().code == 0
+    assert send(room).code == 0
     assert room.got() == Counter(READERS)
-    again = room.send(LATER)
+    again = send(room, LATER)
     assert (again.code, again.err) == (0, "")
     assert "of the plan nothing is left" in again.out
     assert room.got() == Counter(READERS)
@@ -141,20 +86,20 @@ def test_what_was_planned_is_sent_once(room: Room) -> None:
 @pytest.mark.usefixtures("either")
 def test_who_leaves_after_the_plan_gets_nothing_and_stops_nobody(room: Room) -> None:
     """One unsubscribe must not need a new approval, or there would be no end of them."""
-    room.plan()
+    plan(room)
     room.leave("reader1@example.com")
-    assert room.send().code == 0
+    assert send(room).code == 0
     assert room.got() == Counter(["reader0@example.com", "reader2@example.com"])
 
 
 @pytest.mark.usefixtures("either")
 def test_what_was_put_off_is_sent_with_the_same_plan(room: Room) -> None:
     """The rest of a plan is in it; those who have had theirs get nothing more."""
-    room.plan()
+    plan(room)
     room.server.script["RCPT"] = [b"450 4.2.0 later\r\n"]
-    assert room.send().code == 1
+    assert send(room).code == 1
     assert len(room.got()) == 2
-    assert room.send(LATER).code == 0
+    assert send(room, LATER).code == 0
     assert room.got() == Counter(READERS)
 
 
@@ -187,11 +132,11 @@ def test_a_run_that_was_killed_goes_on_with_the_same_plan(room: Room) -> None:
 def test_a_plan_shows_the_letter_as_an_earlier_run_froze_it(room: Room) -> None:
     """Who is left of a letter gets it as the others did; a plan made meanwhile says just that."""
     room.server.script["RCPT"] = [b"450 4.2.0 later\r\n"]
-    room.plan()
-    assert room.send().code == 1
+    plan(room)
+    assert send(room).code == 1
     room.write("a.md", POST.replace("*new* office", "*large* office"))
-    room.plan(LATER)
-    assert room.send(LATER).code == 0
+    plan(room, LATER)
+    assert send(room, LATER).code == 0
     assert room.got() == Counter(READERS)
     assert not any(b"large" in one for one in room.server.messages)
 
@@ -199,34 +144,34 @@ def test_a_plan_shows_the_letter_as_an_earlier_run_froze_it(room: Room) -> None:
 def test_a_plan_made_ahead_is_for_its_boundary(room: Room) -> None:
     """Approved on Sunday for Monday: on Sunday nothing leaves, on Monday all does."""
     room.add("weekly@example.com", frequency="week")
-    room.plan(ON_MONDAY)
+    plan(room, ON_MONDAY)
     for reader in READERS:
         room.leave(reader)
-    early = room.send()
+    early = send(room)
     assert (early.code, room.got()) == (0, Counter())
     assert "or is not due yet" in early.out
-    assert room.send(ON_MONDAY).code == 0
+    assert send(room, ON_MONDAY).code == 0
     assert room.got() == Counter(["weekly@example.com"])
 
 
 def test_nothing_planned_nothing_sent(room: Room) -> None:
     """A plan of nothing is a plan; once something is due it is not that any more."""
-    room.call(room.folder, "send", "--keep-ledger-here", at=AT)
+    room.send()
     room.server.messages.clear()
-    room.plan(LATER)
+    plan(room, LATER)
     assert json.loads((room.folder / "plan.json").read_text())["letters"] == []
-    assert room.send(LATER).out == "nothing is due\n"
+    assert send(room, LATER).out == "nothing is due\n"
     room.write("b.md", ANOTHER)
-    assert (room.send(LATER).code, room.got()) == (1, Counter())
+    assert (send(room, LATER).code, room.got()) == (1, Counter())
 
 
 def test_nobody_yet_is_a_plan_too(make_newsroom: MakeNewsroom, room: Room) -> None:
     """Before there is a database, a plan makes none."""
     folder = make_newsroom({"posts/a.md": POST}, MAIL, name="fresh")
     fresh = evolve(room, folder=folder)
-    fresh.plan()
+    plan(fresh)
     assert not (folder / ".postroom").exists()
-    assert fresh.send().code == 0
+    assert send(fresh).code == 0
 
 
 def test_a_welcome_needs_no_approval(room: Room) -> None:
@@ -234,12 +179,12 @@ def test_a_welcome_needs_no_approval(room: Room) -> None:
     settings = room.folder / "postroom.yaml"
     settings.write_text(settings.read_text() + "digest: {welcome: true}\n")
     room.write("old.md", ANOTHER.replace("grew", "began").replace("2026-11-21", "2026-10-02"))
-    room.call(room.folder, "send", "--keep-ledger-here", at=AT)
+    room.send()
     room.server.messages.clear()
-    room.plan(LATER)
+    plan(room, LATER)
     added = room.call(room.folder, "subscribers", "add", "--confirmed", "new@example.com")
     assert "1 will be welcomed" in added.out
-    assert (room.send(LATER).code, room.got()) == (0, Counter(["new@example.com"]))
+    assert (send(room, LATER).code, room.got()) == (0, Counter(["new@example.com"]))
 
 
 # What is not is refused
@@ -296,17 +241,17 @@ def test_what_would_be_sent_now_must_be_what_was_planned(room: Room, change: str
     """Else nothing moves, and one line says what differs; a new plan makes it good."""
     room.add("weekly@example.com", frequency="week", start="2026-11-22")
     room.write("w.md", ANOTHER.replace("grew", "wait").replace("2026-11-21", "2026-11-14"))
-    room.plan()
+    plan(room)
     happen, told = CHANGES[change]
     happen(room)
     before = room.rows("runs")
-    outcome = room.send()
+    outcome = send(room)
     assert (outcome.code, len(outcome.errors), outcome.out) == (1, 1, "")
     assert told in outcome.errors[0]
     assert "postroom plan --out FILE" in outcome.errors[0]
     assert (room.rows("runs"), room.got()) == (before, Counter())
-    room.plan()
-    assert room.send().code == 0
+    plan(room)
+    assert send(room).code == 0
     assert set(room.got().values()) <= {1}
 
 
@@ -314,8 +259,8 @@ def test_what_would_be_sent_now_must_be_what_was_planned(room: Room, change: str
 def test_at_the_next_boundary_the_plan_is_another(room: Room) -> None:
     """A weekly letter that was approved for one Monday does not leave on the next."""
     room.add("weekly@example.com", frequency="week")
-    room.plan(ON_MONDAY)
-    outcome = room.send(ON_MONDAY + timedelta(days=7))
+    plan(room, ON_MONDAY)
+    outcome = send(room, ON_MONDAY + timedelta(days=7))
     assert (outcome.code, room.got()) == (1, Counter())
     assert (
         "the plan is for the weekly letter of 2026-11-23, and now it would be the weekly"
@@ -333,10 +278,10 @@ def test_the_same_readers_with_another_letter_are_refused(room: Room) -> None:
         whose = sa.update(rows).where(rows.c.address == "products@example.com")
         connection.execute(whose.values(topics=frozenset({"products"})))
         room_of = sa.update(rows).where(rows.c.address == "moves@example.com")
-    room.plan()
+    plan(room)
     with closing(store.database), store.database.writing() as connection:
         connection.execute(room_of.values(topics=frozenset({"products"})))
-    outcome = room.send()
+    outcome = send(room)
     assert (outcome.code, room.got()) == (1, Counter())
     assert "1 reader would get a letter that they do not get in the plan" in outcome.errors[0]
 
@@ -344,7 +289,7 @@ def test_the_same_readers_with_another_letter_are_refused(room: Room) -> None:
 @pytest.mark.usefixtures("either")
 def test_who_comes_while_the_run_plans_is_seen(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the comparison and the first letter somebody is added: nothing leaves."""
-    room.plan()
+    plan(room)
 
     def slowly(store: Store, run: int, outlook: Outlook) -> tuple[int, ...]:
         other = room.store()
@@ -357,20 +302,19 @@ def test_who_comes_while_the_run_plans_is_seen(room: Room, monkeypatch: pytest.M
 
     with monkeypatch.context() as patch:
         patch.setattr("postroom.send.settle", slowly)
-        outcome = room.send()
+        outcome = send(room)
     assert (outcome.code, room.got()) == (1, Counter())
     assert "1 reader would get a letter" in outcome.errors[0]
-    room.plan(LATER)
-    assert room.send(LATER).code == 0
+    plan(room, LATER)
+    assert send(room, LATER).code == 0
     assert room.got() == Counter([*READERS, "new@example.com"])
 
 
 @pytest.mark.parametrize("option", ["--resend-uncertain", "--test --to me@example.com"])
 def test_a_plan_is_for_a_run_of_the_plan(room: Room, option: str) -> None:
     """What sends something else takes no plan."""
-    room.plan()
-    words = f"send --keep-ledger-here --plan plan.json {option}".split()
-    outcome = room.call(room.folder, *words)
+    plan(room)
+    outcome = room.send("--plan", "plan.json", *option.split())
     assert (outcome.code, len(outcome.err.splitlines())) == (2, 1)
 
 
@@ -379,7 +323,7 @@ def test_a_plan_is_for_a_run_of_the_plan(room: Room, option: str) -> None:
 
 def test_the_file_names_nobody(room: Room) -> None:
     """No address, no token, nothing that a key could tell; and the same plan is the same file."""
-    room.plan()
+    plan(room)
     text = (room.folder / "plan.json").read_text()
     store = room.store()
     with closing(store.database):
@@ -389,14 +333,14 @@ def test_the_file_names_nobody(room: Room) -> None:
     found = json.loads(text)
     assert [one["subscribers"] for one in found["letters"]] == [3]
     assert found["letters"][0]["subject"] == "Example News: We moved"
-    room.plan()
+    plan(room)
     assert (room.folder / "plan.json").read_text() == text
 
 
 def test_the_file_is_beside_what_is_printed(room: Room) -> None:
     """Text and JSON are printed as without it."""
     without = room.call(room.folder, "plan", at=AT).out
-    assert room.plan().out == without
+    assert plan(room).out == without
     told = room.call(room.folder, "plan", "--json", "--out", "other.json", at=AT)
     assert json.loads(told.out)["letters"][0]["subscribers"] == 3
     assert (room.folder / "other.json").read_bytes() == (room.folder / "plan.json").read_bytes()
@@ -418,16 +362,20 @@ def test_a_file_that_cannot_be_written_is_wrong_use(room: Room) -> None:
     assert outcome.errors[0].startswith("no/where.json: ")
 
 
-PLAN = file_of(
-    Approval(
-        "tag:news.example.com,2026:",
-        AT,
-        (
-            approved(
-                FrozenLetter("month", date(2026, 12, 1), "", ("a", "b"), AT, b"Subject: x\r\n\r\n"),
-                Marks(["one", "two"]),
+PLAN = b"".join(
+    file_of(
+        Approval(
+            "tag:news.example.com,2026:",
+            AT,
+            (
+                approved(
+                    FrozenLetter(
+                        "month", date(2026, 12, 1), "", ("a", "b"), AT, b"Subject: x\r\n\r\n"
+                    ),
+                    Marks(["one", "two"]),
+                ),
             ),
-        ),
+        )
     )
 )
 _MARKS = json.loads(PLAN)["letters"][0]["readers"]
@@ -464,7 +412,7 @@ def test_a_file_that_is_no_plan_of_ours_is_wrong_use(room: Room, kind: str) -> N
     assert data != PLAN
     (room.folder / "plan.json").write_bytes(data)
     before = room.rows()
-    outcome = room.send()
+    outcome = send(room)
     assert (outcome.code, len(outcome.err.splitlines())) == (2, 1)
     assert outcome.errors[0].startswith("plan.json: ")
     assert told in outcome.errors[0]
@@ -474,15 +422,15 @@ def test_a_file_that_is_no_plan_of_ours_is_wrong_use(room: Room, kind: str) -> N
 @pytest.mark.parametrize("name", ["nothing.json", "posts", "/dev/zero"])
 def test_what_cannot_be_a_file_of_a_plan_is_wrong_use(room: Room, name: str) -> None:
     """Neither a missing file, nor a folder, nor one without end is read."""
-    outcome = room.call(room.folder, "send", "--keep-ledger-here", "--plan", name)
+    outcome = room.send("--plan", name)
     assert (outcome.code, len(outcome.err.splitlines())) == (2, 1)
 
 
 def test_the_plan_of_the_bad_files_is_a_good_one(tmp_path: Path) -> None:
     """What the others differ from is read, and gives the same bytes."""
     (tmp_path / "plan.json").write_bytes(PLAN)
-    plan = read(tmp_path / "plan.json", "tag:news.example.com,2026:")
-    assert file_of(plan) == PLAN
+    one = read(tmp_path / "plan.json", "tag:news.example.com,2026:")
+    assert b"".join(file_of(one)) == PLAN
     with pytest.raises(UseError):
         read(tmp_path / "plan.json", "tag:news.example.com,2027:")
 

@@ -222,7 +222,8 @@ def _approved(
 
 def _write_out(out: Path, approval: Approval) -> None:
     try:
-        out.write_bytes(file_of(approval))
+        with out.open("wb") as file:
+            file.writelines(file_of(approval))
     except OSError as error:
         what = (error.strerror or "cannot be written").lower()
         raise UseError([Problem(str(out), what=what, repair="name another file")]) from None

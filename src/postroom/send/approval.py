@@ -122,7 +122,7 @@ class Approval:
 
 
 class Marks:
-    """The marks of readers, as they come; `text` is all of them, sorted.
+    """The marks of readers, as they come; `take` gives all of them, sorted, and forgets them.
 
     They are kept apart by their first character: sorting them at once would take six times as much
     memory.
@@ -138,10 +138,10 @@ class Marks:
             mark = _mark(token)
             self._by_first[mark[0]] += mark
 
-    def text(self) -> str:
-        """Return the marks, sorted, one behind the other."""
+    def take(self) -> str:
+        """Return the marks, sorted, one behind the other; none are left."""
         return "".join(
-            b"".join(sorted(_cut(self._by_first[first]))).decode("ascii")
+            b"".join(sorted(_cut(self._by_first.pop(first)))).decode("ascii")
             for first in sorted(self._by_first)
         )
 
@@ -158,7 +158,7 @@ def _mark(token: str) -> bytes:
 def approved(letter: FrozenLetter, marks: Marks) -> Approved:
     """Return `letter` for the readers with these `marks`, as a plan holds it."""
     subject, digest = subject_of(letter.content), digest_of(letter.content)
-    return Approved(*_same(letter), subject, digest, marks.text())
+    return Approved(*_same(letter), subject, digest, marks.take())
 
 
 def subject_of(content: bytes) -> str:
@@ -189,13 +189,8 @@ def _name(letter: Approved | FrozenLetter) -> str:
     return f"the {kind} letter of {letter.boundary}" if kind else "a letter with every post"
 
 
-def file_of(approval: Approval) -> bytes:
-    """Return the file of a plan: JSON, and the same bytes for the same plan."""
-    return b"".join(_pieces(approval))
-
-
-def _pieces(approval: Approval) -> Iterator[bytes]:
-    """Yield the file of a plan piece by piece: whole, it would be in memory several times."""
+def file_of(approval: Approval) -> Iterator[bytes]:
+    """Yield the file of a plan, JSON, in pieces; for the same plan they give the same bytes."""
     letters = [
         {
             "frequency": one.frequency,
@@ -222,7 +217,7 @@ def _pieces(approval: Approval) -> Iterator[bytes]:
 
 def _is_file_of(approval: Approval, data: bytes) -> bool:
     at = 0
-    for piece in _pieces(approval):
+    for piece in file_of(approval):
         if not data.startswith(piece, at):
             return False
         at += len(piece)
