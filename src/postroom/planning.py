@@ -176,8 +176,8 @@ def late(
     who gets every post waits for no boundary.
     """
     zone, reached = ZoneInfo(release.zone), release.released
-    longer = [one for one in owing if one in {"week", "month"}]
-    periods = longer or [one for one in owing if one != "post"]
+    periods: Sequence[Frequency] = [one for one in owing if one in {"week", "month"}]
+    periods = periods or [one for one in owing if one == "day"]
     if not periods:
         return None
     newest, frequency = max((boundary(one, reached), one) for one in periods)

@@ -222,10 +222,11 @@ def _approved(
 
 def _write_out(out: Path, approval: Approval) -> None:
     try:
-        out.write_bytes(file_of(approval))
+        with out.open("wb") as file:
+            file.writelines(file_of(approval))
     except OSError as error:
         what = (error.strerror or "cannot be written").lower()
-        raise UseError([Problem("--out", what=f"{out}: {what}")]) from None
+        raise UseError([Problem(str(out), what=what, repair="name another file")]) from None
 
 
 def _sample(prepared: Prepared) -> bytes:
