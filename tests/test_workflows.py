@@ -8,10 +8,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from psycopg.errors import DuplicateObject
 
 import postgresql
 from actionrunner import ACTION, KEY, Ran, Runner, read
@@ -152,7 +154,8 @@ def test_the_workflow_with_a_veto_runs(
     plan, send = of_ours("veto.yml")
     with scripted({}) as server:
         secrets = secrets_for(runner, postgresql_server, server.port, 2)
-        planned = use(runner, plan, secrets)
+        looks = {"POSTROOM_DATABASE_URL": may_only_read(postgresql_server)}
+        planned = use(runner, plan, looks)
         assert (planned.code, planned.outputs["letters"]) == (0, "2"), planned.log
         download(planned, runner)
         post = runner.newsroom / "posts/a.md"
@@ -160,6 +163,15 @@ def test_the_workflow_with_a_veto_runs(
         sent = use(runner, send, secrets)
     told = (sent.code, len(server.messages), len(sent.annotations))
     assert told == ((0, 2, 0) if now == "office" else (1, 0, 1)), sent.log
+
+
+def may_only_read(server: postgresql.Server) -> str:
+    """Return the URL of the database for a user who can change nothing in it."""
+    with suppress(DuplicateObject):
+        server.execute("CREATE ROLE looker LOGIN")
+    server.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO looker")
+    server.execute("GRANT USAGE ON SCHEMA public TO looker")
+    return server.url.replace("postgres@", "looker@")
 
 
 def download(planned: Ran, runner: Runner) -> None:
