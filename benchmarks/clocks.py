@@ -21,7 +21,7 @@ from typing import Any
 
 SEAMS = (
     ("a message is made", "postroom.letters.personal", "Prepared", "message"),
-    ("SMTP", "postroom.smtp.mailer", "Mailer", "send"),
+    ("SMTP", "postroom.smtp.mailer", "Mailer", "send_written"),
     ("ledger", "postroom.store.ledger", "Ledger", "turn"),
     ("ledger", "postroom.store.ledger", "Ledger", "record"),
     ("  of it, the database", "sqlalchemy.engine.default", "DefaultDialect", "do_execute"),

@@ -10,10 +10,14 @@ from attrs import frozen
 
 @frozen
 class Reply:
-    """A server's reply; `code` is 0 and `text` the reason where none came."""
+    """A server's reply; `code` is 0 and `text` the reason where none came.
+
+    `unsent`: not all that it should answer to has left.
+    """
 
     code: int
     text: str
+    unsent: bool = False
 
     @property
     def digit(self) -> int:
