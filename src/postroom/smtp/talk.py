@@ -43,10 +43,11 @@ class Talk:
     def go_on(self) -> Reply | None:
         """Send and hear what can be without waiting; return the reply, once it is whole."""
         try:
-            while self._unsent:
-                self.wants_to_write = True
-                self._unsent = self._unsent[self._sock.send(self._unsent) :]
-            self.wants_to_write = False
+            if self._unsent:
+                self._send()
+                # The server needs its time; the socket will tell.
+                if not self._has_heard_more:
+                    return None
             while (reply := self._taken()) is None:
                 self._hear()
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError) as error:
@@ -57,6 +58,17 @@ class Talk:
         except OSError as error:
             return self._lost(reason(error))
         return reply
+
+    def _send(self) -> None:
+        self.wants_to_write = True
+        while self._unsent:
+            self._unsent = self._unsent[self._sock.send(self._unsent) :]
+        self.wants_to_write = False
+
+    @property
+    def _has_heard_more(self) -> bool:
+        """Whether there is something at hand of which the socket will not tell."""
+        return bool(self._heard or (isinstance(self._sock, ssl.SSLSocket) and self._sock.pending()))
 
     def expired(self) -> Reply:
         """Return the reply of a server whose time is up."""

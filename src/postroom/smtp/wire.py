@@ -64,7 +64,11 @@ def wire(data: bytes) -> bytes:
 def words(reply: bytes | str) -> str:
     """Return a reply's text as one line that a terminal shows as it is, 500 characters at most."""
     text = reply if isinstance(reply, str) else reply.decode("utf-8", "replace")
-    return "".join(c if c.isprintable() else "�" for c in " ".join(text.split()))[:500]
+    line = " ".join(text.split())[:500]
+    # Most replies are, and to look at each character takes longer than all else about them.
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() else "�" for c in line)
 
 
 def reason(error: BaseException) -> str:
