@@ -43,13 +43,25 @@ class _Text:
     incoming: Sequence[tuple[str, Convert]]
     outgoing: Sequence[tuple[int, Convert]]
 
-    def parameters(self, values: Values, listed: Sequence[Any] = ()) -> Any:  # noqa: ANN401 - the driver's
-        """Return the values as the driver takes them."""
-        given = {**self.constants, **values}
-        given.update((_place(number), value) for number, value in enumerate(listed))
+    def converted(self, values: Values) -> dict[str, Any]:
+        """Return values as the driver takes them."""
+        given = dict(values)
         for name, convert in self.incoming:
-            given[name] = convert(given[name])
+            if name in given:
+                given[name] = convert(given[name])
+        return given
+
+    def ordered(self, *parts: Values) -> Any:  # noqa: ANN401 - the driver's
+        """Return converted values and the constants together, as the driver takes them."""
+        given = dict(self.constants)
+        for part in parts:
+            given.update(part)
         return given if self.order is None else [given[name] for name in self.order]
+
+    def parameters(self, values: Values, listed: Sequence[Any]) -> Any:  # noqa: ANN401 - the driver's
+        """Return the values of a statement and those of its list as the driver takes them."""
+        places = {_place(number): value for number, value in enumerate(listed)}
+        return self.ordered(self.converted(values), self.converted(places))
 
     def row(self, found: Sequence[Any]) -> Sequence[Any]:
         """Return a row as Python has its values."""
@@ -111,11 +123,15 @@ class Change:
         with closing(connection.connection.cursor()) as cursor:
             cursor.execute(text.sql, text.parameters(values, listed))
 
-    def make_each(self, connection: sa.Connection, many: Sequence[Values]) -> None:
-        """Run it for each of `many`."""
+    def make_each(
+        self, connection: sa.Connection, many: Sequence[Values], common: Values | None = None
+    ) -> None:
+        """Run it for each of `many`, with what is `common` to them."""
         text = self._texts.find(connection.dialect)
+        shared = text.converted(common or {})
+        rows = [text.ordered(shared, text.converted(values)) for values in many]
         with closing(connection.connection.cursor()) as cursor:
-            cursor.executemany(text.sql, [text.parameters(values) for values in many])
+            cursor.executemany(text.sql, rows)
 
 
 def _compiled(statement: Statement, dialect: Dialect) -> _Text:
