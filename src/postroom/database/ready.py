@@ -40,6 +40,7 @@ class _Text:
     sql: str
     constants: Values
     order: Sequence[str] | None
+    places: Sequence[str]
     incoming: Sequence[tuple[str, Convert]]
     outgoing: Sequence[tuple[int, Convert]]
 
@@ -60,7 +61,7 @@ class _Text:
 
     def parameters(self, values: Values, listed: Sequence[Any]) -> Any:  # noqa: ANN401 - the driver's
         """Return the values of a statement and those of its list as the driver takes them."""
-        places = {_place(number): value for number, value in enumerate(listed)}
+        places = dict(zip(self.places, listed, strict=True))
         return self.ordered(self.converted(values), self.converted(places))
 
     def row(self, found: Sequence[Any]) -> Sequence[Any]:
@@ -84,7 +85,7 @@ class _Texts:
         """Return the SQL, made at the first time."""
         key = dialect.name, size
         if key not in self.made:
-            self.made[key] = _compiled(self.build(size), dialect)
+            self.made[key] = _compiled(self.build(size), dialect, size)
         return self.made[key]
 
 
@@ -134,7 +135,7 @@ class Change:
             cursor.executemany(text.sql, rows)
 
 
-def _compiled(statement: Statement, dialect: Dialect) -> _Text:
+def _compiled(statement: Statement, dialect: Dialect, size: int) -> _Text:
     compiled = statement.compile(dialect=dialect)
     incoming = {
         name: compiled.binds[name].type.dialect_impl(dialect).bind_processor(dialect)
@@ -148,6 +149,7 @@ def _compiled(statement: Statement, dialect: Dialect) -> _Text:
         compiled.string,
         compiled.params,
         compiled.positiontup,
+        [_place(number) for number in range(size)],
         [(name, convert) for name, convert in incoming.items() if convert],
         [(place, convert) for place, convert in enumerate(outgoing) if convert],
     )

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import smtplib
 import socket
 import ssl
 import time
 
-from postroom.smtp.wire import Reply, reason, words
+from postroom.smtp.wire import Reply, reason
 
 # RFC 5321 §4.5.3.1.5 gives a line of a reply 512 bytes; servers say more.
 _LONGEST_LINE, _LONGEST_REPLY = 8192, 65_536
 _CLOSED, _ENDLESS = "the server closed the connection", "the server's reply has no end"
-_CODE = re.compile(rb"[0-9]{3}(?![0-9])")
 
 
 class Talk:
@@ -106,5 +104,7 @@ class Talk:
 
 
 def _reply(lines: list[bytes]) -> Reply:
-    code = int(lines[-1][:3]) if _CODE.match(lines[-1]) else 0
-    return Reply(code, words(b" ".join(line[4:] for line in lines)))
+    code, following = lines[-1][:3], lines[-1][3:4]
+    is_code = len(code) == 3 and code.isdigit() and not following.isdigit()
+    said = lines[0][4:] if len(lines) == 1 else b" ".join(line[4:] for line in lines)
+    return Reply(int(code) if is_code else 0, said)

@@ -10,19 +10,24 @@ from attrs import frozen
 
 @frozen
 class Reply:
-    """A server's reply; `code` is 0 and `text` the reason where none came.
+    """A server's reply; `code` is 0 and `said` the reason where none came.
 
     `unsent`: not all that it should answer to has left.
     """
 
     code: int
-    text: str
+    said: bytes | str
     unsent: bool = False
 
     @property
     def digit(self) -> int:
         """The code's first digit, which decides (RFC 5321 §4.2.1); 0 for none that is known."""
         return self.code // 100 if 200 <= self.code <= 599 else 0
+
+    @property
+    def text(self) -> str:
+        """What was said, as one line; of most replies nobody asks for it."""
+        return words(self.said)
 
 
 # RFC 5321 §4.1.2, less what only a quoted local part may hold; §4.5.3.1.3 for the length.
