@@ -610,16 +610,17 @@ def test_knows_when_it_cannot_log_in() -> None:
 
 def test_an_interrupted_letter_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """After Ctrl-C in the middle of a letter nothing more is sent on that connection."""
-    hear, patience = Talk.hear, Patience(connect=5, reply=5, end=4)
+    go_on = Talk.go_on
 
-    def interrupt(talk: Talk, seconds: float) -> Reply:
-        if seconds == patience.end:
+    def interrupt(talk: Talk) -> Reply | None:
+        reply = go_on(talk)
+        if reply and reply.text == "taken":
             raise KeyboardInterrupt
-        return hear(talk, seconds)
+        return reply
 
-    with talking({}, patience) as (server, mailer):
+    with talking({".": b"250 taken\r\n"}) as (server, mailer):
         with monkeypatch.context() as patch:
-            patch.setattr(Talk, "hear", interrupt)
+            patch.setattr(Talk, "go_on", interrupt)
             with pytest.raises(KeyboardInterrupt):
                 mailer.send(FROM, TO, LETTER)
         assert mailer.send(FROM, TO, LETTER).kind == "deferred"

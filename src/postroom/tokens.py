@@ -73,7 +73,7 @@ class Keys:
         It is keyed (HMAC-SHA-256, RFC 2104), so that whoever has the database alone cannot find
         out addresses by trying them.
         """
-        return hmac.new(self.oldest, b"suppression\0" + key.encode(), hashlib.sha256).hexdigest()
+        return hmac.digest(self.oldest, b"suppression\0" + key.encode(), hashlib.sha256).hex()
 
     @property
     def proof(self) -> str:
@@ -82,15 +82,16 @@ class Keys:
 
     def mark(self, number: int) -> str:
         """Return the signature of a number: 80 bits of HMAC-SHA-256, in small letters."""
-        return self._marks(number)[0]
+        return _mark(self.newest, number)
 
     def has_marked(self, number: int, mark: str) -> bool:
         """Tell whether `mark` is the signature of `number` by any of the keys."""
-        return any(same(one, mark.lower()) for one in self._marks(number))
+        return any(same(_mark(key, number), mark.lower()) for key in self._keys)
 
-    def _marks(self, number: int) -> list[str]:
-        made = (hmac.digest(key, b"bounce\0%d" % number, hashlib.sha256) for key in self._keys)
-        return [base64.b32encode(one[:10]).decode("ascii").lower() for one in made]
+
+def _mark(key: bytes, number: int) -> str:
+    made = hmac.digest(key, b"bounce\0%d" % number, hashlib.sha256)
+    return base64.b32encode(made[:10]).decode("ascii").lower()
 
 
 def envelope_sender(bounces: str, number: int, keys: Keys) -> str:

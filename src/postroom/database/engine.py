@@ -41,6 +41,7 @@ class Database:
     def __init__(self, engine: sa.Engine, name: str) -> None:
         self.engine = engine
         self.name = name
+        self._writer = engine.execution_options(**{_WRITES: True})
         self._turn = ExitStack()
 
     @property
@@ -79,10 +80,8 @@ class Database:
         first and writes later cannot wait for another writer, it can only fail. Raises
         `DatabaseError`.
         """
-        with self._translated(), self.engine.connect() as connection:
-            writer = connection.execution_options(**{_WRITES: True})
-            with writer.begin():
-                yield writer
+        with self._translated(), self._writer.connect() as connection, connection.begin():
+            yield connection
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -205,6 +204,8 @@ def _sqlite(url: sa.URL, newsroom: Path, patience: float, *, shown: str) -> Data
         hide_parameters=True,
         execution_options=_OPTIONS,
         max_overflow=-1,
+        # One by turns would make each read again what another has written.
+        pool_use_lifo=True,
         connect_args={"timeout": patience},
     )
     event.listen(engine, "connect", _set_up_sqlite)
@@ -229,7 +230,7 @@ def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
 
 def _begin_sqlite(connection: sa.Connection) -> None:
     writes = connection.get_execution_options().get(_WRITES, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    connection.connection.cursor().execute("BEGIN IMMEDIATE" if writes else "BEGIN").close()
 
 
 def _postgresql(url: sa.URL, patience: float) -> Database:

@@ -40,16 +40,29 @@ class _Text:
     sql: str
     constants: Values
     order: Sequence[str] | None
+    places: Sequence[str]
     incoming: Sequence[tuple[str, Convert]]
     outgoing: Sequence[tuple[int, Convert]]
 
-    def parameters(self, values: Values, listed: Sequence[Any] = ()) -> Any:  # noqa: ANN401 - the driver's
-        """Return the values as the driver takes them."""
-        given = {**self.constants, **values}
-        given.update((_place(number), value) for number, value in enumerate(listed))
+    def converted(self, values: Values) -> dict[str, Any]:
+        """Return values as the driver takes them."""
+        given = dict(values)
         for name, convert in self.incoming:
-            given[name] = convert(given[name])
+            if name in given:
+                given[name] = convert(given[name])
+        return given
+
+    def ordered(self, *parts: Values) -> Any:  # noqa: ANN401 - the driver's
+        """Return converted values and the constants together, as the driver takes them."""
+        given = dict(self.constants)
+        for part in parts:
+            given.update(part)
         return given if self.order is None else [given[name] for name in self.order]
+
+    def parameters(self, values: Values, listed: Sequence[Any]) -> Any:  # noqa: ANN401 - the driver's
+        """Return the values of a statement and those of its list as the driver takes them."""
+        places = dict(zip(self.places, listed, strict=True))
+        return self.ordered(self.converted(values), self.converted(places))
 
     def row(self, found: Sequence[Any]) -> Sequence[Any]:
         """Return a row as Python has its values."""
@@ -72,7 +85,7 @@ class _Texts:
         """Return the SQL, made at the first time."""
         key = dialect.name, size
         if key not in self.made:
-            self.made[key] = _compiled(self.build(size), dialect)
+            self.made[key] = _compiled(self.build(size), dialect, size)
         return self.made[key]
 
 
@@ -111,14 +124,18 @@ class Change:
         with closing(connection.connection.cursor()) as cursor:
             cursor.execute(text.sql, text.parameters(values, listed))
 
-    def make_each(self, connection: sa.Connection, many: Sequence[Values]) -> None:
-        """Run it for each of `many`."""
+    def make_each(
+        self, connection: sa.Connection, many: Sequence[Values], common: Values | None = None
+    ) -> None:
+        """Run it for each of `many`, with what is `common` to them."""
         text = self._texts.find(connection.dialect)
+        shared = text.converted(common or {})
+        rows = [text.ordered(shared, text.converted(values)) for values in many]
         with closing(connection.connection.cursor()) as cursor:
-            cursor.executemany(text.sql, [text.parameters(values) for values in many])
+            cursor.executemany(text.sql, rows)
 
 
-def _compiled(statement: Statement, dialect: Dialect) -> _Text:
+def _compiled(statement: Statement, dialect: Dialect, size: int) -> _Text:
     compiled = statement.compile(dialect=dialect)
     incoming = {
         name: compiled.binds[name].type.dialect_impl(dialect).bind_processor(dialect)
@@ -132,6 +149,7 @@ def _compiled(statement: Statement, dialect: Dialect) -> _Text:
         compiled.string,
         compiled.params,
         compiled.positiontup,
+        [_place(number) for number in range(size)],
         [(name, convert) for name, convert in incoming.items() if convert],
         [(place, convert) for place, convert in enumerate(outgoing) if convert],
     )

@@ -174,6 +174,7 @@ def welcome(
     return Letter("welcome", Bookmark(date.min), posts, group.language)
 
 
+@lru_cache(maxsize=64)
 def letter_id(letter: Letter) -> str:
     """Return the identity of `letter`, under which it is frozen once (rule 9); hexadecimal."""
     before, upto = letter.reach.before.isoformat(), letter.reach.upto

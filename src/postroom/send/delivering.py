@@ -105,8 +105,6 @@ class Delivering:
         limit = self._limit()
         if self._outcomes or (limit and not self._dry):
             self._turn(limit)
-        if self._lines.broken:
-            raise RuntimeError("a connection's thread ended") from self._lines.broken
         if self._lines.out or self._outcomes:
             return True
         if self._is_ending:

@@ -1,15 +1,16 @@
-"""One connection to the mail server, and the thread that speaks through it."""
+"""One line to the mail server: its connection, opened in a thread, and the letter that it carries.
+
+A letter that the server never judged, because the connection had ended, is tried once more on a
+new one: its row is in sending all the while.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from queue import SimpleQueue
-from typing import Literal, TypeAlias
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 
-from postroom.errors import RelayError
 from postroom.model import Claim
 from postroom.send.replies import is_unheard
 from postroom.send.rows import Connection, Reply
@@ -25,121 +26,99 @@ class Outgoing:
 
 
 @frozen
-class Ready:
-    """The line has an open connection and waits for a letter."""
+class Opened:
+    """An attempt to open a line's connection is over; without `error` it can carry letters."""
 
     line: Line
+    error: BaseException | None = None
 
 
 @frozen
 class Answered:
-    """What became of a letter; if the line is not `ready`, it opens its connection anew."""
+    """What became of a letter."""
 
-    line: Line
     outgoing: Outgoing
     reply: Reply
-    ready: bool
 
 
-@frozen
-class Down:
-    """The line could not open its connection."""
-
-    line: Line
-    error: RelayError
-
-
-@frozen
-class Broken:
-    """The line's thread ended by a fault of ours, and of the letter it carried nobody can tell."""
-
-    line: Line
-    error: BaseException
-    carried: bool
-
-
-Said: TypeAlias = Ready | Answered | Down | Broken
-
-
+@define(eq=False)
 class Line:
-    """A connection that is opened, used for one letter after the other, and closed, in a thread.
+    """A connection that carries one letter after the other.
 
-    What happens is put into `said`. A letter that the server never judged, because the connection
-    had ended, is tried once more on a new one: its row is in sending all the while.
+    It is renewed after `per_connection` letters; 0 is never.
     """
 
-    def __init__(
-        self, connect: Callable[[], Connection], per_connection: int, said: SimpleQueue[Said]
-    ) -> None:
-        """Renew the connection after `per_connection` letters; 0 is never."""
-        self._connection = connect()
-        self._per_connection = per_connection
-        self._said = said
-        self._orders: SimpleQueue[Outgoing | Literal["open", "close"]] = SimpleQueue()
-        # How many letters the connection that is open has carried.
-        self._carried = 0
-        # The process need not wait for a server that says nothing.
-        self._thread = threading.Thread(target=self._work, daemon=True)
+    connection: Connection
+    per_connection: int
+    outgoing: Outgoing | None = None
+    watched: int = 0
+    """For which events its socket is waited for, 0 for none."""
+    _unheard: Reply | None = None
+    _carried: int = 0
+    _thread: threading.Thread | None = None
 
-    def open(self) -> None:
-        """Begin to open the connection."""
-        if not self._thread.is_alive():
-            self._thread.start()
-        self._orders.put("open")
+    def open(self, said: Callable[[Opened], None]) -> None:
+        """Begin to open the connection; `said` hears, in another thread, how that went."""
+
+        def work() -> None:
+            try:
+                self.connection.open()
+            except BaseException as error:  # noqa: BLE001 - it is raised where the run is
+                said(Opened(self, error))
+            else:
+                said(Opened(self))
+
+        # The process need not wait for a server that says nothing.
+        self._carried = 0
+        self._thread = threading.Thread(target=work, daemon=True)
+        self._thread.start()
 
     def carry(self, outgoing: Outgoing) -> None:
-        """Hand over a letter; there is one at a time."""
-        self._orders.put(outgoing)
+        """Take a letter; there is one at a time."""
+        self.outgoing, self._unheard = outgoing, None
+        self._begin(outgoing)
+
+    def again(self) -> None:
+        """Begin once more with the letter at hand, on the new connection."""
+        if self.outgoing:
+            self._begin(self.outgoing)
+
+    def _begin(self, outgoing: Outgoing) -> None:
+        self._carried += 1
+        to = outgoing.claim.address
+        self.connection.begin(outgoing.envelope_from, to, outgoing.message)
+
+    def is_to_be_tried_again(self, reply: Reply) -> bool:
+        """Tell whether the letter is to be tried on a new connection: once, if it was unheard."""
+        if self._unheard or not is_unheard(reply):
+            return False
+        self._unheard = reply
+        return True
+
+    def answered(self, reply: Reply | None = None) -> Answered | None:
+        """Let go of the letter, which had this reply, or none on a connection that was lost."""
+        outgoing, self.outgoing = self.outgoing, None
+        reply = reply or self._unheard
+        return Answered(outgoing, reply) if outgoing and reply else None
+
+    @property
+    def is_worn(self) -> bool:
+        """Whether the connection has carried as many letters as it may."""
+        return 0 < self.per_connection <= self._carried
 
     def close(self) -> None:
-        """Close the connection and end the thread."""
-        self._orders.put("close")
+        """Begin to close the connection, once it is no longer being opened."""
+        before = self._thread
 
-    def join(self) -> None:
-        """Wait a little for the connection to be closed."""
-        if self._thread.is_alive():
-            self._thread.join(5)
+        def work() -> None:
+            if before:
+                before.join()
+            self.connection.close()
 
-    def _work(self) -> None:
-        order: Outgoing | Literal["open", "close"] = "open"
-        try:
-            for order in iter(self._orders.get, "close"):
-                if isinstance(order, Outgoing):
-                    self._carry(order)
-                else:
-                    self._make_ready()
-            self._connection.close()
-        except BaseException as error:  # noqa: BLE001 - it is raised where the run is
-            self._said.put(Broken(self, error, carried=isinstance(order, Outgoing)))
+        self._thread = threading.Thread(target=work, daemon=True)
+        self._thread.start()
 
-    def _make_ready(self) -> None:
-        down = self._reopened()
-        self._said.put(Down(self, down) if down else Ready(self))
-
-    def _reopened(self) -> RelayError | None:
-        """Open the connection anew; return why that failed, if it did."""
-        try:
-            self._connection.open()
-        except RelayError as error:
-            return error
-        self._carried = 0
-        return None
-
-    def _carry(self, outgoing: Outgoing) -> None:
-        reply, down = self._handed_over(outgoing), None
-        if is_unheard(reply) and (down := self._reopened()) is None:
-            reply = self._handed_over(outgoing)
-        is_worn = self._carried == self._per_connection != 0
-        ready = reply.usable and not is_worn
-        # First of all: nothing may delay what the ledger is to know.
-        self._said.put(Answered(self, outgoing, reply, ready=ready))
-        if down:
-            self._said.put(Down(self, down))
-        elif not ready:
-            self._make_ready()
-
-    def _handed_over(self, outgoing: Outgoing) -> Reply:
-        self._carried += 1
-        return self._connection.send_written(
-            outgoing.envelope_from, outgoing.claim.address, outgoing.message
-        )
+    def join(self, seconds: float) -> None:
+        """Wait so long for the connection to be closed."""
+        if self._thread:
+            self._thread.join(seconds)

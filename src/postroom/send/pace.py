@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 # So much of a second's letters may leave at once; a relay's own count is no finer.
 _BURST = 0.1
@@ -19,11 +19,11 @@ class Pace:
     def reached(self, now: float) -> Pace:
         """Return the pace at the later instant `now`."""
         most = max(1.0, self.rate * _BURST)
-        return evolve(self, at=now, tokens=min(most, self.tokens + (now - self.at) * self.rate))
+        return Pace(self.rate, now, min(most, self.tokens + (now - self.at) * self.rate))
 
     def spent(self, letters: int) -> Pace:
         """Return the pace after so many letters."""
-        return evolve(self, tokens=self.tokens - letters)
+        return Pace(self.rate, self.at, self.tokens - letters)
 
     @property
     def allowed(self) -> int:

@@ -75,7 +75,7 @@ class Streak:
     def after(self, reply: Reply) -> Streak:
         """Return the streak after one more reply; what the server was not asked does not count."""
         if reply.kind == "accepted":
-            return Streak()
+            return _NONE
         if reply.kind == "refused" and not reply.command:
             return self
         said = told(reply)
@@ -101,3 +101,6 @@ class Streak:
     def letters(self) -> int:
         """How many letters it is made of."""
         return self.refused + self.given_up + self.deferred + self.unanswered
+
+
+_NONE = Streak()

@@ -176,13 +176,35 @@ class Reply(Protocol):
 
 
 class Connection(Protocol):
-    """One connection to the mail server."""
+    """One connection to the mail server.
+
+    `open` and `close` take their time. A letter does not: after `begin`, `go_on` whenever the
+    socket is ready, to be written to where `wants_to_write`, else to be read from; `give_up` when
+    the steady clock reaches `until`.
+    """
+
+    @property
+    def wants_to_write(self) -> bool:
+        """Whether the socket is to be waited for to write, not to read."""
+
+    @property
+    def until(self) -> float:
+        """The instant of the steady clock up to which the server may take its time."""
+
+    def fileno(self) -> int:
+        """Return the number of the socket, -1 if the connection is closed."""
 
     def open(self) -> object:
         """Connect and log in; raises `RelayError`."""
 
-    def send_written(self, envelope_from: str, recipient: str, written: bytes) -> Reply:
-        """Hand over one message, written as it goes over the wire."""
+    def begin(self, envelope_from: str, recipient: str, written: bytes) -> None:
+        """Begin to hand over one message, written as it goes over the wire."""
+
+    def go_on(self) -> Reply | None:
+        """Do what can be done without waiting; return what became of it, once known."""
+
+    def give_up(self) -> Reply:
+        """Wait no longer, and return what that means for the letter."""
 
     def close(self) -> None:
         """Say goodbye."""

@@ -1,51 +1,36 @@
-"""One connection to the mail server, and what its replies mean for a letter.
+"""One connection to the mail server, which carries one letter after the other.
 
-smtplib opens the connection. The conversation about a letter is held here, because of a lost one
-it must be known whether the final dot had been sent: before it the server cannot have taken the
-letter, after it nobody can tell (RFC 1047).
+smtplib opens the connection. After that nothing here waits unless it is asked to, so that one
+thread can hold many conversations.
 """
 
 from __future__ import annotations
 
+import select
 import ssl
-from typing import Literal, TypeAlias
+import time
+from collections.abc import Callable
+from functools import partial
 
-from attrs import frozen
-
+from postroom.smtp.conversation import Conversation, Envelope, Exchange, Outcome, conversation
 from postroom.smtp.opening import Greeting, Patience, opened
 from postroom.smtp.server import Server
 from postroom.smtp.talk import Talk
-from postroom.smtp.wire import Reply, is_writable, wire
+from postroom.smtp.wire import wire
 
-Kind: TypeAlias = Literal["accepted", "deferred", "refused", "uncertain"]
-Command: TypeAlias = Literal["", "MAIL", "RCPT", "DATA", "end of data"]
-# By which digit a reply lets the conversation go on (RFC 5321 §4.3.2).
-_STEPS: tuple[tuple[Command, int], ...] = (("MAIL", 2), ("RCPT", 2), ("DATA", 3))
 _STANDARD = Patience()
+_CLOSED = Outcome("deferred", 0, "the connection is closed", usable=False)
 # So many seconds a server has to say goodbye.
 _GOODBYE = 5.0
 
 
-@frozen
-class Outcome:
-    """What became of one letter.
-
-    `accepted`: the server took it. `deferred`: it did not, and may later. `refused`: it did not
-    and will not. `uncertain`: the final dot was sent and no answer understood.
-    `command` is what the server answered to, so that a refused recipient (RCPT) can be told from a
-    refused sender (MAIL) or content; it is empty where the server was not asked. `code` is the
-    reply's, 0 if there was none. `usable` tells whether the connection can carry the next letter.
-    """
-
-    kind: Kind
-    code: int
-    text: str
-    usable: bool
-    command: Command = ""
-
-
 class Mailer:
-    """One connection to the mail server: open it, send letters through it, close it."""
+    """One connection to the mail server: open it, send letters through it, close it.
+
+    `send` waits until it is known what became of a letter. Else `begin`, then `go_on` whenever the
+    socket `fileno` is ready: to be written to where `wants_to_write`, else to be read from. When
+    the steady clock reaches `until`, say `give_up`.
+    """
 
     def __init__(
         self,
@@ -60,6 +45,8 @@ class Mailer:
         self._trust = trust
         self._talk: Talk | None = None
         self._greeting = Greeting("", 0, frozenset())
+        self._conversation: Conversation | None = None
+        self._outcome = _CLOSED
 
     def open(self) -> Greeting:
         """Connect, protect the connection, say hello and log in; return what the server offers.
@@ -77,104 +64,80 @@ class Mailer:
         Raises `ValueError`, before the server hears of it, for a message that cannot be written in
         SMTP; never because of the server.
         """
-        return self.send_written(envelope_from, recipient, wire(data))
-
-    def send_written(self, envelope_from: str, recipient: str, written: bytes) -> Outcome:
-        """Do the same with a message that `wire` has written; raises nothing."""
-        if self._talk is None:
-            return Outcome("deferred", 0, "the connection is closed", usable=False)
-        if fault := self._unfit(envelope_from, recipient, written):
-            return Outcome("refused", 0, fault, usable=True)
-        sender = f"MAIL FROM:<{envelope_from}>{self._parameters(written)}"
+        written = wire(data)
         try:
-            refused = self._announce(self._talk, (sender, f"RCPT TO:<{recipient}>", "DATA"))
-            return self._stopped(*refused) if refused else self._finished(self._talk, written)
+            self.begin(envelope_from, recipient, written)
+            while (outcome := self.go_on()) is None:
+                if not self._is_ready():
+                    return self.give_up()
         except BaseException:
             # Whoever interrupts leaves the conversation at a point that nobody knows.
             self._drop()
             raise
+        return outcome
+
+    def begin(self, envelope_from: str, recipient: str, written: bytes) -> None:
+        """Begin to hand over a message that `wire` has written."""
+        self._outcome = _CLOSED
+        if self._talk:
+            envelope = Envelope(envelope_from, recipient, written)
+            self._conversation = conversation(envelope, self._greeting, self._patience)
+            self._say(self._talk, partial(next, self._conversation))
+
+    def go_on(self) -> Outcome | None:
+        """Do what can be done without waiting; return what became of the letter, once known."""
+        while self._talk and self._conversation:
+            if (reply := self._talk.go_on()) is None:
+                return None
+            self._say(self._talk, partial(self._conversation.send, reply))
+        return self._outcome
+
+    def give_up(self) -> Outcome:
+        """Wait no longer, and return what that means for the letter."""
+        while self._talk and self._conversation:
+            self._say(self._talk, partial(self._conversation.send, self._talk.expired()))
+        return self._outcome
+
+    def _say(self, talk: Talk, following: Callable[[], Exchange]) -> None:
+        """Say what follows, or note what became of the letter."""
+        try:
+            step = following()
+        except StopIteration as ended:
+            self._conversation, self._outcome = None, ended.value
+            if not self._outcome.usable:
+                self._drop()
+        else:
+            talk.say(step.data, step.seconds)
+
+    @property
+    def until(self) -> float:
+        """The instant of the steady clock up to which the server may take its time."""
+        return self._talk.until if self._talk else 0.0
+
+    @property
+    def wants_to_write(self) -> bool:
+        """Whether the socket is to be waited for to write, not to read."""
+        return self._talk is not None and self._talk.wants_to_write
+
+    def fileno(self) -> int:
+        """Return the number of the socket, -1 if the connection is closed."""
+        return self._talk.fileno() if self._talk else -1
+
+    def _is_ready(self) -> bool:
+        """Wait for the socket; tell whether it was in time."""
+        waiting = select.poll()
+        waiting.register(self.fileno(), select.POLLOUT if self.wants_to_write else select.POLLIN)
+        return bool(waiting.poll(max(0.0, self.until - time.monotonic()) * 1000))
 
     def close(self) -> None:
         """Say goodbye (RFC 5321 §4.1.1.10) and close the connection, if there is one."""
         if talk := self._talk:
-            seconds = min(_GOODBYE, self._patience.reply)
-            if talk.say(["QUIT"], seconds) is None:
-                talk.hear(seconds)
+            talk.say(b"QUIT\r\n", min(_GOODBYE, self._patience.reply))
+            while talk.go_on() is None and self._is_ready():
+                pass
             self._drop()
-
-    def _parameters(self, written: bytes) -> str:
-        # RFC 1870 §6: without the final dot. It may be an estimate, so doubled dots do not matter.
-        size = f" SIZE={len(written) - 3}" if "size" in self._greeting.extensions else ""
-        return size + ("" if written.isascii() else " BODY=8BITMIME")  # RFC 6152 §2
-
-    def _unfit(self, envelope_from: str, recipient: str, written: bytes) -> str:
-        """Return why the server need not hear of a letter, or nothing."""
-        limit, size = self._greeting.size, len(written) - 3
-        if not (is_writable(recipient) and (is_writable(envelope_from) or not envelope_from)):
-            return "an address is not plain ASCII, or holds blanks or angle brackets"
-        if limit and size > limit:
-            return f"the letter has {size} bytes, and the server takes {limit} at most"
-        if not written.isascii() and "8bitmime" not in self._greeting.extensions:
-            return "the letter has 8-bit text, which the server does not take"
-        return ""
-
-    def _announce(self, talk: Talk, lines: tuple[str, str, str]) -> tuple[Command, Reply] | None:
-        """Say MAIL, RCPT and DATA; return what was not answered well, None if the data may come.
-
-        Where the server takes them at once, all go in one piece: one way there and back for the
-        three of them (RFC 2920 §3.1).
-        """
-        at_once = "pipelining" in self._greeting.extensions
-        lost = talk.say(lines, self._patience.reply) if at_once else None
-        refused: tuple[Command, Reply] | None = None
-        reply = Reply(0, "")
-        for line, (command, good) in zip(lines, _STEPS, strict=True):
-            if not at_once:
-                lost = talk.say([line], self._patience.reply)
-            reply = lost or talk.hear(self._patience.reply)
-            if reply.digit != good:
-                refused = refused or (command, reply)
-            if reply.digit == 0 or reply.code == 421 or (refused and not at_once):
-                return refused
-        if refused and reply.digit == 3:
-            # RFC 2920 §3.1: invited to send data for nobody, we send none.
-            talk.hand_over(b".\r\n", self._patience.reply)
-            talk.hear(self._patience.end)
-        return refused
-
-    def _stopped(self, command: Command, reply: Reply) -> Outcome:
-        """Return the outcome of a letter whose data the server did not want."""
-        usable = reply.digit in {4, 5} and reply.code != 421
-        if usable and command != "MAIL":
-            # RFC 5321 §4.1.1.5: the sender that was taken must go before the next can come.
-            usable = self._is_cleared()
-        if not usable:
-            self._drop()
-        kind: Kind = "refused" if reply.digit == 5 else "deferred"
-        return Outcome(kind, reply.code, reply.text, usable, command)
-
-    def _is_cleared(self) -> bool:
-        talk, seconds = self._talk, self._patience.reply
-        if talk is None or talk.say(["RSET"], seconds):
-            return False
-        return talk.hear(seconds).digit == 2
-
-    def _finished(self, talk: Talk, written: bytes) -> Outcome:
-        """Send the data and the final dot, and return what the server made of it."""
-        # In one piece: if it fails, not all of it has left, and the dot is the last of it.
-        if lost := talk.hand_over(written, self._patience.reply):
-            self._drop()
-            return Outcome("deferred", 0, lost.text, usable=False, command="DATA")
-        reply = talk.hear(self._patience.end)
-        kinds: dict[int, Kind] = {2: "accepted", 4: "deferred", 5: "refused"}
-        kind = kinds.get(reply.digit, "uncertain")
-        # RFC 5321 §3.8: whoever says 421 closes.
-        usable = kind != "uncertain" and reply.code != 421
-        if not usable:
-            self._drop()
-        return Outcome(kind, reply.code, reply.text, usable, "end of data")
 
     def _drop(self) -> None:
-        talk, self._talk = self._talk, None
+        talk, self._talk, self._conversation = self._talk, None, None
         if talk is not None:
             talk.close()

@@ -10,15 +10,24 @@ from attrs import frozen
 
 @frozen
 class Reply:
-    """A server's reply; `code` is 0 and `text` the reason where none came."""
+    """A server's reply; `code` is 0 and `said` the reason where none came.
+
+    `unsent`: not all that it should answer to has left.
+    """
 
     code: int
-    text: str
+    said: bytes | str
+    unsent: bool = False
 
     @property
     def digit(self) -> int:
         """The code's first digit, which decides (RFC 5321 §4.2.1); 0 for none that is known."""
         return self.code // 100 if 200 <= self.code <= 599 else 0
+
+    @property
+    def text(self) -> str:
+        """What was said, as one line; of most replies nobody asks for it."""
+        return words(self.said)
 
 
 # RFC 5321 §4.1.2, less what only a quoted local part may hold; §4.5.3.1.3 for the length.
@@ -60,7 +69,11 @@ def wire(data: bytes) -> bytes:
 def words(reply: bytes | str) -> str:
     """Return a reply's text as one line that a terminal shows as it is, 500 characters at most."""
     text = reply if isinstance(reply, str) else reply.decode("utf-8", "replace")
-    return "".join(c if c.isprintable() else "�" for c in " ".join(text.split()))[:500]
+    line = " ".join(text.split())[:500]
+    # Most replies are, and to look at each character takes longer than all else about them.
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() else "�" for c in line)
 
 
 def reason(error: BaseException) -> str:

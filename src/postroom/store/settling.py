@@ -124,11 +124,10 @@ def settle(
             "new": outcome.state,
             "said": outcome.reply[:_LONGEST_REPLY],
             "then": outcome.due,
-            "now": now,
         }
         for row, outcome in settled
     ]
-    _SETTLE.make_each(connection, moves)
+    _SETTLE.make_each(connection, moves, {"now": now})
     closing = [
         {"whose": row.subscriber, "number": row.n, "to_before": row.before, "to_upto": row.upto}
         for row, outcome in settled
