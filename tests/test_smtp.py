@@ -363,7 +363,11 @@ def _heard_before_answering(listening: socket.socket) -> list[bytes]:
 
 def test_data_for_nobody_is_empty() -> None:
     """A server that refuses the recipient and invites the data all the same gets none of it."""
-    script = {"EHLO": AT_ONCE, "RCPT": [b"550 5.1.1 nobody\r\n"], ".": [b"554 nobody\r\n"]}
+    script: dict[str, bytes | list[bytes]] = {
+        "EHLO": AT_ONCE,
+        "RCPT": [b"550 5.1.1 nobody\r\n"],
+        ".": [b"554 nobody\r\n"],
+    }
     with talking(script) as (server, mailer):
         outcome = mailer.send(FROM, TO, LETTER)
         assert (outcome.kind, outcome.code, outcome.command) == ("refused", 550, "RCPT")
