@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 from psycopg.errors import DuplicateObject
 
 import postgresql
@@ -221,6 +223,16 @@ def test_the_jobs_for_gitlab_run(tmp_path: Path, postgresql_server: postgresql.S
             kept = GITLAB[name].get("artifacts", {}).get("paths", [])
             assert [path for path in kept if not (runner.newsroom / path).exists()] == []
     assert len(server.messages) == 2
+
+
+def test_gitlab_installs_a_commit_with_what_sending_needs() -> None:
+    """What GitLab's jobs install is one commit of your copy, with the driver of PostgreSQL."""
+    (line,) = GITLAB["default"]["before_script"]
+    *pip, wanted = shlex.split(line)
+    assert pip == ["pip", "install", "--quiet"]
+    requirement = Requirement(wanted)
+    assert (requirement.name, requirement.extras) == ("postroom", {"postgres"})
+    assert requirement.url == f"git+https://git.example.com/postroom.git@{'0' * 40}"
 
 
 def test_gitlab_sends_one_at_a_time_and_by_the_clock_alone() -> None:
