@@ -1,9 +1,12 @@
-"""`postroom serve` in a thread, and a client that says exactly what a test wants said."""
+"""`postroom serve` in a thread or a process, and a client that says exactly what it is told."""
 
 from __future__ import annotations
 
 import http.client
+import re
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -128,3 +131,26 @@ def serving(
     finally:
         running.should_exit = True
         thread.join()
+
+
+def start(newsroom: Path, environment: Mapping[str, str], *arguments: str) -> subprocess.Popen[str]:
+    """Start the command on a free port; whoever starts it ends it."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "postroom", "serve", "--port", "0", *arguments],
+        cwd=newsroom,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def ready(process: subprocess.Popen[str]) -> Served:
+    """Return where a started command listens."""
+    assert process.stdout
+    line = process.stdout.readline()
+    address = re.fullmatch(
+        r"http://127\.0\.0\.1:(\d+)/ serves public/ and list/; Ctrl-C .*\n", line
+    )
+    assert address, line
+    return Served(int(address[1]))
