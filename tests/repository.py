@@ -1,4 +1,4 @@
-"""Real git repositories: a bare one, the clone that somebody writes in, and fresh clones of jobs."""
+"""Real git repositories: a bare one, the clone that somebody writes in, fresh clones of jobs."""
 
 from __future__ import annotations
 

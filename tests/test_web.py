@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import os
 import re
 import signal
 import socket
@@ -21,6 +20,7 @@ from attrs import evolve
 
 import newsrooms
 import postgresql
+import processes
 import webserver
 from conftest import POST, SETTINGS, MakeNewsroom, Outcome
 from postroom import config
@@ -694,10 +694,9 @@ def test_paths_are_shown_as_far_as_they_are_public(
 def command(newsroom: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Return a function that starts `postroom serve` without a secret key."""
     running: list[subprocess.Popen[str]] = []
-    environment = {name: value for name, value in os.environ.items() if "POSTROOM" not in name}
 
     def start(*arguments: str) -> subprocess.Popen[str]:
-        process = webserver.start(newsroom, environment, *arguments)
+        process = processes.start(newsroom, {}, "serve", "--port", "0", *arguments)
         running.append(process)
         return process
 

@@ -6,7 +6,6 @@ import http.client
 import re
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -131,18 +130,6 @@ def serving(
     finally:
         running.should_exit = True
         thread.join()
-
-
-def start(newsroom: Path, environment: Mapping[str, str], *arguments: str) -> subprocess.Popen[str]:
-    """Start the command on a free port; whoever starts it ends it."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "postroom", "serve", "--port", "0", *arguments],
-        cwd=newsroom,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 def ready(process: subprocess.Popen[str]) -> Served:
