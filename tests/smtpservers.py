@@ -98,7 +98,7 @@ class Scripted:
             received += read
         self.messages.append(received.removesuffix(b".\r\n"))
         self._came.set()
-        self._answering.wait(20)
+        self._answering.wait(60)
         return self._answer(connection, ".", stopped)
 
     def _answer(self, connection: socket.socket, word: str, stopped: threading.Event) -> bool:

@@ -493,11 +493,12 @@ def test_knows_when_it_cannot_log_in() -> None:
 
 def test_an_interrupted_letter_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """After Ctrl-C in the middle of a letter nothing more is sent on that connection."""
-    with talking({}) as (server, mailer):
+    with talking({}) as (server, mailer), server.holding() as letter_came:
         with monkeypatch.context() as patch:
             patch.setattr("postroom.smtp.mailer.wait", _interrupt)
             with pytest.raises(KeyboardInterrupt):
                 mailer.send(FROM, TO, LETTER)
+        assert letter_came.wait(10)
         assert mailer.send(FROM, TO, LETTER).kind == "deferred"
     assert len(server.messages) == 1
 
