@@ -93,13 +93,15 @@ def make_newsroom(tmp_path: Path) -> MakeNewsroom:
 def postroom(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Outcome]:
-    """Return a function that calls the command line in a folder, at a fixed instant."""
+    """Return a function that calls the command line in a folder, at a fixed instant, or `at`."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", str(int(AT.timestamp())))
 
-    def call(folder: Path, *arguments: str) -> Outcome:
+    def call(folder: Path, *arguments: str, at: datetime | None = None) -> Outcome:
         capfd.readouterr()
-        with monkeypatch.context() as patch, time_machine.travel(AT):
+        with monkeypatch.context() as patch, time_machine.travel(at or AT):
             patch.chdir(folder)
+            if at:
+                patch.setenv("SOURCE_DATE_EPOCH", str(int(at.timestamp())))
             code = main(arguments)
         printed = capfd.readouterr()
         return Outcome(code, printed.out, printed.err)

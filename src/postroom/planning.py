@@ -15,15 +15,16 @@ A dry run leaves step 3 out: readers whose letter a dead run left on its way are
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from datetime import datetime, time
+from datetime import date, datetime, time, timedelta
 from typing import Literal, Protocol, get_args
+from zoneinfo import ZoneInfo
 
 from attrs import evolve, frozen
 
 from postroom.delivery.arrivals import News, Opening, opening
-from postroom.delivery.clock import Run, advance, local_date, reach
+from postroom.delivery.clock import Run, advance, boundary, instant, local_date, reach
 from postroom.delivery.owed import Owed, owed, welcome
 from postroom.digest import digest_for
 from postroom.letters.compose import Rendered, compose
@@ -69,6 +70,9 @@ class Groups(Protocol):
     ) -> Iterable[tuple[Members, int]]:
         """Divide the members whom `to` reaches by which of the `returned` posts they are owed."""
 
+    def readers(self, members: Members, to: Bookmark) -> Generator[str, None, None]:
+        """Yield the tokens of the members whom `to` reaches."""
+
     def uses(self, frequency: Frequency) -> bool:
         """Tell whether anybody who receives, or may again, chose `frequency`."""
 
@@ -109,6 +113,14 @@ class Planned:
     why: Why | None = None
 
 
+@frozen
+class Late:
+    """A run comes too late for the letters of `frequency`, which were due at the instant `due`."""
+
+    frequency: Frequency
+    due: datetime
+
+
 def begin(book: Book, site: Site, now: datetime, *, yes: bool = False) -> Run:
     """Return the run that starts at the instant `now`; read the posts at `release.clock`.
 
@@ -147,6 +159,38 @@ def plan(book: Book, outlook: Outlook) -> Iterator[Planned]:
                 part = whole.without({one.post_id for one in members.settled})
                 why = None if part.letter else _why(whole, log, news)
                 yield Planned(members, count, part.bookmark, part.letter, why)
+
+
+def owing(book: Book, outlook: Outlook) -> frozenset[Frequency]:
+    """Return the frequencies of which a run has letters to send."""
+    return frozenset(one.members.group.frequency for one in plan(book, outlook) if one.letter)
+
+
+def late(
+    owing: Collection[Frequency], release: Release, send_at: time, window: timedelta
+) -> Late | None:
+    """Return what a run is too late for, or None where it is not.
+
+    `owing` are the frequencies of which there are letters to send. The newest boundary of a week or
+    a month among them counts; a day's is always new, so it counts only where there is no other, and
+    who gets every post waits for no boundary.
+    """
+    zone, reached = ZoneInfo(release.zone), release.released
+    periods: Sequence[Frequency] = [one for one in owing if one in {"week", "month"}]
+    periods = periods or [one for one in owing if one == "day"]
+    if not periods:
+        return None
+    newest, frequency = max((boundary(one, reached), one) for one in periods)
+    due = instant(newest, zone, send_at)
+    return Late(frequency, due) if release.clock - due > window else None
+
+
+def next_boundary(frequency: Frequency, day: date) -> date:
+    """Return the first boundary of `frequency` after `day`."""
+    day += timedelta(days=1)
+    while boundary(frequency, day) != day:
+        day += timedelta(days=1)
+    return day
 
 
 def still_welcome(waiting: Iterable[FrozenLetter], news: Mapping[str, News]) -> Iterator[int]:

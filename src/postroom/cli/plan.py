@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from postroom.cli.instant import Instant, build_instant
 from postroom.cli.opened import opened_store
 from postroom.database import engine
 from postroom.delivery.arrivals import visible
-from postroom.delivery.clock import boundary
 from postroom.errors import Problem, SettingsError, UseError
 from postroom.letters.compose import Rendered
 from postroom.letters.lint import lint
@@ -29,6 +28,7 @@ from postroom.model import (
     Arrival,
     Bookmark,
     Frequency,
+    FrozenLetter,
     Group,
     Letter,
     LetterKind,
@@ -39,6 +39,8 @@ from postroom.model import (
     State,
 )
 from postroom.planning import Book, Planned
+from postroom.send.approval import Approval, Approved, Marks, approved, file_of, subject_of
+from postroom.send.opening import Kept, as_sent
 from postroom.theme import Theme
 
 _SAMPLE = "reader@example.com"
@@ -53,13 +55,14 @@ _RHYTHM: Mapping[LetterKind, str] = {
 
 @frozen
 class _Shown:
-    """A planned letter as it would leave; `message` is None where the settings do not let it."""
+    """A planned letter as it would leave; `message` and `sent` are None if the settings forbid."""
 
     letter: Letter
     subscribers: int
     subject: str
     size: int
     message: bytes | None
+    sent: FrozenLetter | None
     problems: tuple[Problem, ...]
 
 
@@ -71,13 +74,24 @@ class _Shown:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write the first letter to this file, addressed to nobody real.",
 )
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the plan to this file, for: postroom send --plan FILE.",
+)
 @click.option("--at", type=Instant(), help="As of this instant, such as 2026-12-01T09:00Z.")
 @click.option("--accept-missing", is_flag=True, help="Go on although many posts have vanished.")
 @click.option("--yes", is_flag=True, help="Go on although the clock is far ahead.")
-def command(
-    *, as_json: bool, file: Path | None, at: datetime | None, accept_missing: bool, yes: bool
+def command(  # noqa: PLR0913 - click's options are arguments
+    *,
+    as_json: bool,
+    file: Path | None,
+    out: Path | None,
+    at: datetime | None,
+    accept_missing: bool,
+    yes: bool,
 ) -> None:
-    """Show who would get what, and why; nothing is sent and nothing is written.
+    """Show who would get what, and why; nothing is sent, and only files named here are written.
 
     One line for each letter: to how many subscribers it goes, its subject, its size, and the posts
     it holds; then how many get nothing, and why.
@@ -85,30 +99,34 @@ def command(
     \b
     postroom plan
     postroom plan --at 2026-12-01T09:00:00Z --letter first.eml
+    postroom plan --out plan.json
     """
     newsroom = config.find_newsroom(Path.cwd())
     site = config.load(newsroom)
-    with _book(newsroom) as (book, states):
-        run = planning.begin(book, site, build_instant(at), yes=yes)
+    with _rows(newsroom) as rows:
+        run = planning.begin(rows.book, site, build_instant(at), yes=yes)
         loaded = posts.load(newsroom, site, run.release.clock)
         news = visible(loaded.posts, site.language, {each for _, each in loaded.unnamed})
-        outlook = planning.look_ahead(book, site, run, news, accept_missing=accept_missing)
-        planned = list(planning.plan(book, outlook))
-    theme, there = Theme(newsroom, site.language), {post.id: post for post in loaded.posts}
-    shown = [
-        _shown(letter, count, planning.write(letter, there, site, theme), site, run.release.clock)
-        for letter, count in _readers(planned).items()
-    ]
+        outlook = planning.look_ahead(rows.book, site, run, news, accept_missing=accept_missing)
+        planned = list(planning.plan(rows.book, outlook))
+        there, clock = {post.id: post for post in loaded.posts}, run.release.clock
+        write, readers = _writer(newsroom, site, there), _readers(planned)
+        shown = [
+            _shown(letter, count, write(letter), site, kept=rows.kept, clock=clock)
+            for letter, count in readers.items()
+        ]
+        if out:
+            _write_out(out, Approval(site.id, clock, tuple(_approved(shown, planned, rows.book))))
     sample = shown[0].message if shown else None
     if file and sample:
         file.write_bytes(sample)
     nothing = [one for one in planned if one.letter is None]
     if as_json:
-        click.echo(json.dumps(_as_json(run.release, shown, nothing, states), indent=1))
+        click.echo(json.dumps(_as_json(run.release, shown, nothing, rows.states), indent=1))
     else:
-        click.echo(f"Plan as of {run.release.clock.astimezone(site.timezone):%Y-%m-%d %H:%M %Z}")
+        click.echo(f"Plan as of {clock.astimezone(site.timezone):%Y-%m-%d %H:%M %Z}")
         _print_letters(shown, there)
-        _print_nothing(nothing, states, run.release)
+        _print_nothing(nothing, rows.states, run.release)
     complain([*loaded.warnings, *_distinct(shown)], "warning")
     if file and not sample:
         repair = "see the plan" if not shown else "complete the settings"
@@ -135,15 +153,33 @@ class _Nobody:
     def uses(self, _frequency: Frequency) -> bool:
         return False
 
+    def kept(self, _letter: FrozenLetter) -> None:
+        return None
+
+
+@frozen
+class _Rows:
+    """What is read of the rows."""
+
+    book: Book
+    states: Mapping[State, int]
+    kept: Kept
+
 
 @contextmanager
-def _book(newsroom: Path) -> Iterator[tuple[Book, Mapping[State, int]]]:
+def _rows(newsroom: Path) -> Iterator[_Rows]:
     if not os.environ.get(engine.VARIABLE) and not (newsroom / engine.FILE).exists():
         nobody: Any = _Nobody()
-        yield Book(nobody, nobody), {}
+        yield _Rows(Book(nobody, nobody), {}, nobody.kept)
         return
     with opened_store(newsroom) as store:
-        yield Book(store.arrivals, store.groups), store.subscribers.count()
+        book = Book(store.arrivals, store.groups)
+        yield _Rows(book, store.subscribers.count(), store.letters.kept)
+
+
+def _writer(newsroom: Path, site: Site, there: Mapping[str, Post]) -> Callable[[Letter], Rendered]:
+    theme = Theme(newsroom, site.language)
+    return lambda letter: planning.write(letter, there, site, theme)
 
 
 def _readers(planned: Iterable[Planned]) -> Counter[Letter]:
@@ -155,14 +191,42 @@ def _readers(planned: Iterable[Planned]) -> Counter[Letter]:
     return readers
 
 
-def _shown(letter: Letter, count: int, rendered: Rendered, site: Site, date: datetime) -> _Shown:
+def _shown(  # noqa: PLR0913 - what a letter depends on
+    letter: Letter, count: int, rendered: Rendered, site: Site, *, kept: Kept, clock: datetime
+) -> _Shown:
+    def written(_: Letter, date: datetime) -> bytes:
+        return prepare(rendered, site, date.astimezone(site.timezone)).content
+
     try:
-        message = _sample(prepare(rendered, site, date.astimezone(site.timezone)))
+        sent = as_sent(kept, letter, clock, written)
     except SettingsError as error:
         size = len((rendered.html + rendered.text).encode())
-        return _Shown(letter, count, rendered.subject, size, None, error.problems)
-    problems = tuple(lint(message, site, rendered.subject))
-    return _Shown(letter, count, rendered.subject, len(message), message, problems)
+        return _Shown(letter, count, rendered.subject, size, None, None, error.problems)
+    message, subject = _sample(Prepared(sent.content)), subject_of(sent.content)
+    problems = tuple(lint(message, site, subject))
+    return _Shown(letter, count, subject, len(message), message, sent, problems)
+
+
+def _approved(
+    shown: Iterable[_Shown], planned: Iterable[Planned], book: Book
+) -> Iterator[Approved]:
+    marks: defaultdict[Letter, Marks] = defaultdict(Marks)
+    for one in planned:
+        if one.letter:
+            marks[one.letter].add(book.groups.readers(one.members, one.bookmark))
+    for each in shown:
+        if each.sent is None:
+            raise SettingsError(each.problems)
+        yield approved(each.sent, marks[each.letter])
+
+
+def _write_out(out: Path, approval: Approval) -> None:
+    try:
+        with out.open("wb") as file:
+            file.writelines(file_of(approval))
+    except OSError as error:
+        what = (error.strerror or "cannot be written").lower()
+        raise UseError([Problem(str(out), what=what, repair="name another file")]) from None
 
 
 def _sample(prepared: Prepared) -> bytes:
@@ -205,20 +269,12 @@ def _reasons(
         frequency = one.members.group.frequency
         why = f"{_RHYTHM[frequency]}: {one.why}"
         if one.why in {"not due", "nothing new"} and frequency != "post":
-            why += f"; the next boundary is {_next(frequency, release)}"
+            why += f"; the next boundary is {planning.next_boundary(frequency, release.released)}"
         counts[why] += one.count
     for state, number in states.items():
         if state != "active":
             counts[state] += number
     yield from (f"{_counted(number, 'subscriber')}, {why}" for why, number in counts.items())
-
-
-def _next(frequency: Frequency, release: Release) -> str:
-    """Return the next boundary: the first later day that is a boundary itself."""
-    day = release.released + timedelta(days=1)
-    while boundary(frequency, day) != day:
-        day += timedelta(days=1)
-    return day.isoformat()
 
 
 def _counted(number: int, thing: str) -> str:

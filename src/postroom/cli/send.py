@@ -6,12 +6,14 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import time, timedelta
 from pathlib import Path
 
 import click
 
-from postroom import config, send, smtp, tokens
+from postroom import config, planning, send, smtp, tokens
 from postroom.cli import complain
+from postroom.cli.duration import Duration
 from postroom.cli.instant import present
 from postroom.cli.opened import keys_for, opened_store
 from postroom.cli.progress import Progress
@@ -19,8 +21,11 @@ from postroom.cli.trial import send_trial
 from postroom.database import engine
 from postroom.errors import Problem, SettingsError, UseError
 from postroom.model import DeliveryState, Site
+from postroom.planning import Book
 from postroom.send import Consent, NewsroomDesk, Office, Sent, Way
+from postroom.send.approval import read
 from postroom.smtp import Mailer, Server
+from postroom.store import Store
 
 _STATES: tuple[DeliveryState, ...] = ("sent", "deferred", "bounced", "uncertain")
 
@@ -33,6 +38,18 @@ _STATES: tuple[DeliveryState, ...] = ("sent", "deferred", "bounced", "uncertain"
     is_flag=True,
     help="Send again what may not have arrived, and nothing else.",
 )
+@click.option(
+    "--plan",
+    "plan_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Send what `postroom plan --out FILE` wrote, or nothing.",
+)
+@click.option(
+    "--window",
+    type=Duration(),
+    help="Send nothing if the letters were due longer ago, such as 90m, 6h or 2d.",
+)
 @click.option("--accept-missing", is_flag=True, help="Go on although many posts have vanished.")
 @click.option("--despite-complaints", is_flag=True, help="Go on although many have complained.")
 @click.option("--keep-ledger-here", is_flag=True, help="In CI: this SQLite file will be kept.")
@@ -42,6 +59,8 @@ def command(  # noqa: PLR0913 - click's options are arguments
     *,
     test: bool,
     resend_uncertain: bool,
+    plan_file: Path | None,
+    window: timedelta | None,
     accept_missing: bool,
     despite_complaints: bool,
     keep_ledger_here: bool,
@@ -59,17 +78,25 @@ def command(  # noqa: PLR0913 - click's options are arguments
     \b
     postroom send
     postroom send --test --to me@example.com
+    postroom send --window 6h --plan plan.json
     """
     newsroom = config.find_newsroom(Path.cwd())
     site = config.load(newsroom)
     if bool(recipient) != test:
         repair = "write: postroom send --test --to me@example.com"
         raise UseError([Problem("send", key="--test and --to", what="go together", repair=repair)])
+    if (plan_file or window) and (test or resend_uncertain):
+        what = "say what a run of the plan may do"
+        repair = "leave them out with --test and --resend-uncertain"
+        raise UseError([Problem("send", key="--plan and --window", what=what, repair=repair)])
     server = _ready(site, keeps_ledger=test or keep_ledger_here)
     if recipient:
         return send_trial(newsroom, site, Mailer(server), recipient)
-    consent = Consent(yes=yes, accept_missing=accept_missing)
+    approval = read(plan_file, site.id) if plan_file else None
+    consent = Consent(yes=yes, accept_missing=accept_missing, plan=approval)
     with opened_store(newsroom) as store, signals() as caught, Progress() as progress:
+        if window and _is_too_late(store, site, newsroom, consent, window):
+            return 0
         if not despite_complaints:
             send.require_few_complaints(store.reports, present())
         office = Office(
@@ -86,9 +113,30 @@ def command(  # noqa: PLR0913 - click's options are arguments
             sent = send.send_again(office, progress.begin)
         else:
             sent = send.send(office, consent, progress.begin)
+            if approval and approval.letters and not sent.plan.subscribers:
+                click.echo("of the plan nothing is left: it was sent before, or is not due yet")
         progress.end(sent.counts)
         code = report(sent)
     return 128 + caught[0] if caught else code
+
+
+def _is_too_late(
+    store: Store, site: Site, newsroom: Path, consent: Consent, window: timedelta
+) -> bool:
+    """Tell whether a run would come too late, and say so."""
+    # It warns of nothing: the run that follows reads the posts again, and does.
+    desk = NewsroomDesk(newsroom, site, lambda _: None)
+    outlook = send.look(store, site, desk, present(), consent)
+    owing = planning.owing(Book(store.arrivals, store.groups), outlook)
+    send_at = time.fromisoformat(site.digest.send_at)
+    late = planning.late(owing, outlook.run.release, send_at, window)
+    if late:
+        due = late.due.astimezone(site.timezone)
+        what = f"the letters of the {late.frequency} were due on {due:%Y-%m-%d at %H:%M %Z}"
+        following = planning.next_boundary(late.frequency, due.date())
+        repair = f"they wait until {following}, or for a run without --window"
+        click.echo(f"too late for --window: {what}; {repair}")
+    return late is not None
 
 
 def _ready(site: Site, *, keeps_ledger: bool) -> Server:

@@ -18,7 +18,16 @@ from postroom.send.complaints import require_few_complaints
 from postroom.send.delivering import Counts, Delivering
 from postroom.send.desk import NewsroomDesk
 from postroom.send.greeting import greet
-from postroom.send.opening import Consent, Plan, lacking, look, plan, settle
+from postroom.send.opening import (
+    Consent,
+    Plan,
+    compare,
+    compare_planned,
+    lacking,
+    look,
+    plan,
+    settle,
+)
 from postroom.send.rows import Clock, Desk, Store
 from postroom.send.switchboard import Way
 from postroom.send.work import Planned, Sender, Uncertain, sender_of
@@ -35,6 +44,7 @@ __all__ = [
     "Way",
     "greet",
     "lacking",
+    "look",
     "require_few_complaints",
     "send",
     "send_again",
@@ -78,8 +88,12 @@ def send(office: Office, consent: Consent, planned: Callable[[Plan], None]) -> S
     """
     with _run(office) as run:
         outlook = look(office.store, office.site, office.desk, office.clock(), consent)
+        if consent.plan:
+            compare(office.store, office.desk, outlook, consent.plan)
         swept = settle(office.store, run, outlook)
         made = plan(office.store, run, office.desk, outlook)
+        if consent.plan:
+            compare_planned(office.store, run, consent.plan)
         planned(made)
         steady = _not_before(made.clock, office.clock)
         work = Planned(office.store, run, steady, office.sender, office.way.write)

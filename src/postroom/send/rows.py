@@ -49,6 +49,12 @@ class Letters(Protocol):
     def find(self, number: int) -> FrozenLetter | None:
         """Return the letter with this id."""
 
+    def kept(self, letter: FrozenLetter) -> bytes | None:
+        """Return the content as which the same letter was frozen before."""
+
+    def open_in(self, run: int) -> Iterable[tuple[int, str]]:
+        """Yield the letter and the reader's token of each open row of a run's plan."""
+
     def waiting(self, kind: LetterKind) -> Iterable[FrozenLetter]:
         """Return the letters of a kind that are open for somebody."""
 

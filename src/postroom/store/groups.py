@@ -62,6 +62,11 @@ class Groups:
         asked = sa.select(subscribers).where(belongs(members)).order_by(subscribers.c.id)
         return self._database.stream(asked, from_row)
 
+    def readers(self, members: Members, to: Bookmark) -> Generator[str, None, None]:
+        """Yield the tokens of the members whom `to` reaches."""
+        asked = sa.select(subscribers.c.token).where(reached(members, to))
+        return self._database.stream(asked, lambda row: str(row.token))
+
     def raise_bookmarks(self, members: Members, to: Bookmark) -> int:
         """Raise the bookmarks of all the members in one statement; neither part falls.
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import sqlalchemy as sa
 
 from postroom.database.engine import Database
-from postroom.database.schema import deliveries, letter_posts, letters
+from postroom.database.schema import deliveries, letter_posts, letters, subscribers
 from postroom.database.statements import insert
 from postroom.model import FrozenLetter, LetterKind
 from postroom.store.subscribers import OPEN
@@ -46,6 +46,21 @@ class Letters:
         """Return the letter with this id."""
         with self._database.reading() as connection:
             return next(_found(connection, letters.c.id == number), None)
+
+    def kept(self, letter: FrozenLetter) -> bytes | None:
+        """Return the content as which the same letter as `letter` was frozen before."""
+        asked = sa.select(letters.c.content).where(letters.c.key == _values(letter)["key"])
+        with self._database.reading() as connection:
+            return connection.scalar(asked)
+
+    def open_in(self, run: int) -> Generator[tuple[int, str], None, None]:
+        """Yield the letter, by id, and the reader's token of each open row of the plan of `run`."""
+        asked = (
+            sa.select(deliveries.c.letter, subscribers.c.token)
+            .join(subscribers, subscribers.c.id == deliveries.c.subscriber)
+            .where(deliveries.c.run == run, deliveries.c.state.in_(OPEN))
+        )
+        return self._database.stream(asked, lambda row: (row.letter, row.token))
 
     def waiting(self, kind: LetterKind) -> tuple[FrozenLetter, ...]:
         """Return the letters of a kind that are open for somebody, by id."""
