@@ -306,6 +306,12 @@ def write(folder: Path, files: Files) -> Path:
     return folder
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return every file below a folder."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
 def build(newsroom: Path, output: Path) -> Path:
     """Build a newsroom at a fixed instant and return the folder of what came out."""
     with chdir(newsroom):

@@ -27,6 +27,12 @@ _USUAL: Mapping[str, bytes] = {
 }
 
 
+def _set() -> threading.Event:
+    event = threading.Event()
+    event.set()
+    return event
+
+
 @define
 class Scripted:
     """A server that answers each command as its script says, else as servers do.
@@ -39,7 +45,19 @@ class Scripted:
     port: int = 0
     commands: list[str] = field(factory=list)
     messages: list[bytes] = field(factory=list)
+    _came: threading.Event = field(factory=threading.Event)
+    _answering: threading.Event = field(factory=_set)
     _now: threading.local = field(factory=threading.local)
+
+    @contextmanager
+    def holding(self) -> Iterator[threading.Event]:
+        """Take letters but answer none for a block; the event given is set once one has come."""
+        self._came.clear()
+        self._answering.clear()
+        try:
+            yield self._came
+        finally:
+            self._answering.set()
 
     def serve(self, listening: socket.socket, stopped: threading.Event) -> None:
         """Hold conversations, many at once, until the listening socket is closed."""
@@ -79,6 +97,8 @@ class Scripted:
         while (read := readline()) not in (b".\r\n", b""):
             received.append(read)
         self.messages.append(b"".join(received))
+        self._came.set()
+        self._answering.wait(60)
         return self._answer(connection, ".", stopped)
 
     def _answer(self, connection: socket.socket, word: str, stopped: threading.Event) -> bool:

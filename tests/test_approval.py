@@ -291,7 +291,7 @@ def test_who_comes_while_the_run_plans_is_seen(room: Room, monkeypatch: pytest.M
     """Between the comparison and the first letter somebody is added: nothing leaves."""
     plan(room)
 
-    def slowly(store: Store, run: int, outlook: Outlook) -> tuple[int, ...]:
+    def slowly(store: Store, run: int, outlook: Outlook) -> int:
         other = room.store()
         with closing(other.database):
             old = other.subscribers.find("reader0@example.com")

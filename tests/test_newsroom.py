@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import AT, SETTINGS, MakeNewsroom, Outcome
+from newsrooms import contents
 from postroom import config, frontmatter, newsroom, posts
 from postroom.errors import ContentError, UseError
 from postroom.frontmatter import slugify
@@ -20,12 +21,6 @@ from postroom.yamltext import forbidden_characters
 Postroom = Callable[..., Outcome]
 TODAY = AT.date()
 SITE = config.read(SETTINGS.encode())
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    """Return every file below `folder`."""
-    found = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
 
 
 def test_a_new_newsroom_builds_at_once(tmp_path: Path, postroom: Postroom) -> None:
@@ -40,7 +35,7 @@ def test_a_new_newsroom_builds_at_once(tmp_path: Path, postroom: Postroom) -> No
     assert (made.code, made.err) == (0, "")
     last = "Next: cd my-news && postroom build"
     assert made.out.splitlines() == [*(f"my-news/{name}" for name in names), last]
-    assert sorted(files(tmp_path / "my-news")) == names
+    assert sorted(contents(tmp_path / "my-news")) == names
     built = postroom(tmp_path / "my-news", "build")
     assert (built.code, built.errors, len(built.warnings)) == (0, [], 1)
     plain = "posts/2026-11-22-a-post-is-one-file.md:1: id: is missing; add id: "
@@ -104,24 +99,46 @@ def test_the_folder_at_hand_can_become_a_newsroom(tmp_path: Path, postroom: Post
     assert postroom(tmp_path, "build").code == 0
 
 
-@pytest.mark.parametrize("name", [".gitignore", "postroom.yaml", "posts/2026-11-22-welcome.md"])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", "public/\n.postroom/\n"),
+        ("*.pyc\n", "*.pyc\npublic/\n.postroom/\n"),
+        ("*.pyc", "*.pyc\npublic/\n.postroom/\n"),
+        ("/public\r\n", "/public\r\n.postroom/\n"),
+        ("# not ours: public/\n.postroom", "# not ours: public/\n.postroom\npublic/\n"),
+        ("public/\n.postroom/", "public/\n.postroom/"),
+    ],
+)
+def test_a_repository_can_become_a_newsroom(
+    tmp_path: Path, postroom: Postroom, before: str, after: str
+) -> None:
+    """What git ignores there stays ignored, and what is made is ignored from now on."""
+    (tmp_path / ".gitignore").write_text(before, newline="")
+    made = postroom(tmp_path, "init", ".")
+    assert (made.code, made.out.splitlines()[-1]) == (0, "Next: postroom build")
+    assert (tmp_path / ".gitignore").read_bytes() == after.encode()
+    assert (".gitignore" in made.out.splitlines()) == (before != after)
+
+
+@pytest.mark.parametrize("name", [".gitignore/a", "postroom.yaml", "posts/2026-11-22-welcome.md"])
 def test_nothing_is_overwritten(tmp_path: Path, postroom: Postroom, name: str) -> None:
     """If one file of the new newsroom is there already, it is named and nothing is written."""
     (tmp_path / "news" / name).parent.mkdir(parents=True)
     (tmp_path / "news" / name).write_text("mine")
     outcome = postroom(tmp_path, "init", "news")
-    line = f"news/{name}: is there already; choose another folder"
+    line = f"news/{name.removesuffix('/a')}: is there already; choose another folder"
     assert (outcome.code, outcome.out, outcome.errors) == (2, "", [line])
-    assert files(tmp_path) == {f"news/{name}": b"mine"}
+    assert contents(tmp_path) == {f"news/{name}": b"mine"}
 
 
 def test_a_second_init_changes_nothing(tmp_path: Path, postroom: Postroom) -> None:
     """A newsroom is not made twice: each file in the way is named."""
     postroom(tmp_path, "init", "news")
-    before = files(tmp_path)
+    before = contents(tmp_path)
     outcome = postroom(tmp_path, "init", "news")
-    assert (outcome.code, len(outcome.errors)) == (2, 4)
-    assert files(tmp_path) == before
+    assert (outcome.code, len(outcome.errors)) == (2, 3)
+    assert contents(tmp_path) == before
 
 
 @pytest.mark.parametrize(

@@ -332,43 +332,51 @@ def test_a_reply_means_the_same_to_commands_sent_at_once(
             assert mailer.send(FROM, TO, LETTER).kind == "deferred"
 
 
-def test_commands_leave_in_one_piece_where_the_server_takes_that() -> None:
-    """MAIL, RCPT and DATA are on their way before the first of them is answered."""
+@pytest.mark.parametrize("scheme", ["smtp", "smtps"])
+def test_commands_leave_in_one_piece_where_the_server_takes_that(
+    tmp_path: Path, scheme: Scheme
+) -> None:
+    """MAIL, RCPT and DATA are on their way before the first of them is answered, also over TLS."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate(tmp_path, "127.0.0.1"))
     with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as pool:
-        heard = pool.submit(_heard_before_answering, listening)
-        mailer = Mailer(Server("smtp", "127.0.0.1", listening.getsockname()[1]), patience=SHORT)
+        tls = context if scheme == "smtps" else None
+        heard = pool.submit(_heard_before_answering, listening, tls)
+        server = Server(scheme, "127.0.0.1", listening.getsockname()[1])
+        mailer = Mailer(server, patience=SHORT, trust=trusting(tmp_path))
         mailer.open()
-        assert mailer.send(FROM, TO, LETTER).kind == "accepted"
+        assert [mailer.send(FROM, TO, LETTER).kind for _ in range(3)] == ["accepted"] * 3
         mailer.close()
-    assert [line.split(b" ")[0].strip() for line in heard.result()] == [b"MAIL", b"RCPT", b"DATA"]
+    assert heard.result() == [b"MAIL", b"RCPT", b"DATA"] * 3
 
 
-def _heard_before_answering(listening: socket.socket) -> list[bytes]:
+def _heard_before_answering(
+    listening: socket.socket, context: ssl.SSLContext | None
+) -> list[bytes]:
     """Be a server that answers three commands together; return them."""
     connection, _ = listening.accept()
     connection.settimeout(SHORT.reply)
+    if context:
+        connection = context.wrap_socket(connection, server_side=True)
+    together = []
     with connection, connection.makefile("rb") as lines:
         connection.sendall(b"220 ready\r\n")
         lines.readline()
         connection.sendall(AT_ONCE)
-        together = [lines.readline() for _ in range(3)]
-        connection.sendall(b"250 ok\r\n250 ok\r\n354 go on\r\n")
-        while lines.readline() != b".\r\n":
-            pass
-        connection.sendall(b"250 taken\r\n")
-        lines.readline()
+        while (line := lines.readline()) != b"QUIT\r\n":
+            together += [word.split()[0] for word in (line, lines.readline(), lines.readline())]
+            connection.sendall(b"250 ok\r\n250 ok\r\n354 go on\r\n")
+            while lines.readline() != b".\r\n":
+                pass
+            connection.sendall(b"250 taken\r\n")
         connection.sendall(b"221 bye\r\n")
     return together
 
 
 def test_data_for_nobody_is_empty() -> None:
     """A server that refuses the recipient and invites the data all the same gets none of it."""
-    script: dict[str, bytes | list[bytes]] = {
-        "EHLO": AT_ONCE,
-        "RCPT": [b"550 5.1.1 nobody\r\n"],
-        ".": [b"554 nobody\r\n"],
-    }
-    with talking(script) as (server, mailer):
+    refusals = {"RCPT": [b"550 5.1.1 nobody\r\n"], ".": [b"554 nobody\r\n"]}
+    with talking({"EHLO": AT_ONCE, **refusals}) as (server, mailer):
         outcome = mailer.send(FROM, TO, LETTER)
         assert (outcome.kind, outcome.code, outcome.command) == ("refused", 550, "RCPT")
         assert mailer.send(FROM, TO, LETTER).kind == "accepted"

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import http.client
-import os
 import re
 import signal
 import socket
 import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -22,6 +20,7 @@ from attrs import evolve
 
 import newsrooms
 import postgresql
+import processes
 import webserver
 from conftest import POST, SETTINGS, MakeNewsroom, Outcome
 from postroom import config
@@ -36,7 +35,7 @@ from postroom.web.fields import BODY_LIMIT
 from postroom.web.journal import network, shown
 from postroom.web.listening import listen, trusted
 from postroom.web.paths import prefixes, readings
-from webserver import Answer, Served
+from webserver import Answer, Served, ready
 
 MAIL = "mail: {unsubscribe: https://news.example.com}\n"
 ONE_CLICK = "List-Unsubscribe=One-Click"
@@ -695,14 +694,9 @@ def test_paths_are_shown_as_far_as_they_are_public(
 def command(newsroom: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Return a function that starts `postroom serve` without a secret key."""
     running: list[subprocess.Popen[str]] = []
-    environment = {name: value for name, value in os.environ.items() if "POSTROOM" not in name}
 
     def start(*arguments: str) -> subprocess.Popen[str]:
-        call = [sys.executable, "-m", "postroom", "serve", "--port", "0", *arguments]
-        pipe = subprocess.PIPE
-        process = subprocess.Popen(
-            call, cwd=newsroom, env=environment, stdout=pipe, stderr=pipe, text=True
-        )
+        process = processes.start(newsroom, {}, "serve", "--port", "0", *arguments)
         running.append(process)
         return process
 
@@ -710,17 +704,6 @@ def command(newsroom: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     for process in running:
         with process:
             process.kill()
-
-
-def ready(process: subprocess.Popen[str]) -> Served:
-    """Return where a started command listens."""
-    assert process.stdout
-    line = process.stdout.readline()
-    address = re.fullmatch(
-        r"http://127\.0\.0\.1:(\d+)/ serves public/ and list/; Ctrl-C .*\n", line
-    )
-    assert address, line
-    return Served(int(address[1]))
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

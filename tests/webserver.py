@@ -1,9 +1,11 @@
-"""`postroom serve` in a thread, and a client that says exactly what a test wants said."""
+"""`postroom serve` in a thread or a process, and a client that says exactly what it is told."""
 
 from __future__ import annotations
 
 import http.client
+import re
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -128,3 +130,14 @@ def serving(
     finally:
         running.should_exit = True
         thread.join()
+
+
+def ready(process: subprocess.Popen[str]) -> Served:
+    """Return where a started command listens."""
+    assert process.stdout
+    line = process.stdout.readline()
+    address = re.fullmatch(
+        r"http://127\.0\.0\.1:(\d+)/ serves public/ and list/; Ctrl-C .*\n", line
+    )
+    assert address, line
+    return Served(int(address[1]))

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
+from typing import Literal
 from urllib.parse import quote
 
 from attrs import evolve
@@ -21,6 +22,7 @@ _EMPTY_ID = re.compile(
     r"^id[ \t]*:(?:[ \t]*(?:~|null|Null|NULL|\"\"|''))?(?=[ \t]*(?:#.*)?\r?$)", re.MULTILINE
 )
 _TOPICS = re.compile(r"^topics[ \t]*:.*(?:\n(?:[ \t-](?!--).*|[ \t\r]*)$)*", re.MULTILINE)
+_IGNORING = ".gitignore"
 STARTER = Path(__file__).parent / "starter"
 
 
@@ -44,20 +46,36 @@ def _filled(text: str, values: Mapping[str, str]) -> str:
 
 
 def init(folder: Path, today: date) -> tuple[str, ...]:
-    """Make a newsroom in `folder` and return the names of its files.
+    """Make a newsroom in `folder` and return the names of the files that were written.
 
-    Raises `UseError`, with nothing changed, if one of them is there already.
+    A `.gitignore` that is there already gets the lines that it lacks. Raises `UseError`, with
+    nothing changed, if another of the files is there.
     """
-    files = starter_files(folder.resolve().name, today)
+    files = dict(starter_files(folder.resolve().name, today))
+    ignoring = folder / _IGNORING
+    extended = ignoring.is_file()
     there = [name for name in files if (folder / name).exists()]
+    if extended:
+        there.remove(_IGNORING)
+        before = ignoring.read_text("utf-8", "replace")
+        files[_IGNORING] = _lines_lacking(before, files[_IGNORING])
     if there:
         repair = "choose another folder"
         raise UseError(
             Problem(str(folder / name), what="is there already", repair=repair) for name in there
         )
-    for name, text in files.items():
-        _write(folder / name, text)
-    return tuple(files)
+    written = {name: text for name, text in files.items() if text}
+    for name, text in written.items():
+        _write(folder / name, text, mode="a")
+    return tuple(written)
+
+
+def _lines_lacking(there: str, wanted: str) -> str:
+    """Return what to add to a `.gitignore` so that it has every line that is wanted."""
+    known = {line.strip().strip("/") for line in there.splitlines()}
+    lacking = [line for line in wanted.splitlines(keepends=True) if line.strip("/\n") not in known]
+    opening = "\n" if lacking and there and not there.endswith("\n") else ""
+    return opening + "".join(lacking)
 
 
 def new_post(newsroom: Path, site: Site, title: str, today: date) -> Path:
@@ -186,10 +204,11 @@ def _quoted(text: str) -> str:
     return '"' + re.sub(r"[\x7f-\x9f\ufeff]", lambda c: f"\\u{ord(c[0]):04X}", escaped) + '"'
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, text: str, mode: Literal["w", "a"] = "w") -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, "utf-8")
+        with path.open(mode, encoding="utf-8") as file:
+            file.write(text)
     except OSError as error:
         reason = (error.strerror or "unknown error").lower()
         raise OutputError([Problem(str(path), what=f"cannot be written: {reason}")]) from error

@@ -16,7 +16,8 @@ def command(directory: Path) -> None:
     """Make a new newsroom in DIRECTORY that builds at once.
 
     It holds postroom.yaml, two sample posts and a .gitignore. Files that are there already are
-    never overwritten.
+    never overwritten; a .gitignore gets the lines that it lacks, so a git repository can become a
+    newsroom: postroom init .
 
     \b
     postroom init my-news
@@ -26,4 +27,5 @@ def command(directory: Path) -> None:
     files = newsroom.init(directory, build_instant(None).date())
     for name in files:
         click.echo(f"{directory / name}")
-    click.echo(f"Next: cd {directory} && postroom build")
+    way = "" if directory.resolve() == Path.cwd() else f"cd {directory} && "
+    click.echo(f"Next: {way}postroom build")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Self
 
 import click
 
+from postroom.cli import complain
+from postroom.errors import Problem
 from postroom.send import Counts, Plan
 
 if TYPE_CHECKING:
@@ -41,13 +43,15 @@ class Progress:
             self._bar.stop()
 
     def begin(self, plan: Plan) -> None:
-        """Say what is planned."""
+        """Say what is planned, and what an earlier run has left in doubt."""
+        tell_uncertain(plan.swept)
         self._letters = plan.subscribers
         self._began = self._told = time.monotonic()
         if not self._letters:
-            click.echo("nothing is due")
+            waits = f"; {counted(plan.waiting, 'letter')} put off by the mail server must wait"
+            click.echo(f"nothing is due{waits * bool(plan.waiting)}")
             return
-        click.echo(f"{_counted(self._letters, 'letter')} to send")
+        click.echo(f"{counted(self._letters, 'letter')} to send")
         if sys.stderr.isatty():
             self._bar = _bar()
             self._task = self._bar.add_task("", total=self._letters)
@@ -80,7 +84,7 @@ class Progress:
         if done:
             seconds = time.monotonic() - self._began
             rate = done / seconds
-            click.echo(f"{_counted(done, 'letter')} in {_span(seconds)}, {rate:,.1f} a second")
+            click.echo(f"{counted(done, 'letter')} in {_span(seconds)}, {rate:,.1f} a second")
 
 
 def _bar() -> Bar:
@@ -105,5 +109,14 @@ def _span(seconds: float) -> str:
     return f"{whole // 60} min {whole % 60} s" if whole >= 60 else f"{seconds:.1f} s"
 
 
-def _counted(number: int, thing: str) -> str:
+def counted(number: int, thing: str) -> str:
+    """Return `1 letter` or `2,000 letters`."""
     return f"{number:,} {thing}{'s' * (number != 1)}"
+
+
+def tell_uncertain(letters: int) -> None:
+    """Warn of letters of which nobody can tell whether they arrived, if there are any."""
+    if letters:
+        what = f"{counted(letters, 'letter')} may or may not have arrived"
+        repair = "postroom status names whose; postroom send --resend-uncertain sends them again"
+        complain([Problem("send", what=what, repair=repair)], "warning")

@@ -16,7 +16,7 @@ from postroom.cli import complain
 from postroom.cli.duration import Duration
 from postroom.cli.instant import present
 from postroom.cli.opened import keys_for, opened_store
-from postroom.cli.progress import Progress
+from postroom.cli.progress import Progress, counted, tell_uncertain
 from postroom.cli.trial import send_trial
 from postroom.database import engine
 from postroom.errors import Problem, SettingsError, UseError
@@ -178,7 +178,8 @@ def signals() -> Iterator[list[int]]:
         if caught:
             raise KeyboardInterrupt
         caught.append(number)
-        click.echo("finishing the letters that are on their way; again to leave at once", err=True)
+        # Past Python's buffers: the signal may have come while something was being written.
+        os.write(2, b"finishing the letters that are on their way; again to leave at once\n")
 
     usual = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -194,16 +195,9 @@ def report(sent: Sent) -> int:
     told = [f"{counts[state]:,} {state}" for state in _STATES if counts.get(state)]
     if told:
         click.echo(", ".join(told))
-    unsure = len(sent.swept) + counts.get("uncertain", 0)
-    if unsure:
-        what = f"{_letters(unsure)} may or may not have arrived"
-        repair = "postroom status names whose; postroom send --resend-uncertain sends them again"
-        complain([Problem("send", what=what, repair=repair)], "warning")
+    tell_uncertain(counts.get("uncertain", 0))
     if counts.get("deferred"):
-        what = f"{_letters(counts['deferred'])} put off by the mail server"
+        what = f"{counted(counts['deferred'], 'letter')} put off by the mail server"
         complain([Problem("send", what=what, repair="run this again later")], "warning")
-    return int(bool(unsure or counts.get("deferred") or not sent.finished))
-
-
-def _letters(number: int) -> str:
-    return f"{number:,} letter{'s' * (number != 1)}"
+    unfinished = sent.plan.swept or counts.get("uncertain") or counts.get("deferred")
+    return int(bool(unfinished or not sent.finished))

@@ -110,7 +110,8 @@ def _arrivals(run: Run, log: Sequence[Arrival], news: Mapping[str, News]) -> Ite
 
 
 def _unwritten(expected: Iterable[News]) -> list[Problem]:
-    what, repair = "has no id of its own, so a new name would send it again", "run check --fix"
+    what = "is missing, so under a new name the post would be sent again"
+    repair = "run postroom check --fix, and commit what it writes"
     return [
         Problem(one.path, key="id", what=what, repair=repair) for one in expected if not one.written
     ]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from postroom.errors import DatabaseError
 from postroom.model import Site
@@ -54,12 +54,8 @@ __all__ = [
 
 @frozen
 class Sent:
-    """What a run did, and whether it came to its end.
+    """What a run did, and whether it came to its end."""
 
-    `swept` are the ids of the letters whose fate an earlier run, which died, left uncertain.
-    """
-
-    swept: tuple[int, ...]
     plan: Plan
     counts: Counts
     finished: bool
@@ -91,13 +87,13 @@ def send(office: Office, consent: Consent, planned: Callable[[Plan], None]) -> S
         if consent.plan:
             compare(office.store, office.desk, outlook, consent.plan)
         swept = settle(office.store, run, outlook)
-        made = plan(office.store, run, office.desk, outlook)
+        made = evolve(plan(office.store, run, office.desk, outlook), swept=swept)
         if consent.plan:
             compare_planned(office.store, run, consent.plan)
         planned(made)
         steady = _not_before(made.clock, office.clock)
         work = Planned(office.store, run, steady, office.sender, office.way.write)
-        return Sent(swept, made, *_deliver(office, work, made.subscribers))
+        return Sent(made, *_deliver(office, work, made.subscribers))
 
 
 def send_again(office: Office, planned: Callable[[Plan], None]) -> Sent:
@@ -115,7 +111,7 @@ def send_again(office: Office, planned: Callable[[Plan], None]) -> Sent:
         planned(made)
         steady = _not_before(clock, office.clock)
         work = Uncertain(store, run, steady, office.sender, office.way.write, office.desk, news)
-        return Sent((), made, *_deliver(office, work, made.subscribers))
+        return Sent(made, *_deliver(office, work, made.subscribers))
 
 
 def _deliver(office: Office, work: Planned, letters: int) -> tuple[Counts, bool]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Protocol
 
 from postroom.address import hidden
@@ -177,13 +177,12 @@ class Delivering:
 
     def _finish(self) -> None:
         """Let the open conversations come to their end, write it down, and hang up."""
-        while self._lines.out:
-            self._hear(_GLANCE)
-            self._tell(self._counts)
-        try:
-            self._insist()
-        finally:
-            self._lines.close()
+        with ExitStack() as at_last:
+            at_last.callback(self._lines.close)
+            at_last.callback(self._insist)
+            while self._lines.out:
+                self._hear(_GLANCE)
+                self._tell(self._counts)
 
     def _insist(self) -> None:
         """Write down the last outcomes, also if the database is busy for a while.

@@ -40,11 +40,17 @@ class Consent:
 
 @frozen
 class Plan:
-    """What a run has planned: by which clock, how many different letters, and to how many."""
+    """What a run has planned: by which clock, how many different letters, and to how many.
+
+    `waiting` letters were put off by the mail server, and it is not yet time to try them again. Of
+    `swept` nobody can tell whether they arrived: an earlier run died over them.
+    """
 
     clock: datetime
     letters: int
     subscribers: int
+    waiting: int = 0
+    swept: int = 0
 
 
 def lacking(site: Site) -> Iterator[Problem]:
@@ -112,13 +118,13 @@ def _require_none(strangers: int) -> None:
         raise differs(f"{who} would get a letter that they do not get in the plan")
 
 
-def settle(store: Store, run: int, outlook: Outlook) -> tuple[int, ...]:
+def settle(store: Store, run: int, outlook: Outlook) -> int:
     """Close what a dead run left, and store what `run`, which holds the lease, begins with.
 
-    Returns the ids of the letters whose fate a dead run left uncertain.
+    Returns of how many letters a dead run left the fate uncertain.
     """
     # Before anything is planned: a letter that may have arrived must not be planned again.
-    swept = tuple(store.ledger.sweep(run, outlook.run.release.clock))
+    swept = len(store.ledger.sweep(run, outlook.run.release.clock))
     first = outlook.opening
     store.arrivals.settle(first.arrivals, first.struck, first.release)
     return swept
@@ -132,7 +138,9 @@ def plan(store: Store, run: int, desk: Desk, outlook: Outlook) -> Plan:
         store.ledger.take_up(run, number)
     store.ledger.cancel_stale(run, clock)
     store.ledger.wake(run, clock)
-    return Plan(clock, letters, store.ledger.planned(run))
+    # Every other deferred row was cancelled as stale.
+    waiting = store.ledger.tally().get("deferred", 0)
+    return Plan(clock, letters, store.ledger.planned(run), waiting)
 
 
 def _plan(store: Store, run: int, desk: Desk, outlook: Outlook) -> int:
