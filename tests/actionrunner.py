@@ -16,6 +16,8 @@ from attrs import frozen
 
 from conftest import AT, POST, ROOT, SETTINGS
 from newsrooms import write
+from processes import run
+from sendroom import KEY, MAIL
 
 INSTALL = "Install Postroom"
 _INPUT = re.compile(r"\$\{\{ inputs\.([a-z-]+) \}\}")
@@ -31,18 +33,6 @@ def read(path: Path) -> dict[str, Any]:
 
 
 ACTION = read(ROOT / "action.yml")
-
-
-MAIL = """\
-contact: {name: Press office, address: 1 Example Street}
-mail:
-  from: Example News <news@example.com>
-  bounces: bounces@example.com
-  unsubscribe: https://news.example.com
-  connections: 1
-  rate: 100000
-"""
-KEY = "a secret key of the tests"
 
 
 def run_blocks() -> list[str]:
@@ -102,13 +92,8 @@ class Runner:
         names = [f"reader{each}@example.com" for each in range(number)]
         options = ["--confirmed", "--frequency", frequency, "--from", str(day - timedelta(days=5))]
         secrets = {"POSTROOM_DATABASE_URL": database_url, "POSTROOM_SECRET_KEY": KEY}
-        subprocess.run(
-            [self.temp / "postroom/bin/postroom", "subscribers", "add", *options, *names],
-            cwd=self.newsroom,
-            env={**os.environ, **secrets},
-            check=True,
-            capture_output=True,
-        )
+        added = run(self.newsroom, secrets, "subscribers", "add", *options, *names)
+        assert added.code == 0, added.err
         return {"database_url": database_url, "secret_key": KEY}
 
     def use(self, **inputs: str) -> Ran:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-import time
 from collections.abc import Callable, Mapping
 from email import message_from_bytes, policy
 from pathlib import Path
@@ -12,10 +11,11 @@ from pathlib import Path
 import pytest
 
 import postgresql
-from actionrunner import ACTION, INSTALL, KEY, MAIL, Ran, Runner, run_blocks
-from conftest import POST, ROOT, SETTINGS
+from actionrunner import ACTION, INSTALL, Ran, Runner, run_blocks
+from conftest import POST, ROOT
 from newsrooms import write
-from smtpservers import Scripted, scripted
+from sendroom import KEY
+from smtpservers import scripted
 
 BAD = "---\ntitle: Bad\ndate: 2026-13-45\n---\nWords.\n"
 _ADDRESS = re.compile(r"reader\d+@")
@@ -244,30 +244,27 @@ def test_a_cancelled_job_finishes_the_letters_under_way(
     runner: MakeRunner, postgresql_server: postgresql.Server
 ) -> None:
     """When GitHub cancels, the signal reaches `send`, and no letter is in doubt afterwards."""
-    made = runner({"postroom.yaml": SETTINGS + MAIL.replace("100000", "5")})
-    secrets = made.add_readers(postgresql_server.emptied(), 30)
+    made = runner()
+    secrets = made.add_readers(postgresql_server.emptied(), 3)
     with scripted({}) as server:
         known = {name: each.get("default", "") for name, each in ACTION["inputs"].items()}
         given = {name.replace("_", "-"): value for name, value in secrets.items()}
         url = {"smtp-url": f"smtp://127.0.0.1:{server.port}", "newsroom": "news"}
         (step,) = (one for one in ACTION["runs"]["steps"] if one.get("id") == "run")
-        process = made.start(step, {**known, **given, **url, "command": "send"})
-        wait_for_letter(server)
-        process.send_signal(signal.SIGINT)
+        with server.holding() as came:
+            process = made.start(step, {**known, **given, **url, "command": "send"})
+            assert came.wait(60)
+            process.send_signal(signal.SIGINT)
+            assert process.stdout is not None
+            # It has heard: only then may the letter's answer come.
+            while "finishing the letters" not in (line := process.stdout.readline()):
+                assert line
         log = process.communicate(timeout=60)[0]
         sent = len(server.messages)
         later = made.use(command="send", newsroom="news", smtp_url=url["smtp-url"], **secrets)
     assert process.returncode == 130, log
     assert "may or may not" not in log + later.log
-    assert (0 < sent < 30, later.code, len(server.messages)) == (True, 0, 30)
-
-
-def wait_for_letter(server: Scripted) -> None:
-    """Wait until a letter has come."""
-    deadline = time.monotonic() + 30
-    while not server.messages:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    assert (sent, later.code, len(server.messages)) == (1, 0, 3)
 
 
 def test_every_block_is_run(runner: MakeRunner) -> None:

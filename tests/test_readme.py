@@ -18,7 +18,9 @@ from babel import Locale
 
 import postgresql
 from conftest import ROOT
+from newsrooms import write
 from postroom.cli import cli
+from repository import begin
 from smtpservers import scripted
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -124,21 +126,15 @@ def test_the_line_of_cron_sends(tmp_path: Path, program: Callable[[str], str]) -
     assert when == ["5", "*", "*", "*", "*"]
     (settings,) = fenced("yaml mail", README)
     day = (datetime.now(UTC) - timedelta(days=10)).date()
-    make = f"""\
-export POSTROOM_SECRET_KEY={KEY}
-postroom init origin
-cat >> origin/postroom.yaml <<'END'
-{settings}END
-printf '# An old post\n' > origin/posts/{day}-old.md
-(cd origin && postroom check --fix)
-git init -q origin
-git -C origin add .
-git -C origin -c user.name=A -c user.email=a@example.com commit -qm "A newsroom"
-git clone -q origin news
-cd news
-postroom subscribers add --confirmed --frequency post --from {day} reader@example.com
-"""
-    assert run_in(tmp_path, make) == (0, [])
+    origin, desk = begin(tmp_path)
+    write(desk.folder, {f"posts/{day}-old.md": "# An old post\n", "more.yaml": settings})
+    make = "postroom init . && postroom check --fix && cat more.yaml >> postroom.yaml"
+    assert run_in(desk.folder, make) == (0, [])
+    desk.push("A newsroom")
+    origin.checkout().rename(tmp_path / "news")
+    add = "postroom subscribers add --confirmed --frequency post"
+    key = f"export POSTROOM_SECRET_KEY={KEY}\n"
+    assert run_in(tmp_path / "news", f"{key}{add} --from {day} reader@example.com") == (0, [])
     with scripted({}) as server:
         secrets = f"POSTROOM_SMTP_URL=smtp://127.0.0.1:{server.port}\nPOSTROOM_SECRET_KEY={KEY}\n"
         (tmp_path / "env").write_text(secrets)

@@ -18,8 +18,9 @@ from packaging.requirements import Requirement
 from psycopg.errors import DuplicateObject
 
 import postgresql
-from actionrunner import ACTION, KEY, Ran, Runner, read
+from actionrunner import ACTION, Ran, Runner, read
 from conftest import ROOT
+from sendroom import KEY
 from smtpservers import scripted
 
 OURS = "example/postroom"
