@@ -11,6 +11,7 @@ from attrs import Factory, field, frozen
 
 from postroom.check.survey import Survey
 from postroom.check.written import Written
+from postroom.letters.linklint import fault_of
 from postroom.markdown.dialect import SCHEMES
 from postroom.pages import output_path
 from postroom.posts.draft import Draft
@@ -55,6 +56,10 @@ class Destinations:
         if scheme and scheme[1].lower() not in SCHEMES:
             known = "https:, mailto: and tel:"
             return Fault("post-link", f"'{address}' is left out of the text", f"use {known}")
+        if not address:
+            return Fault("post-link", "no address is written", "write where it leads")
+        if scheme and (bad := fault_of(_encoded(address))):
+            return Fault("post-link", f"'{address}' {bad}", "correct it")
         if not absolute.startswith(self.written.site.url):
             return None
         found = self._target(one, address, absolute)
@@ -121,11 +126,16 @@ class Destinations:
     def outside(self, one: Draft, address: str) -> str:
         """Return what an address that leads to the web, not to the newsroom, asks a host for."""
         try:
-            absolute = quote(urldefrag(urljoin(one.url, address)).url, safe="%/:?[]@!$&'()*+,;=~")
+            absolute = _encoded(urldefrag(urljoin(one.url, address)).url)
         except ValueError:
             return ""
         ours = absolute.startswith(self.written.site.url)
         return "" if ours or not is_web_address(absolute) else absolute
+
+
+def _encoded(address: str) -> str:
+    """Return `address` as a browser asks for it (RFC 3986 §2)."""
+    return quote(address, safe="%/:?#[]@!$&'()*+,;=~")
 
 
 def _in_output(absolute: str, written: Written) -> str:
