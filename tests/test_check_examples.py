@@ -111,7 +111,7 @@ def with_links(files: Mapping[str, str | bytes]) -> Plant:
     return plant
 
 
-def after(change: Mapping[str, str | None]) -> Plant:
+def after(change: Mapping[str, str | bytes | None]) -> Plant:
     """Return what changes files after a build that readers have; no text takes one away."""
 
     def plant(folder: Path, patch: pytest.MonkeyPatch) -> tuple[str, ...]:
@@ -121,7 +121,7 @@ def after(change: Mapping[str, str | None]) -> Plant:
             if text is None:
                 (folder / name).unlink()
             else:
-                (folder / name).write_text(text, "utf-8")
+                in_posts({name: text})(folder, patch)
         return ("--against", "public")
 
     return plant
@@ -135,7 +135,7 @@ SETTINGS = {
     "settings-language": ("language: en", "language: tlh"),
     "letter-signed": (FOUNDER, ""),
 }
-EARLIER: Mapping[str, Mapping[str, str | None]] = {
+EARLIER: Mapping[str, Mapping[str, str | bytes | None]] = {
     "earlier-id": a(id="tag:news.example.com,2026:new"),
     "earlier-address": a(slug="elsewhere"),
     "earlier-gone": {"posts/b.md": None},

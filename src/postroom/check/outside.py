@@ -11,10 +11,11 @@ import ipaddress
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from itertools import chain, zip_longest
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from attrs import define, field, frozen
 
@@ -22,6 +23,8 @@ from postroom import __version__
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _TIMEOUT = 10.0
+_MACHINES = 3
+"""Of one name: a host that has many that do not answer would else be waited for many times."""
 _PAUSE = 1.0
 _AT_ONCE = 8
 _HOPS = 5
@@ -65,6 +68,8 @@ class Web:
 
     pace: Pace
     admits: Callable[[Address], bool] = is_public
+    _silent: dict[str, str] = field(init=False, factory=dict)
+    """Hosts that were waited for in vain, with what was found: they are not asked again."""
 
     def faults(self, addresses: Iterable[str]) -> Mapping[str, str]:
         """Return what is wrong with each address: nothing, or a few words."""
@@ -81,16 +86,20 @@ class Web:
 
         It is asked for its head, and for the page itself where a host does not answer that well.
         """
-        found = ""
+        found, host, late = "", urlsplit(address).netloc, False
         for method in ("HEAD", "GET"):
+            if host in self._silent:
+                return self._silent[host]
             try:
-                found = self._answered(method, address)
+                found, late = self._answered(method, address), False
             except (_RefusedError, socket.gaierror) as error:
                 return _trouble(error)
             except (OSError, http.client.HTTPException, ValueError) as error:
-                found = _trouble(error)
+                found, late = _trouble(error), isinstance(error, TimeoutError)
             if not found:
                 return ""
+        if late:
+            self._silent[host] = found
         return found
 
     def _answered(self, method: str, address: str) -> str:
@@ -113,9 +122,11 @@ class Web:
         connection = self._connection(parts.scheme, host, parts.port)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         try:
-            connection.request(method, target, headers=_HEADERS)
-            answer = connection.getresponse()
-            return answer.status, answer.getheader("Location", "")
+            connection.connect()
+            with _in_time(connection.sock):
+                connection.request(method, target, headers=_HEADERS)
+                answer = connection.getresponse()
+            return answer.status, _ascii(answer.getheader("Location", ""))
         finally:
             connection.close()
 
@@ -150,6 +161,36 @@ class _Secure(http.client.HTTPSConnection):
         self.sock = ssl.create_default_context().wrap_socket(plain, server_hostname=self.host)
 
 
+@contextmanager
+def _in_time(connection: socket.socket) -> Iterator[None]:
+    """Cut a connection whose answer comes drop by drop; raises `TimeoutError` if it was cut."""
+    late = threading.Event()
+
+    def cut() -> None:
+        late.set()
+        with suppress(OSError):
+            # TLS would first forget its keys, which the reader is using.
+            socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
+    watch = threading.Timer(_TIMEOUT, cut)
+    watch.start()
+    try:
+        yield
+    except (OSError, http.client.HTTPException):
+        if not late.is_set():
+            raise
+    finally:
+        watch.cancel()
+    # Half a head that was cut off looks like a whole one.
+    if late.is_set():
+        raise TimeoutError
+
+
+def _ascii(target: str) -> str:
+    """Return where an answer leads on, its bytes outside ASCII encoded as browsers do it."""
+    return quote(target.encode("latin-1"), safe="%/:?#[]@!$&'()*+,;=~")
+
+
 def _reached(host: str, port: int, admits: Callable[[Address], bool]) -> socket.socket:
     """Return a connection to `host`; the name is looked up once, so that it cannot change."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -157,7 +198,7 @@ def _reached(host: str, port: int, admits: Callable[[Address], bool]) -> socket.
     if not places:
         raise _RefusedError("leads to this machine or a private network")
     last: OSError | None = None
-    for place in places:
+    for place in places[:_MACHINES]:
         try:
             return socket.create_connection((str(place[0]), port), _TIMEOUT)
         except OSError as error:
@@ -174,6 +215,8 @@ def _trouble(error: Exception) -> str:
         return f"is not safe: {(error.reason or 'no TLS').replace('_', ' ').lower()}"
     if isinstance(error, TimeoutError):
         return f"does not answer within {_TIMEOUT:.0f} seconds"
+    if isinstance(error, http.client.HTTPException) and not isinstance(error, OSError):
+        return "answers with what is no HTTP"  # whose words are not repeated
     reason = getattr(error, "strerror", "") or str(error) or type(error).__name__
     return f"does not answer: {reason.lower()}"
 
