@@ -10,10 +10,13 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 from conftest import ROOT, MakeNewsroom, Outcome
 from generated import PIXEL
+from postroom.build import outputs
 from postroom.cli import check, main
+from postroom.model import Post, Site
 from postroom.output import Contents, replace
 from postroom.rules import RULES
 from test_check_links import web
@@ -163,6 +166,27 @@ def newsroom(make_newsroom: MakeNewsroom) -> Callable[[str], Path]:
         return folder
 
     return made
+
+
+@pytest.fixture(autouse=True)
+def _builds_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each newsroom be built once, however often it is looked at: rules change no output."""
+
+    def built(folder: Path, site: Site, posts: tuple[Post, ...]) -> dict[str, Contents]:
+        key = (repr(evolve(site, checks={})), repr(posts), _templates(folder))
+        if key not in BUILT:
+            BUILT[key] = outputs(folder, site, posts)
+        return BUILT[key]
+
+    monkeypatch.setattr(check, "outputs", built)
+
+
+BUILT: dict[tuple[str, str, str], dict[str, Contents]] = {}
+
+
+def _templates(folder: Path) -> str:
+    file = folder / "templates/letter/letter.html"
+    return file.read_text("utf-8") if file.exists() else ""
 
 
 def severities(outcome: Outcome, rule: str) -> set[str]:
