@@ -14,6 +14,7 @@ from urllib.parse import quote, urljoin
 import nh3
 import pyromark
 
+from postroom.markdown.depth import DEEPEST, is_too_deep, line_too_deep
 from postroom.markdown.dialect import HIDDEN, OPTIONS, SCHEMES, Resolve, shown
 from postroom.model import Html
 
@@ -56,9 +57,23 @@ _FIELD = re.compile(r"<input\b(?![^<>]*\btype\s*=\s*[\"']?checkbox\b)[^<>]*>", r
 _HEADING = re.compile(r"<(/?)h([1-6])(?=[ >])")
 
 
+class DepthError(ValueError):
+    """Elements stand in each other deeper than anybody can show; `line` counts from 1."""
+
+    def __init__(self, line: int) -> None:
+        self.line = line
+        super().__init__(f"line {line} stands in more than {DEEPEST} elements")
+
+
 def to_html(markdown: str, resolve: Resolve) -> Html:
-    """Return `markdown` as sanitised HTML; `resolve` makes each relative address absolute."""
-    return _below_title(sanitised(pyromark.html(markdown, options=OPTIONS), resolve))
+    """Return `markdown` as sanitised HTML; `resolve` makes each relative address absolute.
+
+    Raises `DepthError` before the sanitiser, whose time grows with the square of the depth.
+    """
+    made = pyromark.html(markdown, options=OPTIONS)
+    if is_too_deep(made):
+        raise DepthError(line_too_deep(markdown) or 1)
+    return _below_title(sanitised(made, resolve))
 
 
 def sanitised(made: str, resolve: Resolve) -> Html:
