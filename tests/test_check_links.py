@@ -395,6 +395,16 @@ def test_what_is_well_is_not_asked_again(posts_with_links: Path, server: Site, p
     assert "HEAD /well" in server.asked
 
 
+def test_what_cannot_be_kept_is_told_all_the_same(
+    posts_with_links: Path, postroom: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no answer can be kept, as in a folder that is only read, findings are not lost."""
+    monkeypatch.setattr("postroom.cli.check.web", web)
+    (posts_with_links / ".postroom").write_text("no folder")
+    outcome = postroom(posts_with_links, "check", "--links")
+    assert (outcome.code, outcome.out) == (0, "0 errors, 3 warnings\n")
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "{", "[]", "null", '{"https://a.example/": "soon"}', '{"https://a.example/": 2e12}',
