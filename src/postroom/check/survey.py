@@ -6,6 +6,7 @@ import os
 import posixpath
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import quote, unquote, urldefrag, urljoin
 
@@ -19,6 +20,14 @@ from postroom.pages import relative_root
 _IDS = etree.XPath("//@id", smart_strings=False)
 _ADDRESSES = etree.XPath("//@href | //@src", smart_strings=False)
 _TITLE = etree.XPath("string(/html/head/title)", smart_strings=False)
+# What stands in the text of a post is told at the post.
+_OURS = "[not(ancestor::*[@class='prose'])]"
+_HEADINGS = etree.XPath(f"//*[{' or '.join(f'self::h{n}' for n in range(1, 7))}]{_OURS}")
+_UNLABELLED = etree.XPath(f"//img[not(@alt)]{_OURS}")
+_WORDLESS = etree.XPath(
+    "//a[@href][not(normalize-space() or @aria-label or @title or @aria-hidden"
+    f" or .//img[normalize-space(@alt)])]{_OURS}"
+)
 
 
 @define
@@ -44,6 +53,8 @@ class Survey:
     twice: dict[str, Met] = Factory(dict)
     titles: dict[str, list[str]] = Factory(dict)
     met: dict[tuple[str, str], Met] = Factory(dict)
+    faults: dict[tuple[str, str], Met] = Factory(dict)
+    """What is wrong with the mark-up of pages, by rule and words."""
 
     def holds(self, path: str) -> bool:
         """Tell whether a host finds something at `path`; it adds a folder's index itself."""
@@ -69,6 +80,9 @@ class Survey:
                 if count > 1:
                     self._count(self.twice.setdefault(identity, Met(path)))
         self.titles.setdefault(" ".join(str(_TITLE(root)).split()), []).append(path)
+        if root.text_content().strip():
+            for fault in dict.fromkeys(_faults(root)):
+                self._count(self.faults.setdefault(fault, Met(path)))
         for place in {*self._places(path, _strings(_ADDRESSES(root)))}:
             self._count(self.met.setdefault(place, Met(path)))
 
@@ -111,6 +125,28 @@ def _files(folder: Path) -> Iterator[str]:
         for name in names:
             if name != MANIFEST:
                 yield (below / name).as_posix()
+
+
+def _faults(root: html.HtmlElement) -> Iterator[tuple[str, str]]:
+    """Yield the rule and the words of what is wrong with the mark-up of a page."""
+    if not root.get("lang", "").strip():
+        yield "page-language", "<html> names no language"
+    if not str(_TITLE(root)).strip():
+        yield "page-title", "is empty"
+    levels = [int(str(one.tag)[1]) for one in _elements(_HEADINGS(root))]
+    if levels.count(1) != 1:
+        yield "page-heading", f"there are {levels.count(1)} first-level headings"
+    for above, below in pairwise(levels):
+        if below > above + 1:
+            yield "page-heading", f"<h{below}> follows <h{above}>"
+    for image in _elements(_UNLABELLED(root)):
+        yield "page-alt", f"the picture '{image.get('src', '')}' has no alt"
+    for link in _elements(_WORDLESS(root)):
+        yield "page-empty-link", f"the link to '{link.get('href')}' has no words"
+
+
+def _elements(found: object) -> list[etree._Element]:
+    return [one for one in found if etree.iselement(one)] if isinstance(found, list) else []
 
 
 def _strings(found: object) -> list[str]:
