@@ -185,8 +185,17 @@ BUILT: dict[tuple[str, str, str], dict[str, Contents]] = {}
 
 
 def _templates(folder: Path) -> str:
-    file = folder / "templates/letter/letter.html"
-    return file.read_text("utf-8") if file.exists() else ""
+    files = sorted((folder / "templates").rglob("*.*"))
+    return "".join(file.read_text("utf-8") for file in files)
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Path:
+    """Return a copy of the demonstration, with templates of its own."""
+    for name in ("posts", "templates"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    shutil.copy(ROOT / "postroom.yaml", tmp_path)
+    return tmp_path
 
 
 def severities(outcome: Outcome, rule: str) -> set[str]:
@@ -271,18 +280,52 @@ PLANTED = {
 
 
 @pytest.mark.parametrize("fault", PLANTED)
-def test_a_fault_planted_in_a_template_is_found(fault: str, tmp_path: Path, postroom: Run) -> None:
+def test_a_fault_planted_in_a_template_is_found(fault: str, demo: Path, postroom: Run) -> None:
     """One fault in the template of letters: it is told, and at most that the text lacks words."""
     rule, old, new = PLANTED[fault]
-    for name in ("posts", "templates"):
-        shutil.copytree(ROOT / name, tmp_path / name)
-    shutil.copy(ROOT / "postroom.yaml", tmp_path)
-    assert postroom(tmp_path, "check", "--strict").code == 0
-    _exchange(tmp_path / "templates/letter/letter.html", old, new)
-    outcome = postroom(tmp_path, "check", "--strict", "--format", "json")
+    assert postroom(demo, "check", "--strict").code == 0
+    _exchange(demo / "templates/letter/letter.html", old, new)
+    outcome = postroom(demo, "check", "--strict", "--format", "json")
     assert outcome.code == 1
     found = {one["rule"] for one in json.loads(outcome.out)["findings"]}
     assert found - {"letter-same-words"} == {f"letter-{rule}"}
+
+
+MAIN = '<main id="main">'
+IN_PAGES = {
+    "lang": ("page-language", '<html lang="{{ site.language }}"', "<html"),
+    "alt": ("page-alt", MAIN, f'{MAIN}<img src="{{{{ here(site.url) }}}}style.css">'),
+    "title": ("page-title", "<title>{{ page.title }}", "<title>"),
+    "empty link": ("page-empty-link", MAIN, f'{MAIN}<a href="{{{{ here(site.url) }}}}"></a>'),
+    "heading skip": ("page-heading", "<h2>{{ words.contact }}</h2>", "<h6>Contact</h6>"),
+    "second h1": ("page-heading", "<h2>{{ words.contact }}</h2>", "<h1>Contact</h1>"),
+    "duplicate id": ("page-id", MAIN, f'{MAIN}<p id="main">Here</p>'),
+    "bad href": ("page-link", MAIN, f'{MAIN}<a href="https://">Here</a>'),
+    "broken link": ("page-link", MAIN, f'{MAIN}<a href="/jobs/">Jobs</a>'),
+}
+
+
+@pytest.mark.parametrize("fault", IN_PAGES)
+def test_a_fault_planted_in_all_pages_is_found_once(fault: str, demo: Path, postroom: Run) -> None:
+    """The demonstration with one fault in the frame of its pages: one line, with their number."""
+    rule, old, new = IN_PAGES[fault]
+    _exchange(demo / "templates/pages/base.html", old, new)
+    if fault == "title":
+        _exchange(demo / "templates/pages/base.html", " · {{ site.title }}", "")
+    outcome = postroom(demo, "check", "--strict", "--format", "json")
+    found = json.loads(outcome.out)["findings"]
+    assert outcome.code == 1
+    assert {one["rule"] for one in found} == {rule}
+    # Of the footer's heading the outline tells after what it comes, which differs.
+    assert len(found) == (2 if fault == "heading skip" else 1)
+
+
+def test_a_pale_colour_in_a_stylesheet_is_found(demo: Path, postroom: Run) -> None:
+    """The demonstration with a colour of its own that nobody can read: told with both colours."""
+    _exchange(demo / "templates/style.css", "--soft: #57616a", "--soft: #b0b8be")
+    outcome = postroom(demo, "check")
+    assert outcome.code == 1
+    assert all("[page-contrast]" in line for line in outcome.errors)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Mapping
-from urllib.parse import quote, unquote, urldefrag, urljoin, urlsplit
+from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 from attrs import Factory, field, frozen
 
@@ -15,7 +15,7 @@ from postroom.letters.linklint import fault_of
 from postroom.markdown.dialect import SCHEMES
 from postroom.pages import output_path
 from postroom.posts.draft import Draft
-from postroom.schema import is_web_address
+from postroom.schema import encoded, is_web_address
 
 _SERVICE = "list/"
 """The pages of `postroom serve`."""
@@ -58,7 +58,7 @@ class Destinations:
             return Fault("post-link", f"'{address}' is left out of the text", f"use {known}")
         if not address:
             return Fault("post-link", "no address is written", "write where it leads")
-        if scheme and (bad := fault_of(_encoded(address))):
+        if scheme and (bad := fault_of(encoded(address))):
             return Fault("post-link", f"'{address}' {bad}", "correct it")
         if not absolute.startswith(self.written.site.url):
             return None
@@ -126,16 +126,11 @@ class Destinations:
     def outside(self, one: Draft, address: str) -> str:
         """Return what an address that leads to the web, not to the newsroom, asks a host for."""
         try:
-            absolute = _encoded(urldefrag(urljoin(one.url, address)).url)
+            absolute = encoded(urldefrag(urljoin(one.url, address)).url)
         except ValueError:
             return ""
         ours = absolute.startswith(self.written.site.url)
         return "" if ours or not is_web_address(absolute) else absolute
-
-
-def _encoded(address: str) -> str:
-    """Return `address` as a browser asks for it (RFC 3986 §2)."""
-    return quote(address, safe="%/:?#[]@!$&'()*+,;=~")
 
 
 def _in_output(absolute: str, written: Written) -> str:

@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import chain, zip_longest
-from urllib.parse import quote, unquote, urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 from attrs import define, field, frozen
 
 from postroom import __version__
+from postroom.schema import encoded
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _TIMEOUT = 10.0
@@ -188,7 +189,7 @@ def _in_time(connection: socket.socket) -> Iterator[None]:
 
 def _ascii(target: str) -> str:
     """Return where an answer leads on, its bytes outside ASCII encoded as browsers do it."""
-    return quote(target.encode("latin-1"), safe="%/:?#[]@!$&'()*+,;=~")
+    return encoded(target.encode("latin-1"))
 
 
 def _reached(host: str, port: int, admits: Callable[[Address], bool]) -> socket.socket:

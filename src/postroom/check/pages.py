@@ -17,6 +17,7 @@ _REPAIRS = {
     "page-heading": "give a page one <h1>, and skip no level below it",
     "page-alt": "describe it, or write alt='' if it adorns",
     "page-empty-link": "let its words say where it leads",
+    "page-link": "write the whole address",
 }
 
 

@@ -13,9 +13,11 @@ from urllib.parse import quote, unquote, urldefrag, urljoin
 from attrs import Factory, define, field, frozen
 from lxml import etree, html
 
+from postroom.letters.linklint import fault_of
 from postroom.model import Site
 from postroom.output import MANIFEST
 from postroom.pages import relative_root
+from postroom.schema import encoded
 
 _IDS = etree.XPath("//@id", smart_strings=False)
 _ADDRESSES = etree.XPath("//@href | //@src", smart_strings=False)
@@ -24,6 +26,7 @@ _TITLE = etree.XPath("string(/html/head/title)", smart_strings=False)
 _OURS = "[not(ancestor::*[@class='prose'])]"
 _HEADINGS = etree.XPath(f"//*[{' or '.join(f'self::h{n}' for n in range(1, 7))}]{_OURS}")
 _UNLABELLED = etree.XPath(f"//img[not(@alt)]{_OURS}")
+_OUTWARD = etree.XPath(f"//a[contains(@href, ':')]{_OURS}/@href", smart_strings=False)
 _WORDLESS = etree.XPath(
     "//a[@href][not(normalize-space() or @aria-label or @title or @aria-hidden"
     f" or .//img[normalize-space(@alt)])]{_OURS}"
@@ -81,7 +84,7 @@ class Survey:
                     self._count(self.twice.setdefault(identity, Met(path)))
         self.titles.setdefault(" ".join(str(_TITLE(root)).split()), []).append(path)
         if root.text_content().strip():
-            for fault in dict.fromkeys(_faults(root)):
+            for fault in dict.fromkeys(_faults(root, urljoin(self.site.url, quote(path)))):
                 self._count(self.faults.setdefault(fault, Met(path)))
         for place in {*self._places(path, _strings(_ADDRESSES(root)))}:
             self._count(self.met.setdefault(place, Met(path)))
@@ -127,8 +130,8 @@ def _files(folder: Path) -> Iterator[str]:
                 yield (below / name).as_posix()
 
 
-def _faults(root: html.HtmlElement) -> Iterator[tuple[str, str]]:
-    """Yield the rule and the words of what is wrong with the mark-up of a page."""
+def _faults(root: html.HtmlElement, url: str) -> Iterator[tuple[str, str]]:
+    """Yield the rule and the words of what is wrong with the mark-up of the page at `url`."""
     if not root.get("lang", "").strip():
         yield "page-language", "<html> names no language"
     if not str(_TITLE(root)).strip():
@@ -140,9 +143,12 @@ def _faults(root: html.HtmlElement) -> Iterator[tuple[str, str]]:
         if below > above + 1:
             yield "page-heading", f"<h{below}> follows <h{above}>"
     for image in _elements(_UNLABELLED(root)):
-        yield "page-alt", f"the picture '{image.get('src', '')}' has no alt"
+        yield "page-alt", f"the picture {_joined(url, image.get('src', ''))} has no alt"
+    for address in _strings(_OUTWARD(root)):
+        if fault := fault_of(encoded(address)):
+            yield "page-link", f"the link to '{address}' {fault}"
     for link in _elements(_WORDLESS(root)):
-        yield "page-empty-link", f"the link to '{link.get('href')}' has no words"
+        yield "page-empty-link", f"the link to {_joined(url, link.get('href', ''))} has no words"
 
 
 def _elements(found: object) -> list[etree._Element]:

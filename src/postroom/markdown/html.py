@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from html import escape
-from urllib.parse import quote, urljoin
+from urllib.parse import urljoin
 
 import nh3
 import pyromark
@@ -17,6 +17,7 @@ import pyromark
 from postroom.markdown.depth import DEEPEST, is_too_deep, line_too_deep
 from postroom.markdown.dialect import HIDDEN, OPTIONS, SCHEMES, Resolve, shown
 from postroom.model import Html
+from postroom.schema import encoded
 
 _TAGS = frozenset(
     "a abbr b bdi bdo blockquote br caption cite code col colgroup dd del details dfn div dl dt em "
@@ -119,7 +120,7 @@ def _link_for_iframe(match: re.Match[str]) -> str:
 
 def _encoded(resolve: Resolve) -> Resolve:
     """Return `resolve` with what may not stand in a URI (RFC 3986 §2) percent-encoded."""
-    return lambda address: quote(resolve(address.strip()), safe="%:/?#[]@!$&'()*+,;=~")
+    return lambda address: encoded(resolve(address.strip()))
 
 
 def _filter(resolve: Resolve) -> Callable[[str, str, str], str | None]:
