@@ -60,11 +60,18 @@ def serving() -> Iterator[Site]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with running(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as url:
+        yield Site(url, questions)
+
+
+@contextmanager
+def running(server: socketserver.TCPServer) -> Iterator[str]:
+    """Let `server` answer as long as the block lasts, and return its address."""
+    with server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
-            yield Site(f"http://127.0.0.1:{server.server_port}", questions)
+            yield f"http://127.0.0.1:{server.server_address[1]}"
         finally:
             server.shutdown()
             thread.join()
@@ -232,14 +239,8 @@ def telling(answer: Callable[[socket.socket, bytes], None]) -> Iterator[Site]:
     class Server(socketserver.ThreadingTCPServer):
         daemon_threads = True
 
-    with Server(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield Site(f"http://127.0.0.1:{server.server_address[1]}", questions)
-        finally:
-            server.shutdown()
-            thread.join()
+    with running(Server(("127.0.0.1", 0), Handler)) as url:
+        yield Site(url, questions)
 
 
 def hangs(connection: socket.socket, _question: bytes) -> None:
