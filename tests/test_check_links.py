@@ -232,7 +232,7 @@ def telling(answer: Callable[[socket.socket, bytes], None]) -> Iterator[Site]:
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
             question = self.request.recv(4096)
-            questions.append(question.partition(b" HTTP")[0].decode())
+            questions.append(question.partition(b" HTTP")[0].decode("latin-1"))
             with suppress(OSError):
                 answer(self.request, question)
 
@@ -297,6 +297,38 @@ def test_no_host_holds_up_a_run(
     if fault.startswith("does not answer within"):
         # Eight are asked at once; nobody asks again who saw that the host is silent.
         assert len(site.asked) <= 16
+
+
+def greets(connection: socket.socket, _question: bytes) -> None:
+    """Begin to speak of keys, and come to no end."""
+    connection.sendall(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc")
+    while True:
+        connection.sendall(b"\x03")
+        time.sleep(0.02)
+
+
+def test_no_handshake_holds_up_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes before the answer, with TLS, has no more time than the answer."""
+    monkeypatch.setattr("postroom.check.outside._TIMEOUT", 0.3)
+    with telling(greets) as site:
+        began = time.monotonic()
+        secure = site.url.replace("http:", "https:")
+        assert web().fault(f"{secure}/") == "does not answer within 0 seconds"
+        assert time.monotonic() - began < 9
+
+
+def test_a_silent_host_is_not_mistaken_for_the_one_that_leads_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who sends us on to a host that hangs is asked all the same."""
+    monkeypatch.setattr("postroom.check.outside._TIMEOUT", 2.0)
+    with telling(hangs) as site, serving() as well:
+        monkeypatch.setitem(MOVES, "/there", f"{site.url}/")
+        asking = web()
+        assert asking.fault(f"{well.url}/there") == "does not answer within 2 seconds"
+        assert asking.fault(f"{well.url}/well") == ""
+        assert asking.fault(f"{site.url}/other") == "does not answer within 2 seconds"
+        assert site.asked == ["HEAD /", "GET /"]
 
 
 @pytest.mark.parametrize("method", ["HEAD", "GET"])

@@ -69,8 +69,8 @@ class Web:
 
     pace: Pace
     admits: Callable[[Address], bool] = is_public
-    _silent: dict[str, str] = field(init=False, factory=dict)
-    """Hosts that were waited for in vain, with what was found: they are not asked again."""
+    _silent: set[str] = field(init=False, factory=set)
+    """Hosts that were waited for in vain: they are not asked again."""
 
     def faults(self, addresses: Iterable[str]) -> Mapping[str, str]:
         """Return what is wrong with each address: nothing, or a few words."""
@@ -87,20 +87,16 @@ class Web:
 
         It is asked for its head, and for the page itself where a host does not answer that well.
         """
-        found, host, late = "", urlsplit(address).netloc, False
+        found = ""
         for method in ("HEAD", "GET"):
-            if host in self._silent:
-                return self._silent[host]
             try:
-                found, late = self._answered(method, address), False
+                found = self._answered(method, address)
             except (_RefusedError, socket.gaierror) as error:
                 return _trouble(error)
             except (OSError, http.client.HTTPException, ValueError) as error:
-                found, late = _trouble(error), isinstance(error, TimeoutError)
+                found = _trouble(error)
             if not found:
                 return ""
-        if late:
-            self._silent[host] = found
         return found
 
     def _answered(self, method: str, address: str) -> str:
@@ -119,6 +115,8 @@ class Web:
         host = unquote(parts.hostname or "").encode("idna").decode()
         if parts.scheme not in {"http", "https"} or not host:
             raise _RefusedError("leads on to no web address")
+        if parts.netloc in self._silent:
+            raise TimeoutError
         self.pace.wait(host)
         connection = self._connection(parts.scheme, host, parts.port)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -128,6 +126,10 @@ class Web:
                 connection.request(method, target, headers=_HEADERS)
                 answer = connection.getresponse()
             return answer.status, _ascii(answer.getheader("Location", ""))
+        except TimeoutError:
+            if method == "GET":  # some do not know HEAD
+                self._silent.add(parts.netloc)
+            raise
         finally:
             connection.close()
 
@@ -159,7 +161,11 @@ class _Secure(http.client.HTTPSConnection):
     def connect(self) -> None:
         """Connect to the first machine of that name that may be asked, and verify its name."""
         plain = _reached(self.host, self.port, self._admits)
-        self.sock = ssl.create_default_context().wrap_socket(plain, server_hostname=self.host)
+        self.sock = ssl.create_default_context().wrap_socket(
+            plain, server_hostname=self.host, do_handshake_on_connect=False
+        )
+        with _in_time(self.sock):
+            self.sock.do_handshake()
 
 
 @contextmanager
