@@ -22,14 +22,11 @@ from postroom.schema import encoded
 _IDS = etree.XPath("//@id", smart_strings=False)
 _ADDRESSES = etree.XPath("//@href | //@src", smart_strings=False)
 _TITLE = etree.XPath("string(/html/head/title)", smart_strings=False)
-# What stands in the text of a post is told at the post.
-_OURS = "[not(ancestor::*[@class='prose'])]"
-_HEADINGS = etree.XPath(f"//*[{' or '.join(f'self::h{n}' for n in range(1, 7))}]{_OURS}")
-_UNLABELLED = etree.XPath(f"//img[not(@alt)]{_OURS}")
-_OUTWARD = etree.XPath(f"//a[contains(@href, ':')]{_OURS}/@href", smart_strings=False)
-_WORDLESS = etree.XPath(
-    "//a[@href][not(normalize-space() or @aria-label or @title or @aria-hidden"
-    f" or .//img[normalize-space(@alt)])]{_OURS}"
+_IS_EMPTY = etree.XPath("not(/html/body/*)")
+_LOOKED_AT = ("h1", "h2", "h3", "h4", "h5", "h6", "img", "a")
+_SAYS_NOTHING = etree.XPath(
+    "not(normalize-space() or @aria-label or @title or @aria-hidden"
+    " or .//img[normalize-space(@alt)])"
 )
 
 
@@ -83,7 +80,7 @@ class Survey:
                 if count > 1:
                     self._count(self.twice.setdefault(identity, Met(path)))
         self.titles.setdefault(" ".join(str(_TITLE(root)).split()), []).append(path)
-        if root.text_content().strip():
+        if not _IS_EMPTY(root):
             for fault in dict.fromkeys(_faults(root, urljoin(self.site.url, quote(path)))):
                 self._count(self.faults.setdefault(fault, Met(path)))
         for place in {*self._places(path, _strings(_ADDRESSES(root)))}:
@@ -136,23 +133,30 @@ def _faults(root: html.HtmlElement, url: str) -> Iterator[tuple[str, str]]:
         yield "page-language", "<html> names no language"
     if not str(_TITLE(root)).strip():
         yield "page-title", "is empty"
-    levels = [int(str(one.tag)[1]) for one in _elements(_HEADINGS(root))]
+    # What stands in the text of a post is told at the post.
+    looked_at = [one for one in root.iter(*_LOOKED_AT) if not _is_prose(one)]
+    levels = [int(str(one.tag)[1]) for one in looked_at if one.tag not in {"a", "img"}]
     if levels.count(1) != 1:
         yield "page-heading", f"there are {levels.count(1)} first-level headings"
     for above, below in pairwise(levels):
         if below > above + 1:
             yield "page-heading", f"<h{below}> follows <h{above}>"
-    for image in _elements(_UNLABELLED(root)):
-        yield "page-alt", f"the picture {_joined(url, image.get('src', ''))} has no alt"
-    for address in _strings(_OUTWARD(root)):
-        if fault := fault_of(encoded(address)):
-            yield "page-link", f"the link to '{address}' {fault}"
-    for link in _elements(_WORDLESS(root)):
-        yield "page-empty-link", f"the link to {_joined(url, link.get('href', ''))} has no words"
+    for one in looked_at:
+        if one.tag == "img" and "alt" not in one.attrib:
+            yield "page-alt", f"the picture {_joined(url, one.get('src', ''))} has no alt"
+        elif one.tag == "a" and "href" in one.attrib:
+            yield from _link_faults(one, one.get("href", ""), url)
 
 
-def _elements(found: object) -> list[etree._Element]:
-    return [one for one in found if etree.iselement(one)] if isinstance(found, list) else []
+def _is_prose(element: etree._Element) -> bool:
+    return any(one.get("class") == "prose" for one in element.iterancestors("div"))
+
+
+def _link_faults(link: etree._Element, address: str, url: str) -> Iterator[tuple[str, str]]:
+    if _SAYS_NOTHING(link):
+        yield "page-empty-link", f"the link to {_joined(url, address)} has no words"
+    if ":" in address and (fault := fault_of(encoded(address))):
+        yield "page-link", f"the link to '{address}' {fault}"
 
 
 def _strings(found: object) -> list[str]:
