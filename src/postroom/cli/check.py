@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -171,7 +172,8 @@ def _dead(outside: list[Outside], folder: Path) -> list[Problem]:
     faults = web().faults(unknown)
     now = time.time()
     answers.well.update((address, now) for address, fault in faults.items() if not fault)
-    answers.write()
+    with suppress(OSError):  # where nothing can be kept, all is asked again the next time
+        answers.write()
     repair = "link to where it is now, or take the link out"
     return [
         evolve(one.problem, what=f"'{one.address}' {fault}", repair=repair)
