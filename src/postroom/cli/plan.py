@@ -15,7 +15,8 @@ import click
 from attrs import frozen
 
 from postroom import config, planning, posts
-from postroom.cli import complain
+from postroom.check import graded
+from postroom.cli import complain, counted
 from postroom.cli.instant import Instant, build_instant
 from postroom.cli.opened import opened_store
 from postroom.database import engine
@@ -127,10 +128,18 @@ def command(  # noqa: PLR0913 - click's options are arguments
         click.echo(f"Plan as of {clock.astimezone(site.timezone):%Y-%m-%d %H:%M %Z}")
         _print_letters(shown, there)
         _print_nothing(nothing, rows.states, run.release)
-    complain([*loaded.warnings, *_distinct(shown)], "warning")
+    _complain([*loaded.warnings, *_distinct(shown)], site)
     if file and not sample:
         repair = "see the plan" if not shown else "complete the settings"
         raise UseError([Problem("--letter", what="there is no letter to write", repair=repair)])
+
+
+def _complain(problems: Sequence[Problem], site: Site) -> None:
+    """Print problems, as severe as their rules; what the settings lack keeps no plan from view."""
+    complain([problem for problem in problems if not problem.rule], "warning")
+    found = graded((problem for problem in problems if problem.rule), site.checks)
+    for severity in ("error", "warning"):
+        complain([str(one) for one in found if one.severity == severity], severity)
 
 
 class _Nobody:
@@ -239,12 +248,12 @@ def _distinct(shown: Iterable[_Shown]) -> list[Problem]:
 
 def _print_letters(shown: Sequence[_Shown], there: Mapping[str, Post]) -> None:
     total = sum(one.subscribers for one in shown)
-    click.echo(f"{_counted(len(shown), 'letter')} to {_counted(total, 'subscriber')}")
+    click.echo(f"{counted(len(shown), 'letter')} to {counted(total, 'subscriber')}")
     for one in shown:
         held = [there[each] for each in one.letter.posts]
-        click.echo(f"\n{_counted(one.subscribers, 'subscriber')}, {_RHYTHM[one.letter.frequency]}")
+        click.echo(f"\n{counted(one.subscribers, 'subscriber')}, {_RHYTHM[one.letter.frequency]}")
         click.echo(f"  {one.subject}")
-        click.echo(f"  {_counted(len(held), 'post')}, {one.size / 1000:.1f} KB")
+        click.echo(f"  {counted(len(held), 'post')}, {one.size / 1000:.1f} KB")
         for post in held:
             click.echo(f"    {post.day}  {post.title}")
 
@@ -274,11 +283,7 @@ def _reasons(
     for state, number in states.items():
         if state != "active":
             counts[state] += number
-    yield from (f"{_counted(number, 'subscriber')}, {why}" for why, number in counts.items())
-
-
-def _counted(number: int, thing: str) -> str:
-    return f"{number} {thing}{'s' * (number != 1)}"
+    yield from (f"{counted(number, 'subscriber')}, {why}" for why, number in counts.items())
 
 
 def _as_json(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 import click
 
-from postroom.cli import complain
+from postroom.cli import complain, counted
 from postroom.errors import Problem
 from postroom.send import Counts, Plan
 
@@ -107,11 +107,6 @@ def _span(seconds: float) -> str:
     if whole >= 3600:
         return f"{whole // 3600} h {whole % 3600 // 60} min"
     return f"{whole // 60} min {whole % 60} s" if whole >= 60 else f"{seconds:.1f} s"
-
-
-def counted(number: int, thing: str) -> str:
-    """Return `1 letter` or `2,000 letters`."""
-    return f"{number:,} {thing}{'s' * (number != 1)}"
 
 
 def tell_uncertain(letters: int) -> None:

@@ -12,11 +12,11 @@ from pathlib import Path
 import click
 
 from postroom import config, planning, send, smtp, tokens
-from postroom.cli import complain
+from postroom.cli import complain, counted
 from postroom.cli.duration import Duration
 from postroom.cli.instant import present
 from postroom.cli.opened import keys_for, opened_store
-from postroom.cli.progress import Progress, counted, tell_uncertain
+from postroom.cli.progress import Progress, tell_uncertain
 from postroom.cli.trial import send_trial
 from postroom.database import engine
 from postroom.errors import Problem, SettingsError, UseError

@@ -26,7 +26,6 @@ from postroom.send.switchboard import Switchboard, Way
 _RETRIES = (0.0, 1.0, 2.0, 4.0, 8.0)
 # How many seconds may pass before a signal is noticed.
 _GLANCE = 0.2
-_LONGEST_WINDOW = 0.01
 
 Counts = Mapping[DeliveryState, int]
 """How many letters of a run have come to which end so far."""
@@ -145,10 +144,7 @@ class Delivering:
         if not limit:
             self._record()
             return
-        began = self._ticks()
         claims = self._work.take(tuple(self._outcomes), limit)
-        # No longer than the ledger itself takes: then nobody waits for nothing.
-        self._lines.window = min(_LONGEST_WINDOW, self._ticks() - began)
         self._outcomes.clear()
         self._dry = len(claims) < limit
         self._pace = self._pace.spent(len(claims))
