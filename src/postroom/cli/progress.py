@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
+from zoneinfo import ZoneInfo
 
 import click
 
@@ -24,7 +27,9 @@ _GLANCE = 0.1
 class Progress:
     """Tells on standard error how far a run has come."""
 
-    def __init__(self) -> None:
+    def __init__(self, zone: ZoneInfo) -> None:
+        """Show instants in the newsroom's `zone`."""
+        self._zone = zone
         self._letters = 0
         self._began = self._told = time.monotonic()
         self._bar: Bar | None = None
@@ -45,6 +50,7 @@ class Progress:
     def begin(self, plan: Plan) -> None:
         """Say what is planned, and what an earlier run has left in doubt."""
         tell_uncertain(plan.swept)
+        tell_outdated("send", plan.outdated, self._zone)
         self._letters = plan.subscribers
         self._began = self._told = time.monotonic()
         if not self._letters:
@@ -115,3 +121,14 @@ def tell_uncertain(letters: int) -> None:
         what = f"{counted(letters, 'letter')} may or may not have arrived"
         repair = "postroom status names whose; postroom send --resend-uncertain sends them again"
         complain([Problem("send", what=what, repair=repair)], "warning")
+
+
+def tell_outdated(command: str, written: Sequence[datetime], zone: ZoneInfo) -> None:
+    """Warn of letters that keep the words which they had at these instants."""
+    for instant in written:
+        what = (
+            "a letter that some have already keeps its words of "
+            f"{instant.astimezone(zone):%Y-%m-%d %H:%M %Z}; what was changed since is not in it"
+        )
+        repair = "postroom send --anew sends the others the new words"
+        complain([Problem(command, what=what, repair=repair)], "warning")
