@@ -19,6 +19,7 @@ from postroom.database.schema import metadata
 from postroom.store import Store, open_store
 from smtpservers import Scripted
 
+NOTHING_DUE = "nothing is due; postroom plan shows who is owed what, and when\n"
 KEY = "a secret key of the tests"
 MAIL = """\
 contact: {name: Press office, address: 1 Example Street}

@@ -26,7 +26,7 @@ from postroom.planning import Outlook
 from postroom.send.approval import Approval, Marks, approved, digest_of, file_of, read
 from postroom.send.opening import settle
 from postroom.store import Store
-from sendroom import KEY, MAIL, Room
+from sendroom import KEY, MAIL, NOTHING_DUE, Room
 from smtpservers import scripted
 
 ANOTHER = POST.replace("moved", "grew").replace("2026-11-20", "2026-11-21")
@@ -160,7 +160,7 @@ def test_nothing_planned_nothing_sent(room: Room) -> None:
     room.server.messages.clear()
     plan(room, LATER)
     assert json.loads((room.folder / "plan.json").read_text())["letters"] == []
-    assert send(room, LATER).out == "nothing is due\n"
+    assert send(room, LATER).out == NOTHING_DUE
     room.write("b.md", ANOTHER)
     assert (send(room, LATER).code, room.got()) == (1, Counter())
 

@@ -110,7 +110,7 @@ POSTS: Mapping[str, tuple[str | bytes, str]] = {
         post("title: A\ndate: 2026-11-20\nid: tag:news.example.com,2026:we-moved"),
         (
             "posts/a.md:4: id: 'tag:news.example.com,2026:we-moved' is the id of"
-            " posts/2026-11-20-we-moved.md too; give it another"
+            " posts/2026-11-20-we-moved.md too; give another to the one that is not published yet"
         ),
     ),
     "id that is no URI": (
@@ -423,7 +423,8 @@ def test_all_faults_of_all_posts_are_named_in_one_run(newsroom: Path, postroom: 
         ),
         (
             "posts/2026-11-20-we-moved.md:4: id: 'tag:news.example.com,2026:we-moved' is the id"
-            " of posts/2026-11-19-we-moved.md too; give it another"
+            " of posts/2026-11-19-we-moved.md too;"
+            " give another to the one that is not published yet"
         ),
         "posts/2026/d.md:1: date: is missing; add date: …, or name the file 2026-11-22-d.md",
         "posts/2026/d.md:1: title: is missing; add title: …, or begin the text with '# Title'",

@@ -20,6 +20,7 @@ from postroom.yamltext import forbidden_characters
 
 Postroom = Callable[..., Outcome]
 TODAY = AT.date()
+LISTS = "# Lists of subscribers and letters hold addresses.\n/*.csv\n/*.eml\n"
 SITE = config.read(SETTINGS.encode())
 
 
@@ -44,9 +45,15 @@ def test_a_new_newsroom_builds_at_once(tmp_path: Path, postroom: Postroom) -> No
 
 
 def test_git_ignores_what_is_made(tmp_path: Path, postroom: Postroom) -> None:
-    """The output and Postroom's own folder stay out of git."""
+    """The output, Postroom's own folder, and what holds addresses stay out of git."""
     postroom(tmp_path, "init", "my-news")
-    assert (tmp_path / "my-news/.gitignore").read_text() == "public/\n.postroom/\n"
+    lines = (tmp_path / "my-news/.gitignore").read_text().splitlines()
+    assert [line for line in lines if line[0] != "#"] == [
+        "public/",
+        ".postroom/",
+        "/*.csv",
+        "/*.eml",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -102,12 +109,13 @@ def test_the_folder_at_hand_can_become_a_newsroom(tmp_path: Path, postroom: Post
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        ("", "public/\n.postroom/\n"),
-        ("*.pyc\n", "*.pyc\npublic/\n.postroom/\n"),
-        ("*.pyc", "*.pyc\npublic/\n.postroom/\n"),
-        ("/public\r\n", "/public\r\n.postroom/\n"),
-        ("# not ours: public/\n.postroom", "# not ours: public/\n.postroom\npublic/\n"),
-        ("public/\n.postroom/", "public/\n.postroom/"),
+        ("", f"public/\n.postroom/\n{LISTS}"),
+        ("*.pyc\n", f"*.pyc\npublic/\n.postroom/\n{LISTS}"),
+        ("*.pyc", f"*.pyc\npublic/\n.postroom/\n{LISTS}"),
+        ("/public\r\n", f"/public\r\n.postroom/\n{LISTS}"),
+        ("# not ours: public/\n.postroom", f"# not ours: public/\n.postroom\npublic/\n{LISTS}"),
+        (f"public/\n.postroom/\n{LISTS}", f"public/\n.postroom/\n{LISTS}"),
+        ("public/\n.postroom/\n*.csv\n*.eml", "public/\n.postroom/\n*.csv\n*.eml"),
     ],
 )
 def test_a_repository_can_become_a_newsroom(

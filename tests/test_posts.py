@@ -527,7 +527,10 @@ def test_two_posts_of_one_id_are_both_named() -> None:
         "b.md": post_with("slug: b", "date: 2026-11-20", f"id: {TAG}x"),
     }
     assert faults(texts) == [
-        f"posts/b.md:5: id: '{TAG}x' is the id of posts/a.md too; give it another"
+        (
+            f"posts/b.md:5: id: '{TAG}x' is the id of posts/a.md too;"
+            " give another to the one that is not published yet"
+        )
     ]
 
 

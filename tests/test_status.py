@@ -129,6 +129,9 @@ def test_a_run_that_was_broken_off_is_told_from_one_under_way(
     store.database.close()
     dead = postroom(newsroom, "status").out
     assert "13:00:00 was broken off: 3 planned, 1 sending" in dead
+    (named,) = re.findall(r"May or may not have arrived\n  (\S+),.*\n", dead)
+    assert named == "reader0@example.com"
+    assert named not in alive
     assert "  postroom send: 3 letters not sent yet\n" in dead
 
 

@@ -13,6 +13,7 @@ from postroom.letters.lint import lint
 from postroom.letters.personal import prepare
 from postroom.model import Bookmark, Letter
 from postroom.theme import Theme
+from sendroom import NOTHING_DUE
 from smtpservers import Scripted, scripted
 
 KEY = "a secret key of the tests"
@@ -65,7 +66,7 @@ def test_newcomers_get_what_was_new_before_them(
 ) -> None:
     """The next run welcomes who was added with posts that no later letter will hold, once."""
     folder = make_newsroom(POSTS, MAIL)
-    assert postroom(folder, "send", "--keep-ledger-here").out == "nothing is due\n"
+    assert postroom(folder, "send", "--keep-ledger-here").out == NOTHING_DUE
     added = postroom(folder, "subscribers", "add", "--confirmed", "reader@example.com")
     assert added.out == "1 added\n1 will be welcomed by the next: postroom send\n"
     sent = postroom(folder, "send", "--keep-ledger-here")
@@ -74,7 +75,7 @@ def test_newcomers_get_what_was_new_before_them(
     assert subject == "Welcome to Example News"
     assert "From now on our news comes to you by email." in text
     assert ("Late news" in text, "Old news" in text, "This month" in text) == (True, True, False)
-    assert postroom(folder, "send", "--keep-ledger-here").out == "nothing is due\n"
+    assert postroom(folder, "send", "--keep-ledger-here").out == NOTHING_DUE
     assert len(server.messages) == 1
 
 
@@ -92,7 +93,7 @@ def test_only_who_is_new_is_welcomed(
         folder, "subscribers", "add", "--confirmed", "--topic", "Sport", "fan@example.com"
     )
     assert "welcomed" not in again.out + other.out
-    assert postroom(folder, "send", "--keep-ledger-here").out == "nothing is due\n"
+    assert postroom(folder, "send", "--keep-ledger-here").out == NOTHING_DUE
     assert server.messages == []
 
 
@@ -104,7 +105,7 @@ def test_nobody_is_welcomed_unless_the_settings_say_so(
     postroom(folder, "send", "--keep-ledger-here")
     added = postroom(folder, "subscribers", "add", "--confirmed", "reader@example.com")
     assert added.out == "1 added\n"
-    assert postroom(folder, "send", "--keep-ledger-here").out == "nothing is due\n"
+    assert postroom(folder, "send", "--keep-ledger-here").out == NOTHING_DUE
     assert server.messages == []
 
 
@@ -116,7 +117,7 @@ def test_a_welcome_with_a_post_that_is_gone_is_not_sent(
     postroom(folder, "send", "--keep-ledger-here")
     postroom(folder, "subscribers", "add", "--confirmed", "reader@example.com")
     (folder / "posts/late.md").unlink()
-    assert postroom(folder, "send", "--keep-ledger-here").out == "nothing is due\n"
+    assert postroom(folder, "send", "--keep-ledger-here").out == NOTHING_DUE
     assert server.messages == []
 
 

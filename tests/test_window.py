@@ -13,7 +13,7 @@ from conftest import POST, MakeNewsroom, Outcome
 from postroom.delivery.clock import advance
 from postroom.model import Frequency
 from postroom.planning import Late, late, next_boundary
-from sendroom import KEY, MAIL, Room
+from sendroom import KEY, MAIL, NOTHING_DUE, Room
 from smtpservers import scripted
 
 BERLIN, HOUR, DAY = ZoneInfo("Europe/Berlin"), timedelta(hours=1), timedelta(days=1)
@@ -139,8 +139,8 @@ def test_a_weekly_job_two_days_late_does_nothing(room: Room) -> None:
     assert room.got() == Counter(
         {"weekly@example.com": 1, "daily@example.com": 2, "every@example.com": 2}
     )
-    assert run(room, MONDAY + 7 * DAY + HOUR).out == "nothing is due\n"
-    assert run(room, MONDAY + 9 * DAY).out == "nothing is due\n"
+    assert run(room, MONDAY + 7 * DAY + HOUR).out == NOTHING_DUE
+    assert run(room, MONDAY + 9 * DAY).out == NOTHING_DUE
     assert sum(room.got().values()) == 5
 
 
@@ -148,7 +148,7 @@ def test_a_job_that_comes_in_time_sends(room: Room) -> None:
     """And the one that is run again later has nothing to do, nor says that it is late."""
     assert run(room, MONDAY + 5 * HOUR).code == 0
     assert room.got() == Counter({"weekly@example.com": 1})
-    assert run(room, MONDAY + 2 * DAY).out == "nothing is due\n"
+    assert run(room, MONDAY + 2 * DAY).out == NOTHING_DUE
 
 
 def test_the_first_run_may_be_too_late(room: Room) -> None:

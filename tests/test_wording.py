@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from conftest import AT, POST, MakeNewsroom, Outcome
-from sendroom import KEY, MAIL, Room
+from sendroom import KEY, MAIL, NOTHING_DUE, Room
 from smtpservers import scripted
 
 READERS = [f"reader{number}@example.com" for number in range(3)]
@@ -68,7 +68,7 @@ def test_a_person_may_have_it_written_anew(room: Room) -> None:
     assert (outcome.code, KEEPS in outcome.err) == (0, False)
     assert said(room) == {OLD: 1, NEW: 2}
     assert room.got() == dict.fromkeys(READERS, 1)
-    assert room.send("--anew", at=LATER).out == "nothing is due\n"
+    assert room.send("--anew", at=LATER).out == NOTHING_DUE
 
 
 def test_a_letter_that_nobody_has_is_written_anew(room: Room) -> None:

@@ -74,7 +74,9 @@ def _lines_lacking(there: str, wanted: str) -> str:
     """Return what to add to a `.gitignore` so that it has every line that is wanted."""
     known = {line.strip().strip("/") for line in there.splitlines()}
     lacking = [line for line in wanted.splitlines(keepends=True) if line.strip("/\n") not in known]
-    opening = "\n" if lacking and there and not there.endswith("\n") else ""
+    if all(line.startswith("#") for line in lacking):
+        return ""
+    opening = "\n" if there and not there.endswith("\n") else ""
     return opening + "".join(lacking)
 
 

@@ -29,7 +29,8 @@ SHORTEST_KEY = 16
 # write the first in capitals, for they made no promise about senders.
 _BOUNCED = re.compile(r"\+([0-9]{1,11})-([a-z2-7]{16})@", re.IGNORECASE)
 _LEAVING = re.compile(r"\+leave-([A-Za-z0-9_-]{22})@")
-_REPAIR = 'make one with: python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
+_MAKE = 'make one with: python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
+_UNSET = f"set what this newsroom had; if it had none yet, {_MAKE}"
 
 
 def mint(random: Random = secrets.token_bytes) -> str:
@@ -135,9 +136,9 @@ def read_keys(text: str | None) -> Keys:
     """
     words = [word.strip() for word in (text or "").split(",") if word.strip()]
     if not words:
-        raise SettingsError([Problem(VARIABLE, what="is not set", repair=_REPAIR)])
+        raise SettingsError([Problem(VARIABLE, what="is not set", repair=_UNSET)])
     for number, word in enumerate(words, 1):
         if len(word) < SHORTEST_KEY:
             what = f"key {number} is shorter than {SHORTEST_KEY} characters"
-            raise SettingsError([Problem(VARIABLE, what=what, repair=_REPAIR)])
+            raise SettingsError([Problem(VARIABLE, what=what, repair=_MAKE)])
     return Keys(tuple(word.encode() for word in words))

@@ -54,8 +54,11 @@ class Progress:
         self._letters = plan.subscribers
         self._began = self._told = time.monotonic()
         if not self._letters:
-            waits = f"; {counted(plan.waiting, 'letter')} put off by the mail server must wait"
-            click.echo(f"nothing is due{waits * bool(plan.waiting)}")
+            if plan.waiting:
+                waiting = f"{counted(plan.waiting, 'letter')} put off by the mail server must wait"
+            else:
+                waiting = "postroom plan shows who is owed what, and when"
+            click.echo(f"nothing is due; {waiting}")
             return
         click.echo(f"{counted(self._letters, 'letter')} to send")
         if sys.stderr.isatty():

@@ -82,16 +82,18 @@ def command(*, as_json: bool) -> None:
 
 
 def _read(store: Store, now: datetime) -> _Status:
-    since = now - COMPLAINT_SPAN
+    since, sending = now - COMPLAINT_SPAN, store.runs.is_under_way()
     with (
         closing(store.ledger.entries("uncertain")) as uncertain,
+        closing(store.ledger.entries("sending")) as handed_over,
         closing(store.ledger.entries("deferred")) as deferred,
     ):
         return _Status(
             store.runs.last(_RUNS),
-            store.runs.is_under_way(),
+            sending,
             store.ledger.tally(),
-            tuple(uncertain),
+            # What a dead run had in its hands is in doubt, before the next run writes that down.
+            (*uncertain, *(() if sending else handed_over)),
             tuple(islice(deferred, _NAMES)),
             store.subscribers.count(),
             store.reports.summary(since),
@@ -102,8 +104,11 @@ def _read(store: Store, now: datetime) -> _Status:
 def _sections(found: _Status, zone: ZoneInfo) -> Iterator[tuple[str, Iterator[str]]]:
     yield "Runs", _runs(found, zone)
     yield "Letters", _letters(found)
-    yield "May or may not have arrived", _named(found.uncertain, found.letters, "uncertain", zone)
-    yield "Put off by the mail server", _named(found.deferred, found.letters, "deferred", zone)
+    yield "May or may not have arrived", _named(found.uncertain, len(found.uncertain), zone)
+    yield (
+        "Put off by the mail server",
+        _named(found.deferred, found.letters.get("deferred", 0), zone),
+    )
     yield "Subscribers", iter([_counted(found.subscribers, get_args(State)) or "none"])
     yield "Came back in 30 days", iter(f"{n:,} {kind}" for kind, n in found.reports.items())
     yield "What to do", _advice(found)
@@ -124,18 +129,14 @@ def _letters(found: _Status) -> Iterator[str]:
     yield _counted(found.letters, _STATES) or "none"
 
 
-def _named(
-    entries: tuple[Entry, ...],
-    letters: Mapping[DeliveryState, int],
-    state: DeliveryState,
-    zone: ZoneInfo,
-) -> Iterator[str]:
+def _named(entries: tuple[Entry, ...], number: int, zone: ZoneInfo) -> Iterator[str]:
+    """Yield who is named, and how many of `number` are not."""
     for entry in entries:
         line = f"{address.shown(entry.address)}, {entry.since.astimezone(zone):%Y-%m-%d %H:%M}"
         if entry.due:
             line += f", again from {entry.due.astimezone(zone):%H:%M}"
         yield f"{line}: {entry.reply or 'the run was broken off while it was on its way'}"
-    if more := letters.get(state, 0) - len(entries):
+    if more := number - len(entries):
         yield f"and {more:,} more"
 
 
@@ -145,7 +146,7 @@ def _advice(found: _Status) -> Iterator[str]:
     elif waiting := sum(found.letters.get(state, 0) for state in ("planned", "deferred")):
         yield f"postroom send: {waiting:,} letter{'s' * (waiting != 1)} not sent yet"
     elif found.letters.get("sending"):
-        yield "postroom send: a run was broken off; it will say which letters are in doubt"
+        yield "postroom send: a run was broken off"
     if found.uncertain:
         yield (
             "postroom send --resend-uncertain: send those again that may not have arrived; "

@@ -98,7 +98,8 @@ def add(  # noqa: PLR0913 - click's options are arguments
     """Add people who agreed to get mail, by their addresses.
 
     They start at the current period: what was news before it is not sent to them. Who left,
-    bounced, complained or was forgotten comes back only by a confirmation of their own.
+    bounced, complained or was forgotten comes back only by a confirmation of their own; who is
+    known already stays as they are.
 
     \b
     postroom subscribers add --confirmed reader@example.com

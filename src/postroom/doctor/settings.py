@@ -80,11 +80,14 @@ def _selector(site: Site) -> Iterator[Finding]:
         )
 
 
+_MAKE = 'make one with: python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
+
+
 def secrets(value: str | None) -> tuple[Finding, ...]:
     """Return what there is to say about `POSTROOM_SECRET_KEY`, of which nothing is repeated."""
     keys = [key.strip() for key in (value or "").split(",")]
-    repair = 'make one with: python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
     if keys == [""]:
+        repair = f"set what this newsroom had; if it had none yet, {_MAKE}"
         return (problem(SECRETS, "is not set", repair),)
     if "" in keys:
         return (problem(SECRETS, "holds an empty key", "take out the comma too many"),)
@@ -94,5 +97,5 @@ def secrets(value: str | None) -> tuple[Finding, ...]:
     if shortest < _SHORTEST:
         what = f"holds a key of {shortest} characters, and {_SHORTEST} are needed"
         # The last one makes hashes that cannot be made again.
-        return (problem(SECRETS, what, f"put a longer one before it; {repair}"),)
+        return (problem(SECRETS, what, f"put a longer one before it; {_MAKE}"),)
     return (well(SECRETS, "one key" if len(keys) == 1 else f"{len(keys)} keys"),)

@@ -114,7 +114,7 @@ def _refuse_twins(drafts: list[Draft], report: Report) -> None:
         first = by_id.setdefault(one.id, one)
         if first is not one:
             what = f"'{one.id}' is the id of {report.name(first.path)} too"
-            report.error(one, "id", what, "give it another")
+            report.error(one, "id", what, "give another to the one that is not published yet")
         first = by_url.setdefault(one.url.casefold(), one)
         if first is not one:
             what = f"'{one.slug}' leads to the address of {report.name(first.path)} too"
