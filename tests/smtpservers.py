@@ -8,7 +8,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,12 +41,14 @@ class Scripted:
     """A server that answers each command as its script says, else as servers do.
 
     The script's keys are `connect`, commands, `data` (once the data begins to come) and `.`.
-    A list is used up one answer a time. Each answer comes after `pause` seconds.
+    A list is used up one answer a time. Each answer comes after `pause` seconds. Who says nothing
+    for `idle` seconds is told so, and left.
     """
 
     script: dict[str, bytes | list[bytes]]
     port: int = 0
     pause: float = 0.0
+    idle: float = 10.0
     commands: list[str] = field(factory=list)
     messages: list[bytes] = field(factory=list)
     times: list[float] = field(factory=list)
@@ -72,7 +74,7 @@ class Scripted:
                 connection, _ = listening.accept()
             except OSError:
                 return
-            connection.settimeout(10)
+            connection.settimeout(self.idle)
             # Many may speak at once, and one that hears nothing must not hold up the others.
             threading.Thread(target=self._converse, args=(connection, stopped), daemon=True).start()
 
@@ -80,15 +82,25 @@ class Scripted:
         try:
             with connection, connection.makefile("rb") as lines:
                 going = self._answer(connection, "connect", stopped)
-                while going and (line := lines.readline()):
+                while going and (line := self._next(connection, lines.readline)):
                     going = self._command(connection, lines.readline, line, stopped)
         except OSError:
             return
 
+    def _next(self, connection: socket.socket, readline: Callable[[], bytes]) -> bytes:
+        try:
+            return readline()
+        except TimeoutError:
+            connection.sendall(b"421 4.4.2 idle for too long\r\n")
+            return b""
+
     def _command(
-        self, connection: socket.socket, readline: object, line: bytes, stopped: threading.Event
+        self,
+        connection: socket.socket,
+        readline: Callable[[], bytes],
+        line: bytes,
+        stopped: threading.Event,
     ) -> bool:
-        assert callable(readline)
         text = line.decode("ascii", "replace").strip()
         self.commands.append(text)
         word = text.partition(" ")[0].upper()
@@ -134,10 +146,10 @@ class Scripted:
 
 @contextmanager
 def scripted(
-    script: Mapping[str, bytes | list[bytes]], *, pause: float = 0.0
+    script: Mapping[str, bytes | list[bytes]], *, pause: float = 0.0, idle: float = 10.0
 ) -> Iterator[Scripted]:
     """Run a `Scripted` server on a port of 127.0.0.1 for a block."""
-    server = Scripted(dict(script), pause=pause)
+    server = Scripted(dict(script), pause=pause, idle=idle)
     stopped = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server.port = listening.getsockname()[1]
