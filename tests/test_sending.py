@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pytest
 
@@ -32,6 +32,16 @@ def openings(server: Scripted) -> int:
     return sum(command.upper().startswith("EHLO") for command in server.commands)
 
 
+def assert_pace(times: Sequence[float], rate: int) -> None:
+    """Make sure that a tenth of a second's letters came at once at most, then one by one."""
+    times = sorted(times)
+    for first, start in enumerate(times):
+        for last in range(first, len(times)):
+            # The server looks at its clock a little late.
+            most = rate * 0.1 + rate * (times[last] - start + 0.1)
+            assert last - first + 1 <= most
+
+
 # How fast
 
 
@@ -41,12 +51,17 @@ def test_the_rate_holds_over_all_connections(make_room: MakeRoom) -> None:
     with scripted({}) as server:
         assert room.send(server).code == 0
     once(room, server)
-    times = sorted(server.times)
-    assert 1.9 <= times[-1] - times[0] + 0.1 < 6
-    for first, start in enumerate(times):
-        for last in range(first, len(times)):
-            # The server looks at its clock a little late.
-            assert last - first + 1 <= 2 + 20 * (times[last] - start + 0.1)
+    assert 1.9 <= server.times[-1] - server.times[0] + 0.1 < 6
+    assert_pace(server.times, 20)
+
+
+def test_what_could_not_leave_in_time_is_not_made_up_for(make_room: MakeRoom) -> None:
+    """All connections wait a second for the server, then letters leave at the same rate as ever."""
+    room = make_room(30, connections=4, rate=20)
+    with scripted({".": [DRIP + b"250 " + b"x" * 35 + b"\r\n"] * 4}) as server:
+        assert room.send(server).code == 0
+    once(room, server)
+    assert_pace(server.times, 20)
 
 
 def test_conversations_with_a_slow_server_overlap(make_room: MakeRoom) -> None:
@@ -207,6 +222,22 @@ def test_after_the_last_letter_no_connection_is_missed(make_room: MakeRoom, then
     assert re.search(r"^3 sent$", outcome.out, re.MULTILINE)
     once(room, server)
     assert took < 8
+
+
+def test_who_stops_while_it_is_connecting_asks_for_no_more(make_room: MakeRoom) -> None:
+    """A server that does not even greet, then Ctrl-C: no other connection is tried."""
+    room = make_room(8, connections=4)
+    waiting: list[bytes] = [SILENCE] * 8
+    with scripted({"connect": waiting}) as server:
+        with subprocess.Popen(SEND, cwd=room.folder, env=surroundings(server)) as process:
+            deadline = time.monotonic() + 30
+            while len(waiting) == 8:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) == 130
+        assert len(waiting) == 7
+    assert room.states() == {"planned": 8}
 
 
 # What an earlier run left

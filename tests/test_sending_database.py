@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
 import time
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import timedelta
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 import postgresql
 from conftest import AT
 from mailing import MakeRoom, recipients
+from postroom.database import engine
 from postroom.errors import DatabaseError, Problem
 from postroom.model import FrozenLetter
 from postroom.store.letters import Letters
@@ -55,6 +57,39 @@ def test_a_database_server_that_is_restarted_in_mid_run(
         room.heal(*got)
         assert len(room.named()) <= CONNECTIONS
         assert room.states()["sent"] >= 60 - CONNECTIONS
+
+
+def test_a_database_that_is_busy_for_a_while_costs_no_knowledge(
+    make_room: MakeRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run stops, but what became of the open letter is written down once that can be done."""
+    room = make_room(3)
+    monkeypatch.setattr(engine, "PATIENCE", 0.1)
+    with (
+        closing(
+            sqlite3.connect(
+                room.folder / engine.FILE, isolation_level=None, check_same_thread=False
+            )
+        ) as other,
+        scripted({}) as server,
+    ):
+
+        def write() -> None:
+            with server.holding() as came:
+                came.wait(30)
+                other.execute("BEGIN IMMEDIATE")
+            time.sleep(1.5)
+            other.execute("ROLLBACK")
+
+        writing = threading.Thread(target=write)
+        writing.start()
+        outcome = room.send(server)
+        writing.join(30)
+        assert (outcome.code, len(outcome.errors)) == (1, 1)
+        assert "is locked" in outcome.errors[0]
+        assert room.states() == {"sent": 1, "planned": 2}
+        got = recipients(server)
+    room.heal(*got)
 
 
 def test_a_letter_that_cannot_be_read_is_not_in_doubt(

@@ -106,4 +106,5 @@ def test_what_is_resent_and_put_off_is_not_unanswered(make_room: MakeRoom) -> No
         outcome = room.send(server, "--resend-uncertain")
     asked = sum(command.startswith("RCPT") for command in server.commands)
     assert (outcome.code, outcome.errors, asked) == (1, [], 12)
+    assert "12 uncertain" in outcome.out.splitlines()
     assert room.states() == {"uncertain": 12}
