@@ -17,19 +17,9 @@ import time_machine
 from conftest import AT, POST, MakeNewsroom, Outcome
 from postroom.cli import main
 from postroom.store import Store, open_store
-from sendroom import KEY
+from sendroom import KEY, SENDER
 from smtpservers import Scripted, scripted
 
-SETTINGS = """\
-contact: {{name: Press office, address: 1 Example Street}}
-mail:
-  from: Example News <news@example.com>
-  bounces: bounces@example.com
-  unsubscribe: https://news.example.com
-  connections: {connections}
-  rate: {rate}
-  per_connection: {per_connection}
-"""
 MakeRoom = Callable[..., "Room"]
 
 
@@ -110,10 +100,12 @@ def make_room(
     def make(
         readers: int = 3, *, connections: int = 1, rate: int = 100_000, per_connection: int = 0
     ) -> Room:
-        settings = SETTINGS.format(
-            connections=connections, rate=rate, per_connection=per_connection
-        )
-        folder = make_newsroom({"posts/a.md": POST}, settings)
+        settings = f"""\
+  connections: {connections}
+  rate: {rate}
+  per_connection: {per_connection}
+"""
+        folder = make_newsroom({"posts/a.md": POST}, SENDER + settings)
         names = [f"reader{number}@example.com" for number in range(readers)]
         options = ("--confirmed", "--frequency", "post", "--from", "2026-11-01")
         assert postroom(folder, "subscribers", "add", *options, *names).code == 0

@@ -20,15 +20,14 @@ from postroom.store import Store, open_store
 from smtpservers import Scripted
 
 KEY = "a secret key of the tests"
-MAIL = """\
+SENDER = """\
 contact: {name: Press office, address: 1 Example Street}
 mail:
   from: Example News <news@example.com>
   bounces: bounces@example.com
   unsubscribe: https://news.example.com
-  connections: 1
-  rate: 100000
 """
+MAIL = SENDER + "  connections: 1\n  rate: 100000\n"
 
 
 @frozen

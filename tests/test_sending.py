@@ -12,7 +12,9 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from mailing import SEND, MakeRoom, Room, recipients, surroundings
-from postroom.smtp import Mailer, Server
+from postroom.smtp import Greeting, Mailer, Patience, Server, wire
+from postroom.smtp.conversation import Envelope, conversation
+from postroom.smtp.wire import Reply
 from smtpservers import CLOSE, DRIP, SILENCE, Scripted, scripted
 
 OK = b"250 ok\r\n"
@@ -151,6 +153,17 @@ def test_why_a_large_letter_was_broken_off_is_known(said: bytes, kind: str, code
         mailer.close()
     assert (outcome.kind, outcome.code, outcome.usable) == (kind, code, False)
     assert server.messages == []
+
+
+def test_a_connection_that_broke_off_carries_no_other_letter() -> None:
+    """What the server still said decides about this letter, whatever its code."""
+    envelope = Envelope("a@example.com", "b@example.com", wire(b"Subject: a\r\n\r\nb\r\n"))
+    talk = conversation(envelope, Greeting("", 0, frozenset()), Patience())
+    assert next(talk).data.startswith(b"MAIL")
+    with pytest.raises(StopIteration) as ended:
+        talk.send(Reply(554, b"5.3.2 going down", unsent=True))
+    outcome = ended.value.value
+    assert (outcome.kind, outcome.command, outcome.usable) == ("refused", "MAIL", False)
 
 
 # Connections that end
