@@ -34,7 +34,7 @@ usage: python3 run.py COMMAND
 
   demo            build the newsroom in this folder
   test [ARGS]     run the tests (ARGS go to pytest)
-  lint            check style, types and which part may import which
+  lint            check style, types, which part may import which, and workflows
   proofs [ARGS]   run the slow tests (ARGS go to pytest)
 """
 NOTICE = "Setting up .venv (this takes a moment, and only now) ...\n"
@@ -43,6 +43,7 @@ NO_VENV = (
     "apt install python3-venv"
 )
 PYTEST_FOUND_NOTHING = 5
+ZIZMOR = ("--offline", "--quiet", "--no-progress", "--strict-collection", "--persona=pedantic")
 
 
 class SetupError(Exception):
@@ -213,10 +214,17 @@ def lint() -> int:
     codes = [
         call(BIN / "ruff", "check", "."),
         call(BIN / "ruff", "format", "--check", "."),
-        call(BIN / "mypy", "src", "tests", "run.py"),
+        call(BIN / "mypy", "src", "tests", "run.py", "action.py"),
         call(BIN / "lint-imports"),
+        call(BIN / "zizmor", *ZIZMOR, *workflows()),
     ]
     return max(codes)
+
+
+def workflows() -> list[str]:
+    """Name all that GitHub would run: our own, and what docs/ gives people to copy."""
+    found = [*ROOT.glob(".github/workflows/*.yml"), *ROOT.glob("docs/workflows/*.yml")]
+    return ["action.yml", *(str(path.relative_to(ROOT)) for path in sorted(found))]
 
 
 def main(arguments: list[str]) -> int:

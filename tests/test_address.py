@@ -7,7 +7,7 @@ from email_validator import EmailNotValidError, validate_email
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from postroom.address import AddressError, check, shown
+from postroom.address import AddressError, check, hidden, shown
 
 
 def test_keeps_a_plain_address() -> None:
@@ -126,3 +126,17 @@ def test_takes_nothing_that_could_break_a_header(text: str) -> None:
     assert address.ascii.isprintable()
     assert " " not in address.ascii
     assert check(address.ascii) == address
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("550 5.1.1 <o'brien+news@example.com>: no such user", "550 5.1.1 <…@…>: no such user"),
+        ("450 reader@example.com,other@xn--bcher-kva.example later", "450 …@…,…@… later"),
+        ("Relaying denied for reader@[192.0.2.1]", "Relaying denied for …@…"),
+        ("421 4.7.0 Try again later", "421 4.7.0 Try again later"),
+    ],
+)
+def test_hides_every_address_in_a_text(text: str, left: str) -> None:
+    """What a mail server said can be printed where many read, and names no reader."""
+    assert hidden(text) == left

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,13 @@ def test_other_chunks_rewrite_the_history(newsroom: Path, postroom: Run) -> None
     ]
 
 
+BOMB = (
+    '<!DOCTYPE rss [<!ENTITY a "ha">'
+    + "".join(f'<!ENTITY {b} "{f"&{a};" * 10}">' for a, b in pairwise("abcdefghijkl"))
+    + "]><rss><channel><item><guid>&l;</guid></item></channel></rss>"
+)
+
+
 @pytest.mark.parametrize(
     ("name", "text", "what"),
     [
@@ -143,6 +151,9 @@ def test_other_chunks_rewrite_the_history(newsroom: Path, postroom: Run) -> None
         ("a.json", "{}", "is neither Atom, RSS nor JSON Feed"),
         ("a.json", '{"items": [1]}', "is neither Atom, RSS nor JSON Feed"),
         ("a.json", '{"items": ' + "[" * 100_000, "is neither Atom, RSS nor JSON Feed"),
+        ("a.json", "\0\x01\x02" * 9_999, "is neither Atom, RSS nor JSON Feed"),
+        ("a.xml", f"<rss>{'<a>' * 9_999}", "is neither Atom, RSS nor JSON Feed"),
+        ("a.xml", BOMB, "is neither Atom, RSS nor JSON Feed"),
     ],
 )
 def test_what_is_no_feed_is_wrong_use(
@@ -156,6 +167,43 @@ def test_what_is_no_feed_is_wrong_use(
     outcome = postroom(newsroom, "check", "--against", name)
     assert outcome.code == 2
     assert outcome.errors == [f"{name}: {what}; name an output folder with a feed, or a feed"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<rss><channel><item><guid>g</guid><link>http://[</link></item></channel></rss>",
+        '{"items": [{"id": {"a": 1}, "url": ["x"]}, {"url": "http://["}, {"id": "\\ud800"}]}',
+        '{"items": [{}]}',
+        '<feed xmlns="http://www.w3.org/2005/Atom"><entry/><entry><link/></entry></feed>',
+    ],
+    ids=["bad address", "odd values", "no values", "empty entries"],
+)
+def test_odd_entries_of_a_feed_are_gone_posts(newsroom: Path, postroom: Run, text: str) -> None:
+    """An entry that nobody can make sense of is one that is published no more, never a trace."""
+    name = "a.json" if text.startswith("{") else "a.xml"
+    (newsroom / name).write_text(text)
+    told = found(newsroom, postroom, name)
+    assert told
+    assert all(line.endswith("is published no more [earlier-gone]") for line in told)
+
+
+def test_a_feed_that_is_not_there_is_wrong_use(newsroom: Path, postroom: Run) -> None:
+    """A slip in the name is told with the name."""
+    outcome = postroom(newsroom, "check", "--against", "publik")
+    assert outcome.code == 2
+    assert "'publik' does not exist" in outcome.err
+
+
+def test_a_feed_that_leads_to_itself_is_no_feed(newsroom: Path, postroom: Run) -> None:
+    """A link in a circle where a feed should be is named, and nothing is looked at."""
+    (newsroom / "old").mkdir()
+    (newsroom / "old/atom.xml").symlink_to("atom.xml")
+    outcome = postroom(newsroom, "check", "--against", "old")
+    assert (outcome.code, outcome.errors) == (
+        2,
+        ["old: holds no feed; name an output folder with a feed, or a feed"],
+    )
 
 
 def test_an_entity_is_no_way_to_a_file(newsroom: Path, postroom: Run) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import http.server
+import itertools
 import json
+import socket
+import socketserver
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -19,7 +23,8 @@ from postroom.check.outside import Address, Pace, Web, is_public
 
 Run = Callable[..., Outcome]
 ANSWERS = {"/gone.png": 410, "/missing": 404, "/broken": 500, "/private": 403, "/busy": 429}
-MOVES = {"/moved": "/well", "/lost": "/missing", "/round": "/round", "/away": "gopher://x/"}
+MOVES = {"/moved": "/well", "/lost": "/missing", "/round": "/round", "/away": "gopher://x/",
+         "/town": "/Köln".encode().decode("latin-1")}  # fmt: skip
 
 
 @frozen
@@ -55,11 +60,18 @@ def serving() -> Iterator[Site]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with running(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as url:
+        yield Site(url, questions)
+
+
+@contextmanager
+def running(server: socketserver.TCPServer) -> Iterator[str]:
+    """Let `server` answer as long as the block lasts, and return its address."""
+    with server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
-            yield Site(f"http://127.0.0.1:{server.server_port}", questions)
+            yield f"http://127.0.0.1:{server.server_address[1]}"
         finally:
             server.shutdown()
             thread.join()
@@ -209,6 +221,157 @@ def test_pictures_and_files_in_the_head_are_asked_for(
     assert found == [f"posts/a.md:7: enclosure: '{url}/gone.png' answers 410 Gone"]
 
 
+# Hosts that mean no good.
+
+
+@contextmanager
+def telling(answer: Callable[[socket.socket, bytes], None]) -> Iterator[Site]:
+    """Run a server that reads a question and then does as it likes."""
+    questions: list[str] = []
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            question = self.request.recv(4096)
+            questions.append(question.partition(b" HTTP")[0].decode("latin-1"))
+            with suppress(OSError):
+                answer(self.request, question)
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+
+    with running(Server(("127.0.0.1", 0), Handler)) as url:
+        yield Site(url, questions)
+
+
+def hangs(connection: socket.socket, _question: bytes) -> None:
+    """Say nothing until the other side goes away."""
+    connection.recv(1)
+
+
+def drips(connection: socket.socket, _question: bytes) -> None:
+    """Say one byte at a time, for ever."""
+    for byte in itertools.cycle(b"HTTP/1.1 200 OK\r\nA: b\r\n"):
+        connection.sendall(bytes([byte]))
+        time.sleep(0.02)
+
+
+def goes_on(connection: socket.socket, _question: bytes) -> None:
+    """Ask to wait for the answer, for ever."""
+    while True:
+        connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n" * 99)
+
+
+def heads(connection: socket.socket, _question: bytes) -> None:
+    """Begin an answer whose head has no end."""
+    connection.sendall(b"HTTP/1.1 200 OK\r\n")
+    for number in itertools.count():
+        connection.sendall(b"X-%d: %s\r\n" % (number, b"x" * 9_000))
+
+
+def garbles(connection: socket.socket, _question: bytes) -> None:
+    """Say what is no HTTP at all."""
+    connection.sendall(b"\0\xff" * 9_000 + b"\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("answer", "fault"),
+    [
+        (hangs, "does not answer within 0 seconds"),
+        (drips, "does not answer within 0 seconds"),
+        (goes_on, "does not answer within 0 seconds"),
+        (heads, "answers with what is no HTTP"),
+        (garbles, "answers with what is no HTTP"),
+    ],
+)
+def test_no_host_holds_up_a_run(
+    answer: Callable[[socket.socket, bytes], None], fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host that hangs, drips or never ends is left after the time that every host has."""
+    if fault.startswith("does not answer within"):
+        monkeypatch.setattr("postroom.check.outside._TIMEOUT", 0.3)
+    with telling(answer) as site:
+        began = time.monotonic()
+        found = web().faults([f"{site.url}/{number}" for number in range(30)])
+        assert time.monotonic() - began < 9
+    assert {one for one in found.values() if not one.startswith(fault)} == set()
+    if fault.startswith("does not answer within"):
+        # Eight are asked at once; nobody asks again who saw that the host is silent.
+        assert len(site.asked) <= 16
+
+
+def greets(connection: socket.socket, _question: bytes) -> None:
+    """Begin to speak of keys, and come to no end."""
+    connection.sendall(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc")
+    while True:
+        connection.sendall(b"\x03")
+        time.sleep(0.02)
+
+
+def test_no_handshake_holds_up_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes before the answer, with TLS, has no more time than the answer."""
+    monkeypatch.setattr("postroom.check.outside._TIMEOUT", 0.3)
+    with telling(greets) as site:
+        began = time.monotonic()
+        secure = site.url.replace("http:", "https:")
+        assert web().fault(f"{secure}/") == "does not answer within 0 seconds"
+        assert time.monotonic() - began < 9
+
+
+def test_a_silent_host_is_not_mistaken_for_the_one_that_leads_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who sends us on to a host that hangs is asked all the same."""
+    monkeypatch.setattr("postroom.check.outside._TIMEOUT", 2.0)
+    with telling(hangs) as site, serving() as well:
+        monkeypatch.setitem(MOVES, "/there", f"{site.url}/")
+        asking = web()
+        assert asking.fault(f"{well.url}/there") == "does not answer within 2 seconds"
+        assert asking.fault(f"{well.url}/well") == ""
+        assert asking.fault(f"{site.url}/other") == "does not answer within 2 seconds"
+        assert site.asked == ["HEAD /", "GET /"]
+
+
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+def test_ten_gigabytes_are_not_read(method: str) -> None:
+    """Of a page without end no more is taken than lies on the way when it is known to be there."""
+    sent = []
+
+    def pours(connection: socket.socket, question: bytes) -> None:
+        status = b"200 OK" if question.startswith(method.encode()) else b"405 No"
+        connection.sendall(b"HTTP/1.1 %s\r\nContent-Length: 10000000000\r\n\r\n" % status)
+        while status == b"200 OK":
+            sent.append(connection.send(b"x" * 65_536))
+
+    with telling(pours) as site:
+        assert web().fault(f"{site.url}/film.mp4") == ""
+        assert site.asked[-1] == f"{method} /film.mp4"
+    assert sum(sent) < 50_000_000
+
+
+def test_a_redirect_may_be_written_in_any_letters(server: Site) -> None:
+    """Bytes outside ASCII in a redirect are encoded, as browsers do."""
+    assert web().fault(f"{server.url}/town") == ""
+    assert server.asked == ["HEAD /town", "HEAD /K%C3%B6ln"]
+
+
+def test_hostile_hosts_end_no_check(
+    make_newsroom: MakeNewsroom, postroom: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command tells each link to a host that hangs, at its place, and goes on."""
+    monkeypatch.setattr("postroom.check.outside._TIMEOUT", 2.0)
+    monkeypatch.setattr("postroom.cli.check.web", web)
+    with telling(hangs) as site, serving() as well:
+        links = f"[Our past]({site.url}/) [Our year]({well.url}/round) [Us]({well.url}/busy)\n"
+        folder = make_newsroom({"posts/a.md": f"{POST}\n{links}"})
+        outcome = postroom(folder, "check", "--links", "--format", "json")
+    found = [one for one in json.loads(outcome.out)["findings"] if "outside" in one["rule"]]
+    assert [(one["line"], one["what"].partition("' ")[2]) for one in found] == [
+        (11, "does not answer within 2 seconds"),
+        (11, "leads on more than 5 times"),
+    ]
+    assert outcome.code == 0
+
+
 @pytest.fixture
 def posts_with_links(make_newsroom: MakeNewsroom, server: Site) -> Path:
     """Return a newsroom whose post links to the server."""
@@ -263,6 +426,16 @@ def test_what_is_well_is_not_asked_again(posts_with_links: Path, server: Site, p
     server.asked.clear()
     postroom(posts_with_links, "check", "--links")
     assert "HEAD /well" in server.asked
+
+
+def test_what_cannot_be_kept_is_told_all_the_same(
+    posts_with_links: Path, postroom: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no answer can be kept, as in a folder that is only read, findings are not lost."""
+    monkeypatch.setattr("postroom.cli.check.web", web)
+    (posts_with_links / ".postroom").write_text("no folder")
+    outcome = postroom(posts_with_links, "check", "--links")
+    assert (outcome.code, outcome.out) == (0, "0 errors, 3 warnings\n")
 
 
 @pytest.mark.parametrize(

@@ -506,6 +506,7 @@ HTML = [
     ("data-direction", "China' has not dir=ltr", '<span dir="ltr"[^>]*>(?=YIWU)', "<span>"),
     ("data-direction", "'Daniel Wong' has no dir", '<span dir="auto"[^>]*>(?=Daniel)', "<span>"),
     ("contact", "the HTML lacks contact.name", "Daniel Wong", "Somebody"),
+    ("contact", "not link contact.phone as tel:+8618072358327", r'href="tel:[^"]*"', 'href="#a"'),
     ("contact", "the HTML lacks contact.message", r"mailto:news@example\.com\?", "mailto:a@b.c?"),
     ("unsubscribe", "the HTML has no link to the page to leave", "/list/leave/[a-z-]*", "/"),
     ("postal-address", "the HTML lacks 'YIWU County", "YIWU County", "County"),

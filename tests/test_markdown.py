@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from lxml import html as parser
 
 from postroom.markdown.dialect import HIDDEN
-from postroom.markdown.html import base, deepen, sanitised, to_html, with_sizes
+from postroom.markdown.html import DepthError, base, deepen, sanitised, to_html, with_sizes
 from postroom.markdown.lines import shortened, wrapped
 from postroom.markdown.text import first_heading, first_paragraph, inline_text, to_text
 from postroom.model import Html
@@ -737,7 +738,8 @@ MONSTERS = {
 def test_no_text_takes_for_ever(markdown: str, work: Callable[[str], object]) -> None:
     """Texts made to be slow are done in moments."""
     started = time.process_time()
-    work(markdown)
+    with suppress(DepthError):
+        work(markdown)
     assert time.process_time() - started < 3
 
 

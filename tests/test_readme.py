@@ -7,6 +7,8 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import click
@@ -14,21 +16,31 @@ import pyromark
 import pytest
 from babel import Locale
 
+import postgresql
 from conftest import ROOT
+from newsrooms import write
 from postroom.cli import cli
+from repository import begin
 from smtpservers import scripted
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 LARGEST = 150_000
+KEY = "a-secret-key-of-the-tests"
 
-
-CHECKS = (ROOT / "docs/checks.md").read_text(encoding="utf-8")
+CI = (ROOT / "docs/ci.md").read_text(encoding="utf-8")
+SENDING = (ROOT / "docs/sending.md").read_text(encoding="utf-8")
 
 
 def blocks(kind: str, page: str = README) -> list[str]:
-    """Return the fenced blocks of a page that are marked `sh KIND`."""
-    return re.findall(rf"^```sh {kind}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    """Return the fenced blocks of a page that are marked `sh KIND`, also those of a list."""
+    return fenced(f"sh {kind}", page)
+
+
+def fenced(mark: str, page: str) -> list[str]:
+    """Return the fenced blocks of a page with this mark, without the indentation of a list."""
+    found = re.findall(rf"^( *)```{mark}\n(.*?)^ *```$", page, re.MULTILINE | re.DOTALL)
+    return [re.sub(rf"^{indent}", "", block, flags=re.MULTILINE) for indent, block in found]
 
 
 def test_the_commands_for_a_newsroom_run(tmp_path: Path) -> None:
@@ -41,7 +53,7 @@ def test_the_commands_for_a_newsroom_run(tmp_path: Path) -> None:
 
 def test_the_commands_for_sending_run(tmp_path: Path) -> None:
     """The settings and the commands that the README gives for sending bring a letter to oneself."""
-    (settings,) = re.findall(r"^```yaml mail\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    (settings,) = fenced("yaml mail", README)
     (to,) = re.findall(r"--to (\S+)", "".join(blocks("send")))
     with scripted({}) as server:
         here = f"export POSTROOM_SMTP_URL=smtp://127.0.0.1:{server.port}\n"
@@ -53,37 +65,118 @@ def test_the_commands_for_sending_run(tmp_path: Path) -> None:
 
 def run_in(folder: Path, commands: str) -> tuple[int, list[str]]:
     """Run commands as a person at home does; return the exit code and what went wrong."""
+    code, errors, _ = run_all(folder, f"unset CI\n{commands}")
+    return code, re.findall(r"^error: .+|^Traceback.*|^Usage: .+", errors, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ["checks.md", "ci.md"])
+def test_the_commands_of_a_page_run(tmp_path: Path, name: str) -> None:
+    """Every command that a page gives for a newsroom runs in the newsroom of this repository."""
+    page = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    for each in ("posts", "templates", "postroom.yaml"):
+        (tmp_path / each).symlink_to(ROOT / each)
+    code, errors, _ = run_all(tmp_path, "".join(blocks("newsroom", page)))
+    assert (code, errors) == (0, "")
+    assert json.loads((tmp_path / "findings.json").read_bytes())["findings"] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds"), [("checks.md", {"newsroom"}), ("ci.md", {"newsroom", "database"})]
+)
+def test_every_block_of_a_page_is_run_here(name: str, kinds: set[str]) -> None:
+    """A page has no other commands than those that a test runs."""
+    page = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    assert page.count("```sh") == sum(len(blocks(kind, page)) for kind in kinds)
+
+
+def test_the_commands_for_a_database_run(
+    tmp_path: Path, postgresql_server: postgresql.Server
+) -> None:
+    """The commands that docs/ci.md gives bring subscribers into a database that is elsewhere."""
+    (commands,) = blocks("database", CI)
+    here = f"export POSTROOM_DATABASE_URL='{postgresql_server.emptied()}'\n"
+    commands, count = re.subn(r"export POSTROOM_DATABASE_URL=.*\n", here, commands)
+    (tmp_path / "people.csv").write_text("email\nreader@example.com\n")
+    make = "postroom init .\npostroom check --fix\n"
+    code, errors, printed = run_all(tmp_path, make + commands)
+    assert (code, count) == (0, 1), errors
+    assert "1 subscriber" in printed
+    assert not (tmp_path / ".postroom/postroom.db").exists()
+
+
+def run_all(folder: Path, commands: str) -> tuple[int, str, str]:
+    """Run commands as a job does; return the exit code, the errors and what was printed."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    home = {name: value for name, value in os.environ.items() if name != "CI"}
     done = subprocess.run(
         ["bash", "-eu", "-c", commands],
         cwd=folder,
-        env={**home, "PATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    wrong = re.findall(r"^error: .+|^Traceback.*|^Usage: .+", done.stderr, re.MULTILINE)
-    return done.returncode, wrong
-
-
-def test_the_commands_of_the_page_of_checks_run(tmp_path: Path) -> None:
-    """Every command that docs/checks.md gives runs in the newsroom of this repository."""
-    for name in ("posts", "templates", "postroom.yaml"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    commands = blocks("newsroom", CHECKS)
-    assert CHECKS.count("```sh") == len(commands)
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    done = subprocess.run(
-        ["bash", "-eu", "-c", "".join(commands)],
-        cwd=tmp_path,
         env={**os.environ, "PATH": path},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert json.loads((tmp_path / "findings.json").read_bytes())["findings"] == []
+    return done.returncode, done.stderr, done.stdout
+
+
+def test_the_line_of_cron_sends(tmp_path: Path, program: Callable[[str], str]) -> None:
+    """The line for cron does its work in the bare shell that cron gives it."""
+    assert program("git")
+    (line,) = fenced("cron", SENDING)
+    *when, command = line.split(maxsplit=5)
+    assert when == ["5", "*", "*", "*", "*"]
+    (settings,) = fenced("yaml mail", README)
+    day = (datetime.now(UTC) - timedelta(days=10)).date()
+    origin, desk = begin(tmp_path)
+    write(desk.folder, {f"posts/{day}-old.md": "# An old post\n", "more.yaml": settings})
+    make = "postroom init . && postroom check --fix && cat more.yaml >> postroom.yaml"
+    assert run_in(desk.folder, make) == (0, [])
+    desk.push("A newsroom")
+    origin.checkout().rename(tmp_path / "news")
+    add = "postroom subscribers add --confirmed --frequency post"
+    key = f"export POSTROOM_SECRET_KEY={KEY}\n"
+    assert run_in(tmp_path / "news", f"{key}{add} --from {day} reader@example.com") == (0, [])
+    with scripted({}) as server:
+        secrets = f"POSTROOM_SMTP_URL=smtp://127.0.0.1:{server.port}\nPOSTROOM_SECRET_KEY={KEY}\n"
+        (tmp_path / "env").write_text(secrets)
+        done = subprocess.run(
+            ["/bin/sh", "-c", _moved(command, tmp_path)],
+            env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, "error" in done.stderr) == (0, False), done.stderr
+    assert [b"To: reader@example.com" in one for one in server.messages] == [True]
+
+
+def test_the_units_of_systemd_are_sound(tmp_path: Path, program: Callable[[str], str]) -> None:
+    """The service and the timer of the docs have no fault that systemd could find."""
+    service, timer = fenced("ini", SENDING)
+    (tmp_path / "postroom-send.service").write_text(_moved(service, tmp_path))
+    (tmp_path / "postroom-send.timer").write_text(timer)
+    units = [str(tmp_path / f"postroom-send.{kind}") for kind in ("service", "timer")]
+    done = subprocess.run(
+        [program("systemd-analyze"), "verify", "--man=no", *units],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    # It reads the machine's own units, too, and has things to say of them.
+    assert [line for line in done.stderr.splitlines() if "postroom" in line] == []
+    assert done.returncode == 0, done.stderr
+
+
+def _moved(text: str, folder: Path) -> str:
+    """Return commands or a unit with this machine's places instead of those of the docs."""
+    places = {
+        "/etc/postroom.env": folder / "env",
+        "/srv/postroom-env": sys.prefix,
+        "/srv/news": folder / "news",
+    }
+    assert any(place in text for place in places)
+    for place, here in places.items():
+        text = text.replace(place, str(here))
+    return text
 
 
 def test_every_block_of_commands_is_run_somewhere() -> None:

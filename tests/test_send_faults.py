@@ -113,6 +113,17 @@ def test_a_refused_login_is_tried_once(make_room: MakeRoom) -> None:
     room.heal()
 
 
+def test_a_run_that_stops_names_no_reader(make_room: MakeRoom) -> None:
+    """The words of a server that refuses everybody are printed, without the addresses in them."""
+    room = make_room(30)
+    no = [f"550 5.7.1 <reader{one}@example.com>: denied\r\n".encode() for one in range(30)]
+    with scripted({"RCPT": no}) as server:
+        outcome = room.send(server)
+    assert outcome.code == 1
+    assert "said: 550 5.7.1 <…@…>: denied; correct that" in outcome.err
+    assert "@example.com" not in outcome.out + outcome.err
+
+
 @pytest.mark.parametrize("scheme", ["smtp+starttls", "smtps"])
 def test_without_tls_nothing_leaves(make_room: MakeRoom, scheme: str) -> None:
     """A server that does not protect the connection gets neither password nor letter."""

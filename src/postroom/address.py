@@ -28,6 +28,8 @@ _PLAIN = re.compile(
     r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z])?\Z"
 )
 _DISPLAY_NAME = re.compile(r".*<[^<>]*>\s*\Z", re.DOTALL)
+# What a reader may take for an address, whatever a mail server put around it.
+_LOOKS_LIKE_ONE = re.compile(r"[^\s<>()\[\],;:\"]+@(?:\[[^\s\]]*\]|[^\s<>()\[\],;:\"]+)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -101,3 +103,8 @@ def shown(ascii_form: str) -> str:
         return f"{local}@{idna.decode(domain)}"
     except idna.IDNAError:
         return ascii_form
+
+
+def hidden(text: str) -> str:
+    """Return `text` with `…@…` for every address in it: what others may read names no reader."""
+    return _LOOKS_LIKE_ONE.sub("…@…", text)

@@ -11,7 +11,7 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from attrs import evolve, frozen
 
@@ -221,6 +221,11 @@ _URI = re.compile(rf"{_IN_URI}+(?:#{_IN_URI}*)?")
 _TAG = re.compile(r"tag:[^,:]+,[0-9]{4}(-[0-9]{2}){0,2}:.*")
 # RFC 8141 §2
 _URN = re.compile(r"urn:[A-Za-z0-9][A-Za-z0-9-]{0,30}[A-Za-z0-9]:.+", re.IGNORECASE)
+
+
+def encoded(address: str | bytes) -> str:
+    """Return `address` with what may not stand in a URI percent-encoded (RFC 3986 §2)."""
+    return quote(address, safe="%/:?#[]@!$&'()*+,;=~")
 
 
 def is_uri(value: str) -> bool:

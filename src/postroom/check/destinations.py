@@ -5,16 +5,17 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Mapping
-from urllib.parse import quote, unquote, urldefrag, urljoin, urlsplit
+from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 from attrs import Factory, field, frozen
 
 from postroom.check.survey import Survey
 from postroom.check.written import Written
+from postroom.letters.linklint import fault_of
 from postroom.markdown.dialect import SCHEMES
 from postroom.pages import output_path
 from postroom.posts.draft import Draft
-from postroom.schema import is_web_address
+from postroom.schema import encoded, is_web_address
 
 _SERVICE = "list/"
 """The pages of `postroom serve`."""
@@ -55,6 +56,10 @@ class Destinations:
         if scheme and scheme[1].lower() not in SCHEMES:
             known = "https:, mailto: and tel:"
             return Fault("post-link", f"'{address}' is left out of the text", f"use {known}")
+        if not address:
+            return Fault("post-link", "no address is written", "write where it leads")
+        if scheme and (bad := fault_of(encoded(address))):
+            return Fault("post-link", f"'{address}' {bad}", "correct it")
         if not absolute.startswith(self.written.site.url):
             return None
         found = self._target(one, address, absolute)
@@ -121,7 +126,7 @@ class Destinations:
     def outside(self, one: Draft, address: str) -> str:
         """Return what an address that leads to the web, not to the newsroom, asks a host for."""
         try:
-            absolute = quote(urldefrag(urljoin(one.url, address)).url, safe="%/:?[]@!$&'()*+,;=~")
+            absolute = encoded(urldefrag(urljoin(one.url, address)).url)
         except ValueError:
             return ""
         ours = absolute.startswith(self.written.site.url)

@@ -116,7 +116,10 @@ def _ids(earlier: Earlier, written: Written, published: Iterable[Draft]) -> Iter
 
 def _place(url: str) -> str:
     """Return the part of an address that stays when the newsroom moves to another domain."""
-    return unquote(urlsplit(url).path)
+    try:
+        return unquote(urlsplit(url).path)
+    except ValueError:  # an earlier feed may hold anything
+        return url
 
 
 def _slug(url: str) -> str:

@@ -97,8 +97,7 @@ def findings(written: Written, made: Made, outside: list[Outside] | None = None)
 def _feeds(folder: Path, paths: Iterable[str], site: Site) -> Iterator[Problem]:
     for path in paths:
         if _FEED.fullmatch(path):
-            for problem in lint_feed((folder / path).read_bytes(), f"{site.output}/{path}"):
-                yield evolve(problem, rule=f"feed-{problem.key}")
+            yield from lint_feed((folder / path).read_bytes(), f"{site.output}/{path}")
 
 
 def _letters(made: Made, paths: Iterable[str], site: Site) -> Iterator[Problem]:
@@ -107,13 +106,11 @@ def _letters(made: Made, paths: Iterable[str], site: Site) -> Iterator[Problem]:
     for path in last:
         name = f"{site.output}/{path}"
         if made.message and path == last[-1]:
-            found = lint_message(made.message, site, name)
+            yield from lint_message(made.message, site, name)
         else:
             html = (made.folder / path).read_text("utf-8")
             text = (made.folder / path).with_suffix(".txt").read_text("utf-8")
-            found = lint_rendered(Rendered("", html, text), site, name)
-        for problem in found:
-            yield evolve(problem, rule=f"letter-{problem.key.lower()}")
+            yield from lint_rendered(Rendered("", html, text), site, name)
 
 
 def _folded(problems: Iterable[Problem]) -> Iterator[Problem]:

@@ -11,17 +11,21 @@ import ipaddress
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from itertools import chain, zip_longest
 from urllib.parse import unquote, urljoin, urlsplit
 
 from attrs import define, field, frozen
 
 from postroom import __version__
+from postroom.schema import encoded
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _TIMEOUT = 10.0
+_MACHINES = 3
+"""Of one name: a host that has many that do not answer would else be waited for many times."""
 _PAUSE = 1.0
 _AT_ONCE = 8
 _HOPS = 5
@@ -65,6 +69,8 @@ class Web:
 
     pace: Pace
     admits: Callable[[Address], bool] = is_public
+    _silent: set[str] = field(init=False, factory=set)
+    """Hosts that were waited for in vain: they are not asked again."""
 
     def faults(self, addresses: Iterable[str]) -> Mapping[str, str]:
         """Return what is wrong with each address: nothing, or a few words."""
@@ -109,13 +115,21 @@ class Web:
         host = unquote(parts.hostname or "").encode("idna").decode()
         if parts.scheme not in {"http", "https"} or not host:
             raise _RefusedError("leads on to no web address")
+        if parts.netloc in self._silent:
+            raise TimeoutError
         self.pace.wait(host)
         connection = self._connection(parts.scheme, host, parts.port)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         try:
-            connection.request(method, target, headers=_HEADERS)
-            answer = connection.getresponse()
-            return answer.status, answer.getheader("Location", "")
+            connection.connect()
+            with _in_time(connection.sock):
+                connection.request(method, target, headers=_HEADERS)
+                answer = connection.getresponse()
+            return answer.status, _ascii(answer.getheader("Location", ""))
+        except TimeoutError:
+            if method == "GET":  # some do not know HEAD
+                self._silent.add(parts.netloc)
+            raise
         finally:
             connection.close()
 
@@ -147,7 +161,41 @@ class _Secure(http.client.HTTPSConnection):
     def connect(self) -> None:
         """Connect to the first machine of that name that may be asked, and verify its name."""
         plain = _reached(self.host, self.port, self._admits)
-        self.sock = ssl.create_default_context().wrap_socket(plain, server_hostname=self.host)
+        self.sock = ssl.create_default_context().wrap_socket(
+            plain, server_hostname=self.host, do_handshake_on_connect=False
+        )
+        with _in_time(self.sock):
+            self.sock.do_handshake()
+
+
+@contextmanager
+def _in_time(connection: socket.socket) -> Iterator[None]:
+    """Cut a connection whose answer comes drop by drop; raises `TimeoutError` if it was cut."""
+    late = threading.Event()
+
+    def cut() -> None:
+        late.set()
+        with suppress(OSError):
+            # TLS would first forget its keys, which the reader is using.
+            socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
+    watch = threading.Timer(_TIMEOUT, cut)
+    watch.start()
+    try:
+        yield
+    except (OSError, http.client.HTTPException):
+        if not late.is_set():
+            raise
+    finally:
+        watch.cancel()
+    # Half a head that was cut off looks like a whole one.
+    if late.is_set():
+        raise TimeoutError
+
+
+def _ascii(target: str) -> str:
+    """Return where an answer leads on, its bytes outside ASCII encoded as browsers do it."""
+    return encoded(target.encode("latin-1"))
 
 
 def _reached(host: str, port: int, admits: Callable[[Address], bool]) -> socket.socket:
@@ -157,7 +205,7 @@ def _reached(host: str, port: int, admits: Callable[[Address], bool]) -> socket.
     if not places:
         raise _RefusedError("leads to this machine or a private network")
     last: OSError | None = None
-    for place in places:
+    for place in places[:_MACHINES]:
         try:
             return socket.create_connection((str(place[0]), port), _TIMEOUT)
         except OSError as error:
@@ -174,6 +222,8 @@ def _trouble(error: Exception) -> str:
         return f"is not safe: {(error.reason or 'no TLS').replace('_', ' ').lower()}"
     if isinstance(error, TimeoutError):
         return f"does not answer within {_TIMEOUT:.0f} seconds"
+    if isinstance(error, http.client.HTTPException) and not isinstance(error, OSError):
+        return "answers with what is no HTTP"  # whose words are not repeated
     reason = getattr(error, "strerror", "") or str(error) or type(error).__name__
     return f"does not answer: {reason.lower()}"
 

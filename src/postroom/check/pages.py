@@ -4,16 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
+from attrs import evolve
+
 from postroom.check.survey import Met, Survey
 from postroom.check.written import Written
 from postroom.errors import Problem
 
 _SERVICE = "list/"
+_REPAIRS = {
+    "page-language": "write <html lang>",
+    "page-title": "let the template fill it",
+    "page-heading": "give a page one <h1>, and skip no level below it",
+    "page-alt": "describe it, or write alt='' if it adorns",
+    "page-empty-link": "let its words say where it leads",
+    "page-link": "write the whole address",
+}
 
 
 def page_problems(survey: Survey, written: Written, blamed: Collection[str]) -> Iterator[Problem]:
     """Yield what is wrong with pages; a place in `blamed` is told as the fault of a post."""
     yield from _ids(survey)
+    for (rule, what), met in survey.faults.items():
+        key = "title" if rule == "page-title" else ""
+        yield evolve(_problem(survey, met, what, _REPAIRS[rule], rule), key=key)
     yield from _titles(survey, written)
     if written.site.pages.enabled:
         yield from _links(survey, blamed)
@@ -32,8 +45,8 @@ def _ids(survey: Survey) -> Iterator[Problem]:
 
 
 def _titles(survey: Survey, written: Written) -> Iterator[Problem]:
-    for pages in survey.titles.values():
-        if len(pages) == 1:
+    for title, pages in survey.titles.items():
+        if len(pages) == 1 or not title:
             continue
         # Where posts share it, a post is where it can be changed.
         pages.sort(key=lambda page: page not in written.by_page)

@@ -6,19 +6,28 @@ import os
 import posixpath
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import quote, unquote, urldefrag, urljoin
 
 from attrs import Factory, define, field, frozen
 from lxml import etree, html
 
+from postroom.letters.linklint import fault_of
 from postroom.model import Site
 from postroom.output import MANIFEST
 from postroom.pages import relative_root
+from postroom.schema import encoded
 
 _IDS = etree.XPath("//@id", smart_strings=False)
 _ADDRESSES = etree.XPath("//@href | //@src", smart_strings=False)
 _TITLE = etree.XPath("string(/html/head/title)", smart_strings=False)
+_IS_EMPTY = etree.XPath("not(/html/body/*)")
+_LOOKED_AT = ("h1", "h2", "h3", "h4", "h5", "h6", "img", "a")
+_SAYS_NOTHING = etree.XPath(
+    "not(normalize-space() or @aria-label or @title or @aria-hidden"
+    " or .//img[normalize-space(@alt)])"
+)
 
 
 @define
@@ -44,6 +53,8 @@ class Survey:
     twice: dict[str, Met] = Factory(dict)
     titles: dict[str, list[str]] = Factory(dict)
     met: dict[tuple[str, str], Met] = Factory(dict)
+    faults: dict[tuple[str, str], Met] = Factory(dict)
+    """What is wrong with the mark-up of pages, by rule and words."""
 
     def holds(self, path: str) -> bool:
         """Tell whether a host finds something at `path`; it adds a folder's index itself."""
@@ -69,6 +80,9 @@ class Survey:
                 if count > 1:
                     self._count(self.twice.setdefault(identity, Met(path)))
         self.titles.setdefault(" ".join(str(_TITLE(root)).split()), []).append(path)
+        if not _IS_EMPTY(root):
+            for fault in dict.fromkeys(_faults(root, urljoin(self.site.url, quote(path)))):
+                self._count(self.faults.setdefault(fault, Met(path)))
         for place in {*self._places(path, _strings(_ADDRESSES(root)))}:
             self._count(self.met.setdefault(place, Met(path)))
 
@@ -111,6 +125,38 @@ def _files(folder: Path) -> Iterator[str]:
         for name in names:
             if name != MANIFEST:
                 yield (below / name).as_posix()
+
+
+def _faults(root: html.HtmlElement, url: str) -> Iterator[tuple[str, str]]:
+    """Yield the rule and the words of what is wrong with the mark-up of the page at `url`."""
+    if not root.get("lang", "").strip():
+        yield "page-language", "<html> names no language"
+    if not str(_TITLE(root)).strip():
+        yield "page-title", "is empty"
+    # What stands in the text of a post is told at the post.
+    looked_at = [one for one in root.iter(*_LOOKED_AT) if not _is_prose(one)]
+    levels = [int(str(one.tag)[1]) for one in looked_at if one.tag not in {"a", "img"}]
+    if levels.count(1) != 1:
+        yield "page-heading", f"there are {levels.count(1)} first-level headings"
+    for above, below in pairwise(levels):
+        if below > above + 1:
+            yield "page-heading", f"<h{below}> follows <h{above}>"
+    for one in looked_at:
+        if one.tag == "img" and "alt" not in one.attrib:
+            yield "page-alt", f"the picture {_joined(url, one.get('src', ''))} has no alt"
+        elif one.tag == "a" and "href" in one.attrib:
+            yield from _link_faults(one, one.get("href", ""), url)
+
+
+def _is_prose(element: etree._Element) -> bool:
+    return any(one.get("class") == "prose" for one in element.iterancestors("div"))
+
+
+def _link_faults(link: etree._Element, address: str, url: str) -> Iterator[tuple[str, str]]:
+    if _SAYS_NOTHING(link):
+        yield "page-empty-link", f"the link to {_joined(url, address)} has no words"
+    if ":" in address and (fault := fault_of(encoded(address))):
+        yield "page-link", f"the link to '{address}' {fault}"
 
 
 def _strings(found: object) -> list[str]:

@@ -96,3 +96,8 @@ def complain(problems: Sequence[Problem | str], kind: str = "error") -> None:
     for problem in problems:
         label = click.style(kind, fg="red" if kind == "error" else "yellow", bold=True)
         click.echo(f"{label}: {problem}", err=True)
+
+
+def counted(number: int, thing: str) -> str:
+    """Return `1 letter` or `2,000 letters`."""
+    return f"{number:,} {thing}{'s' * (number != 1)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from postroom.check.formats import as_annotations, as_json, counts
 from postroom.check.outside import Pace, Web
 from postroom.check.settings import settings_problems
 from postroom.check.texts import Outside
-from postroom.cli import complain
+from postroom.cli import complain, counted
 from postroom.cli.build import unspoken
 from postroom.cli.instant import Instant, build_instant
 from postroom.digest import digests
@@ -171,7 +172,8 @@ def _dead(outside: list[Outside], folder: Path) -> list[Problem]:
     faults = web().faults(unknown)
     now = time.time()
     answers.well.update((address, now) for address, fault in faults.items() if not fault)
-    answers.write()
+    with suppress(OSError):  # where nothing can be kept, all is asked again the next time
+        answers.write()
     repair = "link to where it is now, or take the link out"
     return [
         evolve(one.problem, what=f"'{one.address}' {fault}", repair=repair)
@@ -190,7 +192,7 @@ def _say(found: tuple[Finding, ...], form: str, folder: Path) -> None:
         for severity in ("error", "warning"):
             complain([str(one) for one in found if one.severity == severity], severity)
     errors, warnings = counts(found)
-    click.echo(f"{_counted(errors, 'error')}, {_counted(warnings, 'warning')}")
+    click.echo(f"{counted(errors, 'error')}, {counted(warnings, 'warning')}")
 
 
 def _from_repository(folder: Path) -> str:
@@ -200,7 +202,3 @@ def _from_repository(folder: Path) -> str:
         if (root / ".git").exists():
             return real.relative_to(root).as_posix()
     return ""
-
-
-def _counted(number: int, thing: str) -> str:
-    return f"{number} {thing}{'s' * (number != 1)}"

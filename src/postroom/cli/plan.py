@@ -15,9 +15,11 @@ import click
 from attrs import frozen
 
 from postroom import config, planning, posts
-from postroom.cli import complain
+from postroom.check import graded
+from postroom.cli import complain, counted
 from postroom.cli.instant import Instant, build_instant
 from postroom.cli.opened import opened_store
+from postroom.cli.progress import tell_outdated
 from postroom.database import engine
 from postroom.delivery.arrivals import visible
 from postroom.errors import Problem, SettingsError, UseError
@@ -40,7 +42,7 @@ from postroom.model import (
 )
 from postroom.planning import Book, Planned
 from postroom.send.approval import Approval, Approved, Marks, approved, file_of, subject_of
-from postroom.send.opening import Kept, as_sent
+from postroom.send.wording import Kept, Worded, worded
 from postroom.theme import Theme
 
 _SAMPLE = "reader@example.com"
@@ -55,14 +57,14 @@ _RHYTHM: Mapping[LetterKind, str] = {
 
 @frozen
 class _Shown:
-    """A planned letter as it would leave; `message` and `sent` are None if the settings forbid."""
+    """A planned letter as it would leave; two are None if the settings forbid that."""
 
     letter: Letter
     subscribers: int
     subject: str
     size: int
     message: bytes | None
-    sent: FrozenLetter | None
+    leaving: Worded | None
     problems: tuple[Problem, ...]
 
 
@@ -112,7 +114,7 @@ def command(  # noqa: PLR0913 - click's options are arguments
         there, clock = {post.id: post for post in loaded.posts}, run.release.clock
         write, readers = _writer(newsroom, site, there), _readers(planned)
         shown = [
-            _shown(letter, count, write(letter), site, kept=rows.kept, clock=clock)
+            _shown(letter, count, write(letter), site, kept=rows.letters, clock=clock)
             for letter, count in readers.items()
         ]
         if out:
@@ -127,10 +129,20 @@ def command(  # noqa: PLR0913 - click's options are arguments
         click.echo(f"Plan as of {clock.astimezone(site.timezone):%Y-%m-%d %H:%M %Z}")
         _print_letters(shown, there)
         _print_nothing(nothing, rows.states, run.release)
-    complain([*loaded.warnings, *_distinct(shown)], "warning")
+    _complain([*loaded.warnings, *_distinct(shown)], site)
+    leaving = [one.leaving for one in shown if one.leaving]
+    tell_outdated("plan", [one.letter.date for one in leaving if one.is_outdated], site.timezone)
     if file and not sample:
         repair = "see the plan" if not shown else "complete the settings"
         raise UseError([Problem("--letter", what="there is no letter to write", repair=repair)])
+
+
+def _complain(problems: Sequence[Problem], site: Site) -> None:
+    """Print problems, as severe as their rules; what the settings lack keeps no plan from view."""
+    complain([problem for problem in problems if not problem.rule], "warning")
+    found = graded((problem for problem in problems if problem.rule), site.checks)
+    for severity in ("error", "warning"):
+        complain([str(one) for one in found if one.severity == severity], severity)
 
 
 class _Nobody:
@@ -156,6 +168,9 @@ class _Nobody:
     def kept(self, _letter: FrozenLetter) -> None:
         return None
 
+    def has_readers(self, _number: int) -> bool:
+        return False
+
 
 @frozen
 class _Rows:
@@ -163,18 +178,18 @@ class _Rows:
 
     book: Book
     states: Mapping[State, int]
-    kept: Kept
+    letters: Kept
 
 
 @contextmanager
 def _rows(newsroom: Path) -> Iterator[_Rows]:
     if not os.environ.get(engine.VARIABLE) and not (newsroom / engine.FILE).exists():
         nobody: Any = _Nobody()
-        yield _Rows(Book(nobody, nobody), {}, nobody.kept)
+        yield _Rows(Book(nobody, nobody), {}, nobody)
         return
     with opened_store(newsroom) as store:
         book = Book(store.arrivals, store.groups)
-        yield _Rows(book, store.subscribers.count(), store.letters.kept)
+        yield _Rows(book, store.subscribers.count(), store.letters)
 
 
 def _writer(newsroom: Path, site: Site, there: Mapping[str, Post]) -> Callable[[Letter], Rendered]:
@@ -198,13 +213,14 @@ def _shown(  # noqa: PLR0913 - what a letter depends on
         return prepare(rendered, site, date.astimezone(site.timezone)).content
 
     try:
-        sent = as_sent(kept, letter, clock, written)
+        leaving = worded(kept, letter, clock, written)
     except SettingsError as error:
         size = len((rendered.html + rendered.text).encode())
         return _Shown(letter, count, rendered.subject, size, None, None, error.problems)
-    message, subject = _sample(Prepared(sent.content)), subject_of(sent.content)
+    content = leaving.letter.content
+    message, subject = _sample(Prepared(content)), subject_of(content)
     problems = tuple(lint(message, site, subject))
-    return _Shown(letter, count, subject, len(message), message, sent, problems)
+    return _Shown(letter, count, subject, len(message), message, leaving, problems)
 
 
 def _approved(
@@ -215,9 +231,9 @@ def _approved(
         if one.letter:
             marks[one.letter].add(book.groups.readers(one.members, one.bookmark))
     for each in shown:
-        if each.sent is None:
+        if each.leaving is None:
             raise SettingsError(each.problems)
-        yield approved(each.sent, marks[each.letter])
+        yield approved(each.leaving.letter, marks[each.letter])
 
 
 def _write_out(out: Path, approval: Approval) -> None:
@@ -239,12 +255,12 @@ def _distinct(shown: Iterable[_Shown]) -> list[Problem]:
 
 def _print_letters(shown: Sequence[_Shown], there: Mapping[str, Post]) -> None:
     total = sum(one.subscribers for one in shown)
-    click.echo(f"{_counted(len(shown), 'letter')} to {_counted(total, 'subscriber')}")
+    click.echo(f"{counted(len(shown), 'letter')} to {counted(total, 'subscriber')}")
     for one in shown:
         held = [there[each] for each in one.letter.posts]
-        click.echo(f"\n{_counted(one.subscribers, 'subscriber')}, {_RHYTHM[one.letter.frequency]}")
+        click.echo(f"\n{counted(one.subscribers, 'subscriber')}, {_RHYTHM[one.letter.frequency]}")
         click.echo(f"  {one.subject}")
-        click.echo(f"  {_counted(len(held), 'post')}, {one.size / 1000:.1f} KB")
+        click.echo(f"  {counted(len(held), 'post')}, {one.size / 1000:.1f} KB")
         for post in held:
             click.echo(f"    {post.day}  {post.title}")
 
@@ -274,11 +290,7 @@ def _reasons(
     for state, number in states.items():
         if state != "active":
             counts[state] += number
-    yield from (f"{_counted(number, 'subscriber')}, {why}" for why, number in counts.items())
-
-
-def _counted(number: int, thing: str) -> str:
-    return f"{number} {thing}{'s' * (number != 1)}"
+    yield from (f"{counted(number, 'subscriber')}, {why}" for why, number in counts.items())
 
 
 def _as_json(

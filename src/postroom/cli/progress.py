@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
+from zoneinfo import ZoneInfo
 
 import click
 
-from postroom.cli import complain
+from postroom.cli import complain, counted
 from postroom.errors import Problem
 from postroom.send import Counts, Plan
 
@@ -25,7 +28,9 @@ _GLANCE = 0.1
 class Progress:
     """Tells on standard error how far a run has come."""
 
-    def __init__(self) -> None:
+    def __init__(self, zone: ZoneInfo) -> None:
+        """Show instants in the newsroom's `zone`."""
+        self._zone = zone
         self._letters = 0
         self._began = self._told = time.monotonic()
         self._bar: Bar | None = None
@@ -46,6 +51,7 @@ class Progress:
     def begin(self, plan: Plan) -> None:
         """Say what is planned, and what an earlier run has left in doubt."""
         tell_uncertain(plan.swept)
+        tell_outdated("send", plan.outdated, self._zone)
         self._letters = plan.subscribers
         self._began = self._told = time.monotonic()
         if not self._letters:
@@ -116,14 +122,20 @@ def _span(seconds: float) -> str:
     return f"{whole // 60} min {whole % 60} s" if whole >= 60 else f"{seconds:.1f} s"
 
 
-def counted(number: int, thing: str) -> str:
-    """Return `1 letter` or `2,000 letters`."""
-    return f"{number:,} {thing}{'s' * (number != 1)}"
-
-
 def tell_uncertain(letters: int) -> None:
     """Warn of letters of which nobody can tell whether they arrived, if there are any."""
     if letters:
         what = f"{counted(letters, 'letter')} may or may not have arrived"
         repair = "postroom status names whose; postroom send --resend-uncertain sends them again"
         complain([Problem("send", what=what, repair=repair)], "warning")
+
+
+def tell_outdated(command: str, written: Sequence[datetime], zone: ZoneInfo) -> None:
+    """Warn of letters that keep the words which they had at these instants."""
+    for instant in written:
+        what = (
+            "a letter that some have already keeps its words of "
+            f"{instant.astimezone(zone):%Y-%m-%d %H:%M %Z}; what was changed since is not in it"
+        )
+        repair = "postroom send --anew sends the others the new words"
+        complain([Problem(command, what=what, repair=repair)], "warning")

@@ -12,11 +12,11 @@ from pathlib import Path
 import click
 
 from postroom import config, planning, send, smtp, tokens
-from postroom.cli import complain
+from postroom.cli import complain, counted
 from postroom.cli.duration import Duration
 from postroom.cli.instant import present
 from postroom.cli.opened import keys_for, opened_store
-from postroom.cli.progress import Progress, counted, erased, tell_uncertain
+from postroom.cli.progress import Progress, erased, tell_uncertain
 from postroom.cli.trial import send_trial
 from postroom.database import engine
 from postroom.errors import Problem, SettingsError, UseError
@@ -50,6 +50,7 @@ _STATES: tuple[DeliveryState, ...] = ("sent", "deferred", "bounced", "uncertain"
     type=Duration(),
     help="Send nothing if the letters were due longer ago, such as 90m, 6h or 2d.",
 )
+@click.option("--anew", is_flag=True, help="Send new words to who lacks a letter others have.")
 @click.option("--accept-missing", is_flag=True, help="Go on although many posts have vanished.")
 @click.option("--despite-complaints", is_flag=True, help="Go on although many have complained.")
 @click.option("--keep-ledger-here", is_flag=True, help="In CI: this SQLite file will be kept.")
@@ -61,6 +62,7 @@ def command(  # noqa: PLR0913 - click's options are arguments
     resend_uncertain: bool,
     plan_file: Path | None,
     window: timedelta | None,
+    anew: bool,
     accept_missing: bool,
     despite_complaints: bool,
     keep_ledger_here: bool,
@@ -89,12 +91,17 @@ def command(  # noqa: PLR0913 - click's options are arguments
         what = "say what a run of the plan may do"
         repair = "leave them out with --test and --resend-uncertain"
         raise UseError([Problem("send", key="--plan and --window", what=what, repair=repair)])
+    if plan_file and anew:
+        repair = "without --anew a run sends the words that the plan holds, or nothing"
+        raise UseError(
+            [Problem("send", key="--plan and --anew", what="exclude each other", repair=repair)]
+        )
     server = _ready(site, keeps_ledger=test or keep_ledger_here)
     if recipient:
         return send_trial(newsroom, site, Mailer(server), recipient)
     approval = read(plan_file, site.id) if plan_file else None
-    consent = Consent(yes=yes, accept_missing=accept_missing, plan=approval)
-    with opened_store(newsroom) as store, signals() as caught, Progress() as progress:
+    consent = Consent(yes=yes, accept_missing=accept_missing, anew=anew, plan=approval)
+    with opened_store(newsroom) as store, signals() as caught, Progress(site.timezone) as progress:
         if window and _is_too_late(store, site, newsroom, consent, window):
             return 0
         if not despite_complaints:

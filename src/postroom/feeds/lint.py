@@ -48,7 +48,7 @@ def lint(data: bytes, path: str) -> list[Problem]:
 
 
 def _problem(path: str, key: str, what: str, repair: str) -> Problem:
-    return Problem(path, key=key, what=what, repair=repair)
+    return Problem(path, key=key, what=what, repair=repair, rule=f"feed-{key}")
 
 
 Finding = tuple[str, str, str]

@@ -12,6 +12,7 @@ from postroom.letters.linklint import fault_of
 from postroom.letters.parts import HEADINGS, Parts, addresses, shown, tight
 from postroom.letters.personal import preferences_page, unsubscribe_page
 from postroom.letters.rules import Findings
+from postroom.theme import tel
 
 _BLOCKS = ("p", "li", "td", "th", "dt", "dd", "pre", *HEADINGS)
 _WORD = re.compile(r"\w+")
@@ -92,6 +93,11 @@ def _contact(parts: Parts) -> Findings:
         values["message"] = urljoin(parts.site.url, contact.message.removeprefix("/"))
     for name, part in _lacking(parts, values.items()):
         yield "contact", f"the {part} lacks contact.{name}", "let the template show it"
+    called = {link.get("href") for link in parts.links}
+    for name in ("phone", "tel"):
+        if values[name] and tel(values[name]) not in called:
+            what = f"the HTML does not link contact.{name} as {tel(values[name])}"
+            yield "contact", what, "let the template link it, so that a touch calls it"
 
 
 def _postal(parts: Parts) -> Findings:

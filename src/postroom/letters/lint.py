@@ -28,7 +28,8 @@ _PART_RULES = (*HTML_RULES, *STYLE_RULES, *CONTRAST_RULES, *LINK_RULES, *FOOT_RU
 def lint(message: bytes, site: Site, path: str = "letter") -> list[Problem]:
     """Return every problem of one subscriber's finished message; `path` is where it lies.
 
-    A problem's `key` names its rule in `RULES`. Nothing is raised, whatever `message` holds.
+    A problem's `rule` names it for all rooms, its `key` in `RULES`. Nothing is raised,
+    whatever `message` holds.
     """
     return _problems(path, chain(byte_findings(message), _guarded(_message, message, site)))
 
@@ -36,7 +37,8 @@ def lint(message: bytes, site: Site, path: str = "letter") -> list[Problem]:
 def lint_rendered(letter: Rendered, site: Site, path: str = "letter") -> list[Problem]:
     """Return every problem of the letter as everyone sees it, without a subscriber's links.
 
-    A problem's `key` names its rule in `RULES`. Nothing is raised, whatever `letter` holds.
+    A problem's `rule` names it for all rooms, its `key` in `RULES`. Nothing is raised,
+    whatever `letter` holds.
     """
     return _problems(path, _parts(Parts(letter.html, letter.text, site)))
 
@@ -70,4 +72,7 @@ def _guarded(rule: Callable[..., Findings], *letter: object) -> Findings:
 
 
 def _problems(path: str, findings: Findings | chain[Finding]) -> list[Problem]:
-    return [Problem(path, key=rule, what=w, repair=r) for rule, w, r in dict.fromkeys(findings)]
+    return [
+        Problem(path, key=name, what=what, repair=repair, rule=f"letter-{name}")
+        for name, what, repair in dict.fromkeys(findings)
+    ]

@@ -9,13 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from html import escape
-from urllib.parse import quote, urljoin
+from urllib.parse import urljoin
 
 import nh3
 import pyromark
 
+from postroom.markdown.depth import DEEPEST, is_too_deep, line_too_deep
 from postroom.markdown.dialect import HIDDEN, OPTIONS, SCHEMES, Resolve, shown
 from postroom.model import Html
+from postroom.schema import encoded
 
 _TAGS = frozenset(
     "a abbr b bdi bdo blockquote br caption cite code col colgroup dd del details dfn div dl dt em "
@@ -56,9 +58,23 @@ _FIELD = re.compile(r"<input\b(?![^<>]*\btype\s*=\s*[\"']?checkbox\b)[^<>]*>", r
 _HEADING = re.compile(r"<(/?)h([1-6])(?=[ >])")
 
 
+class DepthError(ValueError):
+    """Elements stand in each other deeper than anybody can show; `line` counts from 1."""
+
+    def __init__(self, line: int) -> None:
+        self.line = line
+        super().__init__(f"line {line} stands in more than {DEEPEST} elements")
+
+
 def to_html(markdown: str, resolve: Resolve) -> Html:
-    """Return `markdown` as sanitised HTML; `resolve` makes each relative address absolute."""
-    return _below_title(sanitised(pyromark.html(markdown, options=OPTIONS), resolve))
+    """Return `markdown` as sanitised HTML; `resolve` makes each relative address absolute.
+
+    Raises `DepthError` before the sanitiser, whose time grows with the square of the depth.
+    """
+    made = pyromark.html(markdown, options=OPTIONS)
+    if is_too_deep(made):
+        raise DepthError(line_too_deep(markdown) or 1)
+    return _below_title(sanitised(made, resolve))
 
 
 def sanitised(made: str, resolve: Resolve) -> Html:
@@ -104,7 +120,7 @@ def _link_for_iframe(match: re.Match[str]) -> str:
 
 def _encoded(resolve: Resolve) -> Resolve:
     """Return `resolve` with what may not stand in a URI (RFC 3986 §2) percent-encoded."""
-    return lambda address: quote(resolve(address.strip()), safe="%:/?#[]@!$&'()*+,;=~")
+    return lambda address: encoded(resolve(address.strip()))
 
 
 def _filter(resolve: Resolve) -> Callable[[str, str, str], str | None]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import re
+from bisect import bisect_right
 from collections.abc import Mapping
 
 import pyromark
@@ -97,6 +98,12 @@ class _Surveyor:
     links: list[Link] = field(factory=list)
     pictures: list[Picture] = field(factory=list)
     headings: list[Heading] = field(factory=list)
+    begins: list[int] = field(init=False)
+    """Where each line begins."""
+
+    @begins.default
+    def _beginnings(self) -> list[int]:
+        return [0, *(end.end() for end in re.finditer(b"\n", self.source))]
 
     def take(self, event: object, start: int, end: int) -> None:
         match event:
@@ -173,9 +180,8 @@ class _Surveyor:
             self.pictures.append(Picture(address, alt, *place, decorative=True, sized=True))
 
     def _place(self, offset: int) -> tuple[int, int]:
-        begin = self.source.rfind(b"\n", 0, offset) + 1
-        column = len(self.source[begin:offset].decode()) + 1
-        return self.source.count(b"\n", 0, offset) + 1, column
+        line = bisect_right(self.begins, offset)
+        return line, len(self.source[self.begins[line - 1] : offset].decode()) + 1
 
 
 def _attributes(source: str) -> dict[str, str]:

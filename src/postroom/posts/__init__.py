@@ -10,9 +10,10 @@ from pathlib import Path
 from attrs import frozen
 
 from postroom.errors import ContentError, Problem
-from postroom.markdown.html import to_html, with_sizes
+from postroom.markdown.depth import DEEPEST
+from postroom.markdown.html import DepthError, to_html, with_sizes
 from postroom.markdown.text import first_paragraph, to_text
-from postroom.model import Enclosure, Image, Post, Site
+from postroom.model import Enclosure, Html, Image, Post, Site
 from postroom.posts.beside import Beside, media_type
 from postroom.posts.draft import Draft, Report, draft
 from postroom.posts.folder import Folder, scan
@@ -146,6 +147,7 @@ def _timeline(drafts: Iterable[Draft], at: datetime, site: Site) -> dict[str, _T
 
 def _post(one: Draft, times: _Times, beside: Beside, report: Report) -> Post:
     head = one.head
+    html, text = _contents(one, beside, report)
     post = Post(
         id=one.id,
         slug=one.slug,
@@ -156,9 +158,9 @@ def _post(one: Draft, times: _Times, beside: Beside, report: Report) -> Post:
         updated=times.updated,
         day=one.day,
         updated_day=times.updated_day,
-        html=with_sizes(to_html(one.body, beside.resolve), beside.pictures()),
+        html=html,
         summary=head.summary or first_paragraph(one.body),
-        text=to_text(one.body, beside.resolve),
+        text=text,
         topics=head.topics,
         authors=head.authors,
         lang=head.lang,
@@ -169,6 +171,18 @@ def _post(one: Draft, times: _Times, beside: Beside, report: Report) -> Post:
         extra=head.extra,
     )
     return _storable(post, one, report)
+
+
+def _contents(one: Draft, beside: Beside, report: Report) -> tuple[Html, str]:
+    try:
+        html = to_html(one.body, beside.resolve)
+    except DepthError as error:
+        line = one.body_line + error.line - 1
+        what = f"stands in more than {DEEPEST} elements, which no mail program shows"
+        problem = Problem(report.name(one.path), line, what=what, repair="nest less")
+        report.errors.append(problem)
+        return Html(""), ""
+    return with_sizes(html, beside.pictures()), to_text(one.body, beside.resolve)
 
 
 def _image(one: Draft, beside: Beside, report: Report) -> Image | None:

@@ -14,7 +14,7 @@ from attrs import field, frozen
 from postroom.model import Attachment, Site
 from postroom.posts.draft import Draft
 from postroom.posts.folder import Folder
-from postroom.schema import is_web_address
+from postroom.schema import encoded, is_web_address
 
 # The types that Python itself knows: those of the machine would make builds differ.
 _TYPES = mimetypes.MimeTypes(())
@@ -57,7 +57,7 @@ class Beside:
         What is relative must be a file beside the post.
         Characters beyond ASCII are escaped (RFC 3987 §3.1).
         """
-        absolute = quote(self.resolve(address), safe="%/:?#[]@!$&'()*+,;=~")
+        absolute = encoded(self.resolve(address))
         if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*:|/", address) and not self._paths(absolute):
             return ""
         return absolute if is_web_address(absolute) else ""

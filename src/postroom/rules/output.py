@@ -14,8 +14,32 @@ PAGES = (
     Rule(
         "page-title",
         "warning",
-        "Pages of one title cannot be told apart in tabs, histories and search results.",
+        "Pages of one title, or of none, cannot be told apart in tabs and search results.",
         "WCAG 2.2, SC 2.4.2",
+    ),
+    Rule(
+        "page-language",
+        "error",
+        "A voice reads a page in the language that is named.",
+        "WCAG 2.2, SC 3.1.1",
+    ),
+    Rule(
+        "page-heading",
+        "warning",
+        "One first-level heading says what a page is; a skipped level sounds like a missing part.",
+        "WCAG 2.2, SC 1.3.1",
+    ),
+    Rule(
+        "page-alt",
+        "error",
+        "Of a picture without alt a voice reads the name of the file.",
+        "WCAG 2.2, SC 1.1.1",
+    ),
+    Rule(
+        "page-empty-link",
+        "error",
+        "A voice has nothing to say for it.",
+        "WCAG 2.2, SC 2.4.4",
     ),
     Rule(
         "page-link",

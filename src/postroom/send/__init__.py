@@ -87,9 +87,10 @@ def send(office: Office, consent: Consent, planned: Callable[[Plan], None]) -> S
         if consent.plan:
             compare(office.store, office.desk, outlook, consent.plan)
         swept = settle(office.store, run, outlook)
-        made = evolve(plan(office.store, run, office.desk, outlook), swept=swept)
+        made = plan(office.store, run, office.desk, outlook, anew=consent.anew)
         if consent.plan:
             compare_planned(office.store, run, consent.plan)
+        made = evolve(made, swept=swept)
         planned(made)
         steady = _not_before(made.clock, office.clock)
         work = Planned(office.store, run, steady, office.sender, office.way.write)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from typing import Protocol
 
+from postroom.address import hidden
 from postroom.errors import DatabaseError, LeaseError, Problem, StoppedError
 from postroom.model import Claim, DeliveryState, Outcome
 from postroom.send.line import Outgoing
@@ -25,7 +26,6 @@ from postroom.send.switchboard import Switchboard, Way
 _RETRIES = (0.0, 1.0, 2.0, 4.0, 8.0)
 # How many seconds may pass before a signal is noticed.
 _GLANCE = 0.2
-_LONGEST_WINDOW = 0.01
 
 Counts = Mapping[DeliveryState, int]
 """How many letters of a run have come to which end so far."""
@@ -153,10 +153,7 @@ class Delivering:
         if not limit:
             self._record()
             return
-        began = self._ticks()
         claims = self._work.take(tuple(self._outcomes), limit)
-        # No longer than the ledger itself takes: then nobody waits for nothing.
-        self._lines.window = min(_LONGEST_WINDOW, self._ticks() - began)
         self._outcomes.clear()
         self._dry = len(claims) < limit
         self._pace = self._pace.spent(len(claims))
@@ -209,8 +206,9 @@ class Delivering:
 
     def _refusal(self) -> Problem:
         streak = self._streak
+        # Servers like to repeat the recipient's address, and the logs of jobs are read by many.
         what = (
             f"the mail server took none of the last {streak.letters} letters "
-            f"and said: {streak.said}"
+            f"and said: {hidden(streak.said)}"
         )
         return Problem("send", what=what, repair="correct that, and run this again")

@@ -8,8 +8,8 @@ from datetime import datetime
 from postroom import planning
 from postroom.model import Site, Subscriber
 from postroom.planning import Book
-from postroom.send.opening import freeze
 from postroom.send.rows import Desk, Store
+from postroom.send.wording import freeze
 
 
 def greet(
@@ -30,6 +30,6 @@ def greet(
     for newcomer in newcomers:
         letter = planning.greeting(book, site, run, news, newcomer)
         if letter:
-            number = store.letters.freeze(freeze(letter, desk, run.release.clock))
+            number = store.letters.freeze(freeze(letter, run.release.clock, desk.write))
             greeted += store.ledger.greet(newcomer.id, number, run.release.clock)
     return greeted

@@ -6,23 +6,20 @@ planned anew by the next run, and a bookmark was raised only where nothing was o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import TypeAlias
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from postroom import planning
 from postroom.config import FILE_NAME
 from postroom.errors import Problem
 from postroom.letters import personal
-from postroom.model import FrozenLetter, Letter, Site
+from postroom.model import Letter, Site
 from postroom.planning import Book, Outlook
 from postroom.send.approval import Approval, Approved, differs
 from postroom.send.rows import Desk, Store
-
-Kept: TypeAlias = Callable[[FrozenLetter], bytes | None]
-"""Returns the content as which the same letter was frozen before."""
+from postroom.send.wording import Worded, worded
 
 
 @frozen
@@ -30,11 +27,13 @@ class Consent:
     """What a person has agreed to beforehand, where a run would otherwise stop and ask.
 
     `yes`: the clock is right although it is far ahead (rule 15). `accept_missing`: the posts that
-    vanished are meant to be gone (rule 8). `plan`: nothing but these letters may be sent.
+    vanished are meant to be gone (rule 8). `plan`: nothing but these letters may be sent. `anew`:
+    letters that some have already may say something else to the others.
     """
 
     yes: bool = False
     accept_missing: bool = False
+    anew: bool = False
     plan: Approval | None = None
 
 
@@ -43,7 +42,8 @@ class Plan:
     """What a run has planned: by which clock, how many different letters, and to how many.
 
     `waiting` letters were put off by the mail server, and it is not yet time to try them again. Of
-    `swept` nobody can tell whether they arrived: an earlier run died over them.
+    `swept` nobody can tell whether they arrived: an earlier run died over them. `outdated` are the
+    instants at which letters were written that keep their words, since some have them already.
     """
 
     clock: datetime
@@ -51,6 +51,7 @@ class Plan:
     subscribers: int
     waiting: int = 0
     swept: int = 0
+    outdated: tuple[datetime, ...] = ()
 
 
 def lacking(site: Site) -> Iterator[Problem]:
@@ -87,8 +88,10 @@ def compare(store: Store, desk: Desk, outlook: Outlook, approval: Approval) -> N
         if one.letter is None:
             continue
         if one.letter not in found:
-            leaving = as_sent(store.letters.kept, one.letter, outlook.run.release.clock, desk.write)
-            found[one.letter] = approval.find(leaving)
+            clock = outlook.run.release.clock
+            found[one.letter] = approval.find(
+                worded(store.letters, one.letter, clock, desk.write).letter
+            )
         may = found[one.letter]
         readers = store.groups.readers(one.members, one.bookmark)
         strangers += sum(not may.is_for(token) for token in readers)
@@ -130,49 +133,37 @@ def settle(store: Store, run: int, outlook: Outlook) -> int:
     return swept
 
 
-def plan(store: Store, run: int, desk: Desk, outlook: Outlook) -> Plan:
-    """Freeze the letters that are owed, and plan them for all who are owed them."""
+def plan(store: Store, run: int, desk: Desk, outlook: Outlook, *, anew: bool = False) -> Plan:
+    """Freeze the letters that are owed, and plan them for all who are owed them.
+
+    `anew` is that of `Consent`.
+    """
     clock = outlook.run.release.clock
-    letters = _plan(store, run, desk, outlook)
+    letters = _plan(store, run, desk, outlook, anew=anew)
     for number in planning.still_welcome(store.letters.waiting("welcome"), outlook.news):
         store.ledger.take_up(run, number)
     store.ledger.cancel_stale(run, clock)
     store.ledger.wake(run, clock)
     # Every other deferred row was cancelled as stale.
     waiting = store.ledger.tally().get("deferred", 0)
-    return Plan(clock, letters, store.ledger.planned(run), waiting)
+    outdated = tuple(sorted(one.letter.date for one in letters.values() if one.is_outdated))
+    return Plan(clock, len(letters), store.ledger.planned(run), waiting, outdated=outdated)
 
 
-def _plan(store: Store, run: int, desk: Desk, outlook: Outlook) -> int:
-    """Carry out the plan, group by group; return how many different letters it has."""
+def _plan(
+    store: Store, run: int, desk: Desk, outlook: Outlook, *, anew: bool
+) -> Mapping[Letter, Worded]:
+    """Carry out the plan, group by group; return its letters."""
     clock = outlook.run.release.clock
-    frozen_as: dict[Letter, int] = {}
+    letters: dict[Letter, Worded] = {}
+    numbers: dict[Letter, int] = {}
     for one in planning.plan(Book(store.arrivals, store.groups), outlook):
         if one.letter is None:
             store.groups.raise_bookmarks(one.members, one.bookmark)
             continue
-        if one.letter not in frozen_as:
-            frozen_as[one.letter] = store.letters.freeze(freeze(one.letter, desk, clock))
-        store.ledger.plan(run, one.members, frozen_as[one.letter], one.bookmark, clock)
-    return len(frozen_as)
-
-
-def freeze(letter: Letter, desk: Desk, clock: datetime) -> FrozenLetter:
-    """Return `letter` as all who are owed its posts get it, dated `clock`."""
-    return evolve(_blank(letter, clock), content=desk.write(letter, clock))
-
-
-def as_sent(
-    kept: Kept, letter: Letter, clock: datetime, write: Callable[[Letter, datetime], bytes]
-) -> FrozenLetter:
-    """Return `letter` as a run at `clock` sends it: as it was frozen, if it was, else as written.
-
-    An earlier run that was cut off may have frozen it, and who is left gets the same.
-    """
-    blank = _blank(letter, clock)
-    return evolve(blank, content=kept(blank) or write(letter, clock))
-
-
-def _blank(letter: Letter, clock: datetime) -> FrozenLetter:
-    boundary = letter.reach.before
-    return FrozenLetter(letter.frequency, boundary, letter.language, letter.posts, clock)
+        if one.letter not in letters:
+            new = worded(store.letters, one.letter, clock, desk.write, anew=anew)
+            letters[one.letter] = new
+            numbers[one.letter] = new.letter.id or store.letters.freeze_anew(new.letter)
+        store.ledger.plan(run, one.members, numbers[one.letter], one.bookmark, clock)
+    return letters

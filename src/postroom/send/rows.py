@@ -46,11 +46,17 @@ class Letters(Protocol):
     def freeze(self, letter: FrozenLetter) -> int:
         """Keep a letter and return its id; the same one is frozen once."""
 
+    def freeze_anew(self, letter: FrozenLetter) -> int:
+        """Keep a letter in the place of the same one; who has that keeps it."""
+
     def find(self, number: int) -> FrozenLetter | None:
         """Return the letter with this id."""
 
-    def kept(self, letter: FrozenLetter) -> bytes | None:
-        """Return the content as which the same letter was frozen before."""
+    def kept(self, letter: FrozenLetter) -> FrozenLetter | None:
+        """Return the same letter as it was frozen before."""
+
+    def has_readers(self, number: int) -> bool:
+        """Tell whether somebody has, or may have, the letter with this id."""
 
     def open_in(self, run: int) -> Iterable[tuple[int, str]]:
         """Yield the letter and the reader's token of each open row of a run's plan."""

@@ -13,6 +13,7 @@ from postroom.database.engine import Database
 from postroom.database.schema import deliveries, letter_posts, letters, subscribers
 from postroom.database.statements import insert
 from postroom.model import FrozenLetter, LetterKind
+from postroom.store.settling import DELIVERED
 from postroom.store.subscribers import OPEN
 
 
@@ -27,31 +28,38 @@ class Letters:
 
         The same are letters of one frequency, boundary and language that hold the same posts.
         """
-        values = _values(letter)
         with self._database.writing() as connection:
-            statement = insert(connection, letters).values(**values).on_conflict_do_nothing()
-            connection.execute(statement)
-            asked = sa.select(letters.c.id).where(letters.c.key == values["key"])
-            number: int = connection.execute(asked).scalar_one()
-            posts = [
-                {"letter": number, "position": position, "post": post}
-                for position, post in enumerate(letter.posts)
-            ]
-            if posts:
-                held = insert(connection, letter_posts).on_conflict_do_nothing()
-                connection.execute(held, posts)
-            return number
+            return _frozen(connection, letter)
+
+    def freeze_anew(self, letter: FrozenLetter) -> int:
+        """Keep `letter` in the place of the same one, if that was frozen; return its id.
+
+        The row of the other stays for those who have it.
+        """
+        key = _values(letter)["key"]
+        with self._database.writing() as connection:
+            old = connection.scalar(sa.select(letters.c.id).where(letters.c.key == key))
+            if old is not None:
+                aside = hashlib.sha256(f"{key} {old}".encode()).hexdigest()
+                connection.execute(sa.update(letters).where(letters.c.id == old).values(key=aside))
+            return _frozen(connection, letter)
 
     def find(self, number: int) -> FrozenLetter | None:
         """Return the letter with this id."""
         with self._database.reading() as connection:
             return next(_found(connection, letters.c.id == number), None)
 
-    def kept(self, letter: FrozenLetter) -> bytes | None:
-        """Return the content as which the same letter as `letter` was frozen before."""
-        asked = sa.select(letters.c.content).where(letters.c.key == _values(letter)["key"])
+    def kept(self, letter: FrozenLetter) -> FrozenLetter | None:
+        """Return the same letter as `letter`, as it was frozen before."""
         with self._database.reading() as connection:
-            return connection.scalar(asked)
+            return next(_found(connection, letters.c.key == _values(letter)["key"]), None)
+
+    def has_readers(self, number: int) -> bool:
+        """Tell whether somebody has, or may have, the letter with this id."""
+        theirs = deliveries.c.state.in_(("sending", *DELIVERED))
+        asked = sa.select(deliveries.c.id).where(deliveries.c.letter == number, theirs).limit(1)
+        with self._database.reading() as connection:
+            return connection.scalar(asked) is not None
 
     def open_in(self, run: int) -> Generator[tuple[int, str], None, None]:
         """Yield the letter, by id, and the reader's token of each open row of the plan of `run`."""
@@ -68,6 +76,23 @@ class Letters:
         condition = (letters.c.frequency == kind) & letters.c.id.in_(open_)
         with self._database.reading() as connection:
             return tuple(_found(connection, condition))
+
+
+def _frozen(connection: sa.Connection, letter: FrozenLetter) -> int:
+    """Freeze `letter`, unless the same one is; return its id."""
+    values = _values(letter)
+    statement = insert(connection, letters).values(**values).on_conflict_do_nothing()
+    connection.execute(statement)
+    asked = sa.select(letters.c.id).where(letters.c.key == values["key"])
+    number: int = connection.execute(asked).scalar_one()
+    posts = [
+        {"letter": number, "position": position, "post": post}
+        for position, post in enumerate(letter.posts)
+    ]
+    if posts:
+        held = insert(connection, letter_posts).on_conflict_do_nothing()
+        connection.execute(held, posts)
+    return number
 
 
 def _found(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> Iterator[FrozenLetter]:

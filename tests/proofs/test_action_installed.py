@@ -1,0 +1,25 @@
+"""The whole action on an empty machine: pip loads and installs what a runner would."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from actionrunner import Runner, run_blocks
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["check", "plan"])
+def test_the_action_installs_itself(tmp_path: Path, command: str) -> None:
+    """The action installs this version, with what its command needs, and the command runs."""
+    made = Runner(tmp_path, installed=False)
+    ran = made.use(command=command, newsroom="news")
+    assert ran.code == 0, ran.log
+    assert [*ran.steps] == run_blocks()
+    python = made.temp / "postroom/bin/python"
+    code = "import importlib.util as u; print(u.find_spec('psycopg') is not None)"
+    found = subprocess.check_output([python, "-c", code], text=True)
+    assert found == f"{command == 'plan'}\n"
+    assert any(Path(ran.outputs["path"]).rglob("*")), "pip kept nothing where the cache looks"
