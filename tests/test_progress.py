@@ -24,7 +24,9 @@ from smtpservers import Scripted, scripted
 
 _PIECE = re.compile(r"\x1b\[(?P<numbers>[0-9;?]*)(?P<letter>[A-Za-z])|[\r\n]|[^\x1b\r\n]+")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_SAID = re.compile(r"(?P<done>\d+) of 30, (?P<rate>\d+\.\d) a second, (?P<left>\d+\.\d) s left")
+_SAID = re.compile(
+    r"(?P<done>\d+) of 30, (?P<rate>\d+\.\d) a second(?:, (?P<left>\d+\.\d) s left)?"
+)
 
 
 @define
@@ -105,13 +107,14 @@ def test_a_bar_on_a_terminal_tells_rate_and_time_left(make_room: MakeRoom) -> No
     with scripted({}) as server, on_a_terminal(room, server) as (process, screen):
         out, _ = process.communicate(timeout=60)
     assert process.returncode == 0
-    assert re.search(rb"^30 letters in \d+\.\d s, 1\d\.\d a second$", out, re.MULTILINE)
+    assert re.search(rb"^30 letters in \d+\.\d s, \d+\.\d a second$", out, re.MULTILINE)
     told = list(_SAID.finditer(_COLOUR.sub("", screen.written.decode())))
     counts = [int(one["done"]) for one in told]
     assert counts == sorted(counts)
     assert len(set(counts)) > 4
+    assert all(one["left"] for one in told if one["done"] != "30")
     for one in told:
-        done, rate, left = (float(one[name]) for name in ("done", "rate", "left"))
+        done, rate, left = (float(one[name] or 0) for name in ("done", "rate", "left"))
         assert left == pytest.approx((30 - done) / rate, rel=0.2, abs=0.2)
     assert "━" in screen.written.decode()
     assert _COLOUR.search(screen.written.decode())
@@ -170,10 +173,10 @@ def test_elsewhere_a_line_now_and_then(make_room: MakeRoom) -> None:
     with scripted({}) as server:
         outcome = room.send(server)
     told = [_SAID.fullmatch(line) for line in outcome.err.splitlines()]
-    assert 3 <= len(told) <= 8
+    assert len(told) >= 3
     assert all(told)
     assert outcome.out.splitlines()[0] == "30 letters to send"
-    assert re.fullmatch(r"30 letters in \d\.\d s, \d+\.\d a second", outcome.out.splitlines()[1])
+    assert re.fullmatch(r"30 letters in \d+\.\d s, \d+\.\d a second", outcome.out.splitlines()[1])
 
 
 def test_a_short_run_says_nothing_in_between(make_room: MakeRoom) -> None:
@@ -189,6 +192,6 @@ def test_the_rate_at_the_end_is_the_rate(make_room: MakeRoom) -> None:
     room = make_room(21, rate=20)
     with scripted({}) as server:
         outcome = room.send(server)
-    found = re.search(r"^21 letters in (\d\.\d) s, (\d+\.\d) a second$", outcome.out, re.MULTILINE)
+    found = re.search(r"^21 letters in (\d+\.\d) s, (\d+\.\d) a second$", outcome.out, re.MULTILINE)
     assert found
     assert float(found[2]) == pytest.approx(21 / float(found[1]), rel=0.1)
