@@ -17,6 +17,8 @@ from postroom import config
 from postroom.cli import main
 from postroom.model import Site
 
+pytest_plugins = ["mailing"]
+
 ROOT = Path(__file__).parents[1]
 AT = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 SETTINGS = """\

@@ -66,9 +66,39 @@ def _identity() -> dict[str, Any]:
     return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
 
 
+@frozen
+class Cluster:
+    """A server's files, and how to run it over them, once or again."""
+
+    folder: Path
+    durable: bool
+    identity: dict[str, Any]
+
+    @contextmanager
+    def running(self) -> Iterator[Server]:
+        """Run the server for a block; it ends at once, without tidying up."""
+        # What is durable is no question of most tests; it is faster to promise nothing.
+        fsync = "on" if self.durable else "off"
+        options = (
+            f"-D {self.folder / 'data'} -k {self.folder} -c listen_addresses= -c jit=off "
+            f"-c fsync={fsync}"
+        )
+        with subprocess.Popen(
+            [programs() / "postgres", *options.split()],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            **self.identity,
+        ) as process:
+            try:
+                yield _ready(Server(self.folder), process)
+            finally:
+                process.send_signal(signal.SIGQUIT)
+                process.wait(20)
+
+
 @contextmanager
-def running(*, durable: bool = False) -> Iterator[Server]:
-    """Run a server for a block; what it was told outlives a crash only if it is `durable`.
+def cluster(*, durable: bool = False) -> Iterator[Cluster]:
+    """Make the files of a server for a block; what it was told outlives a crash if it is `durable`.
 
     Raises `MissingError`.
     """
@@ -78,26 +108,21 @@ def running(*, durable: bool = False) -> Iterator[Server]:
         folder = Path(name)
         if identity:
             os.chown(folder, identity["user"], identity["group"])
-        data = folder / "data"
-        words = f"-D {data} -U postgres -A trust -E UTF8 --locale=C.UTF-8 --no-sync"
+        words = f"-D {folder / 'data'} -U postgres -A trust -E UTF8 --locale=C.UTF-8 --no-sync"
         subprocess.run(
             [bin_ / "initdb", *words.split()], check=True, capture_output=True, **identity
         )
-        # What is durable is no question of the tests; it is faster to promise nothing.
-        fsync = "on" if durable else "off"
-        options = f"-D {data} -k {folder} -c listen_addresses= -c fsync={fsync} -c jit=off"
-        with subprocess.Popen(
-            [bin_ / "postgres", *options.split()],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            **identity,
-        ) as process:
-            try:
-                yield _ready(Server(folder), process)
-            finally:
-                # At once, without tidying up: the folder goes anyway.
-                process.send_signal(signal.SIGQUIT)
-                process.wait(20)
+        yield Cluster(folder, durable, identity)
+
+
+@contextmanager
+def running(*, durable: bool = False) -> Iterator[Server]:
+    """Run a server of its own for a block.
+
+    Raises `MissingError`.
+    """
+    with cluster(durable=durable) as made, made.running() as server:
+        yield server
 
 
 def _ready(server: Server, process: subprocess.Popen[bytes]) -> Server:

@@ -21,15 +21,14 @@ from smtpservers import Scripted
 
 NOTHING_DUE = "nothing is due; postroom plan shows who is owed what, and when\n"
 KEY = "a secret key of the tests"
-MAIL = """\
+SENDER = """\
 contact: {name: Press office, address: 1 Example Street}
 mail:
   from: Example News <news@example.com>
   bounces: bounces@example.com
   unsubscribe: https://news.example.com
-  connections: 1
-  rate: 100000
 """
+MAIL = SENDER + "  connections: 1\n  rate: 100000\n"
 
 
 @frozen

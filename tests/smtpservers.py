@@ -7,7 +7,8 @@ import ipaddress
 import socket
 import struct
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from cryptography.x509.oid import NameOID
 
 SILENCE = b"(says nothing)"
 CLOSE = b"(closes)"
+DRIP = b"(a byte at a time)"
+_DRIPS = 0.03
 _USUAL: Mapping[str, bytes] = {
     "connect": b"220 ready\r\n",
     "EHLO": b"250-hello\r\n250 SIZE 1000000\r\n",
@@ -38,13 +41,18 @@ class Scripted:
     """A server that answers each command as its script says, else as servers do.
 
     The script's keys are `connect`, commands, `data` (once the data begins to come) and `.`.
-    A list is used up one answer a time.
+    A list is used up one answer a time. Each answer comes after `pause` seconds. Who says nothing
+    for `idle` seconds is told so, and left.
     """
 
     script: dict[str, bytes | list[bytes]]
     port: int = 0
+    pause: float = 0.0
+    idle: float = 10.0
     commands: list[str] = field(factory=list)
     messages: list[bytes] = field(factory=list)
+    times: list[float] = field(factory=list)
+    """When each of the messages was whole, by the steady clock."""
     _came: threading.Event = field(factory=threading.Event)
     _answering: threading.Event = field(factory=_set)
     _now: threading.local = field(factory=threading.local)
@@ -66,7 +74,7 @@ class Scripted:
                 connection, _ = listening.accept()
             except OSError:
                 return
-            connection.settimeout(10)
+            connection.settimeout(self.idle)
             # Many may speak at once, and one that hears nothing must not hold up the others.
             threading.Thread(target=self._converse, args=(connection, stopped), daemon=True).start()
 
@@ -74,15 +82,25 @@ class Scripted:
         try:
             with connection, connection.makefile("rb") as lines:
                 going = self._answer(connection, "connect", stopped)
-                while going and (line := lines.readline()):
+                while going and (line := self._next(connection, lines.readline)):
                     going = self._command(connection, lines.readline, line, stopped)
         except OSError:
             return
 
+    def _next(self, connection: socket.socket, readline: Callable[[], bytes]) -> bytes:
+        try:
+            return readline()
+        except TimeoutError:
+            connection.sendall(b"421 4.4.2 idle for too long\r\n")
+            return b""
+
     def _command(
-        self, connection: socket.socket, readline: object, line: bytes, stopped: threading.Event
+        self,
+        connection: socket.socket,
+        readline: Callable[[], bytes],
+        line: bytes,
+        stopped: threading.Event,
     ) -> bool:
-        assert callable(readline)
         text = line.decode("ascii", "replace").strip()
         self.commands.append(text)
         word = text.partition(" ")[0].upper()
@@ -90,13 +108,15 @@ class Scripted:
             return False
         if word != "DATA" or not self._now.said.startswith(b"354"):
             return word != "QUIT"
-        if self.script.get("data") == CLOSE:
+        if self.script.get("data"):
+            # The rest is never read.
             connection.recv(1000)
             return self._answer(connection, "data", stopped)
         received: list[bytes] = []
         while (read := readline()) not in (b".\r\n", b""):
             received.append(read)
         self.messages.append(b"".join(received))
+        self.times.append(time.monotonic())
         self._came.set()
         self._answering.wait(60)
         return self._answer(connection, ".", stopped)
@@ -113,14 +133,23 @@ class Scripted:
             # Seconds of lingering 0: the other side is told by a reset.
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             return False
-        connection.sendall(answer.removesuffix(CLOSE))
+        stopped.wait(self.pause)
+        said = answer.removesuffix(CLOSE)
+        if said.startswith(DRIP):
+            for byte in said.removeprefix(DRIP):
+                connection.sendall(bytes([byte]))
+                stopped.wait(_DRIPS)
+        else:
+            connection.sendall(said)
         return not answer.endswith(CLOSE)
 
 
 @contextmanager
-def scripted(script: Mapping[str, bytes | list[bytes]]) -> Iterator[Scripted]:
+def scripted(
+    script: Mapping[str, bytes | list[bytes]], *, pause: float = 0.0, idle: float = 10.0
+) -> Iterator[Scripted]:
     """Run a `Scripted` server on a port of 127.0.0.1 for a block."""
-    server = Scripted(dict(script))
+    server = Scripted(dict(script), pause=pause, idle=idle)
     stopped = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server.port = listening.getsockname()[1]

@@ -21,6 +21,7 @@ from attrs import define, field, frozen
 
 import postgresql
 from conftest import POST, SETTINGS
+from sendroom import SENDER
 
 pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent
@@ -28,15 +29,6 @@ POSTROOM = [sys.executable, "-m", "postroom"]
 SEND = ["send", "--keep-ledger-here"]
 CONNECTIONS = 4
 SEED = 20261201
-MAIL = """\
-contact: {{name: Press office, address: 1 Example Street}}
-mail:
-  from: Example News <news@example.com>
-  bounces: bounces@example.com
-  unsubscribe: https://news.example.com
-  connections: {connections}
-  rate: 100000
-"""
 
 
 @define
@@ -136,7 +128,7 @@ def newsroom(
 ) -> Newsroom:
     """Make a newsroom of one post, and so many readers who are owed it."""
     (folder / "posts").mkdir(parents=True)
-    settings = SETTINGS + MAIL.format(connections=connections)
+    settings = f"{SETTINGS}{SENDER}  connections: {connections}\n  rate: 100000\n"
     (folder / "postroom.yaml").write_text(settings, "utf-8")
     (folder / "posts/a.md").write_text(POST, "utf-8")
     people = "".join(f"reader{number}@example.com\n" for number in range(readers))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -61,9 +62,9 @@ class Progress:
             click.echo(f"nothing is due; {waiting}")
             return
         click.echo(f"{counted(self._letters, 'letter')} to send")
-        if sys.stderr.isatty():
+        if _draws():
             self._bar = _bar()
-            self._task = self._bar.add_task("", total=self._letters)
+            self._task = self._bar.add_task(f"0 of {self._letters:,}", total=self._letters)
             self._bar.start()
 
     def show(self, counts: Counts) -> None:
@@ -73,10 +74,11 @@ class Progress:
             return
         self._told = now
         done = sum(counts.values())
+        line = self._line(done, now - self._began)
         if self._bar and self._task is not None:
-            self._bar.update(self._task, completed=done)
+            self._bar.update(self._task, completed=done, description=line)
         else:
-            click.echo(self._line(done, now - self._began), err=True)
+            click.echo(line, err=True)
 
     def _line(self, done: int, seconds: float) -> str:
         rate = done / seconds
@@ -87,8 +89,7 @@ class Progress:
     def end(self, counts: Counts) -> None:
         """Say how long it took."""
         done = sum(counts.values())
-        if self._bar and self._task is not None:
-            self._bar.update(self._task, completed=done)
+        if self._bar:
             self._bar.stop()
         if done:
             seconds = time.monotonic() - self._began
@@ -96,17 +97,23 @@ class Progress:
             click.echo(f"{counted(done, 'letter')} in {_span(seconds)}, {rate:,.1f} a second")
 
 
+def _draws() -> bool:
+    """Tell whether standard error is a terminal on which a line can be drawn anew."""
+    return sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+
+
+def erased() -> bytes:
+    """Return what erases the bar, for who must write in its place at once."""
+    return b"\r\x1b[K" if _draws() else b""
+
+
 def _bar() -> Bar:
     # 60 ms to import, which only a terminal needs.
     from rich.console import Console  # noqa: PLC0415
-    from rich.progress import (  # noqa: PLC0415
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415
 
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # Beside it there is room for a million letters on a terminal of 80 columns.
+    columns = (BarColumn(20), TextColumn("{task.description}"))
     return Progress(*columns, console=Console(stderr=True), transient=True)
 
 

@@ -16,7 +16,7 @@ from postroom.cli import complain, counted
 from postroom.cli.duration import Duration
 from postroom.cli.instant import present
 from postroom.cli.opened import keys_for, opened_store
-from postroom.cli.progress import Progress, tell_uncertain
+from postroom.cli.progress import Progress, erased, tell_uncertain
 from postroom.cli.trial import send_trial
 from postroom.database import engine
 from postroom.errors import Problem, SettingsError, UseError
@@ -186,7 +186,8 @@ def signals() -> Iterator[list[int]]:
             raise KeyboardInterrupt
         caught.append(number)
         # Past Python's buffers: the signal may have come while something was being written.
-        os.write(2, b"finishing the letters that are on their way; again to leave at once\n")
+        said = b"finishing the letters that are on their way; again to leave at once\n"
+        os.write(2, erased() + said)
 
     usual = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

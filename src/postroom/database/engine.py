@@ -142,7 +142,9 @@ class Database:
 
     def give_turn_back(self) -> None:
         """Give the sender's turn back, if it is ours."""
-        self._turn.close()
+        # A session that is lost has lost its lock, too.
+        with suppress(DBAPIError):
+            self._turn.close()
 
     def close(self) -> None:
         """Close all connections, and give the turn back."""

@@ -75,6 +75,7 @@ class Delivering:
         self._outcomes: list[Outcome] = []
         self._counts: Counter[DeliveryState] = Counter()
         self._streak = Streak()
+        self._letters = 0
         self._dry = False
 
     def run(self, letters: int) -> Counts:
@@ -85,6 +86,7 @@ class Delivering:
         be had, `StoppedError` if the server takes nothing from us, `LeaseError` and
         `DatabaseError`.
         """
+        self._letters = letters
         try:
             self._lines.open(letters, self._stopped, _GLANCE)
             while self._step():
@@ -106,14 +108,21 @@ class Delivering:
             self._turn(limit)
         if self._lines.out or self._outcomes:
             return True
-        if self._is_ending:
+        if self._is_ending or (not self._lines.ready and self._is_through):
             return False
         if self._lines.is_dead and self._lines.lost:
             raise self._lines.lost
         if not self._dry:
             return True
         self._dry = False
-        return self._work.wake() > 0
+        woken = self._work.wake()
+        self._letters += woken
+        return woken > 0
+
+    @property
+    def _is_through(self) -> bool:
+        """Whether every letter has had its turn: for none of them is a new connection needed."""
+        return self._counts.total() >= self._letters
 
     @property
     def _is_ending(self) -> bool:

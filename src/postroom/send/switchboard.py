@@ -96,8 +96,9 @@ class Switchboard:
         # No pause here: whoever started the run learns at once that it cannot be done now.
         if self.lost:
             raise self.lost
-        for line in self._lines[1:]:
-            self._open(line)
+        if not stopped():
+            for line in self._lines[1:]:
+                self._open(line)
 
     def _open(self, line: Line) -> None:
         self._unwatch(line)

@@ -75,7 +75,7 @@ def conversation(envelope: Envelope, greeting: Greeting, patience: Patience) -> 
     # In one piece: if not all of it has left, the final dot has not.
     reply = yield Exchange(envelope.written, patience.end)
     if reply.unsent:
-        return Outcome("deferred", 0, reply.text, usable=False, command="DATA")
+        return Outcome(_refusal(reply), reply.code, reply.text, usable=False, command="DATA")
     kind = _KINDS.get(reply.digit, "uncertain")
     # RFC 5321 §3.8: whoever says 421 closes.
     usable = kind != "uncertain" and reply.code != 421
@@ -129,9 +129,12 @@ def _lines(envelope: Envelope, greeting: Greeting) -> tuple[bytes, bytes, bytes]
 
 def _stopped(command: Command, reply: Reply, patience: Patience) -> Conversation:
     """Return the outcome of a letter whose data the server did not want."""
-    usable = reply.digit in {4, 5} and reply.code != 421
+    usable = reply.digit in {4, 5} and reply.code != 421 and not reply.unsent
     if usable and command != "MAIL":
         # RFC 5321 §4.1.1.5: the sender that was taken must go before the next can come.
         usable = (yield Exchange(b"RSET\r\n", patience.reply)).digit == 2
-    kind: Kind = "refused" if reply.digit == 5 else "deferred"
-    return Outcome(kind, reply.code, reply.text, usable, command)
+    return Outcome(_refusal(reply), reply.code, reply.text, usable, command)
+
+
+def _refusal(reply: Reply) -> Kind:
+    return "refused" if reply.digit == 5 else "deferred"

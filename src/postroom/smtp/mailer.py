@@ -47,6 +47,7 @@ class Mailer:
         self._greeting = Greeting("", 0, frozenset())
         self._conversation: Conversation | None = None
         self._outcome = _CLOSED
+        self._goodbye = min(_GOODBYE, patience.reply)
 
     def open(self) -> Greeting:
         """Connect, protect the connection, say hello and log in; return what the server offers.
@@ -79,6 +80,9 @@ class Mailer:
     def begin(self, envelope_from: str, recipient: str, written: bytes) -> None:
         """Begin to hand over a message that `wire` has written."""
         self._outcome = _CLOSED
+        if self._talk and not self._talk.is_quiet:
+            # What comes unasked is a goodbye; it must not be taken for an answer about this letter.
+            self._drop()
         if self._talk:
             envelope = Envelope(envelope_from, recipient, written)
             self._conversation = conversation(envelope, self._greeting, self._patience)
@@ -132,9 +136,12 @@ class Mailer:
     def close(self) -> None:
         """Say goodbye (RFC 5321 §4.1.1.10) and close the connection, if there is one."""
         if talk := self._talk:
-            talk.say(b"QUIT\r\n", min(_GOODBYE, self._patience.reply))
-            while talk.go_on() is None and self._is_ready():
+            talk.say(b"QUIT\r\n", self._goodbye)
+            while (reply := talk.go_on()) is None and self._is_ready():
                 pass
+            if reply is None:
+                # It would say nothing the next time either, and letters wait for this.
+                self._goodbye = 0.0
             self._drop()
 
     def _drop(self) -> None:

@@ -6,6 +6,9 @@ import smtplib
 import socket
 import ssl
 import time
+from contextlib import suppress
+
+from attrs import evolve
 
 from postroom.smtp.wire import Reply, reason
 
@@ -54,7 +57,7 @@ class Talk:
                 self.wants_to_write = isinstance(error, ssl.SSLWantWriteError)
             return None
         except OSError as error:
-            return self._lost(reason(error))
+            return self._last_words() or self._lost(reason(error))
         return reply
 
     def _send(self) -> None:
@@ -71,6 +74,26 @@ class Talk:
     def expired(self) -> Reply:
         """Return the reply of a server whose time is up."""
         return self._lost("no answer in time")
+
+    def _last_words(self) -> Reply | None:
+        """Return what a server said that did not let us finish, and left (RFC 5321 §3.8)."""
+        if self._unsent:
+            with suppress(OSError):
+                while (reply := self._taken()) is None:
+                    self._hear()
+                return evolve(reply, unsent=True)
+        return None
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the server has said nothing unasked, be it that it closes the connection."""
+        try:
+            self._hear()
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return not self._heard
+        except OSError:
+            return False
+        return False
 
     def _lost(self, why: str) -> Reply:
         return Reply(0, why, unsent=bool(self._unsent))
