@@ -21,8 +21,8 @@ from postroom.send.rows import Connection, Reply
 
 # A line that is down tries again after these seconds; then it is given up.
 PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)
-# For so many seconds more answers are waited for once one has come: part of a turn of the ledger.
-_WINDOW = 0.0001
+# Once an answer has come, so many are waited for together, and for so many seconds.
+_TOGETHER, _WINDOW = 4, 0.001
 # How often, in seconds, it is looked whether a server has let its time go by.
 _LOOK = 0.1
 # So many seconds all servers together have to say goodbye.
@@ -127,7 +127,7 @@ class Switchboard:
         self._serve(0.0 if self._answers else seconds)
         # Others are about to answer: to write several down at once costs hardly more.
         until = self._ticks() + _WINDOW
-        while self._answers and self._carrying and (left := until - self._ticks()) > 0:
+        while 0 < len(self._answers) < _TOGETHER and self._carrying and (left := until - self._ticks()) > 0:
             self._serve(left)
         answers, self._answers = self._answers, []
         return answers
