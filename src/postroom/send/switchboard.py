@@ -127,7 +127,11 @@ class Switchboard:
         self._serve(0.0 if self._answers else seconds)
         # Others are about to answer: to write several down at once costs hardly more.
         until = self._ticks() + _WINDOW
-        while 0 < len(self._answers) < _TOGETHER and self._carrying and (left := until - self._ticks()) > 0:
+        while (
+            0 < len(self._answers) < _TOGETHER
+            and self._carrying
+            and (left := until - self._ticks()) > 0
+        ):
             self._serve(left)
         answers, self._answers = self._answers, []
         return answers
