@@ -217,7 +217,7 @@ MUTANTS = [
     Mutant(
         "store: 10 closing counts and raises nothing",
         f"{STORE}/settling.py",
-        "        connection.execute(_CLOSE, closing)\n",
+        "        _CLOSE.make_each(connection, closing)\n",
         "        pass\n",
         search=TABLES,
         cases=QUERIES,

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import define, field, frozen
@@ -106,10 +107,15 @@ class Newsroom:
             said, _ = process.communicate(timeout=120)
         return process.returncode, said
 
+    def status(self) -> dict[str, Any]:
+        """Return what `postroom status` says."""
+        _, said = self.run(*POSTROOM, "status", "--json")
+        found: dict[str, Any] = json.loads(said)
+        return found
+
     def uncertain(self) -> set[str]:
         """Return those whom `postroom status` names."""
-        _, said = self.run(*POSTROOM, "status", "--json")
-        return {one["address"] for one in json.loads(said)["uncertain"]}
+        return {one["address"] for one in self.status()["uncertain"]}
 
     def states(self) -> Counter[str]:
         """Return how many letters are in each state, as the dead process left them."""
@@ -147,11 +153,15 @@ class Verdict:
     named: int
     twice: frozenset[str]
     missing: frozenset[str]
+    stuck: int
 
     @property
     def holds(self) -> bool:
-        """Whether everybody stands once, save the named, who stand at most once."""
-        return not self.twice and not self.missing
+        """Whether everybody stands once, save the named, who stand at most once.
+
+        Who is still in sending would never get another letter.
+        """
+        return not (self.twice or self.missing or self.stuck)
 
 
 def judge(room: Newsroom) -> Verdict:
@@ -164,6 +174,7 @@ def judge(room: Newsroom) -> Verdict:
         len(named),
         frozenset(to for to, count in taken.items() if count > 1),
         frozenset(everybody - set(taken) - named),
+        room.status()["letters"].get("sending", 0),
     )
 
 
