@@ -130,8 +130,7 @@ def command(  # noqa: PLR0913 - click's options are arguments
         _print_letters(shown, there)
         _print_nothing(nothing, rows.states, run.release)
     _complain([*loaded.warnings, *_distinct(shown)], site)
-    leaving = [one.leaving for one in shown if one.leaving]
-    tell_outdated("plan", [one.letter.date for one in leaving if one.is_outdated], site.timezone)
+    tell_outdated("plan", _outdated(shown), site.timezone)
     if file and not sample:
         repair = "see the plan" if not shown else "complete the settings"
         raise UseError([Problem("--letter", what="there is no letter to write", repair=repair)])
@@ -248,6 +247,11 @@ def _write_out(out: Path, approval: Approval) -> None:
 
 def _sample(prepared: Prepared) -> bytes:
     return prepared.message(_SAMPLE, "x" * len(TOKEN_PLACEHOLDER), prepared.message_id("0" * 64))
+
+
+def _outdated(shown: Iterable[_Shown]) -> list[datetime]:
+    leaving = [one.leaving for one in shown if one.leaving]
+    return [one.letter.date for one in leaving if one.is_outdated]
 
 
 def _distinct(shown: Iterable[_Shown]) -> list[Problem]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import time, timedelta
 from pathlib import Path
@@ -22,7 +22,7 @@ from postroom.database import engine
 from postroom.errors import Problem, SettingsError, UseError
 from postroom.model import DeliveryState, Site
 from postroom.planning import Book
-from postroom.send import Consent, NewsroomDesk, Office, Sent, Way
+from postroom.send import Consent, Counts, NewsroomDesk, Office, Sent, Way
 from postroom.send.approval import read
 from postroom.smtp import Mailer, Server
 from postroom.store import Store
@@ -85,17 +85,13 @@ def command(  # noqa: PLR0913 - click's options are arguments
     newsroom = config.find_newsroom(Path.cwd())
     site = config.load(newsroom)
     if bool(recipient) != test:
-        repair = "write: postroom send --test --to me@example.com"
-        raise UseError([Problem("send", key="--test and --to", what="go together", repair=repair)])
+        raise _wrong("--test and --to", "go together", "postroom send --test --to me@example.com")
     if (plan_file or window) and (test or resend_uncertain):
-        what = "say what a run of the plan may do"
-        repair = "leave them out with --test and --resend-uncertain"
-        raise UseError([Problem("send", key="--plan and --window", what=what, repair=repair)])
+        what = "are for a run of the plan, not for --test and --resend-uncertain"
+        raise _wrong("--plan and --window", what, "postroom send, or leave them out")
     if plan_file and anew:
-        repair = "without --anew a run sends the words that the plan holds, or nothing"
-        raise UseError(
-            [Problem("send", key="--plan and --anew", what="exclude each other", repair=repair)]
-        )
+        what = "exclude each other: a plan holds the words that it sends"
+        raise _wrong("--plan and --anew", what, "only one of them")
     server = _ready(site, keeps_ledger=test or keep_ledger_here)
     if recipient:
         return send_trial(newsroom, site, Mailer(server), recipient)
@@ -106,25 +102,34 @@ def command(  # noqa: PLR0913 - click's options are arguments
             return 0
         if not despite_complaints:
             send.require_few_complaints(store.reports, present())
-        office = Office(
-            store,
-            site,
-            NewsroomDesk(newsroom, site, lambda warnings: complain(warnings, "warning")),
-            send.sender_of(site, keys_for(store)),
-            _way(site, server),
-            present,
-            lambda: bool(caught),
-            progress.show,
-        )
+        office = _office(store, newsroom, site, server, tell=progress.show, caught=caught)
         if resend_uncertain:
             sent = send.send_again(office, progress.begin)
         else:
             sent = send.send(office, consent, progress.begin)
-            if approval and approval.letters and not sent.plan.subscribers:
-                click.echo("of the plan nothing is left: it was sent before, or is not due yet")
         progress.end(sent.counts)
-        code = report(sent)
+    if approval and approval.letters and not sent.plan.subscribers:
+        click.echo("of the plan nothing is left: it was sent before, or is not due yet")
+    code = report(sent)
     return 128 + caught[0] if caught else code
+
+
+def _wrong(key: str, what: str, right: str) -> UseError:
+    return UseError([Problem("send", key=key, what=what, repair=f"write {right}")])
+
+
+def _office(  # noqa: PLR0913 - a run works with all of it
+    store: Store,
+    newsroom: Path,
+    site: Site,
+    server: Server,
+    *,
+    tell: Callable[[Counts], None],
+    caught: Sequence[int],
+) -> Office:
+    desk = NewsroomDesk(newsroom, site, lambda warnings: complain(warnings, "warning"))
+    sender, way = send.sender_of(site, keys_for(store)), _way(site, server)
+    return Office(store, site, desk, sender, way, present, lambda: bool(caught), tell)
 
 
 def _is_too_late(
