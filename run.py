@@ -194,13 +194,35 @@ def demo() -> int:
 def test(arguments: list[str]) -> int:
     """Run every test that is not slow."""
     set_up("test", *browser())
-    return call(BIN / "python", "-m", "pytest", "-n", "auto", "-m", "not slow", *arguments)
+    return call(
+        BIN / "python",
+        "-m",
+        "pytest",
+        "-n",
+        "auto",
+        "--dist",
+        "worksteal",
+        "-m",
+        "not slow",
+        *arguments,
+    )
 
 
 def proofs(arguments: list[str]) -> int:
     """Run the slow tests."""
     set_up("test", *browser())
-    code = call(BIN / "python", "-m", "pytest", "-n", "auto", "-m", "slow", *arguments)
+    code = call(
+        BIN / "python",
+        "-m",
+        "pytest",
+        "-n",
+        "auto",
+        "--dist",
+        "worksteal",
+        "-m",
+        "slow",
+        *arguments,
+    )
     if code == PYTEST_FOUND_NOTHING and not arguments:
         print("No test is marked slow: there was nothing to prove.")  # noqa: T201
         return 0

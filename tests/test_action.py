@@ -17,6 +17,8 @@ from newsrooms import write
 from sendroom import KEY
 from smtpservers import scripted
 
+pytestmark = pytest.mark.slow  # each step is a process, as on a runner
+
 BAD = "---\ntitle: Bad\ndate: 2026-13-45\n---\nWords.\n"
 _ADDRESS = re.compile(r"reader\d+@")
 MakeRunner = Callable[..., Runner]

@@ -15,6 +15,8 @@ from attrs import Factory, frozen
 import newsrooms
 from postroom.theme import PAPER, PAPER_DARK
 
+pytestmark = pytest.mark.slow  # a browser takes its time
+
 try:
     from axe_playwright_python.sync_playwright import Axe
     from playwright.sync_api import Browser, ConsoleMessage, Page, Route

@@ -273,6 +273,7 @@ def garbles(connection: socket.socket, _question: bytes) -> None:
     connection.sendall(b"\0\xff" * 9_000 + b"\r\n\r\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("answer", "fault"),
     [
@@ -317,6 +318,7 @@ def test_no_handshake_holds_up_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
         assert time.monotonic() - began < 9
 
 
+@pytest.mark.slow
 def test_a_silent_host_is_not_mistaken_for_the_one_that_leads_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -354,6 +356,7 @@ def test_a_redirect_may_be_written_in_any_letters(server: Site) -> None:
     assert server.asked == ["HEAD /town", "HEAD /K%C3%B6ln"]
 
 
+@pytest.mark.slow
 def test_hostile_hosts_end_no_check(
     make_newsroom: MakeNewsroom, postroom: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,6 +33,8 @@ from repository import Desk, Origin
 from smtpservers import Scripted, scripted
 from webserver import Served
 
+pytestmark = pytest.mark.slow  # each command is a process, each job a clone
+
 SITE = "https://news.example.com/"
 _NOW = datetime.now(UTC)
 TODAY = _NOW.date().isoformat()

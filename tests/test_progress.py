@@ -22,6 +22,7 @@ from mailing import SEND, MakeRoom, Room, surroundings
 from postroom.cli import progress
 from smtpservers import Scripted, scripted
 
+pytestmark = pytest.mark.slow  # a run is watched while it works
 _PIECE = re.compile(r"\x1b\[(?P<numbers>[0-9;?]*)(?P<letter>[A-Za-z])|[\r\n]|[^\x1b\r\n]+")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _SAID = re.compile(

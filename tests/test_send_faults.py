@@ -242,6 +242,7 @@ def test_a_signal_finishes_what_is_on_its_way(make_room: MakeRoom, number: signa
     room.heal(*got)
 
 
+@pytest.mark.slow
 def test_a_full_disk(make_room: MakeRoom) -> None:
     """What cannot be written down stops the run; at most the open letters are in doubt."""
     room = make_room(200, connections=2)

@@ -17,6 +17,8 @@ from postroom.smtp.conversation import Envelope, conversation
 from postroom.smtp.wire import Reply
 from smtpservers import CLOSE, DRIP, SILENCE, Scripted, scripted
 
+pytestmark = pytest.mark.slow  # slow servers are waited for
+
 OK = b"250 ok\r\n"
 LATER = b"421 4.7.0 later\r\n" + CLOSE
 # By how many seconds a busy machine may look at its clock too late.

@@ -21,6 +21,8 @@ from postroom.model import FrozenLetter
 from postroom.store.letters import Letters
 from smtpservers import scripted
 
+pytestmark = pytest.mark.slow  # a database server is stopped and started
+
 CONNECTIONS = 4
 
 

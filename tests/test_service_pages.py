@@ -23,6 +23,8 @@ from postroom.theme import PAPER, PAPER_DARK
 from postroom.tokens import mint
 from webserver import Served
 
+pytestmark = pytest.mark.slow  # a browser takes its time
+
 try:
     from axe_playwright_python.sync_playwright import Axe
     from playwright.sync_api import Browser, Page

@@ -23,6 +23,8 @@ from conftest import ROOT
 from sendroom import KEY
 from smtpservers import scripted
 
+pytestmark = pytest.mark.slow  # each step is a process, as on a runner
+
 OURS = "example/postroom"
 TO_COPY = sorted((ROOT / "docs/workflows").glob("*.yml"))
 ALL = [*TO_COPY, *sorted((ROOT / ".github/workflows").glob("*.yml"))]
