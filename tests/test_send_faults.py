@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from datetime import timedelta
 
@@ -20,6 +20,7 @@ from conftest import AT
 from mailing import SEND, MakeRoom, recipients, surroundings, taken
 from postroom.cli import main, send
 from postroom.database import engine
+from postroom.send.line import Line, Opened
 from postroom.smtp import Mailer, Patience
 from postroom.store import open_store
 from smtpservers import CLOSE, SILENCE, Scripted, scripted
@@ -272,3 +273,23 @@ def test_a_full_disk(make_room: MakeRoom) -> None:
     assert max(again.values()) == 1
     assert len(room.named()) <= 2
     assert len(set(again) | room.named()) == 200
+
+
+def test_a_connection_that_cannot_be_renewed_keeps_nobody_waiting(
+    make_room: MakeRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the machine has no thread left for it, the run ends, and the letter is known."""
+    room, opened = make_room(), Line.open
+
+    def exhausted(line: Line, said: Callable[[Opened], None]) -> None:
+        if line.outgoing:
+            raise RuntimeError("can't start new thread")
+        opened(line, said)
+
+    with scripted({"RCPT": [b"421 later\r\n" + CLOSE]}) as server:
+        with monkeypatch.context() as patch:
+            patch.setattr(Line, "open", exhausted)
+            with pytest.raises(RuntimeError, match="new thread"):
+                room.send(server)
+        assert room.states() == {"deferred": 1, "planned": 2}
+    room.heal()

@@ -103,7 +103,13 @@ class Switchboard:
     def _open(self, line: Line) -> None:
         self._unwatch(line)
         self._opening.add(line)
-        line.open(self._note)
+        try:
+            line.open(self._note)
+        except BaseException:
+            # Nobody will tell of it, and a letter at hand was not heard by the server.
+            self._opening.discard(line)
+            self._let_go(line)
+            raise
 
     def _note(self, opened: Opened) -> None:
         """Hear of a connection, in the thread that opened it."""
@@ -156,7 +162,7 @@ class Switchboard:
             elif key.data in self._carrying:
                 self._go_on(key.data)
             else:
-                # Whatever the server says unasked, the next letter will hear it.
+                # Whatever the server says unasked, the next letter will find out.
                 self._unwatch(key.data)
         with suppress(Empty):
             while True:
