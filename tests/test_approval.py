@@ -103,6 +103,7 @@ def test_what_was_put_off_is_sent_with_the_same_plan(room: Room) -> None:
     assert room.got() == Counter(READERS)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_goes_on_with_the_same_plan(room: Room) -> None:
     """After a kill in the middle the same file serves for the rest, and nobody gets two."""
     room.add(*(f"other{number}@example.com" for number in range(40)))

@@ -249,6 +249,7 @@ HOSTILE: Mapping[str, bytes] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", HOSTILE)
 def test_nothing_takes_long(case: str) -> None:
     """A message made to hang its reader does not, and raises nothing."""

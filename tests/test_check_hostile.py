@@ -65,6 +65,7 @@ def test_a_post_of_bytes_is_one_line(check: Check, contents: bytes) -> None:
     assert line.startswith("posts/bad.md:")
 
 
+@pytest.mark.slow
 def test_a_post_of_two_megabytes_is_read(check: Check) -> None:
     """A book is a post like any other; its feeds are too large and its links are looked at."""
     assert len(HUGE) > 2_000_000

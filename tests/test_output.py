@@ -322,6 +322,7 @@ def whole(folder: Path, *states: Mapping[str, bytes]) -> bool:
     return ours and theirs == THEIRS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("following", [NEW, OTHER, OLD], ids=["again", "other", "back"])
 def test_a_run_may_be_killed_at_any_step(tmp_path: Path, following: dict[str, bytes]) -> None:
     """Killed before any step, a run leaves each file whole, and the next run puts all right."""

@@ -473,6 +473,7 @@ def test_a_long_body_is_refused_before_it_comes(served: Served) -> None:
     assert served.raw(head.encode()).startswith(b"HTTP/1.1 413 ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "beginning",
     [
