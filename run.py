@@ -191,38 +191,21 @@ def demo() -> int:
     return code
 
 
+def pytest(marked: str, arguments: list[str]) -> int:
+    """Run the tests that are marked so, on all processors."""
+    set_up("test", *browser())
+    options = ["-n", "auto", "--dist", "worksteal", "-m", marked]
+    return call(BIN / "python", "-m", "pytest", *options, *arguments)
+
+
 def test(arguments: list[str]) -> int:
     """Run every test that is not slow."""
-    set_up("test", *browser())
-    return call(
-        BIN / "python",
-        "-m",
-        "pytest",
-        "-n",
-        "auto",
-        "--dist",
-        "worksteal",
-        "-m",
-        "not slow",
-        *arguments,
-    )
+    return pytest("not slow", arguments)
 
 
 def proofs(arguments: list[str]) -> int:
     """Run the slow tests."""
-    set_up("test", *browser())
-    code = call(
-        BIN / "python",
-        "-m",
-        "pytest",
-        "-n",
-        "auto",
-        "--dist",
-        "worksteal",
-        "-m",
-        "slow",
-        *arguments,
-    )
+    code = pytest("slow", arguments)
     if code == PYTEST_FOUND_NOTHING and not arguments:
         print("No test is marked slow: there was nothing to prove.")  # noqa: T201
         return 0

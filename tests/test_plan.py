@@ -115,3 +115,17 @@ def test_newcomers_are_told_of_as_waiting(
     assert "  1 subscriber, monthly: not due; the next boundary is 2024-03-01" in (
         postroom(demo, "plan").out.splitlines()
     )
+
+
+@pytest.mark.parametrize("severity", ["error", "warning", "off"])
+def test_a_problem_is_as_severe_as_the_settings_say(
+    demo: Path, postroom: Postroom, severity: str
+) -> None:
+    """What a letter lacks is an error, a warning or nothing, as in `check`; the plan is shown."""
+    settings = demo / "postroom.yaml"
+    text = settings.read_text("utf-8") + "  reply_to: no-reply@example.com\n"
+    settings.write_text(f"{text}checks: {{letter-reply-address: {severity}}}\n", "utf-8")
+    shown = postroom(demo, "plan", "--at", "2024-03-01T09:00:00Z")
+    told = [kind for kind in ("error", "warning") if f"{kind}: " in shown.err]
+    assert (shown.code, told) == (0, [] if severity == "off" else [severity])
+    assert "subscribers" in shown.out

@@ -84,11 +84,8 @@ def command(  # noqa: PLR0913 - click's options are arguments
     """
     newsroom = config.find_newsroom(Path.cwd())
     site = config.load(newsroom)
-    if bool(recipient) != test:
-        raise _wrong("--test and --to", "go together", "postroom send --test --to me@example.com")
-    if (plan_file or window) and (test or resend_uncertain):
-        what = "are for a run of the plan, not for --test and --resend-uncertain"
-        raise _wrong("--plan and --window", what, "postroom send, or leave them out")
+    planned = bool(plan_file or window)
+    _require_sense(to=bool(recipient), test=test, planned=planned, again=resend_uncertain)
     if plan_file and anew:
         what = "exclude each other: a plan holds the words that it sends"
         raise _wrong("--plan and --anew", what, "only one of them")
@@ -112,6 +109,15 @@ def command(  # noqa: PLR0913 - click's options are arguments
         click.echo("of the plan nothing is left: it was sent before, or is not due yet")
     code = report(sent)
     return 128 + caught[0] if caught else code
+
+
+def _require_sense(*, to: bool, test: bool, planned: bool, again: bool) -> None:
+    """Raise `UseError` for options that go together in no run."""
+    if to != test:
+        raise _wrong("--test and --to", "go together", "postroom send --test --to me@example.com")
+    if planned and (test or again):
+        what = "are for a run of the plan, not for --test and --resend-uncertain"
+        raise _wrong("--plan and --window", what, "postroom send, or leave them out")
 
 
 def _wrong(key: str, what: str, right: str) -> UseError:
