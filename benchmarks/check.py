@@ -83,7 +83,7 @@ def once(newsroom: Path, output: Path) -> tuple[float, float, int]:
     """Return the seconds of a cold build and of the lints, and how much these found."""
     site = config.load(newsroom)
     began = time.process_time()
-    scanned = scan(newsroom, site.posts)
+    scanned = scan(newsroom, site.posts, site.output)
     loaded, drafts = posts.read_whole(scanned, site, AT)
     replace(output, outputs(newsroom, site, loaded.posts))
     built = time.process_time()

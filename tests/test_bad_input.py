@@ -267,7 +267,7 @@ BAD_SETTINGS: Mapping[str, tuple[str | bytes, str]] = {
         with_line("output: ../elsewhere"),
         (
             "postroom.yaml:6:9: output: found '../elsewhere';"
-            " write a folder inside the newsroom, such as public"
+            " write a folder inside the site, such as public"
         ),
     ),
     "colour without quotes": (
@@ -382,7 +382,7 @@ def test_a_post_that_cannot_be_read_is_named(
     assert refused(newsroom, postroom, 1) == [
         f"posts/a.md: cannot be read: too many levels of symbolic links; {REPLACE}",
         f"posts/b.md: cannot be read: no such file or directory; {REPLACE}",
-        f"posts/c.md: is a link out of the newsroom; {REPLACE}",
+        f"posts/c.md: leads out of the site; {REPLACE}",
         f"posts/d.md: is no file; {REPLACE}",
     ]
 

@@ -179,7 +179,7 @@ checks: {post-titel: off, post-title: ignore}
             "5:11: timezone: found 'Asia/Shanghi'; write an IANA name such as Europe/Berlin,"
             " or did you mean 'Asia/Shanghai'?"
         ),
-        "6:9: output: found '../public'; write a folder inside the newsroom, such as public",
+        "6:9: output: found '../public'; write a folder inside the site, such as public",
         (
             "7:17: theme.accent: found 'teal'; write a colour as '#' and six digits, in quotes,"
             ' such as "#0b6b62"'
@@ -221,7 +221,7 @@ def test_empty_settings_name_the_five_that_are_needed(settings: str) -> None:
     assert faults(settings) == MISSING
 
 
-INSIDE = "write a folder inside the newsroom, such as public"
+INSIDE = "write a folder inside the site, such as public"
 ZONE = "write an IANA name such as Europe/Berlin"
 DIGITS = "write 7 to 15 digits, with + and the country code"
 ADDRESS = "write an address such as news@example.com"
@@ -233,9 +233,9 @@ ADDRESS = "write an address such as news@example.com"
         ("- title", "6:1: this is no key; write key: value, in the column of the other keys"),
         (
             "posts: /srv/news",
-            f"6:8: posts: found '/srv/news'; {INSIDE}",
+            "6:8: posts: found '/srv/news'; write a folder inside the site, such as posts",
         ),
-        ("posts: .", f"6:8: posts: found '.'; {INSIDE}"),
+        ("output: .", f"6:9: output: found '.'; {INSIDE}"),
         (
             "output: a/../b",
             f"6:9: output: found 'a/../b'; {INSIDE}",

@@ -397,3 +397,32 @@ def test_the_last_run_decides(
         assert written.removed == len(before - set(files))
     assert tree(public) == {**runs[-1], "d/theirs": b"theirs"}
     assert not any(path.is_dir() and not any(path.iterdir()) for path in public.rglob("*"))
+
+
+@pytest.mark.parametrize(
+    "path", [".git/config", "a/.git/HEAD", ".htaccess", "posts/.x", "a/.well-known/x"]
+)
+def test_nothing_hidden_is_written(tmp_path: Path, path: str) -> None:
+    """No file goes to a hidden place, whatever names it: git would run what its settings name."""
+    with pytest.raises(OutputError) as caught:
+        replace(tmp_path, {path: b"x"})
+    what = "is hidden, so no host would serve it"
+    assert str(caught.value) == f"{path}: {what}; use names that do not begin with '.'"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("link", [".postroom.tmp", ".postroom.json"])
+def test_what_postroom_keeps_for_itself_is_no_link(tmp_path: Path, link: str) -> None:
+    """A branch cannot turn the staging folder or the manifest into a way to another folder."""
+    public, git = tmp_path / "public", tmp_path / ".git"
+    public.mkdir()
+    git.mkdir()
+    (git / "config").write_text("[core]\n")
+    (public / link).symlink_to("../.git" if link.endswith("tmp") else "../.git/config")
+    for files in ({"a": b"x"}, {}):
+        with pytest.raises(OutputError) as caught:
+            replace(public, files)
+        what = "is a symbolic link, and nothing is written through one"
+        repair = "move it away, delete it, or build elsewhere"
+        assert str(caught.value) == f"public/{link}: {what}; {repair}"
+    assert [path.name for path in git.iterdir()] == ["config"]

@@ -798,10 +798,10 @@ def test_links_that_lead_out_are_refused(make_newsroom: MakeNewsroom, tmp_path: 
     (folder / "out").symlink_to(tmp_path)
     (folder / "posts/d.md").symlink_to("../out/secret.md")
     assert refusals(folder) == [
-        f"posts/a.md: is a link out of the newsroom; {REPLACE}",
-        f"posts/b.png: is a link out of the newsroom; {REPLACE}",
-        f"posts/c.txt: is a link to a hidden file; {REPLACE}",
-        f"posts/d.md: is a link out of the newsroom; {REPLACE}",
+        f"posts/a.md: leads out of the site; {REPLACE}",
+        f"posts/b.png: leads out of the site; {REPLACE}",
+        f"posts/c.txt: leads to the hidden '.postroom'; {REPLACE}",
+        f"posts/d.md: leads out of the site; {REPLACE}",
     ]
 
 

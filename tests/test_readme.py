@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -73,7 +74,8 @@ def run_in(folder: Path, commands: str) -> tuple[int, list[str]]:
 def test_the_commands_of_a_page_run(tmp_path: Path, name: str) -> None:
     """Every command that a page gives for a newsroom runs in the newsroom of this repository."""
     page = (ROOT / "docs" / name).read_text(encoding="utf-8")
-    for each in ("posts", "templates", "postroom.yaml"):
+    shutil.copytree(ROOT / "posts", tmp_path / "posts")
+    for each in ("templates", "postroom.yaml"):
         (tmp_path / each).symlink_to(ROOT / each)
     code, errors, _ = run_all(tmp_path, "".join(blocks("newsroom", page)))
     assert (code, errors) == (0, "")

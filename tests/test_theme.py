@@ -243,3 +243,17 @@ def test_any_accent_can_be_read(accent: str) -> None:
 def test_an_accent_that_can_be_read_stays(accent: str) -> None:
     """An accent that reads well on white is used as it is."""
     assert colours(ThemeSettings(accent=accent)).accent == accent
+
+
+@pytest.mark.parametrize("name", [".git/config", "sub/.secret", ".env"])
+@pytest.mark.parametrize("through", ["", "alias.html"])
+def test_a_template_is_no_hidden_file(tmp_path: Path, name: str, through: str) -> None:
+    """What is hidden below templates/ is nobody's page: a clone keeps passwords in its settings."""
+    made = theme(tmp_path)
+    (tmp_path / "templates" / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "templates" / name).write_text("secret")
+    if through:
+        (tmp_path / "templates" / through).symlink_to(name)
+    step = next(step for step in name.split("/") if step.startswith("."))
+    what = f"leads to the hidden '{step}'; put it in a file that is not hidden"
+    assert fault(made, through or name) == f"templates/{through or name}: {what}"

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from attrs import evolve, field, frozen
 
+from postroom import config
 from postroom.digest import digests as digests_of
-from postroom.errors import OutputError, Problem
+from postroom.errors import OutputError, Problem, SettingsError
 from postroom.feeds.catalogue import STYLESHEET, Catalogue, Document
 from postroom.feeds.opml import opml
 from postroom.letters.compose import compose
@@ -49,7 +50,8 @@ class Outputs:
 def outputs(newsroom: Path, site: Site, posts: tuple[Post, ...]) -> dict[str, Contents]:
     """Return every file that the newsroom in the folder `newsroom` makes of `posts`.
 
-    Raises `TemplateError`, and `OutputError` where two things claim one path.
+    Raises `TemplateError`, `SettingsError` for a logo that is no image of the site, and
+    `OutputError` where two things claim one path.
     """
     theme = Theme(newsroom, site.language)
     posts = tuple(_as_shown(post, theme.words) for post in posts)
@@ -73,22 +75,19 @@ def outputs(newsroom: Path, site: Site, posts: tuple[Post, ...]) -> dict[str, Co
         for attachment in post.attachments:
             made.add(attachment.output, newsroom / attachment.source, post.path)
     if site.theme.logo:
-        made.add(site.theme.logo, _logo(newsroom, site.theme.logo), "the logo")
+        made.add(site.theme.logo, _logo(newsroom, site), "the logo")
     made.refuse_files_as_folders()
     if made.problems:
         raise OutputError(made.problems)
     return made.files
 
 
-def _logo(newsroom: Path, name: str) -> Path:
-    path, home = newsroom / name, newsroom.resolve()
-    real = path.resolve()
-    # What is hidden is nobody's picture: git's own files, and the database.
-    inside = real.is_relative_to(home) and "/." not in f"/{real.relative_to(home).as_posix()}"
-    if path.is_file() and inside:
-        return path
-    what, repair = f"'{name}' is no file of the newsroom", "put it there, or correct the path"
-    raise OutputError([Problem("postroom.yaml", key="theme.logo", what=what, repair=repair)])
+def _logo(newsroom: Path, site: Site) -> bytes:
+    data = config.read_logo(newsroom, site)
+    if data is None:
+        what, repair = "is not there", "put it there, or correct the path"
+        raise SettingsError([config.logo_problem(newsroom, site, what, repair)])
+    return data
 
 
 def _as_shown(post: Post, words: Words) -> Post:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import zoneinfo
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urljoin
 from zoneinfo import ZoneInfo
 
-from postroom import schema
+from postroom import schema, sitepaths
 from postroom.errors import Problem, SettingsError
 from postroom.model import (
     Contact,
@@ -56,7 +56,65 @@ def load(newsroom: Path) -> Site:
         reason = (error.strerror or "unknown error").lower()
         what, repair = f"cannot be read: {reason}", "replace it with a file that can be read"
         raise SettingsError([Problem(FILE_NAME, what=what, repair=repair)]) from None
-    return read(data)
+    site = read(data)
+    if problems := list(_misplaced(newsroom, site, data)):
+        raise SettingsError(problems)
+    return site
+
+
+def _misplaced(newsroom: Path, site: Site, data: bytes) -> Iterator[Problem]:
+    """Yield a problem for each folder of the settings that a link leads elsewhere."""
+    if what := sitepaths.astray(newsroom, newsroom / site.posts):
+        yield _path_problem(data, "posts", site.posts, what, _INSIDE.format("posts"))
+    if what := sitepaths.output_fault(newsroom, newsroom / site.output, sources(site)):
+        yield _path_problem(data, "output", site.output, what, OUTPUT_HINT)
+
+
+def _path_problem(data: bytes, key: str, path: str, what: str, repair: str) -> Problem:
+    return Problem(FILE_NAME, *_place(data, key), key, f"'{path}' {what}", repair)
+
+
+def _place(data: bytes, key: str) -> tuple[int, int]:
+    """Return line and column of the value of `key`, such as `theme.logo`; zeros without one."""
+    node = parse(data.decode("utf-8-sig"), limit=LIMIT)
+    for name in key.split("."):
+        if not isinstance(node, Table) or name not in node.pairs:
+            return 0, 0
+        node = node.pairs[name][1]
+    return node.line, node.column
+
+
+def sources(site: Site) -> tuple[str, ...]:
+    """Return the folders of a site that no output may lie in.
+
+    Where posts are the whole site, output lies among them, and is not read as posts.
+    """
+    return ("templates",) if site.posts == "." else (site.posts, "templates")
+
+
+def read_logo(newsroom: Path, site: Site) -> bytes | None:
+    """Return the image that `theme.logo` names, None without one or if it is not there.
+
+    Raises `SettingsError` if it is no image of the site: a link may lead to any secret.
+    """
+    path = site.theme.logo
+    if not path:
+        return None
+    what = sitepaths.image_fault(newsroom, path)
+    try:
+        if not what:
+            return (newsroom / path).resolve().read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        what = f"cannot be read: {(error.strerror or 'unknown error').lower()}"
+    raise SettingsError([logo_problem(newsroom, site, what, _IMAGE_HINT)])
+
+
+def logo_problem(newsroom: Path, site: Site, what: str, repair: str) -> Problem:
+    """Return a problem of `theme.logo` on its line."""
+    data = (newsroom / FILE_NAME).read_bytes()
+    return _path_problem(data, "theme.logo", site.theme.logo, what, repair)
 
 
 def read(data: bytes) -> Site:
@@ -114,12 +172,38 @@ def _zone_like(name: str) -> str:
     return schema.did_you_mean(cities[0] if cities else name, zones)
 
 
-def _folder(node: Node) -> str:
+_INSIDE = "write a folder inside the site, such as {}"
+_IMAGE_HINT = "write an image inside the site, such as logo.svg"
+OUTPUT_HINT = "write into a folder of its own, such as public"
+
+
+def _path(node: Node, repair: str) -> str:
     value = schema.text(node)
     path = PurePosixPath(value)
-    if not path.parts or path.parts[0][0] in "/~" or ".." in path.parts or "\\" in value:
-        raise refuse(node, "write a folder inside the newsroom, such as public")
+    if not value or value[0] in "/~" or ".." in path.parts or "\\" in value:
+        raise refuse(node, repair)
+    if what := sitepaths.hidden(str(path)):
+        raise refuse(node, repair, f"'{value}' {what}")
     return str(path)
+
+
+def _posts(node: Node) -> str:
+    return _path(node, _INSIDE.format("posts"))
+
+
+def _output(node: Node) -> str:
+    repair = _INSIDE.format("public")
+    if (path := _path(node, repair)) == ".":
+        raise refuse(node, repair)
+    return path
+
+
+def _logo(node: Node) -> str:
+    if (path := _path(node, _IMAGE_HINT)) == ".":
+        raise refuse(node, _IMAGE_HINT)
+    if not path.lower().endswith(sitepaths.IMAGES):
+        raise refuse(node, _IMAGE_HINT, f"'{path}' {sitepaths.NO_IMAGE}")
+    return path
 
 
 _phone_text = schema.matching(
@@ -174,6 +258,8 @@ def _permalink(node: Node) -> str:
         raise refuse(node, "use letters, digits, '-', '_', '/' and the fields")
     if "//" in value or {".", ".."} & set(value.split("/")):
         raise refuse(node, "write it without '//', '/./' and '/../'")
+    if what := sitepaths.hidden_in_public(value):
+        raise refuse(node, "write it without names that begin with '.'", f"'{value}' {what}")
     return value
 
 
@@ -203,7 +289,7 @@ _CONTACT = schema.table(
 _font = schema.matching(r"[\w ,'\"-]+", "write names of fonts, such as Georgia, serif")
 
 
-_THEME = schema.table(ThemeSettings, {"accent": schema.colour, "font": _font, "logo": _folder})
+_THEME = schema.table(ThemeSettings, {"accent": schema.colour, "font": _font, "logo": _logo})
 _PAGES = schema.table(PageSettings, {"enabled": schema.truth, "permalink": _permalink})
 _FEEDS = schema.table(
     FeedSettings,
@@ -256,8 +342,8 @@ _SITE = schema.table(
         "language": schema.language,
         "timezone": _timezone,
         "description": schema.text,
-        "posts": _folder,
-        "output": _folder,
+        "posts": _posts,
+        "output": _output,
         "topics": schema.several(schema.some_text),
         "theme": _THEME,
         "checks": _CHECKS,

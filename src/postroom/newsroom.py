@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from attrs import evolve
 
-from postroom import frontmatter
+from postroom import frontmatter, sitepaths
 from postroom.errors import ContentError, OutputError, Problem, UseError
 from postroom.frontmatter import slugify
 from postroom.model import Site
@@ -96,7 +96,7 @@ def new_post(newsroom: Path, site: Site, title: str, today: date) -> Path:
     path = newsroom / site.posts / f"{stem}.md"
     if path.exists():
         what, repair = "is there already", "open it, or choose another title"
-        raise UseError([Problem(f"{site.posts}/{path.name}", what=what, repair=repair)])
+        raise UseError([Problem(sitepaths.below(site.posts, path.name), what=what, repair=repair)])
     _write(path, _head(title, today, minted_id(site, stem)))
     return path
 

@@ -20,6 +20,7 @@ from typing import TypeAlias
 
 from attrs import Factory, frozen
 
+from postroom import sitepaths
 from postroom.errors import OutputError, Problem
 
 MANIFEST = ".postroom.json"
@@ -90,6 +91,10 @@ def _misplaced(path: str) -> Problem | None:
         return Problem(path, what="would lie outside the output folder", repair="rename the post")
     if parts[0] in {MANIFEST, _STAGING}:
         return Problem(path, what="is a name that Postroom keeps for itself", repair="use another")
+    # In a folder called .git, git runs what its settings name.
+    if sitepaths.hidden_in_public(path):
+        repair = "use names that do not begin with '.'"
+        return Problem(path, what="is hidden, so no host would serve it", repair=repair)
     return None
 
 
@@ -112,6 +117,9 @@ def _lock(descriptor: int, folder: Path) -> None:
 
 
 def _replaced(folder: Path, files: Mapping[str, Contents]) -> Written:
+    for own in (MANIFEST, f"{_STAGING}/manifest"):
+        if problem := _in_the_way(folder, own):
+            raise OutputError([problem])
     owned = _read_manifest(folder)
     changes, wanted, problems = _compare(folder, files, owned)
     if problems:

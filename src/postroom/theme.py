@@ -15,7 +15,7 @@ from jinja2 import FileSystemLoader, StrictUndefined, TemplateSyntaxError
 from jinja2.exceptions import SecurityError, TemplateNotFound
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from postroom import schema
+from postroom import schema, sitepaths
 from postroom.colour import readable
 from postroom.errors import Problem, TemplateError
 from postroom.model import ThemeSettings
@@ -164,11 +164,16 @@ class Theme:
         return f"templates/{template}", 0
 
     def _refuse_link(self, path: Path) -> None:
-        """Refuse a file that lies elsewhere: a link could lead to any secret of the machine."""
+        """Refuse a file that is hidden or lies elsewhere: any secret of the machine may do so."""
         real = path.resolve()
         folders = (self.newsroom.resolve() / self.own.name, built_in().resolve())
-        if not any(real.is_relative_to(folder) for folder in folders):
-            what, repair = "is a link to a file elsewhere", "put the file itself there"
+        what, repair = "is a link to a file elsewhere", "put the file itself there"
+        for folder in folders:
+            if real.is_relative_to(folder):
+                what = sitepaths.hidden(real.relative_to(folder).as_posix())
+                repair = "put it in a file that is not hidden"
+                break
+        if what:
             raise TemplateError([Problem(self._name(str(path)), what=what, repair=repair)])
 
     def _name(self, path: str) -> str:

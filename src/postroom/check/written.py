@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from attrs import field, frozen
 
+from postroom import sitepaths
 from postroom.errors import Problem
 from postroom.model import Post, Site
 from postroom.pages import output_path
@@ -46,12 +47,12 @@ class Written:
 
     @published.default
     def _posts_by_path(self) -> Mapping[str, Post]:
-        cut = len(self.site.posts) + 1
+        cut = len(sitepaths.below(self.site.posts, ""))
         return {post.path[cut:]: post for post in self.loaded.posts}
 
     def name(self, one: Draft) -> str:
-        """Return the path of a post as the newsroom sees it."""
-        return f"{self.site.posts}/{one.path}"
+        """Return the path of a post as it counts from the site."""
+        return sitepaths.below(self.site.posts, one.path)
 
     def going_out(self) -> Iterator[Draft]:
         """Yield what is published or waits for its date, and was not taken back."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from datetime import datetime
 from pathlib import Path
 
 import click
 
-from postroom import config, posts
+from postroom import config, posts, sitepaths
 from postroom.build import outputs
 from postroom.cli import complain
 from postroom.cli.instant import Instant, build_instant
@@ -36,10 +35,9 @@ def command(output: Path | None, at: datetime | None, *, drafts: bool) -> None:
     newsroom = config.find_newsroom(Path.cwd())
     site = config.load(newsroom)
     folder = Path.cwd() / output if output else newsroom / site.output
-    if fault := _mixed(folder, newsroom, site):
-        what = f"'{output or site.output}' {fault}"
-        repair = "write into a folder of its own, such as public"
-        raise UseError([Problem("--output" if output else "output", what=what, repair=repair)])
+    if output and (fault := sitepaths.output_fault(newsroom, folder, config.sources(site))):
+        what = f"'{output}' {fault}"
+        raise UseError([Problem("--output", what=what, repair=config.OUTPUT_HINT)])
     loaded = posts.load(newsroom, site, build_instant(at), drafts=drafts)
     complain([*loaded.warnings, *unspoken(newsroom, site)], "warning")
     files = outputs(newsroom, site, loaded.posts)
@@ -61,17 +59,6 @@ def unspoken(newsroom: Path, site: Site) -> list[Problem]:
     repair = f"translate templates/words/en.yaml as templates/words/{site.language}.yaml"
     rule = "settings-language"
     return [Problem(config.FILE_NAME, key="language", what=what, repair=repair, rule=rule)]
-
-
-def _mixed(folder: Path, newsroom: Path, site: Site) -> str:
-    """Return how output in `folder` would mix with the newsroom's sources, or nothing."""
-    real, home = Path(os.path.realpath(folder)), Path(os.path.realpath(newsroom))
-    if home.is_relative_to(real):
-        return "holds the newsroom itself"
-    for name in (site.posts, "templates"):
-        if real.is_relative_to(os.path.realpath(home / name)):
-            return f"lies in {name}/, among the sources"
-    return ""
 
 
 def _summary(loaded: posts.Loaded, folder: Path) -> str:

@@ -130,10 +130,10 @@ def _letter(folder: Path, written: Written) -> bytes:
 
 
 def _written(folder: Path, site: Site, wanted: _Wanted) -> Written:
-    scanned = scan(folder, site.posts)
+    scanned = scan(folder, site.posts, site.output)
     loaded, drafts = posts.read_whole(scanned, site, wanted.at)
     if wanted.fix and _repaired(folder, loaded, quiet=wanted.quiet):
-        scanned = scan(folder, site.posts)
+        scanned = scan(folder, site.posts, site.output)
         loaded, drafts = posts.read_whole(scanned, site, wanted.at)
     return Written(site, wanted.at, scanned, loaded, drafts)
 

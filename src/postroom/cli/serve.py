@@ -18,7 +18,7 @@ from postroom.model import Site
 from postroom.theme import Theme
 from postroom.web.listening import listen, server, trusted
 from postroom.web.outside import Outside
-from postroom.web.pages import render
+from postroom.web.pages import Pages, logo_path, render
 
 
 @click.command("serve")
@@ -53,7 +53,7 @@ def command(host: str, port: int, proxies: tuple[str, ...]) -> None:
     site = config.load(newsroom)
     public = newsroom / site.output
     pages = render(site, Theme(newsroom, site.language), newsroom)
-    complain(_lacking(site, public), "warning")
+    complain([*_lacking(site, public), *_missing_logo(newsroom, site, pages)], "warning")
     with opened_store(newsroom) as store, listen(host, port) as listener:
         app = web.application(site, public, pages, Outside(store.subscribers, _now, _write))
         click.echo(f"{_address(listener)} serves {site.output}/ and list/; Ctrl-C stops it")
@@ -82,6 +82,13 @@ def _lacking(site: Site, public: Path) -> list[Problem]:
         what, repair = "is not set, so no letter leads here", "write the address of this service"
         problems.append(Problem(config.FILE_NAME, key="mail.unsubscribe", what=what, repair=repair))
     return problems
+
+
+def _missing_logo(newsroom: Path, site: Site, pages: Pages) -> list[Problem]:
+    if not site.theme.logo or logo_path(site) in pages.files:
+        return []
+    what, repair = "is not there, so the service's pages do without", "put it there"
+    return [config.logo_problem(newsroom, site, what, repair)]
 
 
 def _address(listener: socket.socket) -> str:

@@ -54,7 +54,7 @@ def load(newsroom: Path, site: Site, at: datetime, *, drafts: bool = False) -> L
 
     Raises `ContentError` with every fault of every post.
     """
-    return read(scan(newsroom, site.posts), site, at, drafts=drafts)
+    return read(scan(newsroom, site.posts, site.output), site, at, drafts=drafts)
 
 
 def read(folder: Folder, site: Site, at: datetime, *, drafts: bool = False) -> Loaded:

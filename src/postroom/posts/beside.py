@@ -11,6 +11,7 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from attrs import field, frozen
 
+from postroom import sitepaths
 from postroom.model import Attachment, Site
 from postroom.posts.draft import Draft
 from postroom.posts.folder import Folder
@@ -70,7 +71,7 @@ class Beside:
                 below = f"{mark}-{posixpath.basename(path)}"
             place = self.post.url.removeprefix(self.site.url).removesuffix(".html").rstrip("/")
             output = f"{unquote(place)}/{below}"
-            self.met[path] = Attachment(f"{self.site.posts}/{path}", output)
+            self.met[path] = Attachment(sitepaths.below(self.site.posts, path), output)
         return self._url(self.met[path])
 
     def size(self, address: str) -> int:

@@ -10,7 +10,7 @@ from urllib.parse import quote, urljoin
 
 from attrs import field, frozen
 
-from postroom import frontmatter
+from postroom import frontmatter, sitepaths
 from postroom.errors import Problem
 from postroom.frontmatter import Head, Moment
 from postroom.markdown.text import first_heading
@@ -47,8 +47,8 @@ class Report:
     warnings: list[Problem] = field(factory=list)
 
     def name(self, path: str) -> str:
-        """Return the path of a post as the newsroom sees it."""
-        return f"{self.root}/{path}"
+        """Return the path of a post as it counts from the site."""
+        return sitepaths.below(self.root, path)
 
     def error(self, one: Draft, key: str, what: str, repair: str) -> None:
         """Take an error in the head of a draft, on the line of its key."""

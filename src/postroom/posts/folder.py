@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import posixpath
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import imagesize
-from attrs import Factory, frozen
+from attrs import Factory, evolve, frozen
 
+from postroom import sitepaths
 from postroom.errors import Problem
 
 _SUFFIXES = (".md", ".markdown")
@@ -37,8 +38,11 @@ class Folder:
         return max(0, int(width)), max(0, int(height))
 
 
-def scan(newsroom: Path, posts: str) -> Folder:
-    """Read what lies under the folder `posts`; links that lead out of the newsroom are problems."""
+def scan(newsroom: Path, posts: str, output: str = "") -> Folder:
+    """Read what lies under the folder `posts`, but not under `output`.
+
+    Links that lead out of the site or to what is hidden are problems.
+    """
     texts: dict[str, bytes] = {}
     sizes: dict[str, int] = {}
     problems: list[Problem] = []
@@ -46,7 +50,7 @@ def scan(newsroom: Path, posts: str) -> Folder:
     if not root.is_dir():
         repair = "make it, or write where the posts are as posts: in postroom.yaml"
         return Folder({}, problems=(Problem(posts, what="is not a folder", repair=repair),))
-    for path in sorted(_files(root, problems)):
+    for path in sorted(_files(root, _left_out(newsroom, root, output), problems)):
         try:
             if why := _unfit(root / path, newsroom):
                 problems.append(_unreadable(path, why))
@@ -56,11 +60,20 @@ def scan(newsroom: Path, posts: str) -> Folder:
                 sizes[path] = (root / path).stat().st_size
         except OSError as error:
             problems.append(_unreadable(path, _reason(error)))
-    named = (Problem(f"{posts}/{p.path}", what=p.what, repair=p.repair) for p in problems)
+    named = (evolve(one, path=sitepaths.below(posts, one.path)) for one in problems)
     return Folder(texts, sizes, tuple(named), root)
 
 
-def _files(root: Path, problems: list[Problem]) -> Iterator[str]:
+def _left_out(newsroom: Path, root: Path, output: str) -> frozenset[str]:
+    """Return the output folder as it may be met under `root`: a link, and where that leads."""
+    if not output:
+        return frozenset()
+    home, real = os.path.realpath(newsroom), os.path.realpath(root)
+    places = (posixpath.join(home, output), os.path.realpath(newsroom / output))
+    return frozenset(posixpath.relpath(place, real) for place in places)
+
+
+def _files(root: Path, left_out: Collection[str], problems: list[Problem]) -> Iterator[str]:
     """Yield the path of each file under `root`; what cannot be listed goes to `problems`."""
     folders = [""]
     while folders:
@@ -72,7 +85,7 @@ def _files(root: Path, problems: list[Problem]) -> Iterator[str]:
             continue
         for entry in entries:
             path = posixpath.join(folder, entry.name)
-            if entry.name.startswith((".", "_")):
+            if entry.name.startswith((".", "_")) or path in left_out:
                 continue
             if entry.is_dir(follow_symlinks=False):
                 folders.append(path)
@@ -86,14 +99,9 @@ def _unfit(path: Path, newsroom: Path) -> str:
         str(path).encode()
     except UnicodeEncodeError:
         return "has a name that is not UTF-8"
-    if path.is_symlink():
-        try:
-            target = Path(os.path.realpath(path)).relative_to(os.path.realpath(newsroom))
-        except ValueError:
-            return "is a link out of the newsroom"
-        # What is hidden is nobody's news: the database, and git's own files.
-        if any(part.startswith(".") for part in target.parts):
-            return "is a link to a hidden file"
+    # What is hidden is nobody's news: the database, and git's own files.
+    if path.is_symlink() and (fault := sitepaths.astray(newsroom, path)):
+        return fault
     return "" if stat.S_ISREG(path.stat().st_mode) else "is no file"
 
 

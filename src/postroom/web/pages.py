@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-from attrs import frozen
+from attrs import evolve, frozen
 
+from postroom import config
 from postroom.model import Site
 from postroom.pages import Page
 from postroom.theme import Theme, colours
@@ -32,7 +33,13 @@ class Pages:
 
 
 def render(site: Site, theme: Theme, newsroom: Path) -> Pages:
-    """Return the pages of the newsroom in the folder `newsroom`. Raises `TemplateError`."""
+    """Return the pages of the site in the folder `newsroom`; they do without a missing logo.
+
+    Raises `TemplateError`, and `SettingsError` for a logo that is no image of the site.
+    """
+    logo = config.read_logo(newsroom, site)
+    if logo is None:
+        site = evolve(site, theme=evolve(site.theme, logo=""))
     words, made = theme.words, _maker(site, theme)
     return Pages(
         leave=made("leave", words.leave.format(site.title)),
@@ -41,7 +48,7 @@ def render(site: Site, theme: Theme, newsroom: Path) -> Pages:
         unbuilt=made("unbuilt", words.no_posts),
         busy=made("busy", words.busy),
         failed=made("failed", words.failed),
-        files=_files(site, theme, newsroom),
+        files=_files(site, theme, logo),
     )
 
 
@@ -68,7 +75,7 @@ def _maker(site: Site, theme: Theme) -> Callable[[str, str], bytes]:
     return made
 
 
-def _files(site: Site, theme: Theme, newsroom: Path) -> Mapping[str, bytes]:
+def _files(site: Site, theme: Theme, logo: bytes | None) -> Mapping[str, bytes]:
     """Return what the pages load.
 
     The service brings it along: the site may be on another host, of which the strict policy for
@@ -76,13 +83,13 @@ def _files(site: Site, theme: Theme, newsroom: Path) -> Mapping[str, bytes]:
     """
     style = theme.render("style.css", {"site": site, "colours": colours(site.theme)})
     files = {f"{SERVICE}style.css": style.encode()}
-    logo = newsroom / site.theme.logo
-    if site.theme.logo and logo.is_file():
-        files[_logo(site)] = logo.read_bytes()
+    if logo is not None:
+        files[logo_path(site)] = logo
     return files
 
 
-def _logo(site: Site) -> str:
+def logo_path(site: Site) -> str:
+    """Return the path at which the service answers with the logo."""
     return f"{SERVICE}logo{PurePosixPath(site.theme.logo).suffix.lower()}"
 
 
@@ -94,7 +101,7 @@ def seen_from_service(url: str, site: Site) -> str:
     home = urlsplit(site.mail.unsubscribe or site.url)
     own = {f"{site.url}style.css": f"{SERVICE}style.css"}
     if site.theme.logo:
-        own[site.url + site.theme.logo.removeprefix("/")] = _logo(site)
+        own[site.url + site.theme.logo.removeprefix("/")] = logo_path(site)
     if url in own:
         return home.path.rstrip("/") + own[url]
     origin = f"{home.scheme}://{home.netloc}/"
