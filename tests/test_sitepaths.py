@@ -382,3 +382,23 @@ def test_a_link_to_an_image_of_the_site_is_fine(
     assert (folder / "public/logo.png").read_bytes() == newsrooms.PICTURE
     with webserver.serving(folder, Nobody()) as running:
         assert running.ask("/list/logo.png").body == newsrooms.PICTURE
+
+
+def test_serve_warns_of_a_missing_logo(make_newsroom: MakeNewsroom, postroom: Postroom) -> None:
+    """The line says where the logo is named; the service starts all the same."""
+    folder = make_newsroom({"public/x.html": ""}, "theme: {logo: gone.png}\n")
+    # No machine has this address (RFC 5737), so the command ends after its warnings.
+    outcome = postroom(folder, "serve", "--host", "192.0.2.1")
+    what = "'gone.png' is not there, so the service's pages do without"
+    assert f"postroom.yaml:6:15: theme.logo: {what}; put it there" in outcome.warnings
+
+
+def test_check_names_a_bad_logo_on_its_line(
+    make_newsroom: MakeNewsroom, postroom: Postroom
+) -> None:
+    """`check` says what `build` would."""
+    folder = make_newsroom({"posts/a.md": POST}, "theme: {logo: logo.png}\n")
+    (folder / "logo.png").symlink_to("/etc/passwd")
+    outcome = postroom(folder, "check")
+    line = f"postroom.yaml:6:15: theme.logo: 'logo.png' leads out of the site; {LOGO}"
+    assert (outcome.code, outcome.errors) == (2, [line])

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from attrs import evolve, field, frozen
 
-from postroom import config
 from postroom.digest import digests as digests_of
 from postroom.errors import OutputError, Problem, SettingsError
 from postroom.feeds.catalogue import STYLESHEET, Catalogue, Document
 from postroom.feeds.opml import opml
 from postroom.letters.compose import compose
+from postroom.logo import logo_problem, read_logo
 from postroom.model import Html, Post, Site, Topic
 from postroom.output import Contents
 from postroom.pages import FeedLink, Pages, output_path
@@ -83,10 +83,10 @@ def outputs(newsroom: Path, site: Site, posts: tuple[Post, ...]) -> dict[str, Co
 
 
 def _logo(newsroom: Path, site: Site) -> bytes:
-    data = config.read_logo(newsroom, site)
+    data = read_logo(newsroom, site)
     if data is None:
         what, repair = "is not there", "put it there, or correct the path"
-        raise SettingsError([config.logo_problem(newsroom, site, what, repair)])
+        raise SettingsError([logo_problem(newsroom, site, what, repair)])
     return data
 
 

@@ -65,12 +65,13 @@ def load(newsroom: Path) -> Site:
 def _misplaced(newsroom: Path, site: Site, data: bytes) -> Iterator[Problem]:
     """Yield a problem for each folder of the settings that a link leads elsewhere."""
     if what := sitepaths.astray(newsroom, newsroom / site.posts):
-        yield _path_problem(data, "posts", site.posts, what, _INSIDE.format("posts"))
+        yield path_problem(data, "posts", site.posts, what, _INSIDE.format("posts"))
     if what := sitepaths.output_fault(newsroom, newsroom / site.output, sources(site)):
-        yield _path_problem(data, "output", site.output, what, OUTPUT_HINT)
+        yield path_problem(data, "output", site.output, what, OUTPUT_HINT)
 
 
-def _path_problem(data: bytes, key: str, path: str, what: str, repair: str) -> Problem:
+def path_problem(data: bytes, key: str, path: str, what: str, repair: str) -> Problem:
+    """Return a problem of the `path` that `key` names in `data`, on the line of its value."""
     return Problem(FILE_NAME, *_place(data, key), key, f"'{path}' {what}", repair)
 
 
@@ -90,31 +91,6 @@ def sources(site: Site) -> tuple[str, ...]:
     Where posts are the whole site, output lies among them, and is not read as posts.
     """
     return ("templates",) if site.posts == "." else (site.posts, "templates")
-
-
-def read_logo(newsroom: Path, site: Site) -> bytes | None:
-    """Return the image that `theme.logo` names, None without one or if it is not there.
-
-    Raises `SettingsError` if it is no image of the site: a link may lead to any secret.
-    """
-    path = site.theme.logo
-    if not path:
-        return None
-    what = sitepaths.image_fault(newsroom, path)
-    try:
-        if not what:
-            return (newsroom / path).resolve().read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        what = f"cannot be read: {(error.strerror or 'unknown error').lower()}"
-    raise SettingsError([logo_problem(newsroom, site, what, _IMAGE_HINT)])
-
-
-def logo_problem(newsroom: Path, site: Site, what: str, repair: str) -> Problem:
-    """Return a problem of `theme.logo` on its line."""
-    data = (newsroom / FILE_NAME).read_bytes()
-    return _path_problem(data, "theme.logo", site.theme.logo, what, repair)
 
 
 def read(data: bytes) -> Site:
@@ -173,7 +149,7 @@ def _zone_like(name: str) -> str:
 
 
 _INSIDE = "write a folder inside the site, such as {}"
-_IMAGE_HINT = "write an image inside the site, such as logo.svg"
+IMAGE_HINT = "write an image inside the site, such as logo.svg"
 OUTPUT_HINT = "write into a folder of its own, such as public"
 
 
@@ -199,10 +175,10 @@ def _output(node: Node) -> str:
 
 
 def _logo(node: Node) -> str:
-    if (path := _path(node, _IMAGE_HINT)) == ".":
-        raise refuse(node, _IMAGE_HINT)
+    if (path := _path(node, IMAGE_HINT)) == ".":
+        raise refuse(node, IMAGE_HINT)
     if not path.lower().endswith(sitepaths.IMAGES):
-        raise refuse(node, _IMAGE_HINT, f"'{path}' {sitepaths.NO_IMAGE}")
+        raise refuse(node, IMAGE_HINT, f"'{path}' {sitepaths.NO_IMAGE}")
     return path
 
 

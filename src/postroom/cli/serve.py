@@ -14,6 +14,7 @@ from postroom import config, web
 from postroom.cli import complain
 from postroom.cli.opened import opened_store
 from postroom.errors import Problem
+from postroom.logo import logo_problem
 from postroom.model import Site
 from postroom.theme import Theme
 from postroom.web.listening import listen, server, trusted
@@ -88,7 +89,7 @@ def _missing_logo(newsroom: Path, site: Site, pages: Pages) -> list[Problem]:
     if not site.theme.logo or logo_path(site) in pages.files:
         return []
     what, repair = "is not there, so the service's pages do without", "put it there"
-    return [config.logo_problem(newsroom, site, what, repair)]
+    return [logo_problem(newsroom, site, what, repair)]
 
 
 def _address(listener: socket.socket) -> str:

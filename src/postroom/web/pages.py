@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from attrs import evolve, frozen
 
-from postroom import config
+from postroom.logo import read_logo
 from postroom.model import Site
 from postroom.pages import Page
 from postroom.theme import Theme, colours
@@ -37,7 +37,7 @@ def render(site: Site, theme: Theme, newsroom: Path) -> Pages:
 
     Raises `TemplateError`, and `SettingsError` for a logo that is no image of the site.
     """
-    logo = config.read_logo(newsroom, site)
+    logo = read_logo(newsroom, site)
     if logo is None:
         site = evolve(site, theme=evolve(site.theme, logo=""))
     words, made = theme.words, _maker(site, theme)
