@@ -81,4 +81,6 @@ def _summary(loaded: posts.Loaded, folder: Path) -> str:
         parts.append(f"{len(loaded.waiting)} waiting for their date")
     if loaded.drafts:
         parts.append(f"{len(loaded.drafts)} draft{'s' * (len(loaded.drafts) != 1)}")
+    if loaded.expired:
+        parts.append(f"{len(loaded.expired)} expired")
     return ", ".join(parts)
