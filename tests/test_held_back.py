@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from conftest import AT, POST, MakeNewsroom, Outcome
+from conftest import AT, POST, SETTINGS, MakeNewsroom, Outcome
 from newsrooms import contents
-from postroom import frontmatter
+from postroom import config, frontmatter, posts
+from postroom.posts import Loaded
+from postroom.posts.folder import Folder
 from sendroom import KEY, MAIL, Room
 from smtpservers import scripted
 
 Postroom = Callable[..., Outcome]
-BEFORE, SINCE = "2026-11-21", "2026-11-22"
-"""AT is noon of the 22nd in UTC, 13:00 on the site's clock."""
-
+# AT is noon of the 22nd in UTC, 13:00 on the site's clock.
 DRAFTS = [
     "draft: true",
     "Draft: true",
@@ -57,7 +57,7 @@ WAITING = [
     "published: 2026-11-23",
     "publish: 2026-11-23 09:00",
     "published: true\npublishDate: 2026-11-23",
-    f"publishDate: {BEFORE}\npublish_date: 2026-11-23",
+    "publishDate: 2026-11-21\npublish_date: 2026-11-23",
 ]
 EXPIRED = [
     "expiryDate: 2026-11-21",
@@ -91,7 +91,14 @@ PUBLISHED = [
     "published:",
     "status: ~",
 ]
-HELD = [*DRAFTS, *WAITING, *EXPIRED]
+KINDS = [
+    "published: false",
+    "status: draft",
+    "unlisted: true",
+    "hidden: true",
+    "publishDate: 2026-11-23",
+    "expiryDate: 2026-11-22",
+]
 
 
 def held_back(lines: str) -> str:
@@ -107,7 +114,45 @@ def shown(newsroom: Path, postroom: Postroom, *options: str, at: datetime = AT) 
     return {name for name, data in contents(newsroom / "public").items() if b"We moved" in data}
 
 
-@pytest.mark.parametrize("lines", HELD)
+def load(lines: str, at: datetime = AT, *, drafts: bool = False) -> Loaded:
+    """Return what a site of this one post has at an instant."""
+    text = held_back(lines).replace("\ndate: 2026-11-20", "\ndate: 2026-11-19")
+    site = config.read(SETTINGS.encode())
+    return posts.read(Folder({"a.md": text.encode()}), site, at, drafts=drafts)
+
+
+@pytest.mark.parametrize("lines", DRAFTS)
+def test_every_word_for_a_draft_makes_one(lines: str) -> None:
+    """It is out, without a warning, counted as a draft, and shown to those who ask for drafts."""
+    loaded = load(lines)
+    assert (loaded.posts, loaded.drafts, loaded.warnings) == ((), ("posts/a.md",), ())
+    assert len(load(lines, drafts=True).posts) == 1
+
+
+@pytest.mark.parametrize("lines", WAITING)
+def test_every_word_for_later_lets_a_post_wait(lines: str) -> None:
+    """It is out, without a warning, until its date has come."""
+    loaded = load(lines)
+    assert (loaded.posts, loaded.waiting, loaded.warnings) == ((), ("posts/a.md",), ())
+    assert len(load(lines, datetime(2027, 1, 2, tzinfo=UTC)).posts) == 1
+
+
+@pytest.mark.parametrize("lines", EXPIRED)
+def test_every_word_for_an_end_ends_a_post(lines: str) -> None:
+    """It is out, without a warning, and `--drafts` does not show it; before, it was there."""
+    loaded = load(lines, drafts=True)
+    assert (loaded.posts, loaded.expired, loaded.warnings) == ((), ("posts/a.md",), ())
+    assert len(load(lines, datetime(2026, 11, 19, 12, tzinfo=UTC)).posts) == 1
+
+
+@pytest.mark.parametrize("lines", PUBLISHED)
+def test_the_other_answer_changes_nothing(lines: str) -> None:
+    """The same keys, with the value that holds nothing back."""
+    loaded = load(lines)
+    assert (len(loaded.posts), loaded.warnings) == (1, ())
+
+
+@pytest.mark.parametrize("lines", KINDS)
 def test_a_post_that_is_held_back_is_nowhere(
     make_newsroom: MakeNewsroom, postroom: Postroom, lines: str
 ) -> None:
@@ -119,11 +164,11 @@ def test_a_post_that_is_held_back_is_nowhere(
     assert postroom(newsroom, "check").code == 0
 
 
-@pytest.mark.parametrize("lines", PUBLISHED)
 def test_a_post_that_is_not_held_back_is_everywhere(
-    make_newsroom: MakeNewsroom, postroom: Postroom, lines: str
+    make_newsroom: MakeNewsroom, postroom: Postroom
 ) -> None:
-    """The same keys with the other answer change nothing."""
+    """The places in which nothing of the other posts was found."""
+    lines = "published: 2026-11-22\nstatus: publish\nexpiryDate: 2026-11-23"
     newsroom = make_newsroom({"posts/a.md": held_back(lines)}, MAIL)
     expected = {"atom.xml", "rss.xml", "feed.json", "posts/a/index.html", "index.html"}
     assert shown(newsroom, postroom) >= {*expected, "digest/2026-11/letter.html"}
@@ -132,40 +177,30 @@ def test_a_post_that_is_not_held_back_is_everywhere(
 @pytest.mark.parametrize(
     ("lines", "says"),
     [
-        (DRAFTS, "0 posts → public/, 1 draft: "),
-        (WAITING, "0 posts → public/, 1 waiting for their date: "),
-        (EXPIRED, "0 posts → public/, 1 expired: "),
+        ("published: false", "1 draft"),
+        ("published: 2026-11-23", "1 waiting for their date"),
+        ("expiryDate: 2026-11-22", "1 expired"),
     ],
-    ids=["draft", "waiting", "expired"],
 )
 def test_the_build_counts_what_it_holds_back(
-    make_newsroom: MakeNewsroom, postroom: Postroom, lines: list[str], says: str
+    make_newsroom: MakeNewsroom, postroom: Postroom, lines: str, says: str
 ) -> None:
     """A person who wonders where a post is reads why it is not there."""
-    for number, each in enumerate(lines):
-        newsroom = make_newsroom({"posts/a.md": held_back(each)}, name=str(number))
-        assert postroom(newsroom, "build").out.startswith(says), each
-
-
-@pytest.mark.parametrize("lines", DRAFTS)
-def test_every_draft_can_be_looked_at(
-    make_newsroom: MakeNewsroom, postroom: Postroom, lines: str
-) -> None:
-    """`--drafts` shows a post whichever key makes it a draft."""
     newsroom = make_newsroom({"posts/a.md": held_back(lines)})
-    assert "posts/a/index.html" in shown(newsroom, postroom, "--drafts")
+    assert postroom(newsroom, "build").out.startswith(f"0 posts → public/, {says}: ")
 
 
-@pytest.mark.parametrize("lines", [*WAITING, *EXPIRED])
+@pytest.mark.parametrize("lines", ["publishDate: 2026-11-23", "expiryDate: 2026-11-21"])
 def test_the_instant_of_the_build_decides(
     make_newsroom: MakeNewsroom, postroom: Postroom, lines: str
 ) -> None:
     """A waiting post comes and an expired one was there, whatever the machine's clock says."""
-    text = held_back(lines).replace("\ndate: 2026-11-20", "\ndate: 2026-11-19")
-    newsroom = make_newsroom({"posts/a.md": text})
-    other = "2027-01-02T00:00Z" if lines in WAITING else "2026-11-19T12:00Z"
-    assert "atom.xml" in shown(newsroom, postroom, "--at", other)
-    assert shown(newsroom, postroom, "--at", AT.isoformat(), at=AT + timedelta(days=900)) == set()
+    newsroom = make_newsroom({"posts/a.md": held_back(lines)})
+    there = "2026-11-24T00:00Z" if "publish" in lines else "2026-11-20T12:00Z"
+    assert "atom.xml" in shown(newsroom, postroom, "--at", there)
+    for days in (-900, 900):
+        at = AT + timedelta(days=days)
+        assert shown(newsroom, postroom, "--at", AT.isoformat(), at=at) == set()
 
 
 def test_a_day_alone_begins_on_the_sites_clock(
@@ -182,7 +217,7 @@ def test_a_day_alone_begins_on_the_sites_clock(
 
 def test_a_publish_date_moves_no_date(make_newsroom: MakeNewsroom, postroom: Postroom) -> None:
     """It holds a post back and no more: feeds and pages show the post's own date."""
-    newsroom = make_newsroom({"posts/a.md": held_back(f"publishDate: {SINCE}")})
+    newsroom = make_newsroom({"posts/a.md": held_back("publishDate: 2026-11-22")})
     shown(newsroom, postroom)
     feed = json.loads((newsroom / "public/feed.json").read_text("utf-8"))
     assert feed["items"][0]["date_published"].startswith("2026-11-20")
@@ -219,17 +254,7 @@ def plan(room: Room, at: datetime = AT) -> int:
     return sum(each["subscribers"] for each in json.loads(outcome.out)["letters"])
 
 
-@pytest.mark.parametrize(
-    "lines",
-    [
-        "published: false",
-        "status: draft",
-        "unlisted: true",
-        "hidden: true",
-        "publishDate: 2026-11-23",
-        "expiryDate: 2026-11-22",
-    ],
-)
+@pytest.mark.parametrize("lines", KINDS)
 def test_nobody_is_sent_what_is_held_back(room: Room, lines: str) -> None:
     """`plan` counts nobody and `send` sends nothing; let go, the post reaches everybody once."""
     room.write("a.md", held_back(lines))
