@@ -106,6 +106,9 @@ def beside(body: str, **more: str | bytes) -> Files:
 LATER = other(date="2027-01-05")
 GONE = other(withdrawn="2026-11-10")
 DRAFT = other(draft="true")
+UNLISTED = other(unlisted="true")
+HELD = other(publishDate="2026-11-23")
+OVER = other(expiryDate="2026-11-22")
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"></svg>'
 SIZED = b'<svg xmlns="http://www.w3.org/2000/svg" width="4" height="4"></svg>'
 POSTS = (
@@ -196,6 +199,23 @@ POSTS = (
     Case("post-link-unpublished", {**a("[More of it](/posts/b/)\n"), "posts/b.md": LATER},
          {**a("[More of it](b.md)\n", date="2027-01-06"), "posts/b.md": LATER},
          "'/posts/b/' leads to posts/b.md, which waits until 2027-01-05"),
+    Case("post-link-unpublished", {**a("[More of it](b.md)\n"), "posts/b.md": UNLISTED},
+         {**a("[More of it](b.md)\n"), "posts/b.md": other(unlisted="false")},
+         "posts/a.md:7:1: 'b.md' leads to posts/b.md, which is a draft"),
+    Case("post-link-unpublished", {**a("[More of it](b.md)\n"), "posts/b.md": HELD},
+         {**a("[More of it](b.md)\n", publish_date="2026-11-23"), "posts/b.md": HELD},
+         "'b.md' leads to posts/b.md, which waits until 2026-11-23"),
+    Case("post-link-expired", {**a("[More of it](b.md#why)\n"), "posts/b.md": OVER},
+         {**a("[More of it](b.md)\n"), "posts/b.md": other(expiryDate="2026-11-23")},
+         "posts/a.md:7:1: 'b.md#why' leads to posts/b.md, which expires on 2026-11-22"),
+    Case("post-link-expired",
+         {**a("[More of it](/posts/b/)\n", date="2026-11-23"),
+          "posts/b.md": other(expiryDate="2026-11-23")},
+         {**a("[More of it](/posts/b/)\n", date="2026-11-23"),
+          "posts/b.md": other(expiryDate="2026-11-23 01:00")},
+         "'/posts/b/' leads to posts/b.md, which expires on 2026-11-23"),
+    Case("post-date-ahead", a(publishDate="2027-08-01"), a(publishDate="2027-05-01"),
+         "publishDate: 2027-08-01 is more than half a year ahead"),
     Case("post-link-withdrawn", {**a("[More of it](b.md)\n"), "posts/b.md": GONE},
          {**a(), "posts/b.md": other("[Not shown](nothing.md)\n", withdrawn="2026-11-10")},
          "posts/b.md, which was withdrawn on 2026-11-10"),
@@ -280,10 +300,11 @@ def test_every_rule_has_a_broken_example() -> None:
 
 def test_a_broken_link_of_a_post_is_not_told_of_its_pages(look: Look) -> None:
     """What a post leads to is told once, at the post, however many pages show it."""
-    files = a("[One](nothing.md), [two](/past/), [three](#why), [four](b.md)\n")
-    found = look({**files, "posts/b.md": DRAFT})
+    files = a("[One](nothing.md), [two](/past/), [three](#why), [four](b.md), [five](c.md)\n")
+    over = OVER.replace(OTHER["id"], "urn:x-c:c")
+    found = look({**files, "posts/b.md": DRAFT, "posts/c.md": over})
     assert {problem.path for problem in found} == {"posts/a.md"}
-    assert len(found) == 4
+    assert len(found) == 5
 
 
 def test_a_broken_link_of_a_template_is_told_once(look: Look) -> None:

@@ -19,7 +19,9 @@ from psycopg.errors import DuplicateObject
 
 import postgresql
 from actionrunner import ACTION, Ran, Runner, read
-from conftest import ROOT
+from conftest import AT, ROOT
+from newsrooms import write
+from processes import run
 from sendroom import KEY
 from smtpservers import scripted
 
@@ -127,6 +129,42 @@ def test_the_workflows_that_need_no_secrets_run(tmp_path: Path) -> None:
     assert (runner.workspace / str(upload["with"]["path"]) / "index.html").exists()
 
 
+@pytest.fixture
+def new_site(tmp_path: Path) -> Runner:
+    """Return a runner with the site that `init` writes and one more post, as plain as can be."""
+    runner = Runner(tmp_path, newsroom=".")
+    shutil.rmtree(runner.newsroom / "posts")
+    (runner.newsroom / "postroom.yaml").unlink()
+    day = {"SOURCE_DATE_EPOCH": str(int(AT.timestamp()))}
+    assert run(runner.newsroom, day, "init", ".").code == 0
+    plain = "# We moved\n\nFrom today you find us in Example Street.\n"
+    write(runner.newsroom, {"posts/2026-11-22-we-moved.md": plain})
+    return runner
+
+
+def test_a_new_site_passes_the_workflows(new_site: Runner) -> None:
+    """What `init` writes, and a post of a heading and a sentence, are checked and published.
+
+    The warnings stand at their lines all the same, and the email is kept.
+    """
+    for name in ("check.yml", "publish.yml"):
+        for step in of_ours(name):
+            ran = use(new_site, step, {})
+            assert ran.code == 0, ran.log
+            assert [line for line in ran.annotations if not line.startswith("::warning ")] == []
+            assert any("2026-11-22-we-moved.md" in line for line in ran.annotations)
+            assert "From today you find us" in (ran.kept / "letter.txt").read_text("utf-8")
+    page = new_site.newsroom / "public/posts/we-moved/index.html"
+    assert "From today you find us" in page.read_text("utf-8")
+
+
+def test_a_new_site_fails_where_it_is_asked_to_be_strict(new_site: Runner) -> None:
+    """`--strict`, for those who want it, is a word more in the same step."""
+    (step,) = of_ours("check.yml")
+    strict = {**step, "with": {**step["with"], "arguments": "--strict"}}
+    assert use(new_site, strict, {}).code == 1
+
+
 def secrets_for(
     runner: Runner, server: postgresql.Server, port: int, number: int
 ) -> dict[str, str]:
@@ -210,22 +248,46 @@ def test_the_jobs_for_gitlab_run(tmp_path: Path, postgresql_server: postgresql.S
     with scripted({}) as server:
         secrets = secrets_for(runner, postgresql_server, server.port, 2)
         for name in ("check", "pages", "send"):
-            done = subprocess.run(
-                ["bash", "-e", "-o", "pipefail", "-c", "\n".join(GITLAB[name]["script"])],
-                cwd=runner.newsroom,
-                env={
-                    "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
-                    "CI": "true",
-                    **(secrets if name == "send" else {}),
-                },
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            assert done.returncode == 0, done.stderr
+            assert in_gitlab(name, runner, secrets if name == "send" else {}) == [0, 0]
             kept = GITLAB[name].get("artifacts", {}).get("paths", [])
             assert [path for path in kept if not (runner.newsroom / path).exists()] == []
     assert len(server.messages) == 2
+
+
+def in_gitlab(name: str, runner: Runner, variables: Mapping[str, str]) -> list[int]:
+    """Run the job `name` as GitLab does; return the exit codes of what decides and what follows."""
+    codes = []
+    for part in ("script", "after_script"):
+        done = subprocess.run(
+            ["bash", "-e", "-o", "pipefail", "-c", "\n".join(GITLAB[name].get(part, []))],
+            cwd=runner.newsroom,
+            env={
+                "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+                "CI": "true",
+                **variables,
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        sys.stderr.write(done.stderr)
+        codes.append(done.returncode)
+    return codes
+
+
+@pytest.mark.parametrize("posts", ["as written", "only a draft"])
+def test_a_new_site_passes_the_jobs_for_gitlab(new_site: Runner, posts: str) -> None:
+    """What `init` writes and a plain post pass; so does a site on which nothing is out yet."""
+    day = {"SOURCE_DATE_EPOCH": str(int(AT.timestamp()))}
+    if posts == "only a draft":
+        for path in (new_site.newsroom / "posts").iterdir():
+            path.unlink()
+        assert run(new_site.newsroom, day, "new", "We moved").code == 0
+    for name in ("check", "pages"):
+        assert in_gitlab(name, new_site, day)[0] == 0
+    assert (new_site.newsroom / "public/index.html").exists()
+    letter = (new_site.newsroom / "letter.html").read_text("utf-8")
+    assert ("From today you find us" in letter) == (posts == "as written")
 
 
 def test_gitlab_installs_a_commit_with_what_sending_needs() -> None:

@@ -50,6 +50,15 @@ class WrittenEnclosure:
 
 
 @frozen
+class Hold:
+    """How one key holds a post back: as a draft, until a moment comes, or from a moment on."""
+
+    draft: bool = False
+    until: Moment | None = None
+    since: Moment | None = None
+
+
+@frozen
 class Head:
     """What a post says of itself; what it does not say is empty."""
 
@@ -65,6 +74,8 @@ class Head:
     image: WrittenImage | None = None
     enclosure: WrittenEnclosure | None = None
     draft: bool = False
+    publish_dates: tuple[Moment, ...] = ()
+    expiry_dates: tuple[Moment, ...] = ()
     withdrawn: Moment | None = None
     extra: Mapping[str, object] = Factory(dict)
     lines: Mapping[str, int] = Factory(dict)
@@ -101,14 +112,14 @@ def read(text: str, path: str) -> tuple[Head, list[Problem], list[Problem]]:
     try:
         node = parse(text, first_line=2, limit=LIMIT)
         known, other = _parted(node)
-        head = schema.table(Head, _READERS)(known)
+        head = _make_head(schema.table(dict, {n: _reader(n) for n in known.pairs})(known))
     except UnreadableError as fault:
         place = Problem(path, fault.line, fault.column, "front matter", fault.what, fault.repair)
         return Head(), [place], []
     except Faults as error:
         found = [Problem(path, f.line, f.column, f.key, f.what, f.repair) for f in error.faults]
         return Head(), found, []
-    lines = {name: key.line for name, (key, _) in known.pairs.items()}
+    lines = {_HOLDING_NAMES.get(_folded(n), n): key.line for n, (key, _) in known.pairs.items()}
     extra = {name: schema.plain(value) for name, (_, value) in other.pairs.items()}
     return evolve(head, extra=extra, lines=lines), [], _near_misses(other, path)
 
@@ -116,9 +127,33 @@ def read(text: str, path: str) -> tuple[Head, list[Problem], list[Problem]]:
 def _parted(node: Node) -> tuple[Table, Table]:
     if not isinstance(node, Table):
         raise refuse(node, "write key: value lines between the two '---'")
-    known = {name: pair for name, pair in node.pairs.items() if name in _READERS}
-    other = {name: pair for name, pair in node.pairs.items() if name not in _READERS}
+    known = {name: pair for name, pair in node.pairs.items() if _is_known(name)}
+    other = {name: pair for name, pair in node.pairs.items() if not _is_known(name)}
     return Table(known, node.line, node.column), Table(other, node.line, node.column)
+
+
+def _is_known(name: str) -> bool:
+    return name in _READERS or _folded(name) in _HOLDING_NAMES
+
+
+def _reader(name: str) -> schema.Reader[Any]:
+    return _READERS.get(name) or _HOLDING[_HOLDING_NAMES[_folded(name)]]
+
+
+def _folded(name: str) -> str:
+    """Return `publishDate` as `publishdate`, as well as `publish_date` and `Publish-Date`."""
+    return re.sub("[-_ ]", "", name).casefold()
+
+
+def _make_head(values: Mapping[str, Any]) -> Head:
+    """Make a head of what its keys say; if any of them holds the post back, it is held back."""
+    holds = [value for value in values.values() if isinstance(value, Hold)]
+    return Head(
+        **{name: value for name, value in values.items() if not isinstance(value, Hold)},
+        draft=any(hold.draft for hold in holds),
+        publish_dates=tuple(hold.until for hold in holds if hold.until),
+        expiry_dates=tuple(hold.since for hold in holds if hold.since),
+    )
 
 
 def _near_misses(other: Table, path: str) -> list[Problem]:
@@ -132,9 +167,21 @@ def _near_misses(other: Table, path: str) -> list[Problem]:
             repair=f"did you mean '{near}'?",
             rule="post-key",
         )
-        for name, (key, _) in other.pairs.items()
-        if (near := schema.near_match(name, _READERS))
+        for name, (key, value) in other.pairs.items()
+        if (near := schema.near_match(name, _READERS) or _near_hold(name, value))
     ]
+
+
+def _near_hold(name: str, value: Node) -> str:
+    """Return the key that holds posts back and that `name` is a slip of, if `value` fits it.
+
+    `publisher: Example Press` is a key of another program.
+    """
+    near = schema.near_match(name, _HOLDING)
+    try:
+        return near if near and _HOLDING[near](value) else ""
+    except Faults:
+        return ""
 
 
 _DAY = re.compile(r"([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})")
@@ -231,6 +278,63 @@ _READERS: dict[str, schema.Reader[Any]] = {
     "lang": schema.language,
     "image": _image,
     "enclosure": _enclosure,
-    "draft": schema.truth,
     "withdrawn": moment,
 }
+
+_OUT = ("published", "publish", "public", "live")
+_HELD = (
+    "draft", "private", "pending", "in review", "future", "scheduled", "hidden", "unlisted",
+    "unpublished", "archived", "trash",
+)  # fmt: skip
+
+
+def _held_if(*, answer: bool) -> schema.Reader[Hold]:
+    """Return a reader of true or false; `answer` is the one that makes a draft."""
+    return lambda node: Hold(draft=schema.truth(node) is answer)
+
+
+def _until(node: Node) -> Hold:
+    return Hold(until=moment(node))
+
+
+def _since(node: Node) -> Hold:
+    return Hold(since=moment(node))
+
+
+def _published(node: Node) -> Hold:
+    """Read true, false, or the date from which the post may be seen."""
+    if _DAY.match(schema.text(node)):
+        return _until(node)
+    try:
+        return _held_if(answer=False)(node)
+    except Faults:
+        raise refuse(node, "write true, false or a date such as 2026-11-22") from None
+
+
+def _status(node: Node) -> Hold:
+    word = schema.text(node).casefold().replace("-", " ").replace("_", " ")
+    if word not in (*_OUT, *_HELD):
+        out, held = schema.either(_OUT), schema.either(_HELD)
+        raise refuse(node, f"write {out}, or to hold the post back {held}")
+    return Hold(draft=word in _HELD)
+
+
+# The keys by which generators hold posts back, such as Hugo (draft, publishDate, expiryDate and
+# their aliases), Jekyll (published), Docusaurus (unlisted), Pelican and WordPress (status).
+_HOLDING: dict[str, schema.Reader[Hold]] = {
+    "draft": _held_if(answer=True),
+    "published": _published,
+    "publish": _published,
+    "status": _status,
+    "visibility": _status,
+    "unlisted": _held_if(answer=True),
+    "hidden": _held_if(answer=True),
+    "private": _held_if(answer=True),
+    "headless": _held_if(answer=True),
+    "publishDate": _until,
+    "pubDate": _until,
+    "expiryDate": _since,
+    "unpublishDate": _since,
+}
+_HOLDING_NAMES = {_folded(name): name for name in _HOLDING}
+"""The keys that hold a post back, as they are documented, by what all their spellings share."""

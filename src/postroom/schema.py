@@ -113,13 +113,14 @@ def one_of(*words: str) -> Reader[str]:
     def read(node: Node) -> str:
         value = text(node)
         if value not in words:
-            raise refuse(node, f"write {_either(words)}{did_you_mean(value, words)}")
+            raise refuse(node, f"write {either(words)}{did_you_mean(value, words)}")
         return value
 
     return read
 
 
-def _either(words: tuple[str, ...]) -> str:
+def either(words: tuple[str, ...]) -> str:
+    """Return `one, two or three`."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
 
 

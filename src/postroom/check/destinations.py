@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Mapping
+from datetime import date, datetime
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 from attrs import Factory, field, frozen
@@ -97,15 +98,22 @@ class Destinations:
         if target.head.draft:
             what = f"'{address}' leads to {name}, which is a draft"
             return Fault("post-link-unpublished", what, "publish it first, or take the link out")
+        # What waits is read on the day it comes.
+        read = max(one.begins, self.written.at)
+        if target.ends and target.has_expired(read):
+            what = f"'{address}' leads to {name}, which expires on {self._day(target.ends)}"
+            return Fault("post-link-expired", what, "take the link out, or link to what is left")
         post = self.written.published.get(target.path)
-        together = one.instant >= target.instant and one.path not in self.written.published
-        if not post and not together:
-            what = f"'{address}' leads to {name}, which waits until {target.day}"
+        if not post and target.begins > read:
+            what = f"'{address}' leads to {name}, which waits until {self._day(target.begins)}"
             return Fault("post-link-unpublished", what, "publish it first, or take the link out")
         if post and post.withdrawn:
             what = f"'{address}' leads to {name}, which was withdrawn on {post.withdrawn}"
             return Fault("post-link-withdrawn", what, "take the link out, or link to what is left")
         return None
+
+    def _day(self, instant: datetime) -> date:
+        return instant.astimezone(self.written.site.timezone).date()
 
     def _no_post(self, one: Draft, address: str, beside: str) -> Fault:
         what = f"'{address}' is no file under {self.written.site.posts}/"

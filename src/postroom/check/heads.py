@@ -41,8 +41,13 @@ def _said(one: Draft, written: Written) -> Iterator[Problem]:
 
 def _dated(one: Draft, written: Written, began: date | None) -> Iterator[Problem]:
     latest = (written.at + _AHEAD).date()
-    moments = {"date": one.date, "updated": one.head.updated, "withdrawn": one.head.withdrawn}
-    for key, moment in moments.items():
+    moments = [
+        ("date", one.date),
+        ("updated", one.head.updated),
+        ("withdrawn", one.head.withdrawn),
+        *(("publishDate", each) for each in one.head.publish_dates),
+    ]
+    for key, moment in moments:
         if moment and moment.day > latest:
             what = f"{moment.day} is more than half a year ahead"
             repair = "correct the year, or wait"

@@ -42,7 +42,7 @@ class Written:
     @by_page.default
     def _drafts_by_page(self) -> Mapping[str, Draft]:
         # What is published comes last: where a draft claims its page, the page is not the draft's.
-        in_order = sorted(self.drafts, key=lambda one: not one.head.draft)
+        in_order = sorted(self.drafts, key=lambda one: not self.is_held(one))
         return {output_path(one.url, self.site): one for one in in_order}
 
     @published.default
@@ -54,11 +54,15 @@ class Written:
         """Return the path of a post as it counts from the site."""
         return sitepaths.below(self.site.posts, one.path)
 
+    def is_held(self, one: Draft) -> bool:
+        """Tell whether a post is a draft, or has expired."""
+        return one.head.draft or one.has_expired(self.at)
+
     def going_out(self) -> Iterator[Draft]:
         """Yield what is published or waits for its date, and was not taken back."""
         for one in self.drafts:
             post = self.published.get(one.path)
-            if not one.head.draft and not (post and post.withdrawn):
+            if not self.is_held(one) and not (post and post.withdrawn):
                 yield one
 
     def beside(self, one: Draft, address: str) -> str:

@@ -24,7 +24,8 @@ from postroom.theme import Theme
 def command(output: Path | None, at: datetime | None, *, drafts: bool) -> None:
     """Build feeds, pages and digests into the output folder.
 
-    Posts whose date has not come wait. If anything is wrong, every fault is named and nothing is
+    Posts whose date or publishDate has not come wait, and those whose expiryDate has come are
+    left out. If anything is wrong, every fault is named and nothing is
     changed. Files that did not change are not touched, files that are no longer made are removed,
     and files that Postroom did not make are left alone.
 
@@ -68,4 +69,6 @@ def _summary(loaded: posts.Loaded, folder: Path) -> str:
         parts.append(f"{len(loaded.waiting)} waiting for their date")
     if loaded.drafts:
         parts.append(f"{len(loaded.drafts)} draft{'s' * (len(loaded.drafts) != 1)}")
+    if loaded.expired:
+        parts.append(f"{len(loaded.expired)} expired")
     return ", ".join(parts)

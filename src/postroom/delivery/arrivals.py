@@ -14,7 +14,7 @@ from postroom.model import Arrival, Frequency, Post, Release
 
 @frozen
 class News:
-    """What a run knows of a post that is visible now: published, due, neither draft nor withdrawn.
+    """What a run knows of a post that is visible now: due, no draft, not expired, not withdrawn.
 
     `language` is never empty. `written` tells whether the id stands in the post itself; one made
     from the path changes with it.

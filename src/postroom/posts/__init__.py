@@ -17,7 +17,7 @@ from postroom.model import Enclosure, Html, Image, Post, Site
 from postroom.posts.beside import Beside, media_type
 from postroom.posts.draft import Draft, Report, draft
 from postroom.posts.folder import Folder, scan
-from postroom.posts.instants import at_home, day_of, has_come, instant_of, take
+from postroom.posts.instants import at_home, day_of, instant_of, start_of, take
 from postroom.posts.topics import Spelling, spellings, topics, warning
 from postroom.yamltext import forbidden_characters, place_of
 
@@ -44,6 +44,7 @@ class Loaded:
     posts: tuple[Post, ...]
     waiting: tuple[str, ...] = ()
     drafts: tuple[str, ...] = ()
+    expired: tuple[str, ...] = ()
     unnamed: tuple[tuple[str, str], ...] = ()
     odd_topics: tuple[Spelling, ...] = ()
     warnings: tuple[Problem, ...] = ()
@@ -76,17 +77,19 @@ def read_whole(
     known = list(
         filter(None, (draft(path, data, site, report) for path, data in folder.texts.items()))
     )
-    kept = [one for one in known if drafts or not one.head.draft]
+    shown = [one for one in known if drafts or not one.head.draft]
+    kept = [one for one in shown if not one.has_expired(at)]
     _refuse_twins(kept, report)
     times = _timeline(kept, at, site)
-    urls = {one.path: one.url for one in kept}
+    # A link keeps its address when the post that it leads to expires.
+    urls = {one.path: one.url for one in shown}
     posts = {
         one.path: _post(one, times[one.path], Beside(one, urls, folder, site), report)
         for one in kept
     }
     if report.errors:
         raise ContentError(report.errors)
-    due = [posts[one.path] for one in kept if has_come(one.date, one.instant, at, site)]
+    due = [posts[one.path] for one in kept if one.begins <= at]
     names = {report.name(one.path) for one in kept} - {post.path for post in due}
     odd = _spellings(posts, site)
     lines = {report.name(one.path): one.head.lines.get("topics", 1) for one in kept}
@@ -95,6 +98,7 @@ def read_whole(
         posts=tuple(sorted(due, key=lambda post: post.published, reverse=True)),
         waiting=tuple(sorted(names)),
         drafts=tuple(report.name(one.path) for one in known if one.head.draft),
+        expired=tuple(report.name(one.path) for one in shown if one.has_expired(at)),
         unnamed=tuple((report.name(one.path), one.id) for one in known if not one.head.id),
         odd_topics=tuple(odd),
         warnings=tuple(sorted((*report.warnings, *odd_warnings))),
@@ -137,7 +141,7 @@ def _timeline(drafts: Iterable[Draft], at: datetime, site: Site) -> dict[str, _T
         times[one.path] = _Times(first, first, one.day, withdrawn=False)
         for moment, withdrawn in ((one.head.withdrawn, True), (one.head.updated, False)):
             instant = moment and instant_of(moment, one.id, site)
-            if moment and instant and has_come(moment, instant, at, site):
+            if moment and instant and start_of(moment, site) <= at:
                 last = at_home(take(instant, taken), site)
                 day = day_of(moment, last, site)
                 times[one.path] = _Times(first, last, day, withdrawn)

@@ -15,7 +15,7 @@ from postroom.errors import Problem
 from postroom.frontmatter import Head, Moment
 from postroom.markdown.text import first_heading
 from postroom.model import Site
-from postroom.posts.instants import day_of, instant_of
+from postroom.posts.instants import day_of, instant_of, start_of
 from postroom.yamltext import forbidden_characters, place_of
 
 _DATED_NAME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:[-_ ]+(.+))?")
@@ -23,7 +23,10 @@ _DATED_NAME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:[-_ ]+(.+))?")
 
 @frozen
 class Draft:
-    """A post half read; `path` counts from `posts/`, `instant` is what its date stands for."""
+    """A post half read; `path` counts from `posts/`, `instant` is what its date stands for.
+
+    It may be seen from `begins` on and, if it `ends`, only until then.
+    """
 
     path: str
     head: Head
@@ -36,6 +39,12 @@ class Draft:
     instant: datetime
     day: calendar_date
     url: str
+    begins: datetime
+    ends: datetime | None
+
+    def has_expired(self, at: datetime) -> bool:
+        """Tell whether the post is over at the instant `at`."""
+        return self.ends is not None and self.ends <= at
 
 
 @frozen
@@ -132,6 +141,8 @@ def _identified(
         instant=instant,
         day=day,
         url=urljoin(site.url, _permalink(site, slug, day, path)),
+        begins=max(start_of(each, site) for each in (moment, *head.publish_dates)),
+        ends=min((start_of(each, site) for each in head.expiry_dates), default=None),
     )
 
 

@@ -9,6 +9,15 @@ from postroom.frontmatter import Moment
 from postroom.model import Site
 
 
+def start_of(moment: Moment, site: Site) -> datetime:
+    """Return the instant at which `moment` has come: a day alone as it begins in the site's zone.
+
+    Where clocks skip midnight, that is the instant at which they do.
+    """
+    written = moment.time or datetime.combine(moment.day, time())
+    return (written if written.tzinfo else written.replace(tzinfo=site.timezone)).astimezone(UTC)
+
+
 def instant_of(moment: Moment, identity: str, site: Site) -> datetime:
     """Return the instant that stands for `moment`.
 
@@ -17,10 +26,8 @@ def instant_of(moment: Moment, identity: str, site: Site) -> datetime:
     if moment.time is None:
         digest = hashlib.sha256(identity.encode()).digest()
         second = timedelta(seconds=int.from_bytes(digest[:4], "big") % 3600)
-        midnight = datetime.combine(moment.day, time(), tzinfo=site.timezone)
-        return midnight.astimezone(UTC) + second
-    written = moment.time if moment.time.tzinfo else moment.time.replace(tzinfo=site.timezone)
-    return written.astimezone(UTC)
+        return start_of(moment, site) + second
+    return start_of(moment, site)
 
 
 def take(instant: datetime, taken: dict[datetime, datetime]) -> datetime:
@@ -49,13 +56,3 @@ def at_home(instant: datetime, site: Site) -> datetime:
 def day_of(moment: Moment, instant: datetime, site: Site) -> date:
     """Return the calendar date of `moment` in the newsroom's zone."""
     return moment.day if moment.time is None else instant.astimezone(site.timezone).date()
-
-
-def has_come(moment: Moment, instant: datetime, at: datetime, site: Site) -> bool:
-    """Tell whether `moment`, which `instant` stands for, has come at the instant `at`.
-
-    A day alone has come as soon as it begins in the newsroom's zone.
-    """
-    if moment.time is None:
-        return moment.day <= at.astimezone(site.timezone).date()
-    return instant <= at

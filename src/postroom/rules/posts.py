@@ -105,6 +105,12 @@ POSTS = (
         "RFC 9110 §15.5.5",
     ),
     Rule(
+        "post-link-expired",
+        "warning",
+        "It leads to a post whose expiryDate has come: to nothing, for those who read it later.",
+        "RFC 9110 §15.5.5",
+    ),
+    Rule(
         "post-link-withdrawn",
         "warning",
         "It leads to a notice that the post was taken back.",
