@@ -110,6 +110,13 @@ class TestQuotes:
         assert what == ROWS
         assert '"' in text.splitlines()[line - 1]
 
+    def test_a_header_that_swallows_the_only_row_stops_the_import(self, store: Store) -> None:
+        """Names of columns may span lines, but none is an email address."""
+        what = "this first row spans lines, and one of its cells is an email address"
+        assert refused(store, 'name,email,"note\nAnn",a@example.net,x\n') == [(1, what)]
+        text = 'name,email,"Your\nnote"\nAnn,a@example.net,x\n'
+        assert Taken(store, text, ANSWERED).states == {"a": "active"}
+
     def test_the_line_is_that_of_the_cell(self, store: Store) -> None:
         """Of a row over many lines, the line is the one where the doubtful cell begins."""
         text = 'note,email,name,x\n"a\nb",z@x.example,"A,a@x.example\nB",c\n'

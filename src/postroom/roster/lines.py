@@ -10,7 +10,7 @@ from __future__ import annotations
 import codecs
 import io
 import re
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import chain, islice
 
@@ -120,6 +120,9 @@ def _parsed(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, list[str]]]
     for number, record in _records(lines if hint else chain([first], lines)):
         cells = _cells(number, record, delimiter, single=width <= 1)
         if any(cell.strip() for cell in cells):
+            if not width and _swallows_a_row(cells):
+                what = "this first row spans lines, and one of its cells is an email address"
+                raise _FaultError(number, what, "close its quotes")
             width = width or len(cells)
             yield number, cells
 
@@ -187,6 +190,10 @@ def _quoted_cell(start: int, record: str, position: int, delimiter: str) -> tupl
         repair = "close the quote where its cell ends, and write each quote inside a cell twice"
         raise _FaultError(opened, what, repair)
     return match[1].replace('""', '"'), stop
+
+
+def _swallows_a_row(header: Sequence[str]) -> bool:
+    return any(map(_BREAK.search, header)) and any(_ADDRESS.fullmatch(c.strip()) for c in header)
 
 
 def _line(start: int, record: str, position: int) -> int:
