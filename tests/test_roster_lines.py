@@ -112,8 +112,8 @@ class TestQuotes:
 
     def test_a_header_that_swallows_the_only_row_stops_the_import(self, store: Store) -> None:
         """Names of columns may span lines, but none is an email address."""
-        what = "this first row spans lines, and one of its cells is an email address"
-        assert refused(store, 'name,email,"note\nAnn",a@example.net,x\n') == [(1, what)]
+        what = "this first row spans lines, and one of its cells holds an email address"
+        assert refused(store, 'name,email,"note\nAnn","a@example.net,x"\n') == [(1, what)]
         text = 'name,email,"Your\nnote"\nAnn,a@example.net,x\n'
         assert Taken(store, text, ANSWERED).states == {"a": "active"}
 

@@ -121,7 +121,7 @@ def _parsed(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, list[str]]]
         cells = _cells(number, record, delimiter, single=width <= 1)
         if any(cell.strip() for cell in cells):
             if not width and _swallows_a_row(cells):
-                what = "this first row spans lines, and one of its cells is an email address"
+                what = "this first row spans lines, and one of its cells holds an email address"
                 raise _FaultError(number, what, "close its quotes")
             width = width or len(cells)
             yield number, cells
@@ -193,7 +193,7 @@ def _quoted_cell(start: int, record: str, position: int, delimiter: str) -> tupl
 
 
 def _swallows_a_row(header: Sequence[str]) -> bool:
-    return any(map(_BREAK.search, header)) and any(_ADDRESS.fullmatch(c.strip()) for c in header)
+    return any(map(_BREAK.search, header)) and any(map(_ADDRESS.search, header))
 
 
 def _line(start: int, record: str, position: int) -> int:
