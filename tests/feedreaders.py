@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
+from html import unescape
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -74,7 +75,7 @@ def _rss_item(item: etree._Element) -> Item:
         parsedate_to_datetime(item.findtext("pubDate") or ""),
         None,
         item.findtext("c:encoded", "", NAMES) or "",
-        item.findtext("description") or "",
+        unescape(item.findtext("description") or ""),
     )
 
 

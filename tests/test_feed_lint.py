@@ -115,6 +115,11 @@ def test_what_is_wrong_in_atom_is_found(old: str, new: str, rule: str) -> None:
         ("<link>https://e.example/1<", "<link>/1<", "link"),
         ("<description>In short</description>", "", "description"),
         ("</content:encoded>", "</content:encoded><description>late</description>", ""),
+        (">In short<", ">Write &lt;tag&gt;<", "description"),
+        (">In short<", ">&lt;img src=x onerror=alert(1)&gt;<", "description"),
+        (">In short<", ">a &lt;!-- b<", "description"),
+        (">All<", ">All &lt;b&gt;news&lt;/b&gt;<", "description"),
+        (">In short<", ">a &lt; b &amp;amp; c, &amp;lt;d&amp;gt;<", ""),
         ("</item>", '<enclosure url="https://e.example/2" type="a/b" length="1"/></item>',
          "enclosure"),
         (' length="5"', "", "enclosure"),
@@ -124,7 +129,8 @@ def test_what_is_wrong_in_atom_is_found(old: str, new: str, rule: str) -> None:
     ],
     ids=[
         "urn-x", "permalink", "named-reference", "tags-in-title", "underscore", "no-self",
-        "link-to-feed", "relative-link", "no-description", "description-first", "two-enclosures",
+        "link-to-feed", "relative-link", "no-description", "description-first", "tag", "handler",
+        "comment", "channel", "text", "two-enclosures",
         "no-length", "odd-length", "no-type", "not-closed",
     ],
 )  # fmt: skip
@@ -296,8 +302,8 @@ def test_every_format_says_the_same(made: Built) -> None:
         rss = atom.with_name(atom.name.replace("atom.xml", "rss.xml"))
         other = "feed.json" if atom.name == "atom.xml" else atom.name.replace("atom.xml", "json")
         in_rss = items(rss.read_bytes())
-        assert [(i.id, i.title, i.url, i.published, i.content) for i in in_rss] == [
-            (i.id, i.title, i.url, i.published, i.content) for i in known
+        assert [(i.id, i.title, i.url, i.published, i.content, i.summary) for i in in_rss] == [
+            (i.id, i.title, i.url, i.published, i.content, i.summary) for i in known
         ]
         assert items(atom.with_name(other).read_bytes()) == tuple(known)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
 
 import feedparser
 import pytest
-from lxml import etree
+from lxml import etree, html
 
 from conftest import MakeNewsroom, Outcome
 from feedreaders import NAMES, items
@@ -44,7 +46,7 @@ def test_a_channel_says_rights_licence_hub_and_language() -> None:
     )
     assert found.findtext("copyright") == "© Us & <you>"
     assert found.findtext("language") == "en"
-    assert found.findtext("description") == "What happens at Example & Sons"
+    assert found.findtext("description") == "What happens at Example &amp; Sons"
 
 
 def test_the_description_comes_before_the_content() -> None:
@@ -53,7 +55,7 @@ def test_the_description_comes_before_the_content() -> None:
     names = [child.tag for child in item]
     encoded = f"{{{NAMES['c']}}}encoded"
     assert names.index("description") < names.index(encoded)
-    assert item.findtext("description") == "In short & quick."
+    assert item.findtext("description") == "In short &amp; quick."
     assert item.findtext(encoded) == "<p>Text 1.</p>\n"
 
 
@@ -72,6 +74,62 @@ def test_titles_hold_hex_references() -> None:
     assert b"<title>R&#x26;D: a &#x3C; b &#x3E; c &#x26;amp; d</title>" in data
     assert etree.fromstring(data).findtext("channel/item/title") == title
     assert feedparser.parse(data).bozo is False
+
+
+PLAIN_TEXTS = {
+    "tag": "How `code <tag>` works",
+    "handler": "<img src=x onerror=alert(1)>",
+    "generic": "Vec<T> and Map<K, V>",
+    "reference": "write &lt; or &amp;amp; for <",
+    "ampersand": "R&D & co; AT&T",
+    "comment": "a <!-- b --> c ]]> d",
+    "quotes": "\"double\" and 'single'",
+    "comparison": "a < b > c",
+}
+
+
+def shown(markup: str) -> str:
+    """Return what a person sees of HTML: its text, if it has no element."""
+    assert not re.search(r"<[A-Za-z/!?]", markup)
+    return html.fragment_fromstring(markup, create_parent="div").text_content()
+
+
+@pytest.mark.parametrize("text", PLAIN_TEXTS.values(), ids=PLAIN_TEXTS.keys())
+@pytest.mark.parametrize("content", ["full", "summary"])
+def test_readers_show_descriptions_as_they_were_written(text: str, content: str) -> None:
+    """Text of summaries and of the site is HTML in RSS, text elsewhere, and never markup."""
+    quoted = json.dumps(text)
+    settings = f"description: {quoted}\nfeeds: {{content: {content}}}\n"
+    files = feeds({"a.md": short_post(1, FIRST_DAY, f"summary: {quoted}\n")}, settings).files
+    assert lint(files["rss.xml"], "rss.xml") == []
+    rss = feedparser.parse(files["rss.xml"])
+    assert rss.entries[0].summary_detail.type == "text/html"
+    assert (shown(rss.entries[0].summary), shown(rss.feed.subtitle)) == (text, text)
+    atom = feedparser.parse(files["atom.xml"])
+    assert (atom.entries[0].summary, atom.entries[0].summary_detail.type) == (text, "text/plain")
+    assert text in etree.fromstring(files["atom.xml"]).xpath("string(*[local-name()='subtitle'])")
+    document = json.loads(files["feed.json"])
+    assert (document["description"], document["items"][0]["summary"]) == (text, text)
+
+
+def test_code_in_a_first_paragraph_stays_in_the_description() -> None:
+    """A description made from the post's own text keeps what looks like a tag."""
+    text = short_post(1, FIRST_DAY).replace("Text 1.", "Write `<tag>` and `&lt;` here.")
+    rss = feedparser.parse(feeds({"a.md": text}).files["rss.xml"])
+    assert shown(rss.entries[0].summary) == "Write <tag> and &lt; here."
+
+
+def test_plain_text_holds_hex_references() -> None:
+    """Rights, topics and authors are plain text with hex references, as titles are."""
+    head = "authors: ['A & <b>']\ntopics: ['R&D <x>']\n"
+    settings = "feeds: {rights: '© Us & <you>'}\n"
+    data = feeds({"a.md": short_post(1, FIRST_DAY, head)}, settings).files["rss.xml"]
+    assert "<copyright>© Us &#x26; &#x3C;you&#x3E;</copyright>".encode() in data
+    assert b"<category>R&#x26;D &#x3C;x&#x3E;</category>" in data
+    assert b"<dc:creator>A &#x26; &#x3C;b&#x3E;</dc:creator>" in data
+    (item,) = etree.fromstring(data).iter("item")
+    assert item.findtext("dc:creator", None, NAMES) == "A & <b>"
+    assert item.findtext("category") == "R&D <x>"
 
 
 def test_a_guid_is_no_permalink() -> None:

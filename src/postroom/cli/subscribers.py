@@ -162,7 +162,8 @@ def import_(
     file whose first line names a column 'email'. Who unsubscribed, bounced or complained there
     gets no mail from here either, and nobody who stopped here starts again. Names, notes and tags
     are not read. Each line that is not taken is named, and why; the same file may be imported
-    again.
+    again. Nothing is imported from a file that cannot be read with certainty, for instance where
+    a quote does not end or a row has too few cells; its lines are named.
 
     \b
     postroom subscribers import members.csv

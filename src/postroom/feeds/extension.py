@@ -1,14 +1,16 @@
 """What feedgen cannot say, or says wrongly, put right in its trees.
 
 feedgen 1.0.0 loses the attributes of an entry's links, knows no archives, hubs in RSS, licences,
-languages of entries or styled subtitles, and stamps the present time on what is not dated. Its
-trees are half namespaced: elements of the format itself have no namespace, all others have theirs.
+languages of entries or styled subtitles, writes plain text where RSS wants HTML, and stamps the
+present time on what is not dated. Its trees are half namespaced: elements of the format itself have
+no namespace, all others have theirs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from html import escape
 from typing import Any
 
 from attrs import frozen
@@ -126,6 +128,7 @@ class _FeedExtension(BaseExtension):  # type: ignore[misc]
         for link in self._links():
             if link.rel != "alternate":
                 etree.SubElement(channel, f"{{{_ATOM}}}link", link.attributes())
+        _write_description_as_html(channel)
         self._mark(channel)
         return root
 
@@ -177,6 +180,7 @@ class _EntryExtension(BaseEntryExtension):  # type: ignore[misc]
             etree.SubElement(item, f"{{{_DC}}}creator").text = author
         if _foreign(self._post, self._language):
             etree.SubElement(item, f"{{{_DC}}}language").text = self._post.lang
+        _write_description_as_html(item)
         self._picture(item)
         return item
 
@@ -186,6 +190,13 @@ class _EntryExtension(BaseEntryExtension):  # type: ignore[misc]
                 parent, f"{{{_MEDIA}}}content", url=self._post.image.src, medium="image"
             )
             etree.SubElement(picture, f"{{{_MEDIA}}}thumbnail", url=self._post.image.src)
+
+
+def _write_description_as_html(parent: Any) -> None:  # noqa: ANN401 - an lxml element
+    """Escape the plain text of an RSS description, which readers present as HTML."""
+    # RSS 2.0, item: "entity-encoded HTML is allowed"; readers do not tell it from plain text.
+    description = parent.find("description")
+    description.text = escape(description.text or "", quote=False)
 
 
 def _foreign(post: Post, language: str) -> bool:

@@ -23,6 +23,8 @@ _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 _ADDRESSES = ("href", "src", "poster", "cite", "srcset")
 _RISKY = frozenset("script style iframe object embed form svg math meta link base".split())
 _MARKUP = re.compile(r"</?[A-Za-z][^>]*>|&(?:[A-Za-z]+|#[0-9]+);")
+# HTML Living Standard §13.2.5.6, tag open state: what follows "<" where text ends.
+_TAG_OPEN = re.compile(r"<[A-Za-z/!?][^>]*>?")
 # HTML Living Standard, srcset attributes: a comma ends a candidate after its descriptor or a blank.
 _CANDIDATES = re.compile(r"(?<=[0-9][wx]),\s*|,\s+")
 _LARGEST = 5_000_000
@@ -165,6 +167,15 @@ def _summaries(root: Element) -> Iterator[Finding]:
             yield "summary", f"{_where(entry)} has none before its content", "report it"
 
 
+def _descriptions(root: Element) -> Iterator[Finding]:
+    for description in root.iter("description"):
+        if markup := _TAG_OPEN.search(description.text or ""):
+            parent = description.getparent()
+            where = _where(root if parent is None else parent)
+            what = f"that of {where} holds '{markup[0][:40]}', which is not shown as text"
+            yield "description", what, "report it"
+
+
 def _enclosures(root: Element) -> Iterator[Finding]:
     for item in root.iter("item"):
         files = item.findall("enclosure")
@@ -217,7 +228,8 @@ _ATOM_RULES = (
     _contents,
 )
 _RSS_RULES = (
-    _guids, _rss_links, _languages, _plain_titles, _summaries, _enclosures, _contents,
+    _guids, _rss_links, _languages, _plain_titles,
+    _summaries, _descriptions, _enclosures, _contents,
 )  # fmt: skip
 
 

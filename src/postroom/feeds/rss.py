@@ -9,20 +9,21 @@ from postroom.feeds.extension import generator
 from postroom.model import Feed, Site
 
 MEDIA_TYPE = "application/rss+xml"
-_TITLE = re.compile(rb"<title>[^<]*</title>")
+_PLAIN_TEXT = re.compile(rb"<(title|copyright|category|dc:creator)>[^<]*</\1>")
 
 
 def rss(feed: Feed, site: Site) -> bytes:
     """Return `feed` as an RSS document."""
     made = generator(feed, site, MEDIA_TYPE)
     document = bytes(made.rss_str(pretty=True))
-    return styled(_TITLE.sub(_hex_references, document), feed)
+    return styled(_PLAIN_TEXT.sub(_hex_references, document), feed)
 
 
-def _hex_references(title: re.Match[bytes]) -> bytes:
-    # RSS Best Practices Profile §"Title": readers disagree on &amp;, and agree on &#x26;.
+def _hex_references(element: re.Match[bytes]) -> bytes:
+    # RSS Best Practices Profile §"Character Data": readers disagree on &amp; in plain text, and
+    # agree on &#x26;.
     return (
-        title[0]
+        element[0]
         .replace(b"&amp;", b"&#x26;")
         .replace(b"&lt;", b"&#x3C;")
         .replace(b"&gt;", b"&#x3E;")

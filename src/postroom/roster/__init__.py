@@ -9,10 +9,12 @@ from __future__ import annotations
 import csv
 import io
 import secrets
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import date, datetime
 from itertools import islice
+from tempfile import TemporaryFile
 from typing import Protocol, TextIO, TypeVar
 
 from attrs import Factory, define, evolve, field, frozen
@@ -22,7 +24,7 @@ from postroom.errors import ContentError, Problem
 from postroom.model import Bookmark, Frequency, Reason, State, Subscriber
 from postroom.roster import columns
 from postroom.roster.columns import CellError, Layout, is_stopped, worse
-from postroom.roster.lines import rows
+from postroom.roster.lines import Source, rows, verify
 from postroom.tokens import Random, mint
 
 T = TypeVar("T")
@@ -271,17 +273,38 @@ def take_csv(
     """Import the CSV file `source`, called `name` in messages; return how its lines ended.
 
     `report` is told of each line that was not taken. Lines are taken by the thousand: after a
-    failure, the same import again takes the rest. Raises `ContentError` if the file has no column
-    of addresses, or nobody says that its people agreed.
+    failure, the same import again takes the rest. Raises `ContentError` before any line is taken if
+    the file cannot be read with certainty, has no column of addresses, or nobody says that its
+    people agreed.
     """
     work = _Import(book, terms, report)
-    with closing(rows(source, name)) as lines:
-        where = _layout(next(lines, (1, []))[1], name, terms)
-        candidates = (work.candidate(line, cells, where) for line, cells in lines)
-        taken = (candidate for candidate in candidates if candidate)
-        while chunk := list(islice(taken, CHUNK)):
-            work.take(chunk)
+    with _seekable(source) as table:
+        with closing(rows(table, name)) as lines:
+            where = _layout(next(lines, (1, []))[1], name, terms)
+        table.seek(0)
+        verify(table, name)
+        table.seek(0)
+        with closing(rows(table, name)) as lines:
+            candidates = (
+                work.candidate(line, cells, where) for line, cells in islice(lines, 1, None)
+            )
+            taken = (candidate for candidate in candidates if candidate)
+            while chunk := list(islice(taken, CHUNK)):
+                work.take(chunk)
     return work.tally
+
+
+@contextmanager
+def _seekable(source: io.BufferedReader) -> Iterator[Source]:
+    """Yield `source`, or a copy of what comes through a pipe: a file is read before it is taken."""
+    if source.seekable():
+        yield source
+        return
+    # Unlinked at once, so no list of addresses stays behind.
+    with TemporaryFile("w+b") as copy:
+        shutil.copyfileobj(source, copy)
+        copy.seek(0)
+        yield copy
 
 
 def _layout(header: Sequence[str], name: str, terms: Terms) -> Layout:

@@ -192,7 +192,11 @@ def _joined(words: Sequence[str]) -> str:
 
 def words(cell: str) -> frozenset[str]:
     """Return the words of a cell that lists them with commas, in quotes where one holds a comma."""
-    found = next(csv.reader([cell], skipinitialspace=True), [])
+    try:
+        found = next(csv.reader([cell], skipinitialspace=True, strict=True), [])
+    except csv.Error:
+        what = f"the topics '{cell[:40]}' have a line break or a quote that does not end"
+        raise CellError(what) from None
     return frozenset(word.strip() for word in found if word.strip())
 
 

@@ -60,8 +60,8 @@ FEEDS = (
     Rule(
         "feed-description",
         "error",
-        "An item with content has a description before it; some readers show the first of both.",
-        "RSS Best Practices Profile, content:encoded",
+        "A description is text, escaped for readers that present HTML, and precedes the content.",
+        "RSS 2.0, item; RSS Best Practices Profile, content:encoded",
     ),
     Rule(
         "feed-enclosure",
