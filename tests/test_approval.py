@@ -123,7 +123,7 @@ def test_a_run_that_was_killed_goes_on_with_the_same_plan(room: Room) -> None:
     store = room.store()
     with closing(store.database):
         named = {claim.address for claim in store.ledger.uncertain()}
-    # What the kill left in doubt is told of once, by exit code 1.
+    # What the kill left uncertain is open, so the exit code is 1.
     assert done.returncode == (1 if named else 0), done.stderr
     assert max(room.got().values()) == 1
     assert len(set(room.got()) | named) == 43
@@ -292,14 +292,14 @@ def test_who_comes_while_the_run_plans_is_seen(room: Room, monkeypatch: pytest.M
     """Between the comparison and the first letter somebody is added: nothing leaves."""
     plan(room)
 
-    def slowly(store: Store, run: int, outlook: Outlook) -> int:
+    def slowly(store: Store, run: int, outlook: Outlook) -> None:
         other = room.store()
         with closing(other.database):
             old = other.subscribers.find("reader0@example.com")
             assert old
             new = evolve(old, id=0, address="new@example.com", token="n" * 22)
             other.subscribers.add([new], AT)
-        return settle(store, run, outlook)
+        settle(store, run, outlook)
 
     with monkeypatch.context() as patch:
         patch.setattr("postroom.send.settle", slowly)

@@ -25,13 +25,13 @@ from postroom.database.schema import VERSIONS, metadata, runs, subscribers, supp
 from postroom.database.versions import open_database, require_tables, upgrade
 from postroom.errors import DatabaseError, PostroomError, SettingsError
 
-NEXT = '''\
+NEXT = f'''\
 """A column more."""
 import sqlalchemy as sa
 from alembic import op
 
 revision = "9002"
-down_revision = "0002"
+down_revision = "{VERSIONS[-1]}"
 branch_labels = None
 depends_on = None
 
@@ -39,7 +39,7 @@ depends_on = None
 def upgrade():
     """Add it."""
     op.add_column("arrivals", sa.Column("note", sa.Text()))
-    {then}
+    {{then}}
 '''
 
 
@@ -299,7 +299,7 @@ def newer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], No
     def know(then: str) -> None:
         folder = tmp_path / "migrations"
         shutil.copytree(versions.MIGRATIONS, folder)
-        (folder / "versions/v0002_note.py").write_text(NEXT.format(then=then))
+        (folder / "versions/v9002_note.py").write_text(NEXT.format(then=then))
         monkeypatch.setattr(versions, "MIGRATIONS", folder)
         monkeypatch.setattr(versions, "VERSIONS", (*VERSIONS, "9002"))
 

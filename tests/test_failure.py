@@ -17,6 +17,7 @@ from postroom.delivery.failure import (
     is_hard,
     is_lasting,
     is_soft,
+    reply_status,
 )
 
 START = datetime(2026, 11, 1, 9, 0, tzinfo=UTC)
@@ -39,6 +40,22 @@ START = datetime(2026, 11, 1, 9, 0, tzinfo=UTC)
 def test_a_reply_gives_its_status_at_one_place(text: str, status: str) -> None:
     """A status stands at the beginning (RFC 2034 §4), or in qmail's brackets at the end."""
     assert enhanced_status(text) == status
+
+
+@pytest.mark.parametrize(
+    ("reply", "status"),
+    [
+        ("550 5.7.1 relaying denied", "5.7.1"),
+        ("554 no thanks", ""),
+        ("554 sorry (#5.7.1)", "5.7.1"),
+        ("the email has 9 bytes", ""),
+        ("5.7.1 without a code", "5.7.1"),
+        ("", ""),
+    ],
+)
+def test_a_recorded_reply_gives_its_status(reply: str, status: str) -> None:
+    """Its code stands before the status."""
+    assert reply_status(reply) == status
 
 
 @pytest.mark.parametrize("status", "5.1.1 5.1.2 5.1.3 5.1.6 5.1.10 5.2.1".split())

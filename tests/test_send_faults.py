@@ -36,7 +36,7 @@ ANSWERS: dict[str, tuple[Script, dict[str, int], int]] = {
     "4xx at RCPT": ({"RCPT": [b"450 4.2.0 greylisted\r\n"]}, {"deferred": 1, "sent": 2}, 1),
     "5xx at RCPT": ({"RCPT": [b"550 5.1.1 nobody\r\n"]}, {"bounced": 1, "sent": 2}, 0),
     "4xx at DATA": ({"DATA": [b"451 later\r\n"]}, {"deferred": 1, "sent": 2}, 1),
-    "5xx at DATA": ({"DATA": [b"554 no\r\n"]}, {"bounced": 1, "sent": 2}, 0),
+    "5xx at DATA": ({"DATA": [b"554 no\r\n"]}, {"bounced": 1, "sent": 2}, 1),
     "421 in mid-session": ({"MAIL": [OK, b"421 4.7.0 enough\r\n" + CLOSE]}, {"sent": 3}, 0),
     "cut at MAIL": ({"MAIL": [OK, CLOSE]}, {"sent": 3}, 0),
     "cut before the letter": ({"DATA": [CLOSE]}, {"sent": 3}, 0),
@@ -57,7 +57,7 @@ def test_a_bad_answer_is_one_letters_matter(make_room: MakeRoom, fault: str) -> 
 # After the final dot the letter is with the server, whatever it says.
 ENDS: dict[str, tuple[bytes, str, int]] = {
     "4xx": (b"452 4.3.1 later\r\n", "deferred", 1),
-    "5xx": (b"554 5.6.0 no\r\n", "bounced", 0),
+    "5xx": (b"554 5.6.0 no\r\n", "bounced", 1),
     "cut": (CLOSE, "uncertain", 1),
     "nonsense": (b"999 what?\r\n", "uncertain", 1),
     "421": (b"421 4.3.2 later\r\n" + CLOSE, "deferred", 1),

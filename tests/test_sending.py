@@ -137,7 +137,7 @@ def test_a_letter_refused_in_the_middle_is_refused(make_room: MakeRoom) -> None:
     room = make_room(3)
     with scripted({"data": [b"552 5.3.4 too big\r\n" + CLOSE]}) as server:
         outcome = room.send(server)
-    assert (outcome.code, room.states()) == (0, {"bounced": 1, "sent": 2})
+    assert (outcome.code, room.states()) == (1, {"bounced": 1, "sent": 2})
     room.heal(*recipients(server))
 
 

@@ -91,11 +91,13 @@ def test_every_letter_is_accounted_for(
         "  postroom send: 1 letter not sent yet\n"
         "  postroom send --resend-uncertain: send those again that may not have arrived; "
         "if one did, its reader has it twice\n"
+        "  postroom status --acknowledge: or leave them, counted as delivered; until then send "
+        "ends with exit code 1\n"
     )
     told = json.loads(postroom(newsroom, "status", "--json").out)
     assert [one["address"] for one in told["uncertain"]] == ["reader3@example.com"]
     assert told["letters"] == {"sent": 1, "deferred": 1, "bounced": 1, "uncertain": 1}
-    assert (told["sending"], len(told["runs"]), len(told["advice"])) == (False, 1, 2)
+    assert (told["sending"], len(told["runs"]), len(told["advice"])) == (False, 1, 3)
 
 
 def test_what_was_put_off_goes_with_a_later_run(

@@ -14,7 +14,7 @@ from postroom.delivery.clock import advance
 from postroom.model import Frequency
 from postroom.planning import Late, late, next_boundary
 from sendroom import KEY, MAIL, NOTHING_DUE, Room
-from smtpservers import scripted
+from smtpservers import CLOSE, scripted
 
 BERLIN, HOUR, DAY = ZoneInfo("Europe/Berlin"), timedelta(hours=1), timedelta(days=1)
 # A Monday, at send_at in Berlin; and the first of December, a Tuesday.
@@ -168,6 +168,18 @@ def test_a_letter_that_was_put_off_waits_outside_the_window(room: Room) -> None:
     assert room.got() == Counter()
     assert run(room, MONDAY + 7 * DAY).code == 0
     assert room.got() == Counter({"weekly@example.com": 1})
+
+
+def test_a_late_run_tells_of_what_is_uncertain(room: Room) -> None:
+    """It sends nothing, and fails all the same until somebody has decided."""
+    room.server.script["."] = [CLOSE]
+    assert run(room, MONDAY).code == 1
+    room.add("other@example.com", frequency="week")
+    for code in (1, 0):
+        outcome = run(room, MONDAY + 2 * DAY)
+        assert (outcome.code, "too late" in outcome.out) == (code, True)
+        assert [line[:13] for line in outcome.warnings] == ["send: 1 email"] * code
+        assert room.call(room.folder, "status", "--acknowledge").code == 0
 
 
 @pytest.mark.parametrize(

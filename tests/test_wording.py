@@ -98,7 +98,7 @@ def test_what_is_in_doubt_is_sent_again_as_it_was(room: Room) -> None:
     assert room.send().code == 1
     room.write("a.md", EDITED)
     room.add("late@example.com")
-    assert room.send("--anew", at=LATER).code == 0
+    assert room.send("--anew", at=LATER).code == 1
     assert room.send("--resend-uncertain", at=LATER).code == 0
     assert said(room) == {OLD: 4, NEW: 1}
     assert len({message for message in room.server.messages if OLD in message.decode()}) == 3

@@ -49,8 +49,8 @@ class Progress:
             self._bar.stop()
 
     def begin(self, plan: Plan) -> None:
-        """Say what is planned, and what an earlier run has left in doubt."""
-        tell_uncertain(plan.swept)
+        """Say what is planned, and how many uncertain deliveries are open."""
+        warn_of_uncertain(plan.uncertain)
         tell_outdated("send", plan.outdated, self._zone)
         self._letters = plan.subscribers
         self._began = self._told = time.monotonic()
@@ -125,11 +125,14 @@ def _span(seconds: float) -> str:
     return f"{whole // 60} min {whole % 60} s" if whole >= 60 else f"{seconds:.1f} s"
 
 
-def tell_uncertain(letters: int) -> None:
-    """Warn of letters of which nobody can tell whether they arrived, if there are any."""
-    if letters:
-        what = f"{counted(letters, 'letter')} may or may not have arrived"
-        repair = "postroom status names whose; postroom send --resend-uncertain sends them again"
+def warn_of_uncertain(deliveries: int) -> None:
+    """Warn of open uncertain deliveries, if there are any, and say how to close them."""
+    if deliveries:
+        what = f"{counted(deliveries, 'email')} may or may not have arrived"
+        repair = (
+            "postroom status names whose; postroom send --resend-uncertain sends them again, "
+            "postroom status --acknowledge leaves them"
+        )
         complain([Problem("send", what=what, repair=repair)], "warning")
 
 

@@ -16,7 +16,7 @@ from postroom.cli import complain, counted
 from postroom.cli.duration import Duration
 from postroom.cli.instant import present
 from postroom.cli.opened import keys_for, opened_store
-from postroom.cli.progress import Progress, erased, tell_uncertain
+from postroom.cli.progress import Progress, erased, warn_of_uncertain
 from postroom.cli.trial import send_trial
 from postroom.database import engine
 from postroom.errors import Problem, SettingsError, UseError
@@ -74,6 +74,10 @@ def command(  # noqa: PLR0913 - click's options are arguments
     also if this is killed. `postroom plan` shows before what it would do, `postroom status`
     afterwards what it did. Letters that the mail server puts off are tried again by later runs.
 
+    Ends with 1 if the mail server deferred or refused an email, if the run stopped, and as long as
+    an earlier email may or may not have arrived: send it again with --resend-uncertain, or leave it
+    with `postroom status --acknowledge`.
+
     Ctrl-C finishes the letters that are on their way; twice, it leaves at once, and those letters
     may or may not have arrived.
 
@@ -96,7 +100,7 @@ def command(  # noqa: PLR0913 - click's options are arguments
     consent = Consent(yes=yes, accept_missing=accept_missing, anew=anew, plan=approval)
     with opened_store(newsroom) as store, signals() as caught, Progress(site.timezone) as progress:
         if window and _is_too_late(store, site, newsroom, consent, window):
-            return 0
+            return _report_late(store)
         if not despite_complaints:
             send.require_few_complaints(store.reports, present())
         office = _office(store, newsroom, site, server, tell=progress.show, caught=caught)
@@ -157,6 +161,15 @@ def _is_too_late(
     return late is not None
 
 
+def _report_late(store: Store) -> int:
+    """Report the open uncertain deliveries of a run that sends nothing; return the exit code."""
+    open_ = store.ledger.count_uncertain()
+    if not store.runs.is_under_way():
+        open_ += store.ledger.tally().get("sending", 0)
+    warn_of_uncertain(open_)
+    return int(open_ > 0)
+
+
 def _ready(site: Site, *, keeps_ledger: bool) -> Server:
     """Return the mail server, or raise `SettingsError` with all that is missing."""
     problems = list(send.lacking(site))
@@ -210,13 +223,18 @@ def signals() -> Iterator[list[int]]:
 
 def report(sent: Sent) -> int:
     """Print what a run did and what is to do; return the exit code."""
-    counts = sent.counts
+    counts, refusals = sent.counts, sum(sent.refused.values())
     told = [f"{counts[state]:,} {state}" for state in _STATES if counts.get(state)]
     if told:
         click.echo(", ".join(told))
-    tell_uncertain(counts.get("uncertain", 0))
-    if counts.get("deferred"):
-        what = f"{counted(counts['deferred'], 'letter')} put off by the mail server"
+    if refusals:
+        what = f"{counted(refusals, 'email')} refused"
+        repair = "postroom status shows whose, and what the mail server said"
+        complain([Problem("send", what=what, repair=repair)])
+    if later := counts.get("deferred", 0) - sent.refused.get("deferred", 0):
+        what = f"{counted(later, 'letter')} put off by the mail server"
         complain([Problem("send", what=what, repair="run this again later")], "warning")
-    unfinished = sent.plan.swept or counts.get("uncertain") or counts.get("deferred")
+    if sent.uncertain != sent.plan.uncertain:
+        warn_of_uncertain(sent.uncertain)
+    unfinished = refusals or later or sent.uncertain
     return int(bool(unfinished or not sent.finished))

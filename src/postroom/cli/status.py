@@ -16,10 +16,11 @@ import click
 from attrs import frozen
 
 from postroom import address, config
+from postroom.cli import counted
 from postroom.cli.instant import present
 from postroom.cli.opened import opened_store
 from postroom.database import engine
-from postroom.delivery.failure import COMPLAINT_SPAN, complaint_stop
+from postroom.delivery.failure import COMPLAINT_SPAN, complaint_stop, reply_status
 from postroom.model import DeliveryState, Entry, PastRun, State
 from postroom.store import Store
 
@@ -43,7 +44,9 @@ class _Status:
     runs: tuple[PastRun, ...]
     sending: bool
     letters: Mapping[DeliveryState, int]
+    refused: tuple[Entry, ...]
     uncertain: tuple[Entry, ...]
+    acknowledged: int
     deferred: tuple[Entry, ...]
     subscribers: Mapping[State, int]
     reports: Mapping[str, int]
@@ -52,23 +55,36 @@ class _Status:
 
 @click.command("status")
 @click.option("--json", "as_json", is_flag=True, help="For a program.")
-def command(*, as_json: bool) -> None:
+@click.option(
+    "--acknowledge",
+    is_flag=True,
+    help="Leave emails that may or may not have arrived: count them as delivered, for ever.",
+)
+def command(*, as_json: bool, acknowledge: bool) -> None:
     """Show what was sent, what was not, and what to do about it.
 
-    The last runs; how many letters are in which state; by name, whose letter may or may not have
-    arrived; subscribers; what came back in the last 30 days. Nothing is changed.
+    The last runs; how many letters are in which state; by name, whose email was refused, and whose
+    may or may not have arrived; subscribers; what came back in the last 30 days. Nothing is
+    changed, except with --acknowledge.
 
     \b
     postroom status
     postroom status --json
+    postroom status --acknowledge
     """
     newsroom = config.find_newsroom(Path.cwd())
     site = config.load(newsroom)
     if not os.environ.get(engine.VARIABLE) and not (newsroom / engine.FILE).exists():
         # To look must not make one.
-        click.echo("{}" if as_json else "Nothing was sent yet, and nobody subscribes.")
+        if acknowledge:
+            _show_acknowledged((), site.timezone, as_json=as_json)
+        else:
+            click.echo("{}" if as_json else "Nothing was sent yet, and nobody subscribes.")
         return
     with opened_store(newsroom) as store:
+        if acknowledge:
+            _show_acknowledged(_acknowledge(store, present()), site.timezone, as_json=as_json)
+            return
         found = _read(store, present())
     if as_json:
         click.echo(json.dumps(_as_json(found), indent=1))
@@ -81,19 +97,39 @@ def command(*, as_json: bool) -> None:
             click.echo(f"  {line}")
 
 
+def _acknowledge(store: Store, now: datetime) -> tuple[Entry, ...]:
+    """Close what is uncertain, and what a dead run left to become so; return it."""
+    with store.database.turn() as is_ours:
+        return store.ledger.acknowledge(now, dead=is_ours)
+
+
+def _show_acknowledged(entries: tuple[Entry, ...], zone: ZoneInfo, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({"acknowledged": [_entry_as_json(one) for one in entries]}, indent=1))
+    elif not entries:
+        click.echo("nothing to acknowledge: no email is uncertain")
+    else:
+        click.echo(f"{counted(len(entries), 'email')} acknowledged; not sent again")
+        for line in _named(entries, len(entries), zone):
+            click.echo(f"  {line}")
+
+
 def _read(store: Store, now: datetime) -> _Status:
     since, sending = now - COMPLAINT_SPAN, store.runs.is_under_way()
     with (
-        closing(store.ledger.entries("uncertain")) as uncertain,
+        closing(store.ledger.refused()) as refused,
+        closing(store.ledger.uncertain()) as uncertain,
         closing(store.ledger.entries("sending")) as handed_over,
-        closing(store.ledger.entries("deferred")) as deferred,
+        closing(store.ledger.deferred()) as deferred,
     ):
         return _Status(
             store.runs.last(_RUNS),
             sending,
             store.ledger.tally(),
+            tuple(refused),
             # What a dead run had in its hands is in doubt, before the next run writes that down.
             (*uncertain, *(() if sending else handed_over)),
+            store.ledger.count_acknowledged(),
             tuple(islice(deferred, _NAMES)),
             store.subscribers.count(),
             store.reports.summary(since),
@@ -104,10 +140,11 @@ def _read(store: Store, now: datetime) -> _Status:
 def _sections(found: _Status, zone: ZoneInfo) -> Iterator[tuple[str, Iterator[str]]]:
     yield "Runs", _runs(found, zone)
     yield "Letters", _letters(found)
+    yield "Refused", _named(found.refused[:_NAMES], len(found.refused), zone)
     yield "May or may not have arrived", _named(found.uncertain, len(found.uncertain), zone)
     yield (
         "Put off by the mail server",
-        _named(found.deferred, found.letters.get("deferred", 0), zone),
+        _named(found.deferred, _put_off(found), zone),
     )
     yield "Subscribers", iter([_counted(found.subscribers, get_args(State)) or "none"])
     yield "Came back in 30 days", iter(f"{n:,} {kind}" for kind, n in found.reports.items())
@@ -127,12 +164,21 @@ def _runs(found: _Status, zone: ZoneInfo) -> Iterator[str]:
 
 def _letters(found: _Status) -> Iterator[str]:
     yield _counted(found.letters, _STATES) or "none"
+    if found.acknowledged:
+        yield f"{found.acknowledged:,} of the uncertain acknowledged"
+
+
+def _put_off(found: _Status) -> int:
+    """Return how many are deferred, less the refused ones."""
+    refused = sum(one.state == "deferred" for one in found.refused)
+    return found.letters.get("deferred", 0) - refused
 
 
 def _named(entries: tuple[Entry, ...], number: int, zone: ZoneInfo) -> Iterator[str]:
     """Yield who is named, and how many of `number` are not."""
     for entry in entries:
-        line = f"{address.shown(entry.address)}, {entry.since.astimezone(zone):%Y-%m-%d %H:%M}"
+        since = (entry.refused or entry.since).astimezone(zone)
+        line = f"{address.shown(entry.address)}, {since:%Y-%m-%d %H:%M}"
         if entry.due:
             line += f", again from {entry.due.astimezone(zone):%H:%M}"
         yield f"{line}: {entry.reply or 'the run was broken off while it was on its way'}"
@@ -147,10 +193,19 @@ def _advice(found: _Status) -> Iterator[str]:
         yield f"postroom send: {waiting:,} letter{'s' * (waiting != 1)} not sent yet"
     elif found.letters.get("sending"):
         yield "postroom send: a run was broken off"
+    if found.refused:
+        yield (
+            f"correct what the mail server said of the {counted(len(found.refused), 'email')} it "
+            "refused; send tries again, at the latest with the next issue"
+        )
     if found.uncertain:
         yield (
             "postroom send --resend-uncertain: send those again that may not have arrived; "
             "if one did, its reader has it twice"
+        )
+        yield (
+            "postroom status --acknowledge: or leave them, counted as delivered; until then send "
+            "ends with exit code 1"
         )
     if complaint_stop(*found.complaints):
         complaints, letters = found.complaints
@@ -162,6 +217,22 @@ def _advice(found: _Status) -> Iterator[str]:
 
 def _counted(counts: Mapping[Any, int], order: tuple[Any, ...]) -> str:
     return ", ".join(f"{counts[name]:,} {name}" for name in order if counts.get(name))
+
+
+def _entry_as_json(entry: Entry) -> dict[str, Any]:
+    return {
+        "address": entry.address,
+        "since": (entry.refused or entry.since).isoformat(),
+        "status": reply_status(entry.reply),
+        "reply": entry.reply,
+        "due": entry.due.isoformat() if entry.due else None,
+        "issue": {
+            "id": entry.issue,
+            "frequency": entry.frequency,
+            "cutoff": entry.cutoff.isoformat(),
+            "language": entry.language,
+        },
+    }
 
 
 def _as_json(found: _Status) -> dict[str, Any]:
@@ -178,10 +249,9 @@ def _as_json(found: _Status) -> dict[str, Any]:
             for run in found.runs
         ],
         "letters": dict(found.letters),
-        "uncertain": [
-            {"address": one.address, "since": one.since.isoformat(), "reply": one.reply}
-            for one in found.uncertain
-        ],
+        "refused": [_entry_as_json(one) for one in found.refused],
+        "uncertain": [_entry_as_json(one) for one in found.uncertain],
+        "acknowledged": found.acknowledged,
         "subscribers": dict(found.subscribers),
         "reports": dict(found.reports),
         "complaints": {"complaints": complaints, "letters": letters},

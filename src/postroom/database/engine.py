@@ -115,6 +115,16 @@ class Database:
                 self._turn = taken.pop_all()
             return ours
 
+    @contextmanager
+    def turn(self) -> Iterator[bool]:
+        """Take the sender's turn for a block, as `take_turn`; yield whether it is ours."""
+        is_ours = self.take_turn()
+        try:
+            yield is_ours
+        finally:
+            if is_ours:
+                self.give_turn_back()
+
     def _lock_file(self, taken: ExitStack) -> bool:
         try:
             number = os.open(f"{self.engine.url.database}.turn", os.O_RDWR | os.O_CREAT, 0o600)

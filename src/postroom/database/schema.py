@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from postroom.database.columns import Id, Instant, Prose, Text, Words
 from postroom.model import DeliveryState, Frequency, LetterKind, Reason, State
 
-VERSIONS = ("0001", "0002")
+VERSIONS = ("0001", "0002", "0003")
 """Every version there has been, oldest first; the last is the one that this program writes."""
 
 metadata = sa.MetaData(
@@ -161,6 +161,10 @@ deliveries = sa.Table(
     sa.Column("run", Id, sa.ForeignKey("runs.id"), nullable=False),
     sa.Column("changed", Instant, nullable=False),
     sa.Column("reply", Prose, nullable=False),
+    # When the server refused the email for good, but not because there is no such mailbox.
+    sa.Column("refused", Instant),
+    # When a person decided to leave an uncertain delivery as it is.
+    sa.Column("acknowledged", Instant),
     sa.UniqueConstraint("subscriber", "n"),
     _one_of("state", DeliveryState),
     sqlite_autoincrement=True,

@@ -23,6 +23,7 @@ COMPLAINT_SPAN = timedelta(days=30)
 # RFC 2034 §4: the status begins the text. qmail writes it at the end, as "(#5.1.1)".
 _STATUS = re.compile(r"([245]\.[0-9]{1,3}\.[0-9]{1,3})(?=\s|$)")
 _STATUS_OF_QMAIL = re.compile(r"\(#([245]\.[0-9]{1,3}\.[0-9]{1,3})\)\.?\s*$")
+_CODE = re.compile(r"\A[0-9]{3} ")
 # RFC 3463 §3.2: no such mailbox, no such domain, no possible address, moved for good; §3.3: a
 # mailbox disabled, which its class 5 calls permanent. RFC 7505 §4.2: a domain without mail.
 _HARD = frozenset("5.1.1 5.1.2 5.1.3 5.1.6 5.1.10 5.2.1".split())
@@ -70,6 +71,14 @@ def is_soft(code: int, status: str) -> bool:
     if status in _UNDEFINED:
         return code in _SOFT_CODES
     return _SOFT.fullmatch(status) is not None
+
+
+def reply_status(reply: str) -> str:
+    """Return the status of a reply that begins with its code, as in `550 5.1.1 no such user`.
+
+    Return "" for a reply without one.
+    """
+    return enhanced_status(_CODE.sub("", reply))
 
 
 def is_lasting(failed: Sequence[datetime]) -> bool:

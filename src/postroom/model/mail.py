@@ -190,7 +190,8 @@ class Failure:
 class Outcome:
     """What became of a delivery: its state, the server's reply, and when to try again.
 
-    `failure` is what the reply says of the subscriber's address, if anything.
+    `failure` is what the reply says of the subscriber's address, if anything. `refused`: the email
+    was refused for good, and the subscriber, who is still on the list, goes without.
     """
 
     delivery: int
@@ -198,6 +199,7 @@ class Outcome:
     reply: str = ""
     due: datetime | None = None
     failure: Failure | None = None
+    refused: bool = False
 
 
 @frozen
@@ -216,14 +218,23 @@ class Trace:
 
 @frozen
 class Entry:
-    """A row of the ledger, for a person to read: `since` is when it came into its state."""
+    """A delivery, for a person to read.
+
+    `since` is when it came into its state, `due` when it is tried again, `reply` the server's
+    words, `refused` when the server refused it. `issue` is the id of what was sent, `frequency`,
+    `cutoff` and `language` say which one that is.
+    """
 
     address: str
     state: DeliveryState
     since: datetime
-    attempts: int
     due: datetime | None
     reply: str
+    issue: int
+    frequency: LetterKind
+    cutoff: date
+    language: str
+    refused: datetime | None = None
 
 
 @frozen

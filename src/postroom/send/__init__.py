@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from postroom.errors import DatabaseError
 from postroom.model import Site
@@ -54,10 +54,16 @@ __all__ = [
 
 @frozen
 class Sent:
-    """What a run did, and whether it came to its end."""
+    """What a run did, and whether it came to its end.
+
+    Of the emails in `counts`, `refused` were refused, by the state that their deliveries are in.
+    `uncertain` deliveries, of this run and of earlier ones, are open at the end.
+    """
 
     plan: Plan
     counts: Counts
+    refused: Counts
+    uncertain: int
     finished: bool
 
 
@@ -86,19 +92,18 @@ def send(office: Office, consent: Consent, planned: Callable[[Plan], None]) -> S
         outlook = look(office.store, office.site, office.desk, office.clock(), consent)
         if consent.plan:
             compare(office.store, office.desk, outlook, consent.plan)
-        swept = settle(office.store, run, outlook)
+        settle(office.store, run, outlook)
         made = plan(office.store, run, office.desk, outlook, anew=consent.anew)
         if consent.plan:
             compare_planned(office.store, run, consent.plan)
-        made = evolve(made, swept=swept)
         planned(made)
         steady = _not_before(made.clock, office.clock)
         work = Planned(office.store, run, steady, office.sender, office.way.write)
-        return Sent(made, *_deliver(office, work, made.subscribers))
+        return _deliver(office, work, made)
 
 
 def send_again(office: Office, planned: Callable[[Plan], None]) -> Sent:
-    """Send the letters whose fate is uncertain once more, and nothing else.
+    """Send the open uncertain letters once more, and nothing else.
 
     Raises the same as `send`.
     """
@@ -108,19 +113,22 @@ def send_again(office: Office, planned: Callable[[Plan], None]) -> Sent:
         clock = max(now, release.clock) if release else now
         news = office.desk.news(clock)
         store.ledger.sweep(run, clock)
-        made = Plan(clock, 0, store.ledger.tally().get("uncertain", 0))
+        made = Plan(clock, 0, store.ledger.count_uncertain())
         planned(made)
         steady = _not_before(clock, office.clock)
         work = Uncertain(store, run, steady, office.sender, office.way.write, office.desk, news)
-        return Sent(made, *_deliver(office, work, made.subscribers))
+        return _deliver(office, work, made)
 
 
-def _deliver(office: Office, work: Planned, letters: int) -> tuple[Counts, bool]:
-    """Deliver, and tell whether nothing that could be sent is left."""
-    if not letters:
-        return {}, True
+def _deliver(office: Office, work: Planned, made: Plan) -> Sent:
+    """Deliver what was planned, and return what became of it."""
+    ledger = office.store.ledger
+    if not made.subscribers:
+        return Sent(made, {}, {}, ledger.count_uncertain(), finished=True)
     delivering = Delivering(work, office.way, stopped=office.stopped, tell=office.tell)
-    return delivering.run(letters), not office.stopped()
+    counts = delivering.run(made.subscribers)
+    uncertain = ledger.count_uncertain()
+    return Sent(made, counts, delivering.refused, uncertain, finished=not office.stopped())
 
 
 @contextmanager

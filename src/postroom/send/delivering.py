@@ -74,6 +74,7 @@ class Delivering:
         self._pace = Pace(way.rate, ticks())
         self._outcomes: list[Outcome] = []
         self._counts: Counter[DeliveryState] = Counter()
+        self._refused: Counter[DeliveryState] = Counter()
         self._streak = Streak()
         self._letters = 0
         self._dry = False
@@ -99,6 +100,11 @@ class Delivering:
         if self._streak.is_too_long:
             raise StoppedError([self._refusal()])
         return self._counts
+
+    @property
+    def refused(self) -> Counts:
+        """How many emails were refused, by the state that their deliveries are in."""
+        return self._refused
 
     def _step(self) -> bool:
         """Hear what has become of letters, write it down, hand out others; tell if there are."""
@@ -147,6 +153,7 @@ class Delivering:
     def _note(self, outcome: Outcome) -> None:
         self._outcomes.append(outcome)
         self._counts[outcome.state] += 1
+        self._refused[outcome.state] += outcome.refused
 
     def _turn(self, limit: int) -> None:
         """Write down the outcomes, and hand out what may be taken."""

@@ -41,16 +41,16 @@ class Consent:
 class Plan:
     """What a run has planned: by which clock, how many different letters, and to how many.
 
-    `waiting` letters were put off by the mail server, and it is not yet time to try them again. Of
-    `swept` nobody can tell whether they arrived: an earlier run died over them. `outdated` are the
-    instants at which letters were written that keep their words, since some have them already.
+    `waiting` letters were put off by the mail server, and it is not yet time to try them again.
+    `uncertain` deliveries of earlier runs are open. `outdated` are the instants at which letters
+    were written that keep their words, since some have them already.
     """
 
     clock: datetime
     letters: int
     subscribers: int
     waiting: int = 0
-    swept: int = 0
+    uncertain: int = 0
     outdated: tuple[datetime, ...] = ()
 
 
@@ -121,16 +121,12 @@ def _require_none(strangers: int) -> None:
         raise differs(f"{who} would get a letter that they do not get in the plan")
 
 
-def settle(store: Store, run: int, outlook: Outlook) -> int:
-    """Close what a dead run left, and store what `run`, which holds the lease, begins with.
-
-    Returns of how many letters a dead run left the fate uncertain.
-    """
+def settle(store: Store, run: int, outlook: Outlook) -> None:
+    """Close what a dead run left, and store what `run`, which holds the lease, begins with."""
     # Before anything is planned: a letter that may have arrived must not be planned again.
-    swept = len(store.ledger.sweep(run, outlook.run.release.clock))
+    store.ledger.sweep(run, outlook.run.release.clock)
     first = outlook.opening
     store.arrivals.settle(first.arrivals, first.struck, first.release)
-    return swept
 
 
 def plan(store: Store, run: int, desk: Desk, outlook: Outlook, *, anew: bool = False) -> Plan:
@@ -147,7 +143,8 @@ def plan(store: Store, run: int, desk: Desk, outlook: Outlook, *, anew: bool = F
     # Every other deferred row was cancelled as stale.
     waiting = store.ledger.tally().get("deferred", 0)
     outdated = tuple(sorted(one.letter.date for one in letters.values() if one.is_outdated))
-    return Plan(clock, len(letters), store.ledger.planned(run), waiting, outdated=outdated)
+    uncertain = store.ledger.count_uncertain()
+    return Plan(clock, len(letters), store.ledger.planned(run), waiting, uncertain, outdated)
 
 
 def _plan(

@@ -19,7 +19,9 @@ def outcome(claim: Claim, reply: Reply, now: datetime, hashed: Hashed) -> Outcom
     """Return what is written of the delivery `claim` after `reply`, at the instant `now`.
 
     A refused sender, or a letter that is too long, says nothing of the subscriber: what is wrong
-    there is ours, so the letter waits. `hashed` makes the suppression hash of an address's key.
+    there is ours, so the letter waits. Every permanent reply but a hard bounce is a refusal: the
+    subscriber stays on the list and goes without the email. `hashed` makes the suppression hash of
+    an address's key.
     """
     said = told(reply)
     if reply.kind == "accepted":
@@ -27,14 +29,15 @@ def outcome(claim: Claim, reply: Reply, now: datetime, hashed: Hashed) -> Outcom
     if reply.kind == "uncertain":
         return Outcome(claim.id, "uncertain", said)
     if reply.kind == "deferred" or is_ours(reply):
-        return Outcome(claim.id, "deferred", said, now + wait(claim.attempts))
+        due = now + wait(claim.attempts)
+        return Outcome(claim.id, "deferred", said, due, refused=reply.kind == "refused")
     status = enhanced_status(reply.text)
     hard = is_hard(reply.code, status)
     if not hard and not is_soft(reply.code, status):
-        return Outcome(claim.id, "bounced", said)
+        return Outcome(claim.id, "bounced", said, refused=True)
     key = hashed(key_of(claim.address))
     failure = Failure(claim.subscriber, key, hard, said, claim.id)
-    return Outcome(claim.id, "bounced", said, failure=failure)
+    return Outcome(claim.id, "bounced", said, failure=failure, refused=not hard)
 
 
 def told(reply: Reply) -> str:

@@ -92,6 +92,9 @@ class Ledger(Protocol):
     def tally(self) -> Mapping[DeliveryState, int]:
         """Return how many deliveries there are in each state."""
 
+    def count_uncertain(self) -> int:
+        """Return how many uncertain deliveries are open."""
+
     def record(self, run: int, outcomes: Sequence[Outcome], now: datetime) -> int:
         """Write down what became of deliveries."""
 
@@ -110,7 +113,7 @@ class Ledger(Protocol):
         *,
         after: int,
     ) -> tuple[Claim, ...]:
-        """Do the same with rows that are uncertain."""
+        """Do the same with uncertain rows that nobody has acknowledged."""
 
 
 class Runs(Protocol):

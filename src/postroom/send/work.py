@@ -110,7 +110,7 @@ class Planned:
         try:
             found = self._letters.find(claim.letter)
         except ValueError as error:
-            return self.unsent(claim, str(error), wait(claim.attempts))
+            return evolve(self.unsent(claim, str(error), wait(claim.attempts)), refused=True)
         if found is None:
             return Outcome(claim.id, "uncertain", "all its posts are gone")
         letter, prepared = found
@@ -119,7 +119,7 @@ class Planned:
         try:
             message = prepared.message(claim.address, claim.token, message_id)
         except ValueError as error:
-            return Outcome(claim.id, "bounced", str(error))
+            return Outcome(claim.id, "bounced", str(error), refused=True)
         return Outgoing(claim, self.sender.envelope(claim.id), message)
 
     def unsent(self, claim: Claim, why: str, pause: timedelta = timedelta()) -> Outcome:
@@ -175,7 +175,9 @@ class Uncertain(Planned):
     def outcome(self, claim: Claim, reply: Reply) -> Outcome:
         """Return what is written of a letter after the server's reply."""
         told = super().outcome(claim, reply)
-        return told if told.state == "sent" else evolve(told, state="uncertain", due=None)
+        if told.state == "sent":
+            return told
+        return evolve(told, state="uncertain", due=None, refused=False)
 
 
 def as_planned(letter: FrozenLetter) -> Letter:

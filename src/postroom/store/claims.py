@@ -19,6 +19,12 @@ Hashed: TypeAlias = Callable[[str], str]
 """Makes the hash under which the address with a key is suppressed."""
 
 
+OPEN_UNCERTAIN = (deliveries.c.state == "uncertain") & deliveries.c.acknowledged.is_(None)
+"""The condition of an uncertain delivery that nobody has acknowledged."""
+ACKNOWLEDGED = (deliveries.c.state == "uncertain") & deliveries.c.acknowledged.is_not(None)
+"""The condition of one that somebody has."""
+
+
 def rows_in(state: DeliveryState) -> sa.Select[Any]:
     """Return the question for deliveries in `state`, by id, and whose they are."""
     whose = subscribers.c.address, subscribers.c.token, subscribers.c.state.label("whose_state")
@@ -60,8 +66,8 @@ def _next(asked: sa.Select[Any]) -> Question[Next]:
 
 PLANNED = _next(rows_in("planned").where(deliveries.c.run == bindparam("of_run")))
 """The planned rows of the run `of_run`, by id, behind `after`, and `most` of them."""
-UNCERTAIN = _next(rows_in("uncertain"))
-"""The same of those that are uncertain, of whichever run."""
+UNCERTAIN = _next(rows_in("uncertain").where(OPEN_UNCERTAIN))
+"""The same of those that are uncertain and that nobody has acknowledged, of whichever run."""
 _TAKE = Change(
     lambda size: (
         sa.update(deliveries)

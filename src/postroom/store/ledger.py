@@ -19,7 +19,16 @@ from postroom.database.ready import Question
 from postroom.database.schema import deliveries, runs, subscribers
 from postroom.database.statements import Insert, insert
 from postroom.model import Bookmark, Claim, DeliveryState, Entry, Members, Outcome
-from postroom.store.claims import PLANNED, UNCERTAIN, Hashed, Next, claim_of, claimed, rows_in
+from postroom.store import entries
+from postroom.store.claims import (
+    ACKNOWLEDGED,
+    OPEN_UNCERTAIN,
+    PLANNED,
+    UNCERTAIN,
+    Hashed,
+    Next,
+    claimed,
+)
 from postroom.store.groups import reached
 from postroom.store.runs import holds_lease, lost, require_lease
 from postroom.store.settling import left_by_others, recorded, settle
@@ -101,10 +110,7 @@ class Ledger:
         """
         with self._database.writing() as connection:
             require_lease(connection, run)
-            rows = left_by_others(connection, run)
-            left = [(row, Outcome(row.id, "uncertain", row.reply)) for row in rows]
-            settle(connection, left, now)
-            return tuple(row.id for row in rows)
+            return _sweep(connection, run, now)
 
     def record(self, run: int, outcomes: Sequence[Outcome], now: datetime) -> int:
         """Write down what became of deliveries that this run claimed; return of how many.
@@ -138,7 +144,7 @@ class Ledger:
         *,
         after: int,
     ) -> tuple[Claim, ...]:
-        """Do the same as `turn` with rows that are uncertain, to send their letters again.
+        """Do the same as `turn` with the open uncertain rows, to send their letters again.
 
         `after` is the last id that was taken before: what stays uncertain is not asked for twice.
         """
@@ -166,10 +172,7 @@ class Ledger:
 
     def planned(self, run: int) -> int:
         """Return how many rows of the plan of `run` wait to be sent."""
-        condition = (deliveries.c.state == "planned") & (deliveries.c.run == run)
-        with self._database.reading() as connection:
-            asked = sa.select(sa.func.count()).select_from(deliveries).where(condition)
-            return connection.scalar(asked) or 0
+        return self._count((deliveries.c.state == "planned") & (deliveries.c.run == run))
 
     def tally(self) -> Mapping[DeliveryState, int]:
         """Return how many deliveries there are in each state."""
@@ -179,16 +182,55 @@ class Ledger:
             return {row.state: row.number for row in rows}
 
     def entries(self, state: DeliveryState) -> Generator[Entry, None, None]:
-        """Yield the rows in `state` with their addresses, oldest first."""
-        return self._database.stream(rows_in(state), _entry)
+        """Yield the deliveries in `state`, oldest first."""
+        return self._database.stream(entries.in_state(state), entries.entry)
 
-    def uncertain(self) -> Generator[Claim, None, None]:
-        """Yield the deliveries whose fate is uncertain, oldest first."""
-        return self._database.stream(rows_in("uncertain"), claim_of)
+    def uncertain(self) -> Generator[Entry, None, None]:
+        """Yield the uncertain deliveries that nobody has acknowledged, oldest first."""
+        return self._database.stream(entries.uncertain(), entries.entry)
+
+    def refused(self) -> Generator[Entry, None, None]:
+        """Yield the refused deliveries whose subscribers still wait for the email, oldest first."""
+        return self._database.stream(entries.refused(), entries.entry)
+
+    def deferred(self) -> Generator[Entry, None, None]:
+        """Yield the deferred deliveries that were not refused, oldest first."""
+        return self._database.stream(entries.deferred(), entries.entry)
+
+    def count_uncertain(self) -> int:
+        """Return how many uncertain deliveries nobody has acknowledged."""
+        return self._count(OPEN_UNCERTAIN)
+
+    def count_acknowledged(self) -> int:
+        """Return how many uncertain deliveries were acknowledged."""
+        return self._count(ACKNOWLEDGED)
+
+    def acknowledge(self, now: datetime, *, dead: bool) -> tuple[Entry, ...]:
+        """Close the open uncertain deliveries without sending them; return them.
+
+        They stay uncertain and counted as delivered, and are never sent again. With `dead`, those
+        that a dead run left in `sending` become uncertain first; then the caller has made sure
+        that no run is alive (`Database.turn`).
+        """
+        with self._database.writing() as connection:
+            if dead:
+                _sweep(connection, 0, now)
+            chosen = sa.update(deliveries).where(OPEN_UNCERTAIN)
+            connection.execute(chosen.values(acknowledged=now))
+            rows = connection.execute(entries.acknowledged(now)).all()
+            return tuple(entries.entry(row) for row in rows)
+
+    def _count(self, condition: sa.ColumnElement[bool]) -> int:
+        asked = sa.select(sa.func.count()).select_from(deliveries).where(condition)
+        with self._database.reading() as connection:
+            return connection.scalar(asked) or 0
 
 
-def _entry(row: sa.Row[Any]) -> Entry:
-    return Entry(row.address, row.state, row.changed, row.attempts, row.due, row.reply)
+def _sweep(connection: sa.Connection, run: int, now: datetime) -> tuple[int, ...]:
+    """Make deliveries that other runs left in `sending` uncertain; return their ids."""
+    rows = left_by_others(connection, run)
+    settle(connection, [(row, Outcome(row.id, "uncertain", row.reply)) for row in rows], now)
+    return tuple(row.id for row in rows)
 
 
 _PLANNED = "subscriber n letter state before upto attempts run changed reply".split()
@@ -227,6 +269,8 @@ def _replacing(statement: Insert, now: datetime) -> Insert:
             "upto": new.upto,
             "attempts": sa.case((goes_on, held.attempts), else_=0),
             "due": sa.case((goes_on, held.due), else_=None),
+            # A newer issue takes the place of a refused one and holds its posts.
+            "refused": sa.case((goes_on, held.refused), else_=None),
             "run": new.run,
             "changed": new.changed,
         },

@@ -56,10 +56,8 @@ class Runs:
         last = self.last(1)
         if not last or last[0].ended:
             return False
-        if not self._database.take_turn():
-            return True
-        self._database.give_turn_back()
-        return False
+        with self._database.turn() as is_ours:
+            return not is_ours
 
     def end(self, run: int, now: datetime) -> None:
         """Give the lease back, if it is still the run's, and note when the run ended."""

@@ -63,6 +63,7 @@ _SETTLE = Change(
             state=bindparam("new"),
             reply=bindparam("said"),
             due=bindparam("then"),
+            refused=bindparam("refused_at"),
             changed=bindparam("now"),
         )
     )
@@ -108,7 +109,7 @@ def recorded(
 def _final(row: Row, outcome: Outcome) -> Outcome:
     """Return what can still become of a row: a closed one is sent, or stays uncertain."""
     if row.letters > row.n and outcome.state != "sent":
-        return evolve(outcome, state="uncertain", due=None)
+        return evolve(outcome, state="uncertain", due=None, refused=False)
     return outcome
 
 
@@ -124,6 +125,7 @@ def settle(
             "new": outcome.state,
             "said": outcome.reply[:_LONGEST_REPLY],
             "then": outcome.due,
+            "refused_at": now if outcome.refused else None,
         }
         for row, outcome in settled
     ]
