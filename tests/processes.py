@@ -10,12 +10,21 @@ from pathlib import Path
 
 from conftest import Outcome
 
-# Whoever runs the tests may have set these for a newsroom of their own.
-_PLAIN = {
-    name: value
-    for name, value in os.environ.items()
-    if not name.startswith("POSTROOM_") and name not in {"CI", "SOURCE_DATE_EPOCH"}
-}
+# The environment of a cron job, nearly: no locale, no zone, no setting of Python's.
+_PLAIN = ("PATH", "HOME", "TMPDIR")
+
+
+def plain(**more: str) -> dict[str, str]:
+    """Return an environment in which nothing depends on who runs the tests, with `more` in it.
+
+    What a test sets with `monkeypatch` for Postroom or Python is there, too.
+    """
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _PLAIN or name.startswith(("POSTROOM_", "PYTHON"))
+    }
+    return {**kept, **more}
 
 
 def start(folder: Path, environment: Mapping[str, str], *arguments: str) -> subprocess.Popen[str]:
@@ -23,7 +32,7 @@ def start(folder: Path, environment: Mapping[str, str], *arguments: str) -> subp
     return subprocess.Popen(
         [sys.executable, "-m", "postroom", *arguments],
         cwd=folder,
-        env={**_PLAIN, **environment},
+        env=plain(**environment),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
