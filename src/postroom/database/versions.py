@@ -24,7 +24,11 @@ def open_database(url: str | None, newsroom: Path) -> Database:
     Raises `SettingsError` if they are of another version, `DatabaseError` if it does not answer.
     """
     database = engine_for(url, newsroom)
-    require_tables(database)
+    try:
+        require_tables(database)
+    except BaseException:
+        database.close()
+        raise
     return database
 
 
