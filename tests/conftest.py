@@ -29,6 +29,7 @@ for name in filter(_LEAKS.match, list(os.environ)):
 pytest_plugins = ["mailing"]
 
 ROOT = Path(__file__).parents[1]
+SLOW_LIMIT = 900
 AT = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 SETTINGS = """\
 title: Example News
@@ -160,6 +161,13 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'news.db'}"
     server: postgresql.Server = request.getfixturevalue("postgresql_server")
     return server.emptied()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give slow tests more time than others, so that a hang still names its test."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_LIMIT))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

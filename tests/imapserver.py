@@ -124,7 +124,12 @@ def running(program: str) -> Iterator[Server]:
             yield server
         finally:
             process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=20)
+            try:
+                process.communicate(timeout=20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+                raise
 
 
 @define
@@ -161,6 +166,7 @@ def scripted(script: Mapping[str, bytes]) -> Iterator[Scripted]:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server.port = listening.getsockname()[1]
         thread = threading.Thread(target=lambda: server.converse(listening.accept()[0]))
+        thread.daemon = True
         thread.start()
         yield server
         thread.join(10)

@@ -93,7 +93,12 @@ class Cluster:
                 yield _ready(Server(self.folder), process)
             finally:
                 process.send_signal(signal.SIGQUIT)
-                process.wait(20)
+                try:
+                    process.wait(20)
+                except subprocess.TimeoutExpired:
+                    # Its parts notice within seconds that it is gone, and go, too.
+                    process.kill()
+                    raise
 
 
 @contextmanager

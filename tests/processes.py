@@ -7,6 +7,8 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import TracebackType
+from typing import AnyStr
 
 from conftest import Outcome
 
@@ -27,9 +29,24 @@ def plain(**more: str) -> dict[str, str]:
     return {**kept, **more}
 
 
-def start(folder: Path, environment: Mapping[str, str], *arguments: str) -> subprocess.Popen[str]:
+class Process(subprocess.Popen[AnyStr]):
+    """A command that does not outlive its `with` block when the block fails."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Kill it if a test failed, or its time ran out: nobody would end it any more."""
+        if kind:
+            self.kill()
+        super().__exit__(kind, error, trace)
+
+
+def start(folder: Path, environment: Mapping[str, str], *arguments: str) -> Process[str]:
     """Start a command in `folder`; whoever starts it ends it."""
-    return subprocess.Popen(
+    return Process(
         [sys.executable, "-m", "postroom", *arguments],
         cwd=folder,
         env=plain(**environment),
@@ -39,7 +56,7 @@ def start(folder: Path, environment: Mapping[str, str], *arguments: str) -> subp
     )
 
 
-def ended(process: subprocess.Popen[str]) -> Outcome:
+def ended(process: Process[str]) -> Outcome:
     """Return what a command did, once it has ended."""
     with process:
         out, err = process.communicate(timeout=60)

@@ -17,7 +17,7 @@ import pytest
 from conftest import AT, POST, SETTINGS, MakeNewsroom, Outcome
 from postroom import __version__
 from postroom.cli import cli
-from processes import plain
+from processes import Process, plain
 
 Postroom = Callable[..., Outcome]
 COMMANDS = cli.list_commands(click.Context(cli))
@@ -27,12 +27,12 @@ NEWS = {"posts/a.md": POST, "posts/b.md": OLDER}
 
 def start(
     folder: Path, *arguments: str, stdout: int, stderr: int = subprocess.PIPE
-) -> subprocess.Popen[bytes]:
+) -> Process[bytes]:
     """Start the program in a process of its own."""
     # A shell that starts tests in the background has them, and all below, ignore Ctrl-C.
     code = "import signal as s, sys; s.signal(s.SIGINT, s.default_int_handler);"
     code += "from postroom.__main__ import main; main()"
-    return subprocess.Popen(
+    return Process(
         [sys.executable, "-c", code, *arguments],
         cwd=folder,
         env=plain(SOURCE_DATE_EPOCH=str(int(AT.timestamp()))),
