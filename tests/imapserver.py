@@ -180,6 +180,8 @@ def _prepare(server: Server) -> None:
     certificate_file, key = certificate(folder, "127.0.0.1")
     users = folder / "users"
     users.write_text(f"{USER}:{{PLAIN}}{PASSWORD}\n", "utf-8")
+    # Other users than root's read it, whatever files may be read by them here.
+    users.chmod(0o644)
     own = pwd.getpwuid(os.geteuid()).pw_name
     is_root = os.geteuid() == 0
     text = _CONFIGURATION.format(
