@@ -16,7 +16,7 @@ from attrs import frozen
 
 from conftest import AT, POST, ROOT, SETTINGS
 from newsrooms import write
-from processes import run
+from processes import Process, run
 from sendroom import KEY, MAIL
 
 INSTALL = "Install Postroom"
@@ -121,14 +121,14 @@ class Runner:
                 assert "if" not in step
                 yield step
 
-    def start(self, step: Mapping[str, Any], inputs: Mapping[str, str]) -> subprocess.Popen[str]:
+    def start(self, step: Mapping[str, Any], inputs: Mapping[str, str]) -> Process[str]:
         """Start one step with fresh files, as its `shell: bash` says."""
         assert step["shell"] == "bash"
         script = self.files / "script.sh"
         script.write_text(step["run"], encoding="utf-8")
         for name in _FILES:
             (self.files / name).write_text("", encoding="utf-8")
-        return subprocess.Popen(
+        return Process(
             ["bash", "--noprofile", "--norc", "-e", "-o", "pipefail", script],
             cwd=self.workspace,
             env=self._environment(step.get("env", {}), inputs),

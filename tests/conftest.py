@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -17,9 +18,18 @@ from postroom import config
 from postroom.cli import main
 from postroom.model import Site
 
+# A developer's variables that would change what programs print, or which code they run. TZ and the
+# locale stay: the tests pass in every zone and locale, and CI runs them in an unusual one.
+_LEAKS = re.compile(
+    "PYTHON|GIT_|POSTROOM_(?!GOLDEN$)|(SOURCE_DATE_EPOCH|COLUMNS|LINES|(NO|FORCE|CLI)_?COLOR)$"
+)
+for name in filter(_LEAKS.match, list(os.environ)):
+    del os.environ[name]
+
 pytest_plugins = ["mailing"]
 
 ROOT = Path(__file__).parents[1]
+SLOW_LIMIT = 900
 AT = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 SETTINGS = """\
 title: Example News
@@ -151,6 +161,13 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'news.db'}"
     server: postgresql.Server = request.getfixturevalue("postgresql_server")
     return server.emptied()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give slow tests more time than others, so that a hang still names its test."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_LIMIT))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -124,7 +124,12 @@ def running(program: str) -> Iterator[Server]:
             yield server
         finally:
             process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=20)
+            try:
+                process.communicate(timeout=20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+                raise
 
 
 @define
@@ -161,6 +166,7 @@ def scripted(script: Mapping[str, bytes]) -> Iterator[Scripted]:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server.port = listening.getsockname()[1]
         thread = threading.Thread(target=lambda: server.converse(listening.accept()[0]))
+        thread.daemon = True
         thread.start()
         yield server
         thread.join(10)
@@ -174,6 +180,8 @@ def _prepare(server: Server) -> None:
     certificate_file, key = certificate(folder, "127.0.0.1")
     users = folder / "users"
     users.write_text(f"{USER}:{{PLAIN}}{PASSWORD}\n", "utf-8")
+    # Other users than root's read it, whatever files may be read by them here.
+    users.chmod(0o644)
     own = pwd.getpwuid(os.geteuid()).pw_name
     is_root = os.geteuid() == 0
     text = _CONFIGURATION.format(

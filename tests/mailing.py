@@ -19,6 +19,7 @@ import time_machine
 from conftest import AT, POST, MakeNewsroom, Outcome
 from postroom.cli import main
 from postroom.store import Store, open_store
+from processes import plain
 from sendroom import KEY, SENDER
 from smtpservers import Scripted, scripted
 
@@ -139,11 +140,8 @@ def taken(server: Scripted, outcome: Outcome) -> list[str]:
 
 def surroundings(server: Scripted) -> dict[str, str]:
     """Return the environment of a `postroom send` against `server`."""
-    return {
-        **os.environ,
-        "POSTROOM_SMTP_URL": f"smtp://127.0.0.1:{server.port}",
-        "POSTROOM_SECRET_KEY": KEY,
-    }
+    url = f"smtp://127.0.0.1:{server.port}"
+    return plain(POSTROOM_SMTP_URL=url, POSTROOM_SECRET_KEY=KEY)
 
 
 SEND = [sys.executable, "-m", "postroom", "send", "--keep-ledger-here"]

@@ -85,6 +85,8 @@ class Cluster:
         )
         with subprocess.Popen(
             [programs() / "postgres", *options.split()],
+            # The server's user may not be allowed to look at the folder that the tests run in.
+            cwd=self.folder,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             **self.identity,
@@ -93,7 +95,12 @@ class Cluster:
                 yield _ready(Server(self.folder), process)
             finally:
                 process.send_signal(signal.SIGQUIT)
-                process.wait(20)
+                try:
+                    process.wait(20)
+                except subprocess.TimeoutExpired:
+                    # Its parts notice within seconds that it is gone, and go, too.
+                    process.kill()
+                    raise
 
 
 @contextmanager
@@ -110,7 +117,11 @@ def cluster(*, durable: bool = False) -> Iterator[Cluster]:
             os.chown(folder, identity["user"], identity["group"])
         words = f"-D {folder / 'data'} -U postgres -A trust -E UTF8 --locale=C.UTF-8 --no-sync"
         subprocess.run(
-            [bin_ / "initdb", *words.split()], check=True, capture_output=True, **identity
+            [bin_ / "initdb", *words.split()],
+            cwd=folder,
+            check=True,
+            capture_output=True,
+            **identity,
         )
         yield Cluster(folder, durable, identity)
 

@@ -9,7 +9,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from attrs import define, field
@@ -53,9 +53,12 @@ class Scripted:
     messages: list[bytes] = field(factory=list)
     times: list[float] = field(factory=list)
     """When each of the messages was whole, by the steady clock."""
+    envelopes: list[tuple[str, str]] = field(factory=list)
+    """Sender and last recipient of each of the messages, whichever connection it came on."""
     _came: threading.Event = field(factory=threading.Event)
     _answering: threading.Event = field(factory=_set)
     _now: threading.local = field(factory=threading.local)
+    _connections: list[tuple[socket.socket, threading.Thread]] = field(factory=list)
 
     @contextmanager
     def holding(self) -> Iterator[threading.Event]:
@@ -76,7 +79,20 @@ class Scripted:
                 return
             connection.settimeout(self.idle)
             # Many may speak at once, and one that hears nothing must not hold up the others.
-            threading.Thread(target=self._converse, args=(connection, stopped), daemon=True).start()
+            words = (connection, stopped)
+            thread = threading.Thread(target=self._converse, args=words, daemon=True)
+            self._connections.append((connection, thread))
+            thread.start()
+
+    def end(self) -> None:
+        """Wait until all that was said is read, and every connection has ended."""
+        for how in (socket.SHUT_RD, socket.SHUT_RDWR):
+            for connection, thread in self._connections:
+                # Closed by now, most of them; what has arrived on the others is still read.
+                with suppress(OSError):
+                    connection.shutdown(how)
+                thread.join(10)
+        assert not any(thread.is_alive() for _, thread in self._connections)
 
     def _converse(self, connection: socket.socket, stopped: threading.Event) -> None:
         try:
@@ -104,6 +120,8 @@ class Scripted:
         text = line.decode("ascii", "replace").strip()
         self.commands.append(text)
         word = text.partition(" ")[0].upper()
+        if word in {"MAIL", "RCPT"}:
+            setattr(self._now, word, text.partition("<")[2].partition(">")[0])
         if not self._answer(connection, word, stopped):
             return False
         if word != "DATA" or not self._now.said.startswith(b"354"):
@@ -115,6 +133,7 @@ class Scripted:
         received: list[bytes] = []
         while (read := readline()) not in (b".\r\n", b""):
             received.append(read)
+        self.envelopes.append((self._now.MAIL, self._now.RCPT))
         self.messages.append(b"".join(received))
         self.times.append(time.monotonic())
         self._came.set()
@@ -153,7 +172,7 @@ def scripted(
     stopped = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server.port = listening.getsockname()[1]
-        thread = threading.Thread(target=server.serve, args=(listening, stopped))
+        thread = threading.Thread(target=server.serve, args=(listening, stopped), daemon=True)
         thread.start()
         try:
             yield server
@@ -162,6 +181,7 @@ def scripted(
             # Wakes whoever waits for a connection.
             listening.shutdown(socket.SHUT_RDWR)
             thread.join(15)
+            server.end()
 
 
 def certificate(folder: Path, host: str) -> tuple[Path, Path]:

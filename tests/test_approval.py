@@ -26,6 +26,7 @@ from postroom.planning import Outlook
 from postroom.send.approval import Approval, Marks, approved, digest_of, file_of, read
 from postroom.send.opening import settle
 from postroom.store import Store
+from processes import Process
 from sendroom import KEY, MAIL, NOTHING_DUE, Room
 from smtpservers import scripted
 
@@ -112,7 +113,7 @@ def test_a_run_that_was_killed_goes_on_with_the_same_plan(room: Room) -> None:
     postroom = [sys.executable, "-m", "postroom"]
     subprocess.run([*postroom, "plan", "--out", "plan.json"], cwd=room.folder, check=True)
     sending = [*postroom, "send", "--keep-ledger-here", "--plan", "plan.json"]
-    with subprocess.Popen(sending, cwd=room.folder) as process:
+    with Process(sending, cwd=room.folder) as process:
         deadline = time.monotonic() + 30
         while len(room.server.messages) < 5 and time.monotonic() < deadline:
             time.sleep(0.01)

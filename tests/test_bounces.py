@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
@@ -276,7 +276,7 @@ ANYTHING = st.lists(st.binary(max_size=40) | WORDS, max_size=6).map(b"".join)
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
+def store(tmp_path: Path) -> Iterator[Store]:
     """Open a store with a reader, whose letter is delivery 1."""
     opened = open_store(None, tmp_path)
     reader = Subscriber(
@@ -299,7 +299,8 @@ def store(tmp_path: Path) -> Store:
     opened.ledger.plan(run, Members(group), letter, Bookmark(date(2026, 12, 1)), NOW)
     claims = claimed(opened, run, NOW)
     opened.ledger.record(run, [Outcome(claims[0].id, "sent")], NOW)
-    return opened
+    yield opened
+    opened.database.close()
 
 
 def desk(store: Store) -> Desk:

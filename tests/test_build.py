@@ -19,6 +19,7 @@ from postroom.errors import ContentError
 from postroom.output import MANIFEST
 from postroom.pages import output_path
 from postroom.posts.folder import Folder
+from processes import plain
 
 Postroom = Callable[..., Outcome]
 NOTE = "---\ntitle: {title}\ndate: {date}\nid: tag:news.example.com,2026:{id}\n---\n{text}\n"
@@ -69,7 +70,7 @@ def test_the_same_newsroom_makes_the_same_bytes_everywhere(make_newsroom: MakeNe
     for name, variables in VARIATIONS.items():
         folder = make_newsroom(RICH, RICH_SETTINGS, name=name)
         command = [sys.executable, "-m", "postroom", "build", "--at", "2026-11-22T12:00:00Z"]
-        builds.append((folder, subprocess.Popen(command, cwd=folder, env=os.environ | variables)))
+        builds.append((folder, subprocess.Popen(command, cwd=folder, env=plain(**variables))))
     assert [build.wait(60) for _, build in builds] == [0, 0, 0]
     first, *others = [tree(folder / "public") for folder, _ in builds]
     assert len(first) > 10

@@ -41,10 +41,8 @@ def test_a_letter_that_comes_back_takes_its_reader_off(
         monkeypatch.setenv("POSTROOM_SMTP_URL", f"smtp://127.0.0.1:{server.port}")
         sent = postroom(here, "send")
         assert sent.code == 0, sent.err
-        told = "\n".join(server.commands)
         letters = [message.decode() for message in server.messages]
-    pairs = re.findall(r"MAIL FROM:<(\S+)>.*\nRCPT TO:<(\S+)>", told)
-    senders = {reader: sender for sender, reader in pairs}
+    senders = {reader: sender for sender, reader in server.envelopes}
     report = returned("postfix-no-such-user").replace(
         SENDER.encode(), senders["reader@example.net"].encode()
     )

@@ -68,7 +68,7 @@ def serving() -> Iterator[Site]:
 def running(server: socketserver.TCPServer) -> Iterator[str]:
     """Let `server` answer as long as the block lasts, and return its address."""
     with server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         try:
             yield f"http://127.0.0.1:{server.server_address[1]}"

@@ -17,6 +17,7 @@ import pytest
 from conftest import AT, POST, SETTINGS, MakeNewsroom, Outcome
 from postroom import __version__
 from postroom.cli import cli
+from processes import Process, plain
 
 Postroom = Callable[..., Outcome]
 COMMANDS = cli.list_commands(click.Context(cli))
@@ -24,17 +25,19 @@ OLDER = POST.replace("2026-11-20", "2026-09-05").replace("we-moved", "older").re
 NEWS = {"posts/a.md": POST, "posts/b.md": OLDER}
 
 
-def start(folder: Path, *arguments: str, stdout: int) -> subprocess.Popen[bytes]:
+def start(
+    folder: Path, *arguments: str, stdout: int, stderr: int = subprocess.PIPE
+) -> Process[bytes]:
     """Start the program in a process of its own."""
     # A shell that starts tests in the background has them, and all below, ignore Ctrl-C.
     code = "import signal as s, sys; s.signal(s.SIGINT, s.default_int_handler);"
     code += "from postroom.__main__ import main; main()"
-    return subprocess.Popen(
+    return Process(
         [sys.executable, "-c", code, *arguments],
         cwd=folder,
-        env={**os.environ, "SOURCE_DATE_EPOCH": str(int(AT.timestamp()))},
+        env=plain(SOURCE_DATE_EPOCH=str(int(AT.timestamp()))),
         stdout=stdout,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
     )
 
 
@@ -227,12 +230,76 @@ def test_a_reader_that_goes_away_is_no_fault(
     assert (process.returncode, errors) == (1, b"")
 
 
-def test_a_full_disk_behind_the_output_is_one_line(make_newsroom: MakeNewsroom) -> None:
-    """What cannot be printed for want of space is one line, and exit code 1."""
+@pytest.mark.parametrize(
+    "arguments", [["digest"], ["digest", "--html"], ["--help"], ["--version"], ["build"]]
+)
+def test_a_full_disk_behind_the_output_is_one_line(
+    make_newsroom: MakeNewsroom, arguments: list[str]
+) -> None:
+    """Output that cannot be printed for want of space is one line, and exit code 1."""
     with Path("/dev/full").open("wb") as full:
-        process = start(make_newsroom(NEWS), "digest", stdout=full.fileno())
+        process = start(make_newsroom(NEWS), *arguments, stdout=full.fileno())
         _, errors = process.communicate(timeout=30)
     assert (process.returncode, errors) == (1, b"error: no space left on device\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["digest", "2001-01"], 2), (["nonesuch"], 2), (["--no-such-option"], 2), (["digest"], 0)],
+    ids=["period", "command", "option", "none"],
+)
+def test_errors_that_cannot_be_printed_keep_their_exit_code(
+    make_newsroom: MakeNewsroom, arguments: list[str], code: int
+) -> None:
+    """An exit code says what happened, also where standard error is on a full disk."""
+    with Path("/dev/full").open("wb") as full:
+        process = start(
+            make_newsroom(NEWS), *arguments, stdout=subprocess.DEVNULL, stderr=full.fileno()
+        )
+        assert process.wait(30) == code
+
+
+def test_warnings_that_cannot_be_printed_are_a_fault(make_newsroom: MakeNewsroom) -> None:
+    """Standard output and standard error may both be on a full disk: exit code 1, not 120."""
+    folder = make_newsroom({"posts/2026-11-20-a.md": "# Without an id\n\nText.\n"})
+    with Path("/dev/full").open("wb") as full:
+        process = start(folder, "build", stdout=full.fileno(), stderr=full.fileno())
+        assert process.wait(30) == 1
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_is_no_fault(make_newsroom: MakeNewsroom, closed: str) -> None:
+    """Where a stream is closed, what would be printed there is dropped, and all else works."""
+    code = "import os, sys; from postroom.cli import main; code = main(['digest']);"
+    # A file that took the number of a closed stream would get what others print.
+    code += "print(os.open(os.devnull, 0) > 2, code, file=open('result', 'w'))"
+    folder = make_newsroom(NEWS)
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, code],
+        cwd=folder,
+        env=plain(),
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert bool(done.stdout) == (">&-" not in closed.replace("2>&-", ""))
+    assert (folder / "result").read_text() == "True 0\n"
+
+
+def test_what_is_only_buffered_is_written_out_before_the_end(make_newsroom: MakeNewsroom) -> None:
+    """Whatever printed it and did not flush: what cannot be written is one line, exit code 1."""
+    code = "import sys; from postroom.cli import cli, main; cli.main = lambda **_: print('x');"
+    code += "sys.exit(main([]))"
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=make_newsroom(NEWS),
+            env=plain(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (1, b"error: no space left on device\n")
 
 
 def test_any_encoding_will_do(make_newsroom: MakeNewsroom, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from conftest import MakeNewsroom, Outcome
 from postroom.database import engine
+from processes import Process
 
 KEY = "a secret key of this test"
 LIST = """\
@@ -249,7 +250,7 @@ def test_whoever_has_read_enough_may_go(run: Run, here: Path, name: str) -> None
     (here / "many.csv").write_text("email\n" + lines)
     run("import", "--confirmed", "many.csv")
     command = [sys.executable, "-m", "postroom", "subscribers", name]
-    with subprocess.Popen(
+    with Process[bytes](
         command, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         assert process.stdout

@@ -9,6 +9,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
+import postgresql
 from conftest import MakeNewsroom, Outcome
 from postroom.database import versions
 from postroom.database.columns import Instant, Words
@@ -166,6 +168,27 @@ def test_instants_come_back_exactly(database: Database, instant: datetime) -> No
         connection.execute(runs.insert().values(started=instant))
         kept = connection.execute(sa.select(runs.c.started)).scalar_one()
     assert (kept, kept.utcoffset()) == (instant, timedelta(0))
+
+
+@pytest.mark.parametrize("query", ["", "&options=-c%20lock_timeout%3D5000"])
+def test_the_zone_of_the_server_changes_no_instant(
+    postgresql_server: postgresql.Server, tmp_path: Path, query: str
+) -> None:
+    """A server may have any zone: the session has UTC, whatever options the URL gives."""
+    url = postgresql_server.emptied()
+    postgresql_server.execute("ALTER DATABASE postgres SET timezone TO 'Pacific/Auckland'")
+    try:
+        with (
+            closing(open_database(url + query, tmp_path)) as database,
+            database.reading() as connection,
+        ):
+            last = "SELECT TIMESTAMPTZ '9999-12-31 23:59:59.999999+00'"
+            kept = connection.exec_driver_sql(last).scalar_one()
+            patience = connection.exec_driver_sql("SHOW lock_timeout").scalar_one()
+    finally:
+        postgresql_server.execute("ALTER DATABASE postgres RESET timezone")
+    assert kept == datetime(9999, 12, 31, 23, 59, 59, 999999, UTC)
+    assert patience == ("5s" if query else "10s")
 
 
 def test_instants_are_ordered_and_need_a_zone(database: Database) -> None:
@@ -408,6 +431,17 @@ def test_the_command_upgrades(
         outcome = postroom(folder, "db", "upgrade")
         assert (outcome.code, outcome.err) == (0, "")
         assert outcome.out == f".postroom/postroom.db: version {VERSIONS[-1]}\n"
+
+
+def test_a_database_that_is_refused_is_closed(tmp_path: Path) -> None:
+    """No connection stays open to a database of another version, however often it is tried."""
+    with closing(open_database(None, tmp_path)) as database, database.writing() as connection:
+        connection.exec_driver_sql("UPDATE postroom_version SET version_num = '9999'")
+    with pytest.raises(SettingsError):
+        open_database(None, tmp_path)
+    path = tmp_path / ".postroom/postroom.db"
+    opened = [file for file in Path("/proc/self/fd").iterdir() if file.exists()]
+    assert [file for file in opened if file.samefile(path)] == []
 
 
 def test_the_command_refuses_a_newer_database(

@@ -6,6 +6,7 @@ import json
 import shutil
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from email import message_from_bytes, policy
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def demo(tmp_path: Path, postroom: Postroom, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def _dump(newsroom: Path) -> list[str]:
-    with sqlite3.connect(newsroom / ".postroom/postroom.db") as database:
+    with closing(sqlite3.connect(newsroom / ".postroom/postroom.db")) as database:
         return list(database.iterdump())
 
 

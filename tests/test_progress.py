@@ -20,6 +20,7 @@ from attrs import define, field
 
 from mailing import SEND, MakeRoom, Room, surroundings
 from postroom.cli import progress
+from processes import Process
 from smtpservers import Scripted, scripted
 
 pytestmark = pytest.mark.slow  # a run is watched while it works
@@ -75,7 +76,7 @@ class Screen:
 @contextmanager
 def on_a_terminal(
     room: Room, server: Scripted, **extra: str
-) -> Iterator[tuple[subprocess.Popen[bytes], Screen]]:
+) -> Iterator[tuple[Process[bytes], Screen]]:
     """Run `send` for a block with a terminal for standard error; then what it wrote is known."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
@@ -88,9 +89,9 @@ def on_a_terminal(
                 screen.written += piece
 
     environment = {**surroundings(server), "TERM": "xterm-256color", **extra}
-    listening = threading.Thread(target=listen)
+    listening = threading.Thread(target=listen, daemon=True)
     try:
-        with subprocess.Popen(
+        with Process[bytes](
             SEND, cwd=room.folder, env=environment, stdout=subprocess.PIPE, stderr=theirs
         ) as process:
             os.close(theirs)

@@ -21,6 +21,7 @@ import postgresql
 from conftest import ROOT
 from newsrooms import write
 from postroom.cli import cli
+from processes import plain
 from repository import begin
 from smtpservers import scripted
 
@@ -109,10 +110,11 @@ def test_the_commands_for_a_database_run(
 def run_all(folder: Path, commands: str) -> tuple[int, str, str]:
     """Run commands as a job does; return the exit code, the errors and what was printed."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    pip = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
     done = subprocess.run(
         ["bash", "-eu", "-c", commands],
         cwd=folder,
-        env={**os.environ, "PATH": path},
+        env=plain(PATH=path, **pip),
         capture_output=True,
         text=True,
         check=False,

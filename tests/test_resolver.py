@@ -72,7 +72,7 @@ def name_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[NameServer]:
         resolver.nameservers = ["127.0.0.1"]
         resolver.port = connection.getsockname()[1]
         monkeypatch.setattr(dns.resolver, "default_resolver", resolver)
-        thread = threading.Thread(target=server.serve)
+        thread = threading.Thread(target=server.serve, daemon=True)
         thread.start()
         yield server
         connection.sendto(b"end", connection.getsockname())

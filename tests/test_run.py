@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from processes import Process
+
 ROOT = Path(__file__).resolve().parents[1]
 
 # Stands in for pip: writes down what it is asked, and "installs" a postroom that only speaks.
@@ -61,10 +63,10 @@ class Folder:
         for script in (self.root / ".venv" / "bin").glob("postroom"):
             script.write_text(f"#!/bin/sh\n{text}\n")
 
-    def start(self, *arguments: str, **variables: str) -> "subprocess.Popen[str]":
+    def start(self, *arguments: str, **variables: str) -> Process[str]:
         """Start run.py with these arguments and with no other variables than these."""
         environment = {"PATH": os.defpath, "PYTHONPATH": str(self.fakes), **variables}
-        return subprocess.Popen(
+        return Process(
             [sys.executable, "run.py", *arguments],
             cwd=self.root,
             env=environment,

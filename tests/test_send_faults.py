@@ -23,6 +23,7 @@ from postroom.database import engine
 from postroom.send.line import Line, Opened
 from postroom.smtp import Mailer, Patience
 from postroom.store import open_store
+from processes import Process
 from smtpservers import CLOSE, SILENCE, Scripted, scripted
 
 Script = Mapping[str, bytes | list[bytes]]
@@ -226,7 +227,7 @@ def test_a_signal_finishes_what_is_on_its_way(make_room: MakeRoom, number: signa
     """The open letter is recorded, the exit code names the signal, and the next run goes on."""
     room = make_room(40, rate=10)
     with scripted({}) as server:
-        with subprocess.Popen(
+        with Process[bytes](
             SEND, cwd=room.folder, env=surroundings(server), stderr=subprocess.PIPE
         ) as process:
             deadline = time.monotonic() + 30

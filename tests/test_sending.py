@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from mailing import SEND, MakeRoom, Room, recipients, surroundings
 from postroom.smtp import Greeting, Mailer, Patience, Server, wire
 from postroom.smtp.conversation import Envelope, conversation
 from postroom.smtp.wire import Reply
+from processes import Process
 from smtpservers import CLOSE, DRIP, SILENCE, Scripted, scripted
 
 pytestmark = pytest.mark.slow  # slow servers are waited for
@@ -199,15 +199,14 @@ def test_the_last_answer_of_a_connection_is_written_down_before_its_end(
     """Killed while the server says nothing at QUIT, the run leaves nothing in doubt."""
     room = make_room(2, per_connection=1)
     with scripted({"QUIT": SILENCE}) as server:
-        with subprocess.Popen(SEND, cwd=room.folder, env=surroundings(server)) as process:
+        with Process(SEND, cwd=room.folder, env=surroundings(server)) as process:
             deadline = time.monotonic() + 30
-            while room.states() != {"sent": 1, "planned": 1}:
+            while room.states() != {"sent": 1, "planned": 1} or "QUIT" not in server.commands:
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
             assert process.poll() is None
             process.kill()
         assert len(server.messages) == 1
-        assert "QUIT" in server.commands
         got = recipients(server)
     room.heal(*got)
 
@@ -245,7 +244,7 @@ def test_who_stops_while_it_is_connecting_asks_for_no_more(make_room: MakeRoom) 
     room = make_room(8, connections=4)
     waiting: list[bytes] = [SILENCE] * 8
     with scripted({"connect": waiting}) as server:
-        with subprocess.Popen(SEND, cwd=room.folder, env=surroundings(server)) as process:
+        with Process(SEND, cwd=room.folder, env=surroundings(server)) as process:
             deadline = time.monotonic() + 30
             while len(waiting) == 8:
                 assert time.monotonic() < deadline
@@ -265,7 +264,7 @@ def test_what_a_dead_run_left_in_doubt_is_sent_again_when_asked(make_room: MakeR
     with (
         scripted({}) as server,
         server.holding() as came,
-        subprocess.Popen(SEND, cwd=room.folder, env=surroundings(server)) as process,
+        Process(SEND, cwd=room.folder, env=surroundings(server)) as process,
     ):
         assert came.wait(30)
         process.send_signal(signal.SIGKILL)

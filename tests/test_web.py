@@ -7,7 +7,6 @@ import re
 import signal
 import socket
 import sqlite3
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -35,6 +34,7 @@ from postroom.web.fields import BODY_LIMIT
 from postroom.web.journal import network, shown
 from postroom.web.listening import listen, trusted
 from postroom.web.paths import prefixes, readings
+from processes import Process
 from webserver import Answer, Served, ready
 
 MAIL = "mail: {unsubscribe: https://news.example.com}\n"
@@ -692,11 +692,11 @@ def test_paths_are_shown_as_far_as_they_are_public(
 
 
 @pytest.fixture
-def command(newsroom: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+def command(newsroom: Path) -> Iterator[Callable[..., Process[str]]]:
     """Return a function that starts `postroom serve` without a secret key."""
-    running: list[subprocess.Popen[str]] = []
+    running: list[Process[str]] = []
 
-    def start(*arguments: str) -> subprocess.Popen[str]:
+    def start(*arguments: str) -> Process[str]:
         process = processes.start(newsroom, {}, "serve", "--port", "0", *arguments)
         running.append(process)
         return process
@@ -709,7 +709,7 @@ def command(newsroom: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_the_command_serves_until_a_signal(
-    command: Callable[..., subprocess.Popen[str]],
+    command: Callable[..., Process[str]],
     store: Store,
     reader: Subscriber,
     number: int,

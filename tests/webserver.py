@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import re
 import socket
-import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -20,6 +19,7 @@ from postroom.theme import Theme
 from postroom.web.listening import PATIENCE, listen, server
 from postroom.web.outside import Outside
 from postroom.web.pages import render
+from processes import Process
 
 LIKE_A_FORM = "application/x-www-form-urlencoded"
 
@@ -123,16 +123,17 @@ def serving(
     outside = Outside(book, now, served.journal.append)
     app = web.application(site, newsroom / site.output, pages, outside)
     running = server(app, proxies, patience)
-    thread = threading.Thread(target=running.run, args=([listener],))
+    thread = threading.Thread(target=running.run, args=([listener],), daemon=True)
     thread.start()
     try:
         yield served
     finally:
         running.should_exit = True
-        thread.join()
+        thread.join(30)
+        assert not thread.is_alive()
 
 
-def ready(process: subprocess.Popen[str]) -> Served:
+def ready(process: Process[str]) -> Served:
     """Return where a started command listens."""
     assert process.stdout
     line = process.stdout.readline()

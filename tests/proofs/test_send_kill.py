@@ -22,6 +22,7 @@ from attrs import define, field, frozen
 
 import postgresql
 from conftest import POST, SETTINGS
+from processes import Process
 from sendroom import SENDER
 
 pytestmark = pytest.mark.slow
@@ -58,7 +59,7 @@ class MailServer:
 def mail_server(folder: Path) -> Iterator[MailServer]:
     """Run the mail server for a block."""
     log = folder / "mail.log"
-    process = subprocess.Popen(
+    process = Process(
         [sys.executable, str(HERE / "mailserver.py"), str(log)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -90,9 +91,9 @@ class Newsroom:
             "POSTROOM_MUTANT": mutant,
         }
 
-    def start(self, *command: str, mutant: str = "") -> subprocess.Popen[str]:
+    def start(self, *command: str, mutant: str = "") -> Process[str]:
         """Begin a command."""
-        return subprocess.Popen(
+        return Process(
             command,
             cwd=self.folder,
             env=self.environment(mutant),

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import importlib
 import io
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
 
 import click
 
@@ -67,28 +71,75 @@ def cli() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code."""
+    """Run the command line, write out all that it printed, and return its exit code."""
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    return _flush(_run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     try:
         result = cli.main(args=arguments, prog_name="postroom", standalone_mode=False)
         return result if isinstance(result, int) else 0
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        return 2
+    except SystemExit as end:
+        # From click when the reader of a pipe has gone, from `serve` when a signal stops it.
+        return end.code if isinstance(end.code, int) else 1
     except click.ClickException as error:
-        error.show()
-        return error.exit_code
+        return _answer(error.show, error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         return 130
     except PostroomError as error:
-        complain(error.problems)
-        return error.exit_code
+        return _answer(partial(complain, error.problems), error.exit_code)
     except OSError as error:
-        what = (error.strerror or "cannot be read or written").lower()
-        complain([Problem(str(error.filename or ""), what=what)])
-        return 1
+        return _answer(partial(complain, [_problem(error)]), 1)
+
+
+def _answer(show: Callable[[], None], code: int) -> int:
+    """Print an error and return its exit code, also if standard error cannot be written."""
+    with suppress(OSError):
+        show()
+    return code
+
+
+def _problem(error: OSError) -> Problem:
+    what = (error.strerror or "cannot be read or written").lower()
+    return Problem(str(error.filename or ""), what=what)
+
+
+def _open_closed_streams() -> None:
+    """Open /dev/null in place of standard streams that are closed, as by `>&-`.
+
+    Otherwise the next file that is opened takes the number of the stream, and the stream's output.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            mode = "r" if name == "stdin" else "w"
+            stream = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115 - to the end
+            setattr(sys, name, stream)
+
+
+def _flush(code: int) -> int:
+    """Write out what the standard streams still hold and return the exit code.
+
+    Drop what cannot be written: Python would try again at its end, fail, and print a trace.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError as error:
+            with Path(os.devnull).open("wb") as nowhere:
+                os.dup2(nowhere.fileno(), stream.fileno())
+            stream.flush()
+            # After another error this one is printed already, or is not the one to mend first.
+            if not code and not isinstance(error, BrokenPipeError):
+                _answer(partial(complain, [_problem(error)]), 1)
+            code = code or 1
+    return code
 
 
 def complain(problems: Sequence[Problem | str], kind: str = "error") -> None:

@@ -246,9 +246,14 @@ def _begin_sqlite(connection: sa.Connection) -> None:
 
 
 def _postgresql(url: sa.URL, patience: float) -> Database:
-    arguments: dict[str, Any] = {"connect_timeout": max(2, round(patience))}
-    if "options" not in url.query:
-        arguments["options"] = f"-c lock_timeout={round(patience * 1000)}"
+    options = url.query.get("options") or f"-c lock_timeout={round(patience * 1000)}"
+    if not isinstance(options, str):
+        options = " ".join(options)
+    arguments: dict[str, Any] = {
+        "connect_timeout": max(2, round(patience)),
+        # In the server's zone an instant near the year 1 or 9999 would lie outside those years.
+        "options": f"{options} -c timezone=UTC",
+    }
     try:
         engine = sa.create_engine(
             url,
