@@ -195,14 +195,14 @@ def shown_live(command: str, lines: Iterable[str]) -> list[str]:
     one of its commands. What knows subscribers names none, whatever a mail server or a fault of
     ours puts into a line.
     """
-    from postroom.address import hidden  # noqa: PLC0415 - `install` comes before it is there
+    from postroom.mail.address import mask_address  # noqa: PLC0415 - `install` comes before it is there
 
     mark = "" if command == "check" else secrets.token_hex(16)
     said = []
     say(f"::stop-commands::{mark}" if mark else "")
     for line in lines:
         text = line.rstrip("\n")
-        said.append(hidden(text) if command in KNOWING else text)
+        said.append(mask_address(text) if command in KNOWING else text)
         say(said[-1])
     say(f"::{mark}::" if mark else "")
     return said
@@ -217,17 +217,16 @@ def say(line: str) -> None:
 
 def annotate(said: Iterable[str], folder: str) -> None:
     """Let GitHub show errors and warnings at their lines; `folder` is the newsroom's."""
-    from postroom.check.findings import Finding  # noqa: PLC0415 - as above
-    from postroom.check.formats import as_annotations  # noqa: PLC0415
     from postroom.errors import Problem  # noqa: PLC0415
+    from postroom.lint.runner import LintFinding, format_annotations  # noqa: PLC0415 - as above
 
     found = []
     for line in said:
         if match := PLACED.fullmatch(line):
             kind, path, row, column, what = match.groups()
-            problem = Problem(path or "", int(row or 0), int(column or 0), what=what)
-            found.append(Finding(problem, "warning" if kind == "warning" else "error"))
-    say(as_annotations(found, folder).rstrip("\n"))
+            problem = Problem(path or "", int(row or 0), int(column or 0), message=what)
+            found.append(LintFinding(problem, "warning" if kind == "warning" else "error"))
+    say(format_annotations(found, folder).rstrip("\n"))
 
 
 def read_back(line: str) -> str:

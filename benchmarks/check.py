@@ -17,11 +17,13 @@ from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from postroom import config, posts
-from postroom.build import outputs
-from postroom.check import Made, Written, findings
-from postroom.output import replace
-from postroom.posts.folder import scan
+from postroom.lint.context import LintContext
+from postroom.lint.runner import LintTarget, run_rules
+from postroom.posts import loader
+from postroom.posts.source import scan_folder
+from postroom.publish.build import make_outputs
+from postroom.publish.output import replace_output
+from postroom.settings.site import load_settings
 
 AT = datetime(2030, 1, 1, tzinfo=UTC)
 DEMO = Path(__file__).parents[1]
@@ -81,13 +83,13 @@ def write(folder: Path, count: int) -> Path:
 
 def once(newsroom: Path, output: Path) -> tuple[float, float, int]:
     """Return the seconds of a cold build and of the lints, and how much these found."""
-    site = config.load(newsroom)
+    site = load_settings(newsroom)
     began = time.process_time()
-    scanned = scan(newsroom, site.posts, site.output)
-    loaded, drafts = posts.read_whole(scanned, site, AT)
-    replace(output, outputs(newsroom, site, loaded.posts))
+    scanned = scan_folder(newsroom, site.posts, site.output)
+    loaded, drafts = loader.read_every_post(scanned, site, AT)
+    replace_output(output, make_outputs(newsroom, site, loaded.posts))
     built = time.process_time()
-    found = findings(Written(site, AT, scanned, loaded, drafts), Made(output))
+    found = run_rules(LintContext(site, AT, scanned, loaded, drafts), LintTarget(output))
     return built - began, time.process_time() - built, len(found)
 
 

@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 SEAMS = (
-    ("a message is made", "postroom.letters.personal", "Prepared", "message"),
-    ("SMTP", "postroom.smtp.mailer", "Mailer", "begin"),
-    ("SMTP", "postroom.smtp.mailer", "Mailer", "go_on"),
+    ("a message is made", "postroom.newsletter.personalize", "Prepared", "message"),
+    ("SMTP", "postroom.smtp.connection", "Mailer", "begin"),
+    ("SMTP", "postroom.smtp.connection", "Mailer", "go_on"),
     ("waiting for answers", "selectors", "DefaultSelector", "select"),
-    ("ledger", "postroom.store.ledger", "Ledger", "turn"),
-    ("ledger", "postroom.store.ledger", "Ledger", "record"),
+    ("ledger", "postroom.db.deliveries", "Ledger", "turn"),
+    ("ledger", "postroom.db.deliveries", "Ledger", "record"),
     ("  of it, the database", "sqlalchemy.engine.default", "DefaultDialect", "do_execute"),
     ("  of it, the database", "sqlalchemy.engine.default", "DefaultDialect", "do_executemany"),
     ("  of it, the disk", "sqlalchemy.engine.default", "DefaultDialect", "do_commit"),

@@ -17,16 +17,11 @@ from email.message import EmailMessage
 from email.utils import format_datetime
 from zoneinfo import ZoneInfo
 
-from postroom.letters.compose import Rendered
-from postroom.letters.personal import (
-    TOKEN_PLACEHOLDER,
-    list_id,
-    preferences_page,
-    prepare,
-    unsubscribe_page,
-)
-from postroom.model import MailSettings, Site
-from postroom.tokens import Keys, envelope_sender, mint
+from postroom.mail.tokens import Keys, envelope_sender, new_token
+from postroom.mail.unsubscribe import TOKEN_PLACEHOLDER, preferences_url, unsubscribe_url
+from postroom.models import MailSettings, Site
+from postroom.newsletter.personalize import list_id, prepare_issue
+from postroom.newsletter.render import RenderedEmail
 
 NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 KEYS = Keys((b"a key for measuring only",))
@@ -43,22 +38,22 @@ SITE = Site(
     timezone=ZoneInfo("UTC"),
     mail=MAIL,
 )
-READERS = [(f"reader.{n}@mail{n % 100}.example.com", mint(), f"{n:064x}") for n in range(1000)]
+READERS = [(f"reader.{n}@mail{n % 100}.example.com", new_token(), f"{n:064x}") for n in range(1000)]
 Make = Callable[[tuple[str, str, str]], bytes]
 
 
-def rendered(size: int) -> Rendered:
+def rendered(size: int) -> RenderedEmail:
     """Return a letter whose message has about `size` bytes: a quarter text, the rest HTML."""
     line = '<p style="margin: 0 0 16px;">Words of Köln and elsewhere, 12 of them in a line.</p>\n'
     words = "Words of Köln and elsewhere, twelve of them in a line.\n"
-    links = f"{unsubscribe_page(SITE)}\n{preferences_page(SITE)}\n"
+    links = f"{unsubscribe_url(SITE)}\n{preferences_url(SITE)}\n"
     html = line * (size * 3 // 4 // (len(line) + 12)) + links
-    return Rendered("We moved to Köln", html, words * (size // 4 // (len(words) + 6)) + links)
+    return RenderedEmail("We moved to Köln", html, words * (size // 4 // (len(words) + 6)) + links)
 
 
-def fast(letter: Rendered) -> Make:
+def fast(letter: RenderedEmail) -> Make:
     """Return Postroom's way: the letter is prepared once, each message is put together."""
-    prepared = prepare(letter, SITE, NOW)
+    prepared = prepare_issue(letter, SITE, NOW)
 
     def make(reader: tuple[str, str, str]) -> bytes:
         address, token, key = reader
@@ -67,7 +62,7 @@ def fast(letter: Rendered) -> Make:
     return make
 
 
-def with_envelope(letter: Rendered) -> Make:
+def with_envelope(letter: RenderedEmail) -> Make:
     """Return the same with all that the mail server is told besides."""
     make = fast(letter)
 
@@ -78,7 +73,7 @@ def with_envelope(letter: Rendered) -> Make:
     return make_both
 
 
-def usual(letter: Rendered) -> Make:
+def usual(letter: RenderedEmail) -> Make:
     """Return the usual way: each message is built of fields and two parts."""
 
     def make(reader: tuple[str, str, str]) -> bytes:
@@ -90,7 +85,7 @@ def usual(letter: Rendered) -> Make:
         mail["Subject"] = letter.subject
         mail["Date"] = format_datetime(NOW)
         mail["List-Id"] = list_id(SITE)
-        mail["List-Unsubscribe"] = f"<{unsubscribe_page(SITE, token)}>"
+        mail["List-Unsubscribe"] = f"<{unsubscribe_url(SITE, token)}>"
         mail["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
         mail.set_content(letter.text.replace(TOKEN_PLACEHOLDER, token), cte="quoted-printable")
         html = letter.html.replace(TOKEN_PLACEHOLDER, token)

@@ -191,8 +191,8 @@ def prepared(
     if "sqlite" in ways:
         made["sqlite"] = Newsrooms(desk, paragraphs)
     if "postgresql" in ways:
-        sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-        import postgresql  # noqa: PLC0415 - from the folder above
+        sys.path.insert(0, str(Path(__file__).parents[1]))
+        from tests.support import postgresql  # noqa: PLC0415 - from the folder above
 
         try:
             server = stack.enter_context(postgresql.running(durable=True))

@@ -170,7 +170,7 @@ def by_postroom(
 
 def sent(newsroom: Path, url: str | None) -> int:
     """Return how many letters the ledger calls sent."""
-    from postroom.store import open_store  # noqa: PLC0415 - the bare loop's process does not need it
+    from postroom.db.store import open_store  # noqa: PLC0415 - the bare loop's process does not need it
 
     store = open_store(url, newsroom)
     try:

@@ -21,10 +21,10 @@ from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from postroom import roster
-from postroom.model import Bookmark, FrozenLetter, Members, Outcome
-from postroom.store import Store, open_store
-from postroom.tokens import Keys
+from postroom.db.store import Store, open_store
+from postroom.mail.tokens import Keys
+from postroom.models import Cursor, DeliveryOutcome, IssueSnapshot, Segment
+from postroom.subscribers import importer
 
 NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 BOUNDARY = date(2026, 12, 1)
@@ -48,16 +48,16 @@ def write_list(path: Path, rows: int) -> None:
 
 def take(store: Store, path: Path) -> int:
     """Import the list."""
-    terms = roster.Terms(
+    terms = importer.ImportTerms(
         at=NOW,
         frequency="month",
-        bookmark_for=lambda _: Bookmark(date(2026, 11, 1)),
+        bookmark_for=lambda _: Cursor(date(2026, 11, 1)),
         hashed=KEYS.suppression,
         consent="asked for by a benchmark",
     )
-    book = roster.Book(store.subscribers, store.suppressions)
+    book = importer.SubscriberStore(store.subscribers, store.suppressions)
     with path.open("rb") as source:
-        tally = roster.take_csv(source, path.name, book, terms, print)
+        tally = importer.import_csv(source, path.name, book, terms, print)
     return tally.added + tally.known
 
 
@@ -72,9 +72,9 @@ def plan(store: Store, _path: Path) -> int:
     planned = 0
     for held, _ in list(store.groups.every()):
         posts = (held.frequency, *sorted(held.topics))
-        letter = FrozenLetter(held.frequency, BOUNDARY, held.language, posts, NOW, b"x" * 30_000)
+        letter = IssueSnapshot(held.frequency, BOUNDARY, held.language, posts, NOW, b"x" * 30_000)
         number = store.letters.freeze(letter)
-        planned += store.ledger.plan(run, Members(held), number, Bookmark(BOUNDARY), NOW)
+        planned += store.ledger.plan(run, Segment(held), number, Cursor(BOUNDARY), NOW)
     store.ledger.cancel_stale(run, NOW)
     store.runs.end(run, NOW)
     return planned
@@ -84,8 +84,8 @@ def send(store: Store, _path: Path, letters: int = 20_000, connections: int = 10
     """Claim and record, `connections` at a time, the first letters of the plan."""
     run = store.runs.begin(NOW, NOW + timedelta(hours=1))
     for held, _ in list(store.groups.every())[:1]:
-        number = store.letters.freeze(FrozenLetter(held.frequency, BOUNDARY, "", ("x",), NOW))
-        store.ledger.plan(run, Members(held), number, Bookmark(BOUNDARY), NOW)
+        number = store.letters.freeze(IssueSnapshot(held.frequency, BOUNDARY, "", ("x",), NOW))
+        store.ledger.plan(run, Segment(held), number, Cursor(BOUNDARY), NOW)
     done = after = 0
     claimed = store.ledger.claim(run, connections, NOW)
     while claimed and done < letters:
@@ -97,9 +97,9 @@ def send(store: Store, _path: Path, letters: int = 20_000, connections: int = 10
     return done
 
 
-def sent(delivery: int) -> Outcome:
+def sent(delivery: int) -> DeliveryOutcome:
     """Return the outcome of a letter that was taken."""
-    return Outcome(delivery, "sent", "250 2.0.0 Ok")
+    return DeliveryOutcome(delivery, "sent", "250 2.0.0 Ok")
 
 
 def list_all(store: Store, _path: Path) -> int:
@@ -112,7 +112,7 @@ def export(store: Store, _path: Path) -> int:
     """Write every subscriber as CSV to nowhere."""
     everyone = store.subscribers.every()
     with Path(os.devnull).open("w", encoding="utf-8") as target, closing(everyone):
-        return roster.give_csv(everyone, target)
+        return importer.export_csv(everyone, target)
 
 
 WORK: dict[str, Callable[[Store, Path], int]] = {

@@ -6,17 +6,17 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 import time_machine
-from attrs import frozen
 
-import postgresql
-from postroom import config
-from postroom.cli import main
-from postroom.model import Site
+from postroom.cli.main import main
+from postroom.models import Site
+from postroom.settings.site import parse_settings
+from tests.support import postgresql
+from tests.support.site import AT, SETTINGS, CommandResult, MakeSite
 
 # A developer's variables that would change what programs print, or which code they run. TZ and the
 # locale stay: the tests pass in every zone and locale, and CI runs them in an unusual one.
@@ -26,56 +26,12 @@ _LEAKS = re.compile(
 for name in filter(_LEAKS.match, list(os.environ)):
     del os.environ[name]
 
-pytest_plugins = ["mailing"]
-
-ROOT = Path(__file__).parents[1]
+pytest_plugins = ["tests.support.sending"]
 SLOW_LIMIT = 900
-AT = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
-SETTINGS = """\
-title: Example News
-url: https://news.example.com/
-id: "tag:news.example.com,2026:"
-language: en
-timezone: Europe/Berlin
-"""
-POST = """\
----
-title: We moved
-date: 2026-11-20
-id: tag:news.example.com,2026:we-moved
-summary: Our office has a new address.
-topics: [Company news]
----
-
-We have moved to a *new* office.
-"""
-
-MakeNewsroom = Callable[..., Path]
-
-
-@frozen
-class Outcome:
-    """What one call of the command line did."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def errors(self) -> list[str]:
-        """The lines that begin with `error: `, without that word."""
-        lines = self.err.splitlines()
-        return [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-
-    @property
-    def warnings(self) -> list[str]:
-        """The lines that begin with `warning: `, without that word."""
-        lines = self.err.splitlines()
-        return [line.removeprefix("warning: ") for line in lines if line.startswith("warning: ")]
 
 
 @pytest.fixture
-def make_newsroom(tmp_path: Path) -> MakeNewsroom:
+def make_newsroom(tmp_path: Path) -> MakeSite:
     """Return a function that writes a newsroom of the given files and returns its folder.
 
     `settings` are added to the five required ones; the keys of `files` are paths, their values
@@ -104,11 +60,11 @@ def make_newsroom(tmp_path: Path) -> MakeNewsroom:
 @pytest.fixture
 def postroom(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Outcome]:
+) -> Callable[..., CommandResult]:
     """Return a function that calls the command line in a folder, at a fixed instant, or `at`."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", str(int(AT.timestamp())))
 
-    def call(folder: Path, *arguments: str, at: datetime | None = None) -> Outcome:
+    def call(folder: Path, *arguments: str, at: datetime | None = None) -> CommandResult:
         capfd.readouterr()
         with monkeypatch.context() as patch, time_machine.travel(at or AT):
             patch.chdir(folder)
@@ -116,7 +72,7 @@ def postroom(
                 patch.setenv("SOURCE_DATE_EPOCH", str(int(at.timestamp())))
             code = main(arguments)
         printed = capfd.readouterr()
-        return Outcome(code, printed.out, printed.err)
+        return CommandResult(code, printed.out, printed.err)
 
     return call
 
@@ -124,7 +80,7 @@ def postroom(
 @pytest.fixture
 def site() -> Site:
     """Return the settings that `make_newsroom` writes."""
-    return config.read(SETTINGS.encode())
+    return parse_settings(SETTINGS.encode())
 
 
 @pytest.fixture(scope="session")

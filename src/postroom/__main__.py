@@ -2,7 +2,7 @@
 
 import sys
 
-from postroom.cli import main as run
+from postroom.cli.main import main as run
 
 
 def main() -> None:

@@ -29,14 +29,14 @@ class Problem:
     line: int = 0
     column: int = 0
     key: str = ""
-    what: str = ""
-    repair: str = ""
+    message: str = ""
+    hint: str = ""
     rule: str = ""
 
     def __str__(self) -> str:
         """Return `posts/a.md:4:9: topics: what was found; how to repair it`."""
         place = ":".join(str(part) for part in (self.path, self.line, self.column) if part)
-        sentence = "; ".join(part for part in (self.what, self.repair) if part)
+        sentence = "; ".join(part for part in (self.message, self.hint) if part)
         line = ": ".join(part for part in (place, self.key, sentence) if part)
         return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", line)
 

@@ -15,15 +15,15 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from postroom.cli import main
-from postroom.database.engine import Database
-from postroom.database.schema import deliveries
-from postroom.model import Claim, Outcome
-from postroom.send.work import Planned
-from postroom.store.ledger import Ledger
+from postroom.cli.main import main
+from postroom.db.deliveries import DeliveryTable
+from postroom.db.engine import Database
+from postroom.db.schema import deliveries
+from postroom.models import ClaimedDelivery, DeliveryOutcome
+from postroom.send.queue import PlannedQueue
 
 _last, _passed = int(sys.argv[1]), 0
-_writing, _take = Database.writing, Planned.take
+_writing, _take = Database.writing, PlannedQueue.take
 
 
 def _point() -> None:
@@ -41,12 +41,12 @@ def _watched(database: Database) -> Iterator[sa.Connection]:
     _point()
 
 
-def _no_sweep(_ledger: Ledger, _run: int, _now: datetime) -> tuple[int, ...]:
+def _no_sweep(_ledger: DeliveryTable, _run: int, _now: datetime) -> tuple[int, ...]:
     """Leave what a dead run was sending as it is."""
     return ()
 
 
-def _sweep_to_planned(ledger: Ledger, run: int, now: datetime) -> tuple[int, ...]:
+def _sweep_to_planned(ledger: DeliveryTable, run: int, now: datetime) -> tuple[int, ...]:
     """Send again what may have arrived, as most senders do."""
     gone = sa.update(deliveries).where(deliveries.c.state == "sending", deliveries.c.run != run)
     with ledger._database.writing() as connection:  # noqa: SLF001 - broken on purpose
@@ -54,17 +54,19 @@ def _sweep_to_planned(ledger: Ledger, run: int, now: datetime) -> tuple[int, ...
     return ()
 
 
-def _sent_too_early(work: Planned, outcomes: Sequence[Outcome], limit: int) -> Sequence[Claim]:
+def _sent_too_early(
+    work: PlannedQueue, outcomes: Sequence[DeliveryOutcome], limit: int
+) -> Sequence[ClaimedDelivery]:
     """Write down that letters were sent before they are handed over."""
     claims = _take(work, outcomes, limit)
-    work.record([Outcome(claim.id, "sent") for claim in claims])
+    work.record([DeliveryOutcome(claim.id, "sent") for claim in claims])
     return claims
 
 
 MUTANTS = {
-    "no sweep": (Ledger, "sweep", _no_sweep),
-    "sweep to planned": (Ledger, "sweep", _sweep_to_planned),
-    "sent too early": (Planned, "take", _sent_too_early),
+    "no sweep": (DeliveryTable, "sweep", _no_sweep),
+    "sweep to planned": (DeliveryTable, "sweep", _sweep_to_planned),
+    "sent too early": (PlannedQueue, "take", _sent_too_early),
 }
 
 if __name__ == "__main__":

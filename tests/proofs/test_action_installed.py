@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from actionrunner import Runner, run_blocks
+from tests.support.action_runner import Runner, run_blocks
 
 
 @pytest.mark.slow

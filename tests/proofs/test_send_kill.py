@@ -20,10 +20,10 @@ from typing import Any
 import pytest
 from attrs import define, field, frozen
 
-import postgresql
-from conftest import POST, SETTINGS
-from processes import Process
-from sendroom import SENDER
+from tests.support import postgresql
+from tests.support.processes import Process
+from tests.support.sending_site import SENDER
+from tests.support.site import POST, SETTINGS
 
 pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent

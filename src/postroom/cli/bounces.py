@@ -17,15 +17,24 @@ from typing import get_args
 import click
 from attrs import define, field
 
-from postroom import config, mailbox, subscribe, tokens
-from postroom.bounces import CAP, Desk, Kind, Report, act, read_report
-from postroom.cli import complain
-from postroom.cli.opened import keys_for, opened_store
-from postroom.delivery.failure import COMPLAINT_SPAN, complaint_stop
+from postroom.cli.console import print_problems
+from postroom.cli.context import load_keys, open_site_store
+from postroom.db.store import Store
 from postroom.errors import PostroomError, Problem, UseError
-from postroom.mailbox import Waiting
-from postroom.model import Change
-from postroom.store import Store
+from postroom.inbox import mailbox
+from postroom.inbox.bounces import (
+    CAP,
+    BounceContext,
+    ReportKind,
+    ReturnedMessage,
+    apply_report,
+    parse_returned_message,
+)
+from postroom.inbox.mailbox import MailboxMessage
+from postroom.mail import tokens, unsubscribe
+from postroom.mail.bounce_policy import COMPLAINT_SPAN, exceeds_complaint_limit
+from postroom.models import Change
+from postroom.settings import site, urls
 
 # sysexits.h: the mail server keeps the message and tries again.
 _TRY_AGAIN = 75
@@ -44,7 +53,7 @@ _NOBODY = "is by a reader who is not here; a person should read it"
 class _Tally:
     """What became of the messages so far."""
 
-    kinds: Counter[Kind] = field(factory=Counter)
+    kinds: Counter[ReportKind] = field(factory=Counter)
     changes: Counter[Change] = field(factory=Counter)
     faults: int = 0
 
@@ -75,7 +84,7 @@ def command(files: tuple[Path, ...], *, as_json: bool) -> int:
     with _opened() as (store, keys, desk), _source(files) as box:
         for one in box.waiting(CAP):
             if one.fault:
-                complain([Problem(one.name, what=one.fault)])
+                print_problems([Problem(one.name, message=one.fault)])
                 tally.faults += 1
             else:
                 box.settle(one, understood=_taken(one, keys, desk, tally))
@@ -104,37 +113,39 @@ def _one(data: bytes, *, as_json: bool) -> int:
     tally = _Tally()
     try:
         with _opened() as (store, keys, desk):
-            _taken(Waiting("standard input", data), keys, desk, tally)
+            _taken(MailboxMessage("standard input", data), keys, desk, tally)
             _conclude(store, tally, as_json=as_json)
     except PostroomError as error:
-        complain(error.problems)
+        print_problems(error.problems)
         return _TRY_AGAIN
     except OSError as error:
-        complain([Problem(str(error.filename or ""), what=str(error.strerror or error).lower())])
+        print_problems(
+            [Problem(str(error.filename or ""), message=str(error.strerror or error).lower())]
+        )
         return _TRY_AGAIN
     return 0
 
 
 @contextmanager
-def _opened() -> Iterator[tuple[Store, tokens.Keys, Desk]]:
-    with opened_store(config.find_newsroom(Path.cwd())) as store:
-        keys = keys_for(store)
-        leave = partial(subscribe.leave, store.subscribers, way="mail")
+def _opened() -> Iterator[tuple[Store, tokens.Keys, BounceContext]]:
+    with open_site_store(site.find_site(Path.cwd())) as store:
+        keys = load_keys(store)
+        leave = partial(unsubscribe.unsubscribe, store.subscribers, way="mail")
         whose = store.subscribers.with_token
-        yield store, keys, Desk(store.reports, leave, whose, keys.suppression)
+        yield store, keys, BounceContext(store.bounces, leave, whose, keys.suppression)
 
 
 @contextmanager
 def _source(files: tuple[Path, ...]) -> Iterator[mailbox.Mailbox]:
-    url = os.environ.get(mailbox.VARIABLE)
+    url = os.environ.get(urls.MAILBOX_URL_VAR)
     if files:
         yield _Files(files)
     elif url:
-        with mailbox.opened(mailbox.read_address(url)) as box:
+        with mailbox.open_mailbox(urls.parse_mailbox_url(url)) as box:
             yield box
     else:
-        repair = f"name files, pipe a message, or set {mailbox.VARIABLE}"
-        raise UseError([Problem("bounces", what="there is nothing to read", repair=repair)])
+        repair = f"name files, pipe a message, or set {urls.MAILBOX_URL_VAR}"
+        raise UseError([Problem("bounces", message="there is nothing to read", hint=repair)])
 
 
 class _Files:
@@ -143,33 +154,33 @@ class _Files:
     def __init__(self, files: tuple[Path, ...]) -> None:
         self._files = files
 
-    def waiting(self, cap: int) -> Iterator[Waiting]:
+    def waiting(self, cap: int) -> Iterator[MailboxMessage]:
         for path in self._files:
             try:
                 with path.open("rb") as file:
                     data = file.read(cap)
             except OSError as error:
-                yield Waiting(str(path), fault=f"cannot be read ({error.strerror})")
+                yield MailboxMessage(str(path), fault=f"cannot be read ({error.strerror})")
             else:
-                yield Waiting(str(path), data)
+                yield MailboxMessage(str(path), data)
 
-    def settle(self, one: Waiting, *, understood: bool) -> None:
+    def settle(self, one: MailboxMessage, *, understood: bool) -> None:
         pass
 
 
-def _taken(one: Waiting, keys: tokens.Keys, desk: Desk, tally: _Tally) -> bool:
+def _taken(one: MailboxMessage, keys: tokens.Keys, desk: BounceContext, tally: _Tally) -> bool:
     """Deal with one message; return whether no person needs to look at it."""
-    report = read_report(one.data, keys)
+    report = parse_returned_message(one.data, keys)
     tally.kinds[report.kind] += 1
-    change = act(report, desk, datetime.now(UTC))
+    change = apply_report(report, desk, datetime.now(UTC))
     if change:
         tally.changes[change] += 1
     if remark := _remark(report, change):
-        complain([Problem(report.name or one.name, what=remark)], "warning")
+        print_problems([Problem(report.name or one.name, message=remark)], "warning")
     return not remark
 
 
-def _remark(report: Report, change: Change | None) -> str:
+def _remark(report: ReturnedMessage, change: Change | None) -> str:
     """Return why a person needs to look at a message, "" if nobody does."""
     if report.kind == "unknown":
         return _UNKNOWN
@@ -182,17 +193,17 @@ def _remark(report: Report, change: Change | None) -> str:
 
 def _conclude(store: Store, tally: _Tally, *, as_json: bool) -> None:
     if tally.kinds["complaint"]:
-        complaints, letters = store.reports.complaints(datetime.now(UTC) - COMPLAINT_SPAN)
-        if complaint_stop(complaints, letters):
+        complaints, letters = store.bounces.complaints(datetime.now(UTC) - COMPLAINT_SPAN)
+        if exceeds_complaint_limit(complaints, letters):
             what = f"{complaints} about {letters} letters in {COMPLAINT_SPAN.days} days"
             repair = "find out why before the next letter"
-            complain([Problem("complaints", what=what, repair=repair)], "warning")
+            print_problems([Problem("complaints", message=what, hint=repair)], "warning")
     total = tally.kinds.total()
     if as_json:
         counts = {"kinds": dict(tally.kinds), "changes": dict(tally.changes)}
         click.echo(json.dumps({"messages": total, **counts}, indent=1, sort_keys=True))
         return
-    kinds = [f"{tally.kinds[kind]} {kind}" for kind in get_args(Kind) if tally.kinds[kind]]
+    kinds = [f"{tally.kinds[kind]} {kind}" for kind in get_args(ReportKind) if tally.kinds[kind]]
     changes = [f"{tally.changes[each]} {words}" for each, words in _CHANGES.items()]
     click.echo(f"{total} message{'s' * (total != 1)}: {', '.join(kinds) or 'none'}")
     if told := [line for line in changes if not line.startswith("0 ")]:

@@ -7,19 +7,23 @@ from pathlib import Path
 
 import click
 
-from postroom import config, posts, sitepaths
-from postroom.build import outputs
-from postroom.cli import complain
-from postroom.cli.instant import Instant, build_instant
+from postroom.cli.console import print_problems
+from postroom.cli.context import InstantType, build_instant
 from postroom.errors import Problem, UseError
-from postroom.model import Site
-from postroom.output import replace
-from postroom.theme import Theme
+from postroom.models import Site
+from postroom.posts import loader
+from postroom.publish.build import make_outputs
+from postroom.publish.output import replace_output
+from postroom.settings import paths
+from postroom.settings.site import FILE_NAME, OUTPUT_HINT, find_site, load_settings, sources
+from postroom.theme.environment import Theme
 
 
 @click.command("build")
 @click.option("--output", type=click.Path(path_type=Path), help="Write here, not to `output:`.")
-@click.option("--at", type=Instant(), help="Build as of this instant, such as 2026-11-22T09:00Z.")
+@click.option(
+    "--at", type=InstantType(), help="Build as of this instant, such as 2026-11-22T09:00Z."
+)
 @click.option("--drafts", is_flag=True, help="Publish drafts too, for a look at them.")
 def command(output: Path | None, at: datetime | None, *, drafts: bool) -> None:
     """Build feeds, pages and digests into the output folder.
@@ -33,17 +37,17 @@ def command(output: Path | None, at: datetime | None, *, drafts: bool) -> None:
     postroom build                            into public/
     postroom build --at 2026-12-01T00:00:00Z  as it will look on that day
     """
-    newsroom = config.find_newsroom(Path.cwd())
-    site = config.load(newsroom)
+    newsroom = find_site(Path.cwd())
+    site = load_settings(newsroom)
     folder = Path.cwd() / output if output else newsroom / site.output
-    if output and (fault := sitepaths.output_fault(newsroom, folder, config.sources(site))):
+    if output and (fault := paths.output_fault(newsroom, folder, sources(site))):
         what = f"'{output}' {fault}"
-        raise UseError([Problem("--output", what=what, repair=config.OUTPUT_HINT)])
-    loaded = posts.load(newsroom, site, build_instant(at), drafts=drafts)
-    complain([*loaded.warnings, *unspoken(newsroom, site)], "warning")
-    files = outputs(newsroom, site, loaded.posts)
-    written = replace(folder, files)
-    complain(written.warnings, "warning")
+        raise UseError([Problem("--output", message=what, hint=OUTPUT_HINT)])
+    loaded = loader.load_posts(newsroom, site, build_instant(at), drafts=drafts)
+    print_problems([*loaded.warnings, *missing_translation(newsroom, site)], "warning")
+    files = make_outputs(newsroom, site, loaded.posts)
+    written = replace_output(folder, files)
+    print_problems(written.warnings, "warning")
     click.echo(
         f"{_summary(loaded, folder)}: {written.written} files written,"
         f" {written.unchanged} unchanged, {written.removed} removed"
@@ -52,17 +56,17 @@ def command(output: Path | None, at: datetime | None, *, drafts: bool) -> None:
         click.echo('no post is published yet; write one with: postroom new "What happened"')
 
 
-def unspoken(newsroom: Path, site: Site) -> list[Problem]:
+def missing_translation(newsroom: Path, site: Site) -> list[Problem]:
     """Return a warning if the theme has no words for the newsroom's language."""
     if Theme(newsroom, site.language).speaks:
         return []
     what = f"the theme has no words for '{site.language}', so it speaks English"
     repair = f"translate templates/words/en.yaml as templates/words/{site.language}.yaml"
     rule = "settings-language"
-    return [Problem(config.FILE_NAME, key="language", what=what, repair=repair, rule=rule)]
+    return [Problem(FILE_NAME, key="language", message=what, hint=repair, rule=rule)]
 
 
-def _summary(loaded: posts.Loaded, folder: Path) -> str:
+def _summary(loaded: loader.LoadedPosts, folder: Path) -> str:
     count = len(loaded.posts)
     parts = [f"{count} post{'s' * (count != 1)} → {folder.name}/"]
     if loaded.waiting:

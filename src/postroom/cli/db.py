@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from postroom import config
-from postroom.database import engine, versions
+from postroom.db import engine, migrate
+from postroom.settings import site
 
 
 @click.group("db")
@@ -32,9 +32,9 @@ def upgrade() -> None:
     \b
     postroom db upgrade
     """
-    newsroom = config.find_newsroom(Path.cwd())
-    database = engine.engine_for(os.environ.get(engine.VARIABLE) or None, newsroom)
+    newsroom = site.find_site(Path.cwd())
+    database = engine.make_engine(os.environ.get(engine.DATABASE_URL_VAR) or None, newsroom)
     try:
-        click.echo(f"{database.name}: version {versions.upgrade(database)}")
+        click.echo(f"{database.name}: version {migrate.upgrade(database)}")
     finally:
         database.close()

@@ -13,16 +13,20 @@ from typing import BinaryIO
 
 import click
 
-from postroom import config, doctor, posts, signature, smtp
-from postroom.database.engine import FILE, engine_for
-from postroom.doctor import Finding, Section
-from postroom.doctor.letter import LIMIT, letter
+from postroom.db.engine import DEFAULT_PATH, make_engine
+from postroom.doctor import dkim, environment, findings, report
+from postroom.doctor.dns import SystemResolver
+from postroom.doctor.findings import Diagnosis, DiagnosisSection
+from postroom.doctor.received import LIMIT, check_received
 from postroom.errors import PostroomError, Problem, SettingsError, UseError
-from postroom.model import Site
-from postroom.resolver import SystemResolver
+from postroom.models import Site
+from postroom.posts import loader
+from postroom.settings import urls
+from postroom.settings.site import FILE_NAME, find_site, load_settings
+from postroom.smtp import connection, transaction
 
 _MARKS = {"ok": ("✓", "green"), "advice": ("!", "yellow"), "problem": ("✗", "red")}
-_PATIENCE = smtp.Patience(connect=10, reply=15, end=15)
+_PATIENCE = transaction.Timeouts(connect=10, reply=15, end=15)
 
 
 @click.command("doctor")
@@ -56,7 +60,7 @@ def command(file: BinaryIO | None) -> int:
     return int(problems > 0)
 
 
-def _print(section: Section) -> Iterator[str]:
+def _print(section: DiagnosisSection) -> Iterator[str]:
     if section.findings:
         click.secho(section.title, bold=True)
     for one in section.findings:
@@ -65,43 +69,47 @@ def _print(section: Section) -> Iterator[str]:
         yield one.level
 
 
-def _letter(file: BinaryIO) -> Iterator[Section]:
+def _letter(file: BinaryIO) -> Iterator[DiagnosisSection]:
     data = file.read(LIMIT + 1)
     if len(data) > LIMIT:
         what, repair = f"has more than {LIMIT} bytes", "choose a letter"
-        raise UseError([Problem(file.name, what=what, repair=repair)])
-    return letter(data, SystemResolver(), signature.verify)
+        raise UseError([Problem(file.name, message=what, hint=repair)])
+    return check_received(data, SystemResolver(), dkim.verify_signatures)
 
 
-def _newsroom() -> Iterator[Section]:
+def _newsroom() -> Iterator[DiagnosisSection]:
     """Yield the sections one by one, since some take seconds."""
-    folder = config.find_newsroom(Path.cwd())
-    site = config.load(folder)
-    yield Section("Settings", doctor.settings(site))
-    yield Section("Secrets", doctor.secrets(os.environ.get(doctor.SECRETS)))
-    yield Section("Mail server", _relay())
-    yield Section("Domains", tuple(doctor.domains(site.mail, SystemResolver())))
-    yield Section("This machine", (*_clock(folder, site), *_database(folder)))
+    folder = find_site(Path.cwd())
+    site = load_settings(folder)
+    yield DiagnosisSection("Settings", environment.check_settings(site))
+    yield DiagnosisSection(
+        "Secrets", environment.check_secrets(os.environ.get(environment.SECRETS))
+    )
+    yield DiagnosisSection("Mail server", _relay())
+    yield DiagnosisSection("Domains", tuple(report.check_domains(site.mail, SystemResolver())))
+    yield DiagnosisSection("This machine", (*_clock(folder, site), *_database(folder)))
 
 
-def _relay() -> tuple[Finding, ...]:
+def _relay() -> tuple[Diagnosis, ...]:
     try:
-        server = smtp.read_server(os.environ.get(smtp.VARIABLE))
+        server = urls.parse_smtp_url(os.environ.get(urls.SMTP_URL_VAR))
     except SettingsError as error:
-        return doctor.as_findings(error.problems)
-    return doctor.relay(smtp.Mailer(server, patience=_PATIENCE), str(server))
+        return findings.as_findings(error.problems)
+    return environment.check_relay(
+        connection.SmtpConnection(server, patience=_PATIENCE), str(server)
+    )
 
 
-def _clock(folder: Path, site: Site) -> tuple[Finding, ...]:
+def _clock(folder: Path, site: Site) -> tuple[Diagnosis, ...]:
     now = datetime.now(UTC)
     try:
-        loaded = posts.load(folder, site, now)
+        loaded = loader.load_posts(folder, site, now)
     except PostroomError as error:
-        return doctor.as_findings(error.problems)
-    files = [folder / config.FILE_NAME, *(folder / post.path for post in loaded.posts)]
+        return findings.as_findings(error.problems)
+    files = [folder / FILE_NAME, *(folder / post.path for post in loaded.posts)]
     changed = max(_changed(files), default=0.0)
     newest = datetime.fromtimestamp(changed, UTC)
-    return doctor.clock(now, newest, len(loaded.posts), len(loaded.waiting))
+    return environment.check_clock(now, newest, len(loaded.posts), len(loaded.waiting))
 
 
 def _changed(files: Iterable[Path]) -> Iterator[float]:
@@ -110,18 +118,18 @@ def _changed(files: Iterable[Path]) -> Iterator[float]:
             yield file.stat().st_mtime
 
 
-def _database(folder: Path) -> tuple[Finding, ...]:
-    return doctor.database(lambda: _write(folder))
+def _database(folder: Path) -> tuple[Diagnosis, ...]:
+    return environment.check_database(lambda: _write(folder))
 
 
 def _write(folder: Path) -> str:
     """Begin a change of the ledger and take it back; return where the ledger is."""
     url = os.environ.get("POSTROOM_DATABASE_URL")
-    if not url and not (folder / FILE).exists():
+    if not url and not (folder / DEFAULT_PATH).exists():
         # Nothing is made before it is needed; a file beside it tells whether it could be.
-        existing = (folder / FILE).parent
+        existing = (folder / DEFAULT_PATH).parent
         with tempfile.TemporaryFile(dir=existing if existing.exists() else folder):
-            return FILE
-    database = engine_for(url, folder)
+            return DEFAULT_PATH
+    database = make_engine(url, folder)
     with closing(database), database.writing():
         return database.name

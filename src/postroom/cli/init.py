@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from postroom import newsroom
-from postroom.cli.instant import build_instant
+from postroom.cli.context import build_instant
+from postroom.posts import scaffold
 
 
 @click.command("init")
@@ -24,7 +24,7 @@ def command(directory: Path) -> None:
     cd my-news
     postroom build
     """
-    files = newsroom.init(directory, build_instant(None).date())
+    files = scaffold.create_site(directory, build_instant(None).date())
     for name in files:
         click.echo(f"{directory / name}")
     way = "" if directory.resolve() == Path.cwd() else f"cd {directory} && "

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from postroom import config, newsroom
-from postroom.cli.instant import build_instant
+from postroom.cli.context import build_instant
+from postroom.posts import scaffold
+from postroom.settings.site import find_site, load_settings
 
 
 @click.command("new")
@@ -21,8 +22,8 @@ def command(title: str) -> None:
     \b
     postroom new "We moved"
     """
-    folder = config.find_newsroom(Path.cwd())
-    site = config.load(folder)
+    folder = find_site(Path.cwd())
+    site = load_settings(folder)
     today = build_instant(None).astimezone(site.timezone).date()
-    path = newsroom.new_post(folder, site, title, today)
+    path = scaffold.create_post(folder, site, title, today)
     click.echo(path.relative_to(folder).as_posix())

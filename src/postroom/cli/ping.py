@@ -7,14 +7,15 @@ from pathlib import Path
 
 import click
 
-from postroom import config, posts
-from postroom.build import feed_addresses
-from postroom.cli.instant import build_instant
+from postroom.cli.context import build_instant
 from postroom.errors import Problem, UseError
-from postroom.markdown.html import base
-from postroom.model import Site
-from postroom.schema import did_you_mean
-from postroom.websub import ping
+from postroom.markdown.html import resolve_urls
+from postroom.models import Site
+from postroom.posts import loader
+from postroom.publish.build import feed_urls
+from postroom.publish.websub import ping_hub
+from postroom.settings.site import FILE_NAME, find_site, load_settings
+from postroom.settings.validation import did_you_mean
 
 
 @click.command("ping")
@@ -29,17 +30,15 @@ def command(feeds: tuple[str, ...]) -> int:
     postroom ping
     postroom ping atom.xml topics/policy/atom.xml
     """
-    newsroom = config.find_newsroom(Path.cwd())
-    site = config.load(newsroom)
+    newsroom = find_site(Path.cwd())
+    site = load_settings(newsroom)
     if not site.feeds.hub:
         repair = "set feeds: {hub: https://…}"
-        raise UseError(
-            [Problem(config.FILE_NAME, key="feeds.hub", what="is missing", repair=repair)]
-        )
-    loaded = posts.load(newsroom, site, build_instant(None))
-    chosen = _chosen(feeds, feed_addresses(newsroom, site, loaded.posts), site)
+        raise UseError([Problem(FILE_NAME, key="feeds.hub", message="is missing", hint=repair)])
+    loaded = loader.load_posts(newsroom, site, build_instant(None))
+    chosen = _chosen(feeds, feed_urls(newsroom, site, loaded.posts), site)
     failed = 0
-    for result in ping(site.feeds.hub, chosen, time.sleep):
+    for result in ping_hub(site.feeds.hub, chosen, time.sleep):
         tries = f" after {result.tries} tries" if result.tries > 1 else ""
         word = "told" if result.accepted else "failed"
         click.echo(f"{word}: {result.feed} ({result.detail}{tries})", err=not result.accepted)
@@ -48,12 +47,12 @@ def command(feeds: tuple[str, ...]) -> int:
 
 
 def _chosen(wanted: tuple[str, ...], there: tuple[str, ...], site: Site) -> tuple[str, ...]:
-    addresses = tuple(map(base(site.url), wanted))
+    addresses = tuple(map(resolve_urls(site.url), wanted))
     unknown = [
         Problem(
             "FEED",
-            what=f"'{feed}' is no feed of this newsroom",
-            repair=f"see feeds.opml{did_you_mean(address, there)}",
+            message=f"'{feed}' is no feed of this newsroom",
+            hint=f"see feeds.opml{did_you_mean(address, there)}",
         )
         for feed, address in zip(wanted, addresses, strict=True)
         if address not in there

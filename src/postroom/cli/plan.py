@@ -14,39 +14,49 @@ from typing import Any
 import click
 from attrs import frozen
 
-from postroom import config, planning, posts
-from postroom.check import graded
-from postroom.cli import complain, counted
-from postroom.cli.instant import Instant, build_instant
-from postroom.cli.opened import opened_store
-from postroom.cli.progress import tell_outdated
-from postroom.database import engine
-from postroom.delivery.arrivals import visible
+from postroom.cli.console import pluralize, print_problems
+from postroom.cli.context import InstantType, build_instant, open_site_store
+from postroom.cli.progress import print_outdated
+from postroom.db import engine
 from postroom.errors import Problem, SettingsError, UseError
-from postroom.letters.compose import Rendered
-from postroom.letters.lint import lint
-from postroom.letters.personal import TOKEN_PLACEHOLDER, Prepared, prepare
-from postroom.model import (
-    Arrival,
-    Bookmark,
+from postroom.lint.email import lint_email
+from postroom.lint.runner import grade
+from postroom.mail.unsubscribe import TOKEN_PLACEHOLDER
+from postroom.models import (
+    Cursor,
     Frequency,
-    FrozenLetter,
     Group,
-    Letter,
-    LetterKind,
-    Members,
+    Issue,
+    IssueKind,
+    IssueSnapshot,
+    LogEntry,
     Post,
-    Release,
+    RunState,
+    Segment,
     Site,
     State,
 )
-from postroom.planning import Book, Planned
-from postroom.send.approval import Approval, Approved, Marks, approved, file_of, subject_of
-from postroom.send.wording import Kept, Worded, worded
-from postroom.theme import Theme
+from postroom.newsletter import render
+from postroom.newsletter.personalize import PreparedIssue, prepare_issue
+from postroom.newsletter.render import RenderedEmail
+from postroom.posts import loader
+from postroom.scheduling import plan
+from postroom.scheduling.plan import PlannedSegment, PlanningStore
+from postroom.scheduling.rules import visible_posts
+from postroom.send.content import ResolvedIssue, SnapshotStore, resolve_issue
+from postroom.send.plan_file import (
+    ApprovedIssue,
+    ApprovedPlan,
+    RecipientDigests,
+    approve,
+    issue_subject,
+    write_plan,
+)
+from postroom.settings.site import find_site, load_settings
+from postroom.theme.environment import Theme
 
 _SAMPLE = "reader@example.com"
-_RHYTHM: Mapping[LetterKind, str] = {
+_RHYTHM: Mapping[IssueKind, str] = {
     "post": "with every post",
     "day": "daily",
     "week": "weekly",
@@ -59,12 +69,12 @@ _RHYTHM: Mapping[LetterKind, str] = {
 class _Shown:
     """A planned letter as it would leave; two are None if the settings forbid that."""
 
-    letter: Letter
+    letter: Issue
     subscribers: int
     subject: str
     size: int
     message: bytes | None
-    leaving: Worded | None
+    leaving: ResolvedIssue | None
     problems: tuple[Problem, ...]
 
 
@@ -81,7 +91,7 @@ class _Shown:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write the plan to this file, for: postroom send --plan FILE.",
 )
-@click.option("--at", type=Instant(), help="As of this instant, such as 2026-12-01T09:00Z.")
+@click.option("--at", type=InstantType(), help="As of this instant, such as 2026-12-01T09:00Z.")
 @click.option("--accept-missing", is_flag=True, help="Go on although many posts have vanished.")
 @click.option("--yes", is_flag=True, help="Go on although the clock is far ahead.")
 def command(  # noqa: PLR0913 - click's options are arguments
@@ -103,71 +113,73 @@ def command(  # noqa: PLR0913 - click's options are arguments
     postroom plan --at 2026-12-01T09:00:00Z --letter first.eml
     postroom plan --out plan.json
     """
-    newsroom = config.find_newsroom(Path.cwd())
-    site = config.load(newsroom)
+    newsroom = find_site(Path.cwd())
+    site = load_settings(newsroom)
     with _rows(newsroom) as rows:
-        run = planning.begin(rows.book, site, build_instant(at), yes=yes)
-        loaded = posts.load(newsroom, site, run.release.clock)
-        news = visible(loaded.posts, site.language, {each for _, each in loaded.unnamed})
-        outlook = planning.look_ahead(rows.book, site, run, news, accept_missing=accept_missing)
-        planned = list(planning.plan(rows.book, outlook))
-        there, clock = {post.id: post for post in loaded.posts}, run.release.clock
+        run = plan.begin_run(rows.book, site, build_instant(at), yes=yes)
+        loaded = loader.load_posts(newsroom, site, run.state.clock)
+        news = visible_posts(loaded.posts, site.language, {each for _, each in loaded.unnamed})
+        outlook = plan.make_plan_input(rows.book, site, run, news, accept_missing=accept_missing)
+        planned = list(plan.plan_segments(rows.book, outlook))
+        there, clock = {post.id: post for post in loaded.posts}, run.state.clock
         write, readers = _writer(newsroom, site, there), _readers(planned)
         shown = [
             _shown(letter, count, write(letter), site, kept=rows.letters, clock=clock)
             for letter, count in readers.items()
         ]
         if out:
-            _write_out(out, Approval(site.id, clock, tuple(_approved(shown, planned, rows.book))))
+            _write_out(
+                out, ApprovedPlan(site.id, clock, tuple(_approved(shown, planned, rows.book)))
+            )
     sample = shown[0].message if shown else None
     if file and sample:
         file.write_bytes(sample)
-    nothing = [one for one in planned if one.letter is None]
+    nothing = [one for one in planned if one.issue is None]
     if as_json:
-        click.echo(json.dumps(_as_json(run.release, shown, nothing, rows.states), indent=1))
+        click.echo(json.dumps(_as_json(run.state, shown, nothing, rows.states), indent=1))
     else:
         click.echo(f"Plan as of {clock.astimezone(site.timezone):%Y-%m-%d %H:%M %Z}")
         _print_letters(shown, there)
-        _print_nothing(nothing, rows.states, run.release)
+        _print_nothing(nothing, rows.states, run.state)
     _complain([*loaded.warnings, *_distinct(shown)], site)
-    tell_outdated("plan", _outdated(shown), site.timezone)
+    print_outdated("plan", _outdated(shown), site.timezone)
     if file and not sample:
         repair = "see the plan" if not shown else "complete the settings"
-        raise UseError([Problem("--letter", what="there is no letter to write", repair=repair)])
+        raise UseError([Problem("--letter", message="there is no letter to write", hint=repair)])
 
 
 def _complain(problems: Sequence[Problem], site: Site) -> None:
     """Print problems, as severe as their rules; what the settings lack keeps no plan from view."""
-    complain([problem for problem in problems if not problem.rule], "warning")
-    found = graded((problem for problem in problems if problem.rule), site.checks)
+    print_problems([problem for problem in problems if not problem.rule], "warning")
+    found = grade((problem for problem in problems if problem.rule), site.checks)
     for severity in ("error", "warning"):
-        complain([str(one) for one in found if one.severity == severity], severity)
+        print_problems([str(one) for one in found if one.severity == severity], severity)
 
 
 class _Nobody:
     """The rows of a newsroom that has no database yet; to look must not make one."""
 
-    def log(self) -> Iterator[Arrival]:
+    def entries(self) -> Iterator[LogEntry]:
         yield from ()
 
-    def release(self) -> Release | None:
+    def state(self) -> RunState | None:
         return None
 
-    def every(self) -> Iterator[tuple[Group, int]]:
+    def groups(self) -> Iterator[tuple[Group, int]]:
         yield from ()
 
-    def divided(
-        self, _group: Group, _returned: Sequence[Arrival], _to: Bookmark
-    ) -> Iterator[tuple[Members, int]]:
+    def split_by_returned(
+        self, _group: Group, _returned: Sequence[LogEntry], _to: Cursor
+    ) -> Iterator[tuple[Segment, int]]:
         yield from ()
 
-    def uses(self, _frequency: Frequency) -> bool:
+    def is_used(self, _frequency: Frequency) -> bool:
         return False
 
-    def kept(self, _letter: FrozenLetter) -> None:
+    def find_frozen(self, _letter: IssueSnapshot) -> None:
         return None
 
-    def has_readers(self, _number: int) -> bool:
+    def has_recipients(self, _number: int) -> bool:
         return False
 
 
@@ -175,83 +187,94 @@ class _Nobody:
 class _Rows:
     """What is read of the rows."""
 
-    book: Book
+    book: PlanningStore
     states: Mapping[State, int]
-    letters: Kept
+    letters: SnapshotStore
 
 
 @contextmanager
 def _rows(newsroom: Path) -> Iterator[_Rows]:
-    if not os.environ.get(engine.VARIABLE) and not (newsroom / engine.FILE).exists():
+    if (
+        not os.environ.get(engine.DATABASE_URL_VAR)
+        and not (newsroom / engine.DEFAULT_PATH).exists()
+    ):
         nobody: Any = _Nobody()
-        yield _Rows(Book(nobody, nobody), {}, nobody)
+        yield _Rows(PlanningStore(nobody, nobody), {}, nobody)
         return
-    with opened_store(newsroom) as store:
-        book = Book(store.arrivals, store.groups)
-        yield _Rows(book, store.subscribers.count(), store.letters)
+    with open_site_store(newsroom) as store:
+        book = PlanningStore(store.post_log, store.segments)
+        yield _Rows(book, store.subscribers.count(), store.issues)
 
 
-def _writer(newsroom: Path, site: Site, there: Mapping[str, Post]) -> Callable[[Letter], Rendered]:
+def _writer(
+    newsroom: Path, site: Site, there: Mapping[str, Post]
+) -> Callable[[Issue], RenderedEmail]:
     theme = Theme(newsroom, site.language)
-    return lambda letter: planning.write(letter, there, site, theme)
+    return lambda letter: render.render_issue(letter, there, site, theme)
 
 
-def _readers(planned: Iterable[Planned]) -> Counter[Letter]:
+def _readers(planned: Iterable[PlannedSegment]) -> Counter[Issue]:
     """Return each distinct letter once, with the number of all who are sent it."""
-    readers: Counter[Letter] = Counter()
+    readers: Counter[Issue] = Counter()
     for one in planned:
-        if one.letter:
-            readers[one.letter] += one.count
+        if one.issue:
+            readers[one.issue] += one.count
     return readers
 
 
 def _shown(  # noqa: PLR0913 - what a letter depends on
-    letter: Letter, count: int, rendered: Rendered, site: Site, *, kept: Kept, clock: datetime
+    letter: Issue,
+    count: int,
+    rendered: RenderedEmail,
+    site: Site,
+    *,
+    kept: SnapshotStore,
+    clock: datetime,
 ) -> _Shown:
-    def written(_: Letter, date: datetime) -> bytes:
-        return prepare(rendered, site, date.astimezone(site.timezone)).content
+    def written(_: Issue, date: datetime) -> bytes:
+        return prepare_issue(rendered, site, date.astimezone(site.timezone)).content
 
     try:
-        leaving = worded(kept, letter, clock, written)
+        leaving = resolve_issue(kept, letter, clock, written)
     except SettingsError as error:
         size = len((rendered.html + rendered.text).encode())
         return _Shown(letter, count, rendered.subject, size, None, None, error.problems)
-    content = leaving.letter.content
-    message, subject = _sample(Prepared(content)), subject_of(content)
+    content = leaving.issue.content
+    message, subject = _sample(PreparedIssue(content)), issue_subject(content)
     # An older letter is what it is; the rules hold it against the settings of today.
-    problems = () if leaving.is_outdated else tuple(lint(message, site, subject))
+    problems = () if leaving.is_outdated else tuple(lint_email(message, site, subject))
     return _Shown(letter, count, subject, len(message), message, leaving, problems)
 
 
 def _approved(
-    shown: Iterable[_Shown], planned: Iterable[Planned], book: Book
-) -> Iterator[Approved]:
-    marks: defaultdict[Letter, Marks] = defaultdict(Marks)
+    shown: Iterable[_Shown], planned: Iterable[PlannedSegment], book: PlanningStore
+) -> Iterator[ApprovedIssue]:
+    marks: defaultdict[Issue, RecipientDigests] = defaultdict(RecipientDigests)
     for one in planned:
-        if one.letter:
-            marks[one.letter].add(book.groups.readers(one.members, one.bookmark))
+        if one.issue:
+            marks[one.issue].add(book.segments.tokens(one.segment, one.cursor))
     for each in shown:
         if each.leaving is None:
             raise SettingsError(each.problems)
-        yield approved(each.leaving.letter, marks[each.letter])
+        yield approve(each.leaving.issue, marks[each.letter])
 
 
-def _write_out(out: Path, approval: Approval) -> None:
+def _write_out(out: Path, approval: ApprovedPlan) -> None:
     try:
         with out.open("wb") as file:
-            file.writelines(file_of(approval))
+            file.writelines(write_plan(approval))
     except OSError as error:
         what = (error.strerror or "cannot be written").lower()
-        raise UseError([Problem(str(out), what=what, repair="name another file")]) from None
+        raise UseError([Problem(str(out), message=what, hint="name another file")]) from None
 
 
-def _sample(prepared: Prepared) -> bytes:
+def _sample(prepared: PreparedIssue) -> bytes:
     return prepared.message(_SAMPLE, "x" * len(TOKEN_PLACEHOLDER), prepared.message_id("0" * 64))
 
 
 def _outdated(shown: Iterable[_Shown]) -> list[datetime]:
     leaving = [one.leaving for one in shown if one.leaving]
-    return [one.letter.date for one in leaving if one.is_outdated]
+    return [one.issue.date for one in leaving if one.is_outdated]
 
 
 def _distinct(shown: Iterable[_Shown]) -> list[Problem]:
@@ -260,18 +283,18 @@ def _distinct(shown: Iterable[_Shown]) -> list[Problem]:
 
 def _print_letters(shown: Sequence[_Shown], there: Mapping[str, Post]) -> None:
     total = sum(one.subscribers for one in shown)
-    click.echo(f"{counted(len(shown), 'letter')} to {counted(total, 'subscriber')}")
+    click.echo(f"{pluralize(len(shown), 'letter')} to {pluralize(total, 'subscriber')}")
     for one in shown:
         held = [there[each] for each in one.letter.posts]
-        click.echo(f"\n{counted(one.subscribers, 'subscriber')}, {_RHYTHM[one.letter.frequency]}")
+        click.echo(f"\n{pluralize(one.subscribers, 'subscriber')}, {_RHYTHM[one.letter.frequency]}")
         click.echo(f"  {one.subject}")
-        click.echo(f"  {counted(len(held), 'post')}, {one.size / 1000:.1f} KB")
+        click.echo(f"  {pluralize(len(held), 'post')}, {one.size / 1000:.1f} KB")
         for post in held:
             click.echo(f"    {post.day}  {post.title}")
 
 
 def _print_nothing(
-    nothing: Iterable[Planned], states: Mapping[State, int], release: Release
+    nothing: Iterable[PlannedSegment], states: Mapping[State, int], release: RunState
 ) -> None:
     reasons = list(_reasons(nothing, states, release))
     if reasons:
@@ -283,25 +306,25 @@ def _print_nothing(
 
 
 def _reasons(
-    nothing: Iterable[Planned], states: Mapping[State, int], release: Release
+    nothing: Iterable[PlannedSegment], states: Mapping[State, int], release: RunState
 ) -> Iterator[str]:
     counts: Counter[str] = Counter()
     for one in nothing:
-        frequency = one.members.group.frequency
-        why = f"{_RHYTHM[frequency]}: {one.why}"
-        if one.why in {"not due", "nothing new"} and frequency != "post":
-            why += f"; the next boundary is {planning.next_boundary(frequency, release.released)}"
+        frequency = one.segment.group.frequency
+        why = f"{_RHYTHM[frequency]}: {one.reason}"
+        if one.reason in {"not due", "nothing new"} and frequency != "post":
+            why += f"; the next boundary is {plan.next_boundary(frequency, release.released)}"
         counts[why] += one.count
     for state, number in states.items():
         if state != "active":
             counts[state] += number
-    yield from (f"{counted(number, 'subscriber')}, {why}" for why, number in counts.items())
+    yield from (f"{pluralize(number, 'subscriber')}, {why}" for why, number in counts.items())
 
 
 def _as_json(
-    release: Release,
+    release: RunState,
     shown: Sequence[_Shown],
-    nothing: Sequence[Planned],
+    nothing: Sequence[PlannedSegment],
     states: Mapping[State, int],
 ) -> dict[str, Any]:
     return {
@@ -321,8 +344,8 @@ def _as_json(
         ],
         "nothing": [
             {
-                "frequency": one.members.group.frequency,
-                "why": one.why,
+                "frequency": one.segment.group.frequency,
+                "why": one.reason,
                 "subscribers": one.count,
             }
             for one in nothing

@@ -13,13 +13,15 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from postroom.cli import complain, counted
+from postroom.cli.console import pluralize, print_problems
 from postroom.errors import Problem
-from postroom.send import Counts, Plan
+from postroom.send.dispatch import Counts
+from postroom.send.run import SendPlan
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
+
 
 _EVERY = 10.0
 _GLANCE = 0.1
@@ -48,20 +50,22 @@ class Progress:
         if self._bar:
             self._bar.stop()
 
-    def begin(self, plan: Plan) -> None:
+    def begin(self, plan: SendPlan) -> None:
         """Say what is planned, and how many uncertain deliveries are open."""
         warn_of_uncertain(plan.uncertain)
-        tell_outdated("send", plan.outdated, self._zone)
+        print_outdated("send", plan.outdated, self._zone)
         self._letters = plan.subscribers
         self._began = self._told = time.monotonic()
         if not self._letters:
             if plan.waiting:
-                waiting = f"{counted(plan.waiting, 'letter')} put off by the mail server must wait"
+                waiting = (
+                    f"{pluralize(plan.waiting, 'letter')} put off by the mail server must wait"
+                )
             else:
                 waiting = "postroom plan shows who is owed what, and when"
             click.echo(f"nothing is due; {waiting}")
             return
-        click.echo(f"{counted(self._letters, 'letter')} to send")
+        click.echo(f"{pluralize(self._letters, 'letter')} to send")
         if _draws():
             self._bar = _bar()
             self._task = self._bar.add_task(f"0 of {self._letters:,}", total=self._letters)
@@ -94,7 +98,7 @@ class Progress:
         if done:
             seconds = time.monotonic() - self._began
             rate = done / seconds
-            click.echo(f"{counted(done, 'letter')} in {_span(seconds)}, {rate:,.1f} a second")
+            click.echo(f"{pluralize(done, 'letter')} in {_span(seconds)}, {rate:,.1f} a second")
 
 
 def _draws() -> bool:
@@ -102,7 +106,7 @@ def _draws() -> bool:
     return sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
-def erased() -> bytes:
+def clear_line() -> bytes:
     """Return what erases the bar, for who must write in its place at once."""
     return b"\r\x1b[K" if _draws() else b""
 
@@ -128,15 +132,15 @@ def _span(seconds: float) -> str:
 def warn_of_uncertain(deliveries: int) -> None:
     """Warn of open uncertain deliveries, if there are any, and say how to close them."""
     if deliveries:
-        what = f"{counted(deliveries, 'email')} may or may not have arrived"
+        what = f"{pluralize(deliveries, 'email')} may or may not have arrived"
         repair = (
             "postroom status names whose; postroom send --resend-uncertain sends them again, "
             "postroom status --acknowledge leaves them"
         )
-        complain([Problem("send", what=what, repair=repair)], "warning")
+        print_problems([Problem("send", message=what, hint=repair)], "warning")
 
 
-def tell_outdated(command: str, written: Sequence[datetime], zone: ZoneInfo) -> None:
+def print_outdated(command: str, written: Sequence[datetime], zone: ZoneInfo) -> None:
     """Warn of letters that keep the words which they had at these instants."""
     for instant in written:
         what = (
@@ -144,4 +148,4 @@ def tell_outdated(command: str, written: Sequence[datetime], zone: ZoneInfo) -> 
             f"{instant.astimezone(zone):%Y-%m-%d %H:%M %Z}; what was changed since is not in it"
         )
         repair = "postroom send --anew sends the others the new words"
-        complain([Problem(command, what=what, repair=repair)], "warning")
+        print_problems([Problem(command, message=what, hint=repair)], "warning")

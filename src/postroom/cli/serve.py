@@ -10,16 +10,17 @@ from pathlib import Path
 
 import click
 
-from postroom import config, web
-from postroom.cli import complain
-from postroom.cli.opened import opened_store
+from postroom.cli.console import print_problems
+from postroom.cli.context import open_site_store
 from postroom.errors import Problem
-from postroom.logo import logo_problem
-from postroom.model import Site
-from postroom.theme import Theme
-from postroom.web.listening import listen, server, trusted
-from postroom.web.outside import Outside
-from postroom.web.pages import Pages, logo_path, render
+from postroom.models import Site
+from postroom.settings.site import FILE_NAME, find_site, load_settings
+from postroom.theme.environment import Theme
+from postroom.theme.logo import logo_problem
+from postroom.web.app import make_app
+from postroom.web.http import AppDeps
+from postroom.web.pages import ServicePages, logo_path, render_service_pages
+from postroom.web.server import make_server, open_socket, parse_trusted_proxies
 
 
 @click.command("serve")
@@ -49,19 +50,19 @@ def command(host: str, port: int, proxies: tuple[str, ...]) -> None:
     postroom serve
     postroom serve --port 8080 --proxy 127.0.0.1
     """
-    networks = trusted(proxies)
-    newsroom = config.find_newsroom(Path.cwd())
-    site = config.load(newsroom)
+    networks = parse_trusted_proxies(proxies)
+    newsroom = find_site(Path.cwd())
+    site = load_settings(newsroom)
     public = newsroom / site.output
-    pages = render(site, Theme(newsroom, site.language), newsroom)
-    complain([*_lacking(site, public), *_missing_logo(newsroom, site, pages)], "warning")
-    with opened_store(newsroom) as store, listen(host, port) as listener:
-        app = web.application(site, public, pages, Outside(store.subscribers, _now, _write))
+    pages = render_service_pages(site, Theme(newsroom, site.language), newsroom)
+    print_problems([*_lacking(site, public), *_missing_logo(newsroom, site, pages)], "warning")
+    with open_site_store(newsroom) as store, open_socket(host, port) as listener:
+        app = make_app(site, public, pages, AppDeps(store.subscribers, _now, _write))
         click.echo(f"{_address(listener)} serves {site.output}/ and list/; Ctrl-C stops it")
         # The server stops on a signal, and then hands it on to these.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        server(app, networks).run([listener])
+        make_server(app, networks).run([listener])
 
 
 def _now() -> datetime:
@@ -77,15 +78,15 @@ def _lacking(site: Site, public: Path) -> list[Problem]:
     problems = []
     if not public.is_dir():
         problems.append(
-            Problem(f"{site.output}/", what="is not there yet", repair="run postroom build")
+            Problem(f"{site.output}/", message="is not there yet", hint="run postroom build")
         )
     if not site.mail.unsubscribe:
         what, repair = "is not set, so no letter leads here", "write the address of this service"
-        problems.append(Problem(config.FILE_NAME, key="mail.unsubscribe", what=what, repair=repair))
+        problems.append(Problem(FILE_NAME, key="mail.unsubscribe", message=what, hint=repair))
     return problems
 
 
-def _missing_logo(newsroom: Path, site: Site, pages: Pages) -> list[Problem]:
+def _missing_logo(newsroom: Path, site: Site, pages: ServicePages) -> list[Problem]:
     if not site.theme.logo or logo_path(site) in pages.files:
         return []
     what, repair = "is not there, so the service's pages do without", "put it there"

@@ -15,14 +15,14 @@ from zoneinfo import ZoneInfo
 import click
 from attrs import frozen
 
-from postroom import address, config
-from postroom.cli import counted
-from postroom.cli.instant import present
-from postroom.cli.opened import opened_store
-from postroom.database import engine
-from postroom.delivery.failure import COMPLAINT_SPAN, complaint_stop, reply_status
-from postroom.model import DeliveryState, Entry, PastRun, State
-from postroom.store import Store
+from postroom.cli.console import pluralize
+from postroom.cli.context import current_instant, open_site_store
+from postroom.db import engine
+from postroom.db.store import Store
+from postroom.mail import address
+from postroom.mail.bounce_policy import COMPLAINT_SPAN, exceeds_complaint_limit, reply_status
+from postroom.models import DeliveryRow, DeliveryState, PastRun, State
+from postroom.settings.site import find_site, load_settings
 
 _RUNS = 5
 _NAMES = 20
@@ -44,10 +44,10 @@ class _Status:
     runs: tuple[PastRun, ...]
     sending: bool
     letters: Mapping[DeliveryState, int]
-    refused: tuple[Entry, ...]
-    uncertain: tuple[Entry, ...]
+    refused: tuple[DeliveryRow, ...]
+    uncertain: tuple[DeliveryRow, ...]
     acknowledged: int
-    deferred: tuple[Entry, ...]
+    deferred: tuple[DeliveryRow, ...]
     subscribers: Mapping[State, int]
     reports: Mapping[str, int]
     complaints: tuple[int, int]
@@ -72,20 +72,25 @@ def command(*, as_json: bool, acknowledge: bool) -> None:
     postroom status --json
     postroom status --acknowledge
     """
-    newsroom = config.find_newsroom(Path.cwd())
-    site = config.load(newsroom)
-    if not os.environ.get(engine.VARIABLE) and not (newsroom / engine.FILE).exists():
+    newsroom = find_site(Path.cwd())
+    site = load_settings(newsroom)
+    if (
+        not os.environ.get(engine.DATABASE_URL_VAR)
+        and not (newsroom / engine.DEFAULT_PATH).exists()
+    ):
         # To look must not make one.
         if acknowledge:
             _show_acknowledged((), site.timezone, as_json=as_json)
         else:
             click.echo("{}" if as_json else "Nothing was sent yet, and nobody subscribes.")
         return
-    with opened_store(newsroom) as store:
+    with open_site_store(newsroom) as store:
         if acknowledge:
-            _show_acknowledged(_acknowledge(store, present()), site.timezone, as_json=as_json)
+            _show_acknowledged(
+                _acknowledge(store, current_instant()), site.timezone, as_json=as_json
+            )
             return
-        found = _read(store, present())
+        found = _read(store, current_instant())
     if as_json:
         click.echo(json.dumps(_as_json(found), indent=1))
         return
@@ -97,19 +102,19 @@ def command(*, as_json: bool, acknowledge: bool) -> None:
             click.echo(f"  {line}")
 
 
-def _acknowledge(store: Store, now: datetime) -> tuple[Entry, ...]:
+def _acknowledge(store: Store, now: datetime) -> tuple[DeliveryRow, ...]:
     """Close what is uncertain, and what a dead run left to become so; return it."""
     with store.database.turn() as is_ours:
-        return store.ledger.acknowledge(now, dead=is_ours)
+        return store.deliveries.acknowledge(now, dead=is_ours)
 
 
-def _show_acknowledged(entries: tuple[Entry, ...], zone: ZoneInfo, *, as_json: bool) -> None:
+def _show_acknowledged(entries: tuple[DeliveryRow, ...], zone: ZoneInfo, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"acknowledged": [_entry_as_json(one) for one in entries]}, indent=1))
     elif not entries:
         click.echo("nothing to acknowledge: no email is uncertain")
     else:
-        click.echo(f"{counted(len(entries), 'email')} acknowledged; not sent again")
+        click.echo(f"{pluralize(len(entries), 'email')} acknowledged; not sent again")
         for line in _named(entries, len(entries), zone):
             click.echo(f"  {line}")
 
@@ -117,23 +122,23 @@ def _show_acknowledged(entries: tuple[Entry, ...], zone: ZoneInfo, *, as_json: b
 def _read(store: Store, now: datetime) -> _Status:
     since, sending = now - COMPLAINT_SPAN, store.runs.is_under_way()
     with (
-        closing(store.ledger.refused()) as refused,
-        closing(store.ledger.uncertain()) as uncertain,
-        closing(store.ledger.entries("sending")) as handed_over,
-        closing(store.ledger.deferred()) as deferred,
+        closing(store.deliveries.refused()) as refused,
+        closing(store.deliveries.uncertain()) as uncertain,
+        closing(store.deliveries.rows("sending")) as handed_over,
+        closing(store.deliveries.deferred()) as deferred,
     ):
         return _Status(
             store.runs.last(_RUNS),
             sending,
-            store.ledger.tally(),
+            store.deliveries.count_by_state(),
             tuple(refused),
             # What a dead run had in its hands is in doubt, before the next run writes that down.
             (*uncertain, *(() if sending else handed_over)),
-            store.ledger.count_acknowledged(),
+            store.deliveries.count_acknowledged(),
             tuple(islice(deferred, _NAMES)),
             store.subscribers.count(),
-            store.reports.summary(since),
-            store.reports.complaints(since),
+            store.bounces.summary(since),
+            store.bounces.complaints(since),
         )
 
 
@@ -174,11 +179,11 @@ def _put_off(found: _Status) -> int:
     return found.letters.get("deferred", 0) - refused
 
 
-def _named(entries: tuple[Entry, ...], number: int, zone: ZoneInfo) -> Iterator[str]:
+def _named(entries: tuple[DeliveryRow, ...], number: int, zone: ZoneInfo) -> Iterator[str]:
     """Yield who is named, and how many of `number` are not."""
     for entry in entries:
         since = (entry.refused or entry.since).astimezone(zone)
-        line = f"{address.shown(entry.address)}, {since:%Y-%m-%d %H:%M}"
+        line = f"{address.display_address(entry.address)}, {since:%Y-%m-%d %H:%M}"
         if entry.due:
             line += f", again from {entry.due.astimezone(zone):%H:%M}"
         yield f"{line}: {entry.reply or 'the run was broken off while it was on its way'}"
@@ -195,7 +200,7 @@ def _advice(found: _Status) -> Iterator[str]:
         yield "postroom send: a run was broken off"
     if found.refused:
         yield (
-            f"correct what the mail server said of the {counted(len(found.refused), 'email')} it "
+            f"correct what the mail server said of the {pluralize(len(found.refused), 'email')} it "
             "refused; send tries again, at the latest with the next issue"
         )
     if found.uncertain:
@@ -207,7 +212,7 @@ def _advice(found: _Status) -> Iterator[str]:
             "postroom status --acknowledge: or leave them, counted as delivered; until then send "
             "ends with exit code 1"
         )
-    if complaint_stop(*found.complaints):
+    if exceeds_complaint_limit(*found.complaints):
         complaints, letters = found.complaints
         yield (
             f"find out why {complaints:,} of {letters:,} letters were called spam; "
@@ -219,7 +224,7 @@ def _counted(counts: Mapping[Any, int], order: tuple[Any, ...]) -> str:
     return ", ".join(f"{counts[name]:,} {name}" for name in order if counts.get(name))
 
 
-def _entry_as_json(entry: Entry) -> dict[str, Any]:
+def _entry_as_json(entry: DeliveryRow) -> dict[str, Any]:
     return {
         "address": entry.address,
         "since": (entry.refused or entry.since).isoformat(),

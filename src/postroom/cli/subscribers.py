@@ -14,17 +14,18 @@ from typing import TextIO, get_args
 import click
 from attrs import evolve
 
-from postroom import address, config, roster
-from postroom.cli import complain
-from postroom.cli.instant import present
-from postroom.cli.opened import keys_for, opened_store
-from postroom.delivery.clock import advance
-from postroom.delivery.owed import confirmation
+from postroom.cli.console import print_problems
+from postroom.cli.context import current_instant, load_keys, open_site_store
+from postroom.db.store import Store
 from postroom.errors import Problem, UseError
-from postroom.model import Bookmark, Event, Frequency, Site, State, Subscriber
-from postroom.schema import is_language
-from postroom.send import NewsroomDesk, greet
-from postroom.store import Store
+from postroom.mail import address
+from postroom.models import Cursor, Frequency, Site, State, Subscriber, SubscriberEvent
+from postroom.scheduling.rules import advance_run, confirm_subscriber
+from postroom.send.content import SiteContentSource
+from postroom.send.run import send_welcome
+from postroom.settings.site import find_site, load_settings
+from postroom.settings.validation import is_language
+from postroom.subscribers import importer
 
 _often = click.option(
     "--frequency",
@@ -63,7 +64,7 @@ def list_(state: State | None) -> None:
     postroom subscribers list
     postroom subscribers list --state bounced
     """
-    with opened_store(config.find_newsroom(Path.cwd())) as store:
+    with open_site_store(find_site(Path.cwd())) as store:
         with closing(store.subscribers.every(state)) as subscribers:
             for subscriber in subscribers:
                 click.echo(_line(subscriber))
@@ -76,7 +77,9 @@ def list_(state: State | None) -> None:
 def _line(subscriber: Subscriber) -> str:
     topics = ", ".join(sorted(subscriber.topics)) or "all topics"
     parts = (subscriber.state, subscriber.frequency, topics, subscriber.language)
-    return "  ".join((address.shown(subscriber.address), *(part for part in parts if part)))
+    return "  ".join(
+        (address.display_address(subscriber.address), *(part for part in parts if part))
+    )
 
 
 @command.command("add")
@@ -107,13 +110,13 @@ def add(  # noqa: PLR0913 - click's options are arguments
     """
     if not confirmed:
         repair = "say --confirmed if they agreed to get mail"
-        raise UseError([Problem("subscribers add", what="nobody says so", repair=repair)])
+        raise UseError([Problem("subscribers add", message="nobody says so", hint=repair)])
     if language and not is_language(language):
         what, repair = f"found '{language}'", "write a language tag such as en or en-US"
-        raise UseError([Problem("--language", what=what, repair=repair)])
-    newsroom = config.find_newsroom(Path.cwd())
-    site = config.load(newsroom)
-    with opened_store(newsroom) as store:
+        raise UseError([Problem("--language", message=what, hint=repair)])
+    newsroom = find_site(Path.cwd())
+    site = load_settings(newsroom)
+    with open_site_store(newsroom) as store:
         consent = "the operator answers for it: subscribers add --confirmed"
         terms = evolve(
             _terms(store, site, frequency, start, consent),
@@ -122,24 +125,26 @@ def add(  # noqa: PLR0913 - click's options are arguments
         )
         keys = [found.key for text in addresses if (found := _possible(text))]
         known = store.subscribers.known(keys)
-        tally = roster.take_addresses(
+        tally = importer.import_addresses(
             addresses,
-            roster.Book(store.subscribers, store.suppressions),
+            importer.SubscriberStore(store.subscribers, store.suppressions),
             terms,
             lambda remark: _complain("subscribers add", remark, line=False),
         )
         click.echo(_summary(tally))
         newcomers = (store.subscribers.find(key) for key in keys if key not in known)
         active = [one for one in newcomers if one and one.state == "active"]
-        desk = NewsroomDesk(newsroom, site, lambda warnings: complain(warnings, "warning"))
-        if greeted := greet(store, site, desk, present(), active):
+        desk = SiteContentSource(
+            newsroom, site, lambda warnings: print_problems(warnings, "warning")
+        )
+        if greeted := send_welcome(store, site, desk, current_instant(), active):
             click.echo(f"{greeted} will be welcomed by the next: postroom send")
     return 1 if tally.faulty or tally.kept_out else 0
 
 
-def _possible(text: str) -> address.Address | None:
+def _possible(text: str) -> address.EmailAddress | None:
     try:
-        return address.check(text.strip())
+        return address.parse_address(text.strip())
     except address.AddressError:
         return None
 
@@ -169,20 +174,20 @@ def import_(
     postroom subscribers import members.csv
     postroom subscribers import --confirmed --from 2026-11-01 list.csv
     """
-    newsroom = config.find_newsroom(Path.cwd())
-    site = config.load(newsroom)
+    newsroom = find_site(Path.cwd())
+    site = load_settings(newsroom)
     name = "standard input" if str(file) == "-" else file.name
-    with opened_store(newsroom) as store, _source(file) as source:
+    with open_site_store(newsroom) as store, _source(file) as source:
         consent = f"the operator answers for it: import of {name} with --confirmed"
         terms = _terms(store, site, frequency, start, consent if confirmed else "")
-        tally = roster.take_csv(
+        tally = importer.import_csv(
             source,
             name,
-            roster.Book(store.subscribers, store.suppressions),
+            importer.SubscriberStore(store.subscribers, store.suppressions),
             terms,
             lambda remark: _complain(name, remark),
         )
-        store.events.add([Event(terms.at, "import", f"{name}: {_summary(tally)}")])
+        store.events.add([SubscriberEvent(terms.at, "import", f"{name}: {_summary(tally)}")])
     click.echo(_summary(tally))
     return 1 if tally.faulty else 0
 
@@ -194,7 +199,7 @@ def _source(file: Path) -> io.BufferedReader:
         return file.open("rb")
     except OSError as error:
         what = f"cannot be read ({error.strerror})"
-        raise UseError([Problem(str(file), what=what)]) from None
+        raise UseError([Problem(str(file), message=what)]) from None
 
 
 @command.command("export")
@@ -209,11 +214,11 @@ def export(output: Path | None) -> None:
     postroom subscribers export --output subscribers.csv
     """
     with (
-        opened_store(config.find_newsroom(Path.cwd())) as store,
+        open_site_store(find_site(Path.cwd())) as store,
         _target(output) as target,
         closing(store.subscribers.every()) as subscribers,
     ):
-        number = roster.give_csv(subscribers, target)
+        number = importer.export_csv(subscribers, target)
     if output:
         click.echo(f"{number} subscriber{'s' * (number != 1)} → {output}")
 
@@ -226,7 +231,7 @@ def _target(output: Path | None) -> TextIO:
         descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as error:
         what = f"cannot be written ({error.strerror})"
-        raise UseError([Problem(str(output), what=what)]) from None
+        raise UseError([Problem(str(output), message=what)]) from None
     return os.fdopen(descriptor, "w", encoding="utf-8", newline="")
 
 
@@ -242,14 +247,14 @@ def forget(addresses: tuple[str, ...]) -> int:
     postroom subscribers forget reader@example.com
     """
     faulty = 0
-    with opened_store(config.find_newsroom(Path.cwd())) as store:
-        keys = keys_for(store)
-        at = present()
+    with open_site_store(find_site(Path.cwd())) as store:
+        keys = load_keys(store)
+        at = current_instant()
         for text in addresses:
             try:
-                key = address.check(text.strip()).key
+                key = address.parse_address(text.strip()).key
             except address.AddressError as error:
-                complain([Problem("subscribers forget", key=text, what=str(error))])
+                print_problems([Problem("subscribers forget", key=text, message=str(error))])
                 faulty += 1
                 continue
             known = store.suppressions.forget(key, keys.suppression(key), at)
@@ -263,36 +268,36 @@ def _terms(
     frequency: Frequency | None,
     start: datetime | None,
     consent: str,
-) -> roster.Terms:
-    at = present()
+) -> importer.ImportTerms:
+    at = current_instant()
     if start and start.date() > at.astimezone(site.timezone).date():
         what, repair = "is in the future", "leave it out, or give an earlier date"
-        raise UseError([Problem("--from", what=what, repair=repair)])
-    return roster.Terms(
+        raise UseError([Problem("--from", message=what, hint=repair)])
+    return importer.ImportTerms(
         at=at,
         frequency=frequency or site.digest.every,
         bookmark_for=_bookmark_for(store, site, at),
-        hashed=keys_for(store).suppression,
+        hashed=load_keys(store).suppression,
         start=start.date() if start else None,
         consent=consent,
     )
 
 
-def _bookmark_for(store: Store, site: Site, at: datetime) -> Callable[[Frequency], Bookmark]:
+def _bookmark_for(store: Store, site: Site, at: datetime) -> Callable[[Frequency], Cursor]:
     send_at = time.fromisoformat(site.digest.send_at)
     # As if a run began now, which is not stored; nor does it matter here how long the last is ago.
-    release = advance(store.arrivals.release(), at, site.timezone, send_at, yes=True).release
-    last = store.arrivals.last()
-    return lambda frequency: confirmation(frequency, release, last)
+    release = advance_run(store.post_log.state(), at, site.timezone, send_at, yes=True).state
+    last = store.post_log.last()
+    return lambda frequency: confirm_subscriber(frequency, release, last)
 
 
-def _complain(name: str, remark: roster.Remark, *, line: bool = True) -> None:
+def _complain(name: str, remark: importer.ImportRemark, *, line: bool = True) -> None:
     number = remark.line if line else 0
-    problem = Problem(name, number, key=remark.address, what=remark.why)
-    complain([problem], "error" if remark.is_fault else "warning")
+    problem = Problem(name, number, key=remark.address, message=remark.why)
+    print_problems([problem], "error" if remark.is_fault else "warning")
 
 
-def _summary(tally: roster.Tally) -> str:
+def _summary(tally: importer.ImportSummary) -> str:
     counts = (
         (tally.added, "added"),
         (tally.known, "known already"),

@@ -1,1 +1,1 @@
-"""Markdown → safe HTML, and → plain text."""
+"""Markdown to HTML, to plain text and to what a post contains."""

@@ -1,23 +1,130 @@
-"""Markdown → safe HTML with absolute addresses.
-
-The HTML is for every place at once: a page, any feed reader, a mail program. So it holds nothing
-that runs or leaves its place, and no address that depends on where it is read.
-"""
+"""The Markdown that posts are written in."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from html import escape
+from html import escape, unescape
 from urllib.parse import urljoin
 
 import nh3
 import pyromark
 
-from postroom.markdown.depth import DEEPEST, is_too_deep, line_too_deep
-from postroom.markdown.dialect import HIDDEN, OPTIONS, SCHEMES, Resolve, shown
-from postroom.model import Html
-from postroom.schema import encoded
+from postroom.models import Html
+from postroom.settings.validation import percent_encode
+
+Resolve = Callable[[str], str]
+"""A relative address as written → the absolute one."""
+
+OPTIONS = (
+    pyromark.Options.ENABLE_TABLES
+    | pyromark.Options.ENABLE_FOOTNOTES
+    | pyromark.Options.ENABLE_STRIKETHROUGH
+    | pyromark.Options.ENABLE_TASKLISTS
+)
+"""CommonMark with tables, footnotes, strikethrough and task lists."""
+
+SCHEMES = frozenset("http https mailto tel sms xmpp irc ircs geo magnet".split())
+"""The kinds of addresses that a link may have."""
+
+HIDDEN = frozenset(
+    "script style svg math template noscript object applet select textarea title".split()
+)
+"""Elements that vanish with everything in them."""
+
+_TAG = re.compile(rf"<(/?)({'|'.join(sorted(HIDDEN))})\b", re.IGNORECASE)
+
+
+def visible_html(source: str) -> str:
+    """Return HTML in which a tag of a hidden element that is never closed is plain text.
+
+    Who writes about <title> without quoting it would else lose all that follows.
+    """
+    ends = {tag[2].lower(): tag.start() for tag in _TAG.finditer(source) if tag[1]}
+    return _TAG.sub(lambda tag: tag[0] if _closes(tag, ends) else f"&lt;{tag[0][1:]}", source)
+
+
+def _closes(tag: re.Match[str], ends: dict[str, int]) -> bool:
+    return bool(tag[1]) or tag.start() < ends.get(tag[2].lower(), 0)
+
+
+DEEPEST = 100
+"""Elements around another; libxml2 drops what stands below 255, the frame of a page included."""
+_TAG_DEPTH = re.compile(r"<(/?)([a-z][a-z0-9]*)", re.IGNORECASE)
+# HTML Living Standard §13.1.2: void elements hold nothing, and those after them are closed by the
+# next of their kind where nobody closes them.
+_SHALLOW = frozenset(
+    "area base br col embed hr iframe img input link meta param source track wbr "
+    "a p li dt dd rp rt option colgroup caption thead tbody tfoot tr td th".split()
+)
+_WEIGHTS = {"table": 3, "ul": 2, "ol": 2, "dl": 2}
+"""What an element brings along: a table its row and cell, a list its item."""
+_LEAVES = ("HtmlBlock", "Paragraph")
+
+
+def is_too_deep(html: str) -> bool:
+    """Tell whether something in `html` stands in more than `DEEPEST` elements."""
+    return html.count("<") > DEEPEST and _depth_after(html, Counter()) > DEEPEST
+
+
+def line_too_deep(markdown: str) -> int:
+    """Return the first line, from 1, of `markdown` that stands too deep; 0 if none does."""
+    held, tags = 0, Counter[str]()
+    for event, span in pyromark.events_with_range(markdown, options=OPTIONS):
+        deepest = 0
+        match event:
+            case {"Start": kind}:
+                held += kind not in _LEAVES
+            case {"End": kind}:
+                held -= kind not in _LEAVES
+            case {"Html": str(source)} | {"InlineHtml": str(source)}:
+                deepest = _depth_after(source, tags)
+        if held + max(deepest, tags.total()) > DEEPEST:
+            return markdown.encode().count(b"\n", 0, span["start"]) + 1
+    return 0
+
+
+def _depth_after(html: str, tags: Counter[str]) -> int:
+    """Open and close `tags` as `html` does, and return how many were open at most."""
+    deepest = 0
+    depth = tags.total()
+    for closing, written in _TAG_DEPTH.findall(html):
+        name = written.lower()
+        if name in _SHALLOW or (closing and not tags[name]):
+            continue
+        weight = _WEIGHTS.get(name, 1)
+        change = -weight if closing else weight
+        tags[name] += change
+        depth += change
+        deepest = max(deepest, depth)
+    return deepest
+
+
+_BLOCK = re.compile(r'<pre><code class="language-([^"]+)">(.*?)</code></pre>', re.DOTALL)
+
+
+def highlight(html: Html) -> Html:
+    """Return `html` with every code block of a known language marked up by Pygments' classes."""
+    if '<pre><code class="language-' not in html:
+        return html
+    return Html(_BLOCK.sub(_coloured, html))
+
+
+def _coloured(block: re.Match[str]) -> str:
+    from pygments import highlight  # noqa: PLC0415 - few posts hold code, and it is slow to import
+    from pygments.formatters import HtmlFormatter  # noqa: PLC0415
+    from pygments.lexers import get_lexer_by_name  # noqa: PLC0415
+    from pygments.util import ClassNotFound  # noqa: PLC0415
+
+    language, code = block.groups()
+    try:
+        lexer = get_lexer_by_name(language, stripnl=False)
+    except ClassNotFound:
+        return block[0]
+    marked = highlight(unescape(code), lexer, HtmlFormatter(nowrap=True))
+    return f'<pre tabindex="0"><code class="language-{language}">{marked}</code></pre>'
+
 
 _TAGS = frozenset(
     "a abbr b bdi bdo blockquote br caption cite code col colgroup dd del details dfn div dl dt em "
@@ -74,12 +181,12 @@ def to_html(markdown: str, resolve: Resolve) -> Html:
     made = pyromark.html(markdown, options=OPTIONS)
     if is_too_deep(made):
         raise DepthError(line_too_deep(markdown) or 1)
-    return _below_title(sanitised(made, resolve))
+    return _below_title(sanitize(made, resolve))
 
 
-def sanitised(made: str, resolve: Resolve) -> Html:
+def sanitize(made: str, resolve: Resolve) -> Html:
     """Return the HTML `made` without what runs or leaves its place, its addresses absolute."""
-    made = shown(made)
+    made = visible_html(made)
     if "<iframe" in made.casefold():
         made = _IFRAME.sub(_link_for_iframe, made)
     if "<input" in made.casefold():
@@ -100,7 +207,7 @@ def sanitised(made: str, resolve: Resolve) -> Html:
     return Html(cleaner.clean(made))
 
 
-def with_sizes(html: Html, sizes: Mapping[str, tuple[int, int]]) -> Html:
+def add_image_sizes(html: Html, sizes: Mapping[str, tuple[int, int]]) -> Html:
     """Return `html` with width and height on each picture in `sizes` (address → pixels)."""
     for address, (width, height) in sizes.items():
         source = f'src="{escape(address)}"'
@@ -120,7 +227,7 @@ def _link_for_iframe(match: re.Match[str]) -> str:
 
 def _encoded(resolve: Resolve) -> Resolve:
     """Return `resolve` with what may not stand in a URI (RFC 3986 §2) percent-encoded."""
-    return lambda address: encoded(resolve(address.strip()))
+    return lambda address: percent_encode(resolve(address.strip()))
 
 
 def _filter(resolve: Resolve) -> Callable[[str, str, str], str | None]:
@@ -151,15 +258,15 @@ def _candidates(srcset: str, resolve: Resolve) -> Iterator[str]:
 
 def _below_title(html: Html) -> Html:
     """Move all headings one level down if one is a first-level one: the title is the only h1."""
-    return deepen(html, 1) if "<h1" in html else html
+    return shift_headings(html, 1) if "<h1" in html else html
 
 
-def deepen(html: Html, levels: int) -> Html:
+def shift_headings(html: Html, levels: int) -> Html:
     """Return `html` with every heading moved `levels` down, to h6 at the deepest."""
     return Html(_HEADING.sub(lambda m: f"<{m[1]}h{min(6, int(m[2]) + levels)}", html))
 
 
-def base(url: str) -> Resolve:
+def resolve_urls(url: str) -> Resolve:
     """Return the resolver that joins relative addresses to `url` (RFC 3986 §5)."""
 
     def resolve(address: str) -> str:

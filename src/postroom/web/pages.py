@@ -12,19 +12,19 @@ from urllib.parse import urlsplit
 
 from attrs import evolve, frozen
 
-from postroom.logo import read_logo
-from postroom.model import Site
-from postroom.pages import Page
-from postroom.theme import Theme, colours
-from postroom.web.paths import SERVICE
+from postroom.models import Site
+from postroom.publish.pages import PageData
+from postroom.theme.environment import Theme, theme_colours
+from postroom.theme.logo import read_logo
+from postroom.web.http import SERVICE
 
 
 @frozen
-class Pages:
+class ServicePages:
     """The pages as bytes of HTML, and `files`: what they load, by path (stylesheet and logo)."""
 
-    leave: bytes
-    left: bytes
+    unsubscribe: bytes
+    unsubscribed: bytes
     missing: bytes
     unbuilt: bytes
     busy: bytes
@@ -32,7 +32,7 @@ class Pages:
     files: Mapping[str, bytes]
 
 
-def render(site: Site, theme: Theme, newsroom: Path) -> Pages:
+def render_service_pages(site: Site, theme: Theme, newsroom: Path) -> ServicePages:
     """Return the pages of the site in the folder `newsroom`; they do without a missing logo.
 
     Raises `TemplateError`, and `SettingsError` for a logo that is no image of the site.
@@ -41,9 +41,9 @@ def render(site: Site, theme: Theme, newsroom: Path) -> Pages:
     if logo is None:
         site = evolve(site, theme=evolve(site.theme, logo=""))
     words, made = theme.words, _maker(site, theme)
-    return Pages(
-        leave=made("leave", words.leave.format(site.title)),
-        left=made("left", words.left),
+    return ServicePages(
+        unsubscribe=made("leave", words.leave.format(site.title)),
+        unsubscribed=made("left", words.left),
         missing=made("missing", words.not_found),
         unbuilt=made("unbuilt", words.no_posts),
         busy=made("busy", words.busy),
@@ -64,12 +64,12 @@ def _maker(site: Site, theme: Theme) -> Callable[[str, str], bytes]:
         "places": {},
         "digests": (),
         "years": (),
-        "here": lambda url: seen_from_service(url, site),
+        "here": lambda url: url_from_service(url, site),
         "here_html": str,
     }
 
     def made(kind: str, title: str) -> bytes:
-        page = Page(kind, "", title, lang=site.language)
+        page = PageData(kind, "", title, lang=site.language)
         return theme.render(f"service/{kind}.html", {**shared, "page": page}).encode()
 
     return made
@@ -81,7 +81,7 @@ def _files(site: Site, theme: Theme, logo: bytes | None) -> Mapping[str, bytes]:
     The service brings it along: the site may be on another host, of which the strict policy for
     these pages loads nothing.
     """
-    style = theme.render("style.css", {"site": site, "colours": colours(site.theme)})
+    style = theme.render("style.css", {"site": site, "colours": theme_colours(site.theme)})
     files = {f"{SERVICE}style.css": style.encode()}
     if logo is not None:
         files[logo_path(site)] = logo
@@ -93,7 +93,7 @@ def logo_path(site: Site) -> str:
     return f"{SERVICE}logo{PurePosixPath(site.theme.logo).suffix.lower()}"
 
 
-def seen_from_service(url: str, site: Site) -> str:
+def url_from_service(url: str, site: Site) -> str:
     """Return the newsroom's address `url` as a page of the service links to it.
 
     On one host that is the path alone, so that the pages work under any name of this machine, too.

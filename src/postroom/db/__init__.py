@@ -1,0 +1,1 @@
+"""The database: subscribers, issues, deliveries and runs, on SQLite or PostgreSQL."""

@@ -1,0 +1,253 @@
+"""Types of column that mean the same on SQLite and on PostgreSQL, to the last digit."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any, get_args
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Dialect
+
+from postroom.models import DeliveryState, Frequency, IssueKind, Reason, State
+
+# SQLite counts rows only in an INTEGER column; PostgreSQL's INTEGER ends at 2³¹.
+Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+# Ordered by code point on both, whatever the server's locale is.
+Text = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+
+
+class UtcDateTime(sa.types.TypeDecorator[datetime]):
+    """An aware instant, kept as UTC to the microsecond and returned as UTC.
+
+    SQLite has no zones: there the text of the UTC time is kept, which sorts as the instants do.
+    """
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Return `value` as the database takes it; a time without a zone is refused."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("an instant needs a zone")
+        utc = value.astimezone(UTC)
+        return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Return what the database holds, as UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if dialect.name == "sqlite" else value.astimezone(UTC)
+
+
+class PrintableText(sa.types.TypeDecorator[str]):
+    """Text that others wrote, such as a server's reply: whatever it holds, it can be kept."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Return `value` as the database takes it."""
+        del dialect
+        return None if value is None else _keepable(value)
+
+
+def _keepable(text: str) -> str:
+    """Return `text` without NUL, which PostgreSQL has not, and halves of surrogate pairs."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+
+
+class StringList(sa.types.TypeDecorator[frozenset[str]]):
+    """A set of words, kept as a sorted JSON list, so that equal sets are equal texts."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: frozenset[str] | None, dialect: Dialect) -> str | None:
+        """Return the text of the set."""
+        del dialect
+        if value is None:
+            return None
+        kept = sorted({_keepable(word) for word in value})
+        return json.dumps(kept, ensure_ascii=False, separators=(",", ":"))
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> frozenset[str] | None:  # noqa: ANN401 - what the driver returns
+        """Return the set that the text writes."""
+        del dialect
+        return None if value is None else frozenset(json.loads(value))
+
+
+VERSIONS = ("0001", "0002", "0003")
+"""Every version there has been, oldest first; the last is the one that this program writes."""
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "%(table_name)s_%(column_0_N_name)s",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "ck": "%(table_name)s_%(constraint_name)s_check",
+        "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+        "pk": "%(table_name)s_pkey",
+    }
+)
+
+
+def _one_of(column: str, words: object) -> sa.CheckConstraint:
+    listed = ", ".join(f"'{word}'" for word in get_args(words))
+    return sa.CheckConstraint(f"{column} IN ({listed})", name=column)
+
+
+def _one_row() -> tuple[sa.Column[int], sa.CheckConstraint]:
+    key = sa.Column("id", sa.Integer, primary_key=True, autoincrement=False)
+    return key, sa.CheckConstraint("id = 1", name="one_row")
+
+
+# A name of its own, so that a PostgreSQL database can be shared with other programs.
+version = sa.Table(
+    "postroom_version", metadata, sa.Column("version_num", sa.String(32), primary_key=True)
+)
+
+# An id is never used again, also after "forget me": a letter's Message-ID is made of it.
+subscribers = sa.Table(
+    "subscribers",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("key", Text, nullable=False, unique=True),
+    sa.Column("address", Text, nullable=False),
+    sa.Column("state", Text, nullable=False),
+    sa.Column("frequency", Text, nullable=False),
+    sa.Column("topics", StringList, nullable=False),
+    sa.Column("language", Text, nullable=False),
+    sa.Column("before", sa.Date, nullable=False),
+    sa.Column("upto", sa.BigInteger, nullable=False),
+    sa.Column("start", sa.Date, nullable=False),
+    sa.Column("letters", sa.BigInteger, nullable=False),
+    # In clear, because every letter bears it; it opens nothing but its owner's own subscription.
+    sa.Column("token", Text, nullable=False, unique=True),
+    _one_of("state", State),
+    _one_of("frequency", Frequency),
+    sqlite_autoincrement=True,
+)
+# The order of planning: the groups of the active ones, then the members of a group by id.
+sa.Index(
+    "subscribers_groups",
+    *(subscribers.c[name] for name in "state frequency before upto topics language id".split()),
+)
+
+suppressions = sa.Table(
+    "suppressions",
+    metadata,
+    sa.Column("hash", sa.String(64), primary_key=True),
+    sa.Column("reason", Text, nullable=False),
+    sa.Column("at", UtcDateTime, nullable=False),
+    _one_of("reason", Reason),
+)
+
+# By which key the hashes above were made, told without telling it.
+suppression_key = sa.Table(
+    "suppression_key",
+    metadata,
+    *_one_row(),
+    sa.Column("proof", sa.String(64), nullable=False),
+)
+
+post_log = sa.Table(
+    "arrivals",
+    metadata,
+    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("day", sa.Date, nullable=False),
+    sa.Column("post", PrintableText, nullable=False, index=True),
+    sa.Column("first_day", sa.Date, nullable=False),
+    sa.Column("struck", sa.Boolean, nullable=False),
+    sa.Column("returned", sa.Boolean, nullable=False),
+)
+
+run_state = sa.Table(
+    "release",
+    metadata,
+    *_one_row(),
+    sa.Column("clock", UtcDateTime, nullable=False),
+    sa.Column("released", sa.Date, nullable=False),
+    sa.Column("zone", Text, nullable=False),
+    sa.Column("floor", sa.Date, nullable=False),
+)
+
+runs = sa.Table(
+    "runs",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("started", UtcDateTime, nullable=False),
+    sa.Column("ended", UtcDateTime),
+    sqlite_autoincrement=True,
+)
+
+lease = sa.Table(
+    "lease",
+    metadata,
+    *_one_row(),
+    sa.Column("run", Id, sa.ForeignKey("runs.id"), nullable=False),
+)
+
+issues = sa.Table(
+    "letters",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    # SHA-256 of (frequency, boundary, language, posts): what is frozen once.
+    sa.Column("key", sa.String(64), nullable=False, unique=True),
+    sa.Column("frequency", Text, nullable=False),
+    sa.Column("boundary", sa.Date, nullable=False),
+    sa.Column("language", Text, nullable=False),
+    sa.Column("date", UtcDateTime, nullable=False),
+    sa.Column("content", sa.LargeBinary, nullable=False),
+    _one_of("frequency", IssueKind),
+    sqlite_autoincrement=True,
+)
+
+issue_posts = sa.Table(
+    "letter_posts",
+    metadata,
+    sa.Column("letter", Id, sa.ForeignKey("letters.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("position", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("post", PrintableText, nullable=False),
+)
+sa.Index("letter_posts_post_letter", issue_posts.c.post, issue_posts.c.letter)
+
+# `before` and `upto` are the bookmark that the subscriber has once this letter is delivered.
+deliveries = sa.Table(
+    "deliveries",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column(
+        "subscriber", Id, sa.ForeignKey("subscribers.id", ondelete="CASCADE"), nullable=False
+    ),
+    sa.Column("n", sa.BigInteger, nullable=False),
+    sa.Column("letter", Id, sa.ForeignKey("letters.id"), nullable=False),
+    sa.Column("state", Text, nullable=False),
+    sa.Column("before", sa.Date, nullable=False),
+    sa.Column("upto", sa.BigInteger, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("due", UtcDateTime),
+    sa.Column("run", Id, sa.ForeignKey("runs.id"), nullable=False),
+    sa.Column("changed", UtcDateTime, nullable=False),
+    sa.Column("reply", PrintableText, nullable=False),
+    # When the server refused the email for good, but not because there is no such mailbox.
+    sa.Column("refused", UtcDateTime),
+    # When a person decided to leave an uncertain delivery as it is.
+    sa.Column("acknowledged", UtcDateTime),
+    sa.UniqueConstraint("subscriber", "n"),
+    _one_of("state", DeliveryState),
+    sqlite_autoincrement=True,
+)
+sa.Index("deliveries_state_id", deliveries.c.state, deliveries.c.id)
+
+events = sa.Table(
+    "events",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("at", UtcDateTime, nullable=False),
+    sa.Column("kind", Text, nullable=False),
+    sa.Column("detail", PrintableText, nullable=False),
+    sa.Column("subscriber", Id, sa.ForeignKey("subscribers.id", ondelete="CASCADE"), index=True),
+    sqlite_autoincrement=True,
+)

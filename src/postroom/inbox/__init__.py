@@ -1,0 +1,1 @@
+"""Returned mail: read a mailbox, classify bounces, apply them."""

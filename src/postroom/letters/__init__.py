@@ -1,1 +1,0 @@
-"""Posts → the digest's letter, as text and HTML, and as a message."""

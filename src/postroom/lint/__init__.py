@@ -1,0 +1,1 @@
+"""The checks of posts, pages, feeds and emails."""

@@ -1,0 +1,1 @@
+"""Email addresses, tokens and rules that several parts share."""

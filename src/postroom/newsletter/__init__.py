@@ -1,0 +1,1 @@
+"""An issue as a rendered email, and one message for each subscriber."""

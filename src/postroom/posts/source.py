@@ -1,0 +1,371 @@
+"""`posts/` on disk → its texts and the files beside them."""
+
+from __future__ import annotations
+
+import hashlib
+import mimetypes
+import os
+import posixpath
+import re
+import stat
+from collections.abc import Collection, Iterator, Mapping
+from datetime import date as calendar_date
+from datetime import datetime
+from pathlib import Path
+from urllib.parse import quote, unquote, urljoin, urlsplit
+
+import imagesize
+from attrs import Factory, evolve, field, frozen
+
+from postroom.errors import Problem
+from postroom.markdown.plaintext import first_heading
+from postroom.models import Attachment, Site
+from postroom.posts import front_matter
+from postroom.posts.front_matter import FrontMatter, WrittenDate, day_of, instant_of, start_of
+from postroom.settings import paths
+from postroom.settings.validation import is_web_address, percent_encode
+from postroom.settings.yaml_reader import forbidden_characters, line_and_column
+from postroom.text import slugify
+
+_SUFFIXES = (".md", ".markdown")
+_PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg", ".avif", ".tif", ".tiff")
+
+
+@frozen
+class SourceFolder:
+    """What lies under `posts/`: paths from there, with forward slashes."""
+
+    texts: Mapping[str, bytes]
+    sizes: Mapping[str, int] = Factory(dict)
+    problems: tuple[Problem, ...] = ()
+    root: Path = Path()
+
+    def pixels(self, path: str) -> tuple[int, int]:
+        """Return width and height of the picture at `path`, zeros if it is none."""
+        if not path.lower().endswith(_PICTURES):
+            return 0, 0
+        try:
+            width, height = imagesize.get(self.root / path)
+        except (OSError, ValueError):
+            return 0, 0
+        return max(0, int(width)), max(0, int(height))
+
+
+def scan_folder(newsroom: Path, posts: str, output: str = "") -> SourceFolder:
+    """Read what lies under the folder `posts`, but not under `output`.
+
+    Links that lead out of the site or to what is hidden are problems.
+    """
+    texts: dict[str, bytes] = {}
+    sizes: dict[str, int] = {}
+    problems: list[Problem] = []
+    root = newsroom / posts
+    if not root.is_dir():
+        repair = "make it, or write where the posts are as posts: in postroom.yaml"
+        return SourceFolder({}, problems=(Problem(posts, message="is not a folder", hint=repair),))
+    for path in sorted(_files(root, _left_out(newsroom, root, output), problems)):
+        try:
+            if why := _unfit(root / path, newsroom):
+                problems.append(_unreadable(path, why))
+            elif path.lower().endswith(_SUFFIXES):
+                texts[path] = (root / path).read_bytes()
+            else:
+                sizes[path] = (root / path).stat().st_size
+        except OSError as error:
+            problems.append(_unreadable(path, _reason(error)))
+    named = (evolve(one, path=paths.below(posts, one.path)) for one in problems)
+    return SourceFolder(texts, sizes, tuple(named), root)
+
+
+def _left_out(newsroom: Path, root: Path, output: str) -> frozenset[str]:
+    """Return the output folder as it may be met under `root`: a link, and where that leads."""
+    if not output:
+        return frozenset()
+    home, real = os.path.realpath(newsroom), os.path.realpath(root)
+    places = (posixpath.join(home, output), os.path.realpath(newsroom / output))
+    return frozenset(posixpath.relpath(place, real) for place in places)
+
+
+def _files(root: Path, left_out: Collection[str], problems: list[Problem]) -> Iterator[str]:
+    """Yield the path of each file under `root`; what cannot be listed goes to `problems`."""
+    folders = [""]
+    while folders:
+        folder = folders.pop()
+        try:
+            entries = list(os.scandir(root / folder))
+        except OSError as error:
+            problems.append(_unreadable(folder, _reason(error)))
+            continue
+        for entry in entries:
+            path = posixpath.join(folder, entry.name)
+            if entry.name.startswith((".", "_")) or path in left_out:
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(path)
+            else:
+                yield path
+
+
+def _unfit(path: Path, newsroom: Path) -> str:
+    """Tell why the file at `path` is not read; nothing if it may be."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return "has a name that is not UTF-8"
+    # What is hidden is nobody's news: the database, and git's own files.
+    if path.is_symlink() and (fault := paths.astray(newsroom, path)):
+        return fault
+    return "" if stat.S_ISREG(path.stat().st_mode) else "is no file"
+
+
+def _reason(error: OSError) -> str:
+    return f"cannot be read: {(error.strerror or 'unknown error').lower()}"
+
+
+def _unreadable(path: str, what: str) -> Problem:
+    return Problem(path, message=what, hint="replace it with a file that can be read")
+
+
+_DATED_NAME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:[-_ ]+(.+))?")
+
+
+@frozen
+class SourcePost:
+    """A post half read; `path` counts from `posts/`, `instant` is what its date stands for.
+
+    It may be seen from `begins` on and, if it `ends`, only until then.
+    """
+
+    path: str
+    head: FrontMatter
+    body: str
+    body_line: int
+    title: str
+    id: str
+    slug: str
+    date: WrittenDate
+    instant: datetime
+    day: calendar_date
+    url: str
+    begins: datetime
+    ends: datetime | None
+
+    def has_expired(self, at: datetime) -> bool:
+        """Tell whether the post is over at the instant `at`."""
+        return self.ends is not None and self.ends <= at
+
+
+@frozen
+class PostProblems:
+    """Errors and warnings, gathered over all posts."""
+
+    root: str
+    errors: list[Problem] = field(factory=list)
+    warnings: list[Problem] = field(factory=list)
+
+    def name(self, path: str) -> str:
+        """Return the path of a post as it counts from the site."""
+        return paths.below(self.root, path)
+
+    def error(self, one: SourcePost, key: str, what: str, repair: str) -> None:
+        """Take an error in the head of a draft, on the line of its key."""
+        line = one.head.lines.get(key, 1)
+        self.errors.append(Problem(self.name(one.path), line, key=key, message=what, hint=repair))
+
+
+def parse_post(path: str, data: bytes, site: Site, report: PostProblems) -> SourcePost | None:
+    """Return the draft that the bytes of the post at `path` make, or None with its errors taken."""
+    name = report.name(path)
+    text = _decoded(data, name, report)
+    if text is None:
+        return None
+    parts = front_matter.split_post(text)
+    if parts is None:
+        report.errors.append(
+            Problem(name, 1, key="front matter", message="is never closed", hint="end it with ---")
+        )
+        return None
+    head = FrontMatter()
+    if parts.head is not None:
+        head, errors, warnings = front_matter.parse_front_matter(parts.head, name)
+        report.errors.extend(errors)
+        report.warnings.extend(warnings)
+        if errors:
+            return None
+    return _identified(path, head, parts, site, report)
+
+
+def _decoded(data: bytes, name: str, report: PostProblems) -> str | None:
+    try:
+        text = data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        what = f"byte 0x{data[error.start]:02X} is not UTF-8"
+        report.errors.append(Problem(name, line, message=what, hint="save the file as UTF-8"))
+        return None
+    for offset, character in forbidden_characters(text):
+        line, column = line_and_column(offset, text)
+        what = f"found the character {character}, which no feed can hold"
+        report.errors.append(Problem(name, line, column, message=what, hint="delete it"))
+        return None
+    return text
+
+
+def _identified(
+    path: str, head: FrontMatter, parts: front_matter.PostText, site: Site, report: PostProblems
+) -> SourcePost | None:
+    name = report.name(path)
+    stem = posixpath.splitext(posixpath.basename(path))[0]
+    dated = _DATED_NAME.fullmatch(stem)
+    heading, rest = first_heading(parts.body)
+    title = head.title or heading
+    moment = head.date or _day_in_name(dated, name, report)
+    slug = head.slug or slugify((dated and dated[2]) or stem)
+    for key, found, repair in (
+        ("title", title, "add title: …, or begin the text with '# Title'"),
+        ("date", moment or dated, f"add date: …, or name the file 2026-11-22-{stem}.md"),
+        ("slug", slug, "add slug: …, in letters, digits and hyphens"),
+    ):
+        if not found:
+            report.errors.append(Problem(name, 1, key=key, message="is missing", hint=repair))
+    if not (title and moment and slug):
+        return None
+    identity = head.id or derived_id(site, path)
+    if not head.id:
+        repair = f'add id: "{identity}"'
+        problem = Problem(name, 1, key="id", message="is missing", hint=repair, rule="post-id")
+        report.warnings.append(problem)
+    instant = instant_of(moment, identity, site)
+    day = day_of(moment, instant, site)
+    return SourcePost(
+        path=path,
+        head=head,
+        body=rest if title == heading else parts.body,
+        body_line=parts.body_line,
+        title=title,
+        id=identity,
+        slug=slug,
+        date=moment,
+        instant=instant,
+        day=day,
+        url=urljoin(site.url, _permalink(site, slug, day, path)),
+        begins=max(start_of(each, site) for each in (moment, *head.publish_dates)),
+        ends=min((start_of(each, site) for each in head.expiry_dates), default=None),
+    )
+
+
+def derived_id(site: Site, path: str) -> str:
+    """Return the id of the post at `path` under `posts/` that has none of its own."""
+    return site.id + quote(path)
+
+
+def _day_in_name(
+    dated: re.Match[str] | None, name: str, report: PostProblems
+) -> WrittenDate | None:
+    if not dated:
+        return None
+    try:
+        day = calendar_date.fromisoformat(dated[1])
+        if day.year in front_matter.YEARS:
+            return WrittenDate(day)
+    except ValueError:
+        pass
+    what = f"found {dated[1]} in the file's name"
+    repair = f"name a day there is, from {front_matter.YEARS[0]} to {front_matter.YEARS[-1]}"
+    report.errors.append(Problem(name, key="date", message=what, hint=repair))
+    return None
+
+
+def _permalink(site: Site, slug: str, day: calendar_date, path: str) -> str:
+    stem = posixpath.splitext(path)[0]
+    segments = (slugify(segment) for segment in stem.split("/"))
+    filled = site.pages.permalink.format(
+        year=f"{day.year:04}",
+        month=f"{day.month:02}",
+        day=f"{day.day:02}",
+        slug=slug,
+        path="/".join(segments),
+    )
+    return quote(filled.lstrip("/"))
+
+
+# The types that Python itself knows: those of the machine would make builds differ.
+_TYPES = mimetypes.MimeTypes(())
+
+
+@frozen
+class Attachments:
+    """Addresses as one post writes them → absolute ones; remembers the files it meets."""
+
+    post: SourcePost
+    urls: Mapping[str, str]
+    folder: SourceFolder
+    site: Site
+    met: dict[str, Attachment] = field(factory=dict)
+
+    def resolve(self, address: str) -> str:
+        """Return the absolute form of `address`.
+
+        A file beside the post becomes an attachment of it, another post's file that post's page.
+        """
+        try:
+            parts = urlsplit(address)
+            if parts.scheme or parts.netloc or not parts.path or parts.path.startswith("/"):
+                return urljoin(self.post.url, address)
+        except ValueError:
+            return self.post.url
+        path = posixpath.normpath(
+            posixpath.join(posixpath.dirname(self.post.path), unquote(parts.path))
+        )
+        tail = f"#{parts.fragment}" if parts.fragment else ""
+        if path in self.urls:
+            return self.urls[path] + tail
+        if path in self.folder.sizes:
+            return self._attached(path) + tail
+        return urljoin(self.post.url, address)
+
+    def fetchable(self, address: str) -> str:
+        """Return the absolute form of `address` if http or https can fetch it, else nothing.
+
+        What is relative must be a file beside the post.
+        Characters beyond ASCII are escaped (RFC 3987 §3.1).
+        """
+        absolute = percent_encode(self.resolve(address))
+        if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*:|/", address) and not self._paths(absolute):
+            return ""
+        return absolute if is_web_address(absolute) else ""
+
+    def _attached(self, path: str) -> str:
+        if path not in self.met:
+            below = posixpath.relpath(path, posixpath.dirname(self.post.path) or ".")
+            if below.startswith(".."):
+                mark = hashlib.sha256(path.encode()).hexdigest()[:8]
+                below = f"{mark}-{posixpath.basename(path)}"
+            place = self.post.url.removeprefix(self.site.url).removesuffix(".html").rstrip("/")
+            output = f"{unquote(place)}/{below}"
+            self.met[path] = Attachment(paths.below(self.site.posts, path), output)
+        return self._url(self.met[path])
+
+    def size(self, address: str) -> int:
+        """Return the bytes of the attachment at the absolute `address`, 0 if there is none."""
+        return next((self.folder.sizes[path] for path in self._paths(address)), 0)
+
+    def pixels(self, address: str) -> tuple[int, int]:
+        """Return width and height of the attached picture at `address`, zeros if not known."""
+        return next((self.folder.pixels(path) for path in self._paths(address)), (0, 0))
+
+    def pictures(self) -> dict[str, tuple[int, int]]:
+        """Return the sizes of all attached pictures, by their absolute addresses."""
+        found = {self._url(one): self.folder.pixels(path) for path, one in self.met.items()}
+        return {url: size for url, size in found.items() if all(size)}
+
+    def _url(self, attachment: Attachment) -> str:
+        return urljoin(self.site.url, quote(attachment.output))
+
+    def _paths(self, address: str) -> list[str]:
+        return [path for path, one in self.met.items() if self._url(one) == address]
+
+
+def media_type(url: str) -> str:
+    """Return the media type that the name in `url` tells, or nothing."""
+    return _TYPES.guess_type(urlsplit(url).path)[0] or ""

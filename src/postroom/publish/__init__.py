@@ -1,0 +1,1 @@
+"""Build the output: pages, feeds and digests."""

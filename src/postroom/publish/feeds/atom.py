@@ -1,0 +1,26 @@
+"""Atom 1.0 (RFC 4287)."""
+
+from __future__ import annotations
+
+from html import escape
+
+from postroom.models import Feed, Site
+from postroom.publish.feeds.feedgen_ext import make_generator
+
+MEDIA_TYPE = "application/atom+xml"
+
+
+def write_atom(feed: Feed, site: Site) -> bytes:
+    """Return `feed` as an Atom document."""
+    made = make_generator(feed, site, MEDIA_TYPE)
+    return add_stylesheet(bytes(made.atom_str(pretty=True)), feed)
+
+
+def add_stylesheet(document: bytes, feed: Feed) -> bytes:
+    """Return an XML document with the feed's stylesheet named before its root element."""
+    declaration, _, rest = document.partition(b"\n")
+    if not feed.stylesheet:
+        return document + b"\n"
+    # "Associating Style Sheets with XML documents 1.0" §2: before the root element.
+    instruction = f'<?xml-stylesheet type="text/css" href="{escape(feed.stylesheet)}"?>'
+    return b"\n".join((declaration, instruction.encode(), rest, b""))

@@ -1,0 +1,222 @@
+"""What feedgen cannot say, or says wrongly, put right in its trees.
+
+feedgen 1.0.0 loses the attributes of an entry's links, knows no archives, hubs in RSS, licences,
+languages of entries or styled subtitles, writes plain text where RSS wants HTML, and stamps the
+present time on what is not dated. Its trees are half namespaced: elements of the format itself have
+no namespace, all others have theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from html import escape
+from typing import Any
+
+from attrs import frozen
+from feedgen.ext.base import BaseEntryExtension, BaseExtension
+from feedgen.feed import FeedGenerator
+from lxml import etree
+
+from postroom import __version__
+from postroom.models import Feed, Html, Post, Site
+
+# RFC 4287 §4.1.1 wants a time of every feed; an empty one has no entry to take it from.
+_NEVER = datetime(2000, 1, 1, tzinfo=UTC)
+_ATOM = "http://www.w3.org/2005/Atom"
+_DC = "http://purl.org/dc/elements/1.1/"
+_HISTORY = "http://purl.org/syndication/history/1.0"
+_MEDIA = "http://search.yahoo.com/mrss/"
+_XHTML = "http://www.w3.org/1999/xhtml"
+_LANG = "{http://www.w3.org/XML/1998/namespace}lang"
+_ENTRY_ORDER = ("id", "title", "link", "published", "updated", "author", "category", "summary")
+
+
+@frozen
+class AtomLink:
+    """A link of a feed or entry, with its relation (RFC 4287 §4.2.7.2; RFC 8288)."""
+
+    rel: str
+    href: str
+    type: str = ""
+    length: int = 0
+
+    def attributes(self) -> dict[str, str]:
+        """Return what is known of the link, as attributes."""
+        known = {"href": self.href, "rel": self.rel, "type": self.type}
+        known["length"] = str(self.length or "")
+        return {name: value for name, value in known.items() if value}
+
+
+def make_generator(feed: Feed, site: Site, media_type: str) -> FeedGenerator:
+    """Return feedgen's generator with everything in it that Atom and RSS share."""
+    made = FeedGenerator()
+    made.register_extension("postroom", _FeedExtension, _EntryExtension)
+    made.postroom.describe(feed, site, media_type)
+    made.id(feed.id)
+    made.title(feed.title)
+    made.language(feed.language)
+    made.author(name=site.publisher)
+    made.description(feed.description or feed.title)
+    # The alternate comes last: feedgen makes the last link the channel's own.
+    made.link(href=feed.url, rel="self", type=media_type)
+    made.link(href=feed.page_url, rel="alternate", type="text/html")
+    made.generator("Postroom", version=__version__)
+    made.rights(site.feeds.rights or None)
+    updated = max((post.updated for post in feed.posts), default=_NEVER)
+    made.updated(updated)
+    made.lastBuildDate(updated)
+    for post in feed.posts:
+        _add(made, post, feed, site)
+    return made
+
+
+def _add(made: FeedGenerator, post: Post, feed: Feed, site: Site) -> None:
+    entry = made.add_entry(order="append")
+    entry.postroom.describe(post, site, feed.language)
+    entry.id(post.id)
+    entry.title(post.title)
+    entry.link(href=post.url, rel="alternate")
+    entry.published(post.published)
+    entry.updated(post.updated)
+    # summary() before content(): feedgen's description() would take the content's place.
+    entry.summary(post.summary or post.title)
+    if feed.content == "full":
+        entry.content(entry_content(post), type="html")
+    for name in post.authors:
+        entry.author(name=name)
+    for topic in post.topics:
+        entry.category(term=topic)
+    if post.enclosure:
+        enclosure = post.enclosure
+        entry.enclosure(enclosure.url, str(enclosure.length), enclosure.type)
+
+
+class _FeedExtension(BaseExtension):  # type: ignore[misc]
+    """The feed's own links, archive marks and styled subtitle."""
+
+    def describe(self, feed: Feed, site: Site, media_type: str) -> None:
+        self._feed, self._site, self._media_type = feed, site, media_type
+
+    def extend_ns(self) -> dict[str, str]:
+        spaces = {}
+        if self._feed.complete or self._feed.current:
+            spaces["fh"] = _HISTORY
+        if any(post.image for post in self._feed.posts):
+            spaces["media"] = _MEDIA
+        if "rss" in self._media_type and any(
+            post.authors or _foreign(post, self._feed.language) for post in self._feed.posts
+        ):
+            spaces["dc"] = _DC
+        return spaces
+
+    def extend_atom(self, root: Any) -> Any:  # noqa: ANN401 - an lxml element
+        for link in root.findall("link"):
+            root.remove(link)
+        for link in self._links():
+            etree.SubElement(root, "link", link.attributes())
+        self._mark(root)
+        if self._feed.note and self._feed.stylesheet:
+            _style_subtitle(root.find("subtitle"), self._feed)
+        return root
+
+    def extend_rss(self, root: Any) -> Any:  # noqa: ANN401 - an lxml element
+        channel = root.find("channel")
+        for link in channel.findall(f"{{{_ATOM}}}link"):
+            channel.remove(link)
+        for link in self._links():
+            if link.rel != "alternate":
+                etree.SubElement(channel, f"{{{_ATOM}}}link", link.attributes())
+        _write_description_as_html(channel)
+        self._mark(channel)
+        return root
+
+    def _links(self) -> Iterator[AtomLink]:
+        feed, settings = self._feed, self._site.feeds
+        yield AtomLink("alternate", feed.page_url, "text/html")
+        yield AtomLink("self", feed.url, self._media_type)
+        for rel, href in (
+            ("hub", settings.hub),  # WebSub §4
+            ("license", settings.license),  # RFC 4946 §2
+            ("prev-archive", feed.previous),  # RFC 5005 §4
+            ("current", feed.current),
+        ):
+            if href:
+                yield AtomLink(rel, href, "" if rel in {"hub", "license"} else self._media_type)
+
+    def _mark(self, parent: Any) -> None:  # noqa: ANN401 - an lxml element
+        if self._feed.complete:
+            etree.SubElement(parent, f"{{{_HISTORY}}}complete")  # RFC 5005 §2
+        if self._feed.current:
+            etree.SubElement(parent, f"{{{_HISTORY}}}archive")  # RFC 5005 §4
+
+
+class _EntryExtension(BaseEntryExtension):  # type: ignore[misc]
+    """An entry's links with all their attributes, its picture, authors and language."""
+
+    def describe(self, post: Post, site: Site, language: str) -> None:
+        self._post, self._site, self._language = post, site, language
+
+    def extend_atom(self, entry: Any) -> Any:  # noqa: ANN401 - an lxml element
+        for link in entry.findall("link"):
+            entry.remove(link)
+        links = [AtomLink("alternate", self._post.url, "text/html")]
+        if self._post.enclosure:
+            enclosure = self._post.enclosure
+            links.append(AtomLink("enclosure", enclosure.url, enclosure.type, enclosure.length))
+        for link in links:
+            etree.SubElement(entry, "link", link.attributes())
+        self._picture(entry)
+        if _foreign(self._post, self._language):
+            entry.set(_LANG, self._post.lang)
+        rank = {name: number for number, name in enumerate(_ENTRY_ORDER)}
+        entry[:] = sorted(entry, key=lambda child: rank.get(child.tag, len(rank)))
+        return entry
+
+    def extend_rss(self, item: Any) -> Any:  # noqa: ANN401 - an lxml element
+        for author in self._post.authors:
+            # RSS's own <author> is an address; a name stands in Dublin Core's creator.
+            etree.SubElement(item, f"{{{_DC}}}creator").text = author
+        if _foreign(self._post, self._language):
+            etree.SubElement(item, f"{{{_DC}}}language").text = self._post.lang
+        _write_description_as_html(item)
+        self._picture(item)
+        return item
+
+    def _picture(self, parent: Any) -> None:  # noqa: ANN401 - an lxml element
+        if self._post.image:
+            picture = etree.SubElement(
+                parent, f"{{{_MEDIA}}}content", url=self._post.image.src, medium="image"
+            )
+            etree.SubElement(picture, f"{{{_MEDIA}}}thumbnail", url=self._post.image.src)
+
+
+def _write_description_as_html(parent: Any) -> None:  # noqa: ANN401 - an lxml element
+    """Escape the plain text of an RSS description, which readers present as HTML."""
+    # RSS 2.0, item: "entity-encoded HTML is allowed"; readers do not tell it from plain text.
+    description = parent.find("description")
+    description.text = escape(description.text or "", quote=False)
+
+
+def _foreign(post: Post, language: str) -> bool:
+    return bool(post.lang) and post.lang != language
+
+
+def _style_subtitle(subtitle: Any, feed: Feed) -> None:  # noqa: ANN401 - an lxml element
+    """Turn the subtitle into one that a browser shows as a page with a way to the site."""
+    subtitle.text = None
+    subtitle.set("type", "xhtml")
+    block = etree.SubElement(subtitle, "div", xmlns=_XHTML)
+    etree.SubElement(block, "p").text = feed.description or feed.title
+    note = etree.SubElement(block, "p")
+    link = etree.SubElement(note, "a", href=feed.page_url)
+    link.text = feed.title
+    link.tail = f" – {feed.note}"  # noqa: RUF001 - a dash between two parts of a line
+
+
+def entry_content(post: Post) -> Html:
+    """Return the whole content of a feed entry: the lead picture, if any, and the text."""
+    if not post.image:
+        return post.html
+    source, alt = escape(post.image.src), escape(post.image.alt)
+    return Html(f'<p><img src="{source}" alt="{alt}"></p>\n{post.html}')

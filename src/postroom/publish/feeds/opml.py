@@ -1,0 +1,27 @@
+"""OPML 2.0: the list of all feeds, for a reader to import."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lxml import etree
+
+from postroom.models import Feed
+
+
+def write_opml(title: str, feeds: Iterable[Feed]) -> bytes:
+    """Return a list of `feeds` under `title`, one outline each."""
+    root = etree.Element("opml", version="2.0")
+    etree.SubElement(etree.SubElement(root, "head"), "title").text = title
+    body = etree.SubElement(root, "body")
+    for feed in feeds:
+        etree.SubElement(
+            body,
+            "outline",
+            type="rss",  # OPML 2.0 §"Subscription lists": whatever the format
+            text=feed.title,
+            title=feed.title,
+            xmlUrl=feed.url,
+            htmlUrl=feed.page_url,
+        )
+    return bytes(etree.tostring(root, xml_declaration=True, encoding="UTF-8", pretty_print=True))

@@ -1,0 +1,30 @@
+"""RSS 2.0 with the modules that readers expect: content, Dublin Core, Atom links, media."""
+
+from __future__ import annotations
+
+import re
+
+from postroom.models import Feed, Site
+from postroom.publish.feeds.atom import add_stylesheet
+from postroom.publish.feeds.feedgen_ext import make_generator
+
+MEDIA_TYPE = "application/rss+xml"
+_PLAIN_TEXT = re.compile(rb"<(title|copyright|category|dc:creator)>[^<]*</\1>")
+
+
+def write_rss(feed: Feed, site: Site) -> bytes:
+    """Return `feed` as an RSS document."""
+    made = make_generator(feed, site, MEDIA_TYPE)
+    document = bytes(made.rss_str(pretty=True))
+    return add_stylesheet(_PLAIN_TEXT.sub(_hex_references, document), feed)
+
+
+def _hex_references(element: re.Match[bytes]) -> bytes:
+    # RSS Best Practices Profile §"Character Data": readers disagree on &amp; in plain text, and
+    # agree on &#x26;.
+    return (
+        element[0]
+        .replace(b"&amp;", b"&#x26;")
+        .replace(b"&lt;", b"&#x3C;")
+        .replace(b"&gt;", b"&#x3E;")
+    )

@@ -1,0 +1,272 @@
+"""Posts, topics and digests → the pages of the archive."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import TypeVar
+from urllib.parse import unquote, urljoin, urlsplit
+
+from attrs import evolve, field, frozen
+from markupsafe import Markup
+
+from postroom.markdown.html import highlight
+from postroom.models import Contact, Digest, Html, Image, Post, Site, Topic
+from postroom.theme.environment import Theme, theme_colours
+
+T = TypeVar("T")
+
+NEWEST = 10
+"""Posts on the index."""
+# A tag as the sanitiser writes it: every value in double quotes, and no < outside of tags.
+_TAG = re.compile(r'<[^"<>]*(?:"[^"]*"[^"<>]*)*>')
+_SHORT_CELL = re.compile(r'<(t[dh])((?: style="[^"]*")?)>(?=[^<]{1,16}</t)')
+
+
+@frozen
+class FeedLink:
+    """A feed as autodiscovery knows it."""
+
+    title: str
+    url: str
+    media_type: str
+    format: str
+
+
+@frozen
+class PageData:
+    """What a page says of itself in its head; `data` is JSON-LD, `lang` a tag of RFC 5646."""
+
+    kind: str
+    url: str
+    title: str
+    description: str = ""
+    lang: str = ""
+    image: Image | None = None
+    data: str = ""
+
+
+@frozen
+class MadePage:
+    """A finished page, and what it was made of, for messages."""
+
+    path: str
+    text: str
+    maker: str
+
+
+@frozen
+class PageBuilder:
+    """Renders every page of one build; posts and digests come newest first."""
+
+    site: Site
+    theme: Theme
+    feeds: tuple[FeedLink, ...]
+    posts: tuple[Post, ...]
+    topics: tuple[Topic, ...]
+    digests: tuple[Digest, ...]
+    years: tuple[int, ...] = field(init=False)
+    discovery: Markup = field(init=False)
+    _places: Mapping[str, str] = field(init=False)
+
+    @years.default
+    def _years_of_posts(self) -> tuple[int, ...]:
+        return tuple(sorted({post.day.year for post in self.posts}, reverse=True))
+
+    @discovery.default
+    def _links_to_feeds(self) -> Markup:
+        # The same on every page, and long where there are many topics: so it is made once.
+        return Markup(self.theme.render("partials/discovery.html", {"feeds": self.feeds}).rstrip())  # noqa: S704 - our own template escapes
+
+    @_places.default
+    def _pages_of_topics(self) -> Mapping[str, str]:
+        listed = self.topics if self.site.pages.enabled else ()
+        return {topic.name: topic.url for topic in listed}
+
+    def all(self) -> Iterator[MadePage]:
+        """Yield every page; where another program makes the site, only what it cannot make."""
+        for digest, newer, older in find_neighbours(self.digests):
+            yield self._digest(digest, newer, older)
+        yield self._subscribe()
+        yield MadePage("style.css", self._style(), "the stylesheet")
+        if self.site.pages.enabled:
+            yield from self._archive()
+
+    def _archive(self) -> Iterator[MadePage]:
+        site, words = self.site, self.theme.words
+        index = PageData("index", site.url, site.title, site.description, data=_site_data(site))
+        yield self._made(index, "index.html", "the index", posts=self.posts[:NEWEST])
+        for post, newer, older in find_neighbours(self.posts):
+            yield self._post(post, newer, older)
+        for topic in self.topics:
+            page = PageData("topic", topic.url, topic.name)
+            own = tuple(link for link in self.feeds if link.url.startswith(topic.url))
+            yield self._made(page, "", f"topic {topic.name}", topic=topic, own_feeds=own)
+        for year in self.years:
+            page = PageData("year", self._url(f"archive/{year}/"), str(year))
+            held = tuple(post for post in self.posts if post.day.year == year)
+            yield self._made(page, "", f"the archive of {year}", posts=held, year=year)
+        if self.site.contact != Contact():
+            yield self._named("contact")
+        missing = PageData("404", self._url("404.html"), words.not_found)
+        yield self._made(missing, "404.html", "the page for missing pages")
+        addresses = {"posts": self.posts, "pages": self._lasting_addresses(), "site": site}
+        yield MadePage(
+            "sitemap.xml", self.theme.render("pages/sitemap.xml", addresses), "the sitemap"
+        )
+        yield MadePage("robots.txt", self.theme.render("pages/robots.txt", addresses), "robots.txt")
+
+    def _post(self, post: Post, newer: Post | None, older: Post | None) -> MadePage:
+        page = PageData(
+            "post",
+            post.url,
+            post.title,
+            post.summary,
+            post.lang,
+            post.image,
+            "" if post.withdrawn else _post_data(post, self.site),
+        )
+        body = wrap_short_cells(highlight(post.html))
+        return self._made(page, "", post.path, post=post, body=body, newer=newer, older=older)
+
+    def _digest(self, digest: Digest, newer: Digest | None, older: Digest | None) -> MadePage:
+        title = self.theme.words.period(digest.every, digest.first, digest.last)
+        page = PageData("digest", digest.url, title, self.site.digest.intro)
+        values = {"digest": digest, "posts": digest.posts, "newer": newer, "older": older}
+        return self._made(page, "", f"the digest {digest.period}", **values)
+
+    def _subscribe(self) -> MadePage:
+        # Feeds come in order: those of one title are one feed in its formats.
+        rows = [tuple(links) for _, links in groupby(self.feeds, key=lambda link: link.title)]
+        parts = {
+            name: [row for row in rows if row[0].url.startswith(self._url(folder))]
+            for name, folder in (("by_topic", "topics/"), ("by_language", "lang/"))
+        }
+        return self._named("subscribe", main=rows[0] if rows else (), **parts)
+
+    def _named(self, kind: str, **values: object) -> MadePage:
+        page = PageData(kind, self._url(f"{kind}/"), self.theme.words.texts[kind])
+        return self._made(page, "", f"the {kind} page", **values)
+
+    def _style(self) -> str:
+        values = {"site": self.site, "colours": theme_colours(self.site.theme)}
+        return self.theme.render("style.css", values)
+
+    def _url(self, path: str) -> str:
+        return urljoin(self.site.url, path)
+
+    def _lasting_addresses(self) -> tuple[str, ...]:
+        archive = (self._url(f"archive/{year}/") for year in self.years)
+        topics = (topic.url for topic in self.topics)
+        digests = (digest.url for digest in self.digests)
+        named = [self._url("subscribe/")]
+        if self.site.contact != Contact():
+            named.append(self._url("contact/"))
+        return (self.site.url, *topics, *archive, *digests, *named)
+
+    def _made(self, page: PageData, path: str, maker: str, **values: object) -> MadePage:
+        # The page for missing pages is shown at any address, so its links begin at the host's root.
+        floating = page.kind == "404"
+        site_path = urlsplit(self.site.url).path
+        root = site_path if floating else relative_root(page.url, self.site)
+        shared: Mapping[str, object] = {
+            "site": self.site,
+            "contact": self.site.contact,
+            "words": self.theme.words,
+            "direction": self.theme.words.direction,
+            "feeds": self.feeds,
+            "discovery": self.discovery,
+            "topics": self.topics,
+            "places": self._places,
+            "digests": self.digests,
+            "years": self.years,
+            "page": evolve(page, lang=page.lang or self.site.language),
+            "here": lambda url: relative_url(url, self.site, root),
+            "here_html": lambda html: relative_html(html, self.site, root),
+        }
+        text = self.theme.render(f"pages/{page.kind}.html", {**shared, **values})
+        return MadePage(path or output_path(page.url, self.site), text, maker)
+
+
+def _site_data(site: Site) -> str:
+    return _json_ld(
+        {
+            "@type": "WebSite",
+            "name": site.title,
+            "url": site.url,
+            "inLanguage": site.language,
+            "publisher": {"@type": "Organization", "name": site.publisher, "url": site.url},
+        }
+    )
+
+
+def _post_data(post: Post, site: Site) -> str:
+    authors = [{"@type": "Person", "name": name} for name in post.authors]
+    publisher = {"@type": "Organization", "name": site.publisher, "url": site.url}
+    return _json_ld(
+        {
+            "@type": "NewsArticle",
+            "headline": post.title,
+            "description": post.summary,
+            "url": post.url,
+            "mainEntityOfPage": post.url,
+            "datePublished": post.published.isoformat(),
+            "dateModified": post.updated.isoformat(),
+            "inLanguage": post.lang or site.language,
+            "image": [post.image.src] if post.image else [],
+            "author": authors or [publisher],
+            "publisher": publisher,
+            "keywords": list(post.topics),
+        }
+    )
+
+
+def _json_ld(values: Mapping[str, object]) -> str:
+    known = {name: value for name, value in values.items() if value}
+    data = {"@context": "https://schema.org", **known}
+    # JSON-LD 1.1 §7: inside a script element nothing may look like markup.
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def find_neighbours(items: Sequence[T]) -> Iterator[tuple[T, T | None, T | None]]:
+    """Yield each item of a newest-first row with the newer and the older one beside it."""
+    for index, item in enumerate(items):
+        newer = items[index - 1] if index else None
+        older = items[index + 1] if index + 1 < len(items) else None
+        yield item, newer, older
+
+
+def output_path(url: str, site: Site) -> str:
+    """Return where in the output the page at `url` lies; a folder's page is its index.html."""
+    path = unquote(urlsplit(url).path.removeprefix(urlsplit(site.url).path))
+    return path + "index.html" if path.endswith("/") or not path else path
+
+
+def relative_root(url: str, site: Site) -> str:
+    """Return the way from the page at `url` to the root of the output: `../../`, or nothing."""
+    depth = posixpath.dirname(output_path(url, site)).strip("/")
+    return "../" * (depth.count("/") + 1 if depth else 0)
+
+
+def relative_url(url: str, site: Site, root: str) -> str:
+    """Return an address of the newsroom as seen from a page, so that pages work anywhere."""
+    if not url.startswith(site.url):
+        return url
+    return root + url.removeprefix(site.url) or "./"
+
+
+def wrap_short_cells(html: Html) -> Html:
+    """Return `html` with a class on the table cells that are short enough to stand on one line."""
+    return Html(_SHORT_CELL.sub(r'<\1\2 class="short">', html)) if "<table" in html else html
+
+
+def relative_html(html: Html, site: Site, root: str) -> Html:
+    """Return `html` with its addresses of the newsroom as seen from a page."""
+    if f'="{site.url}' not in html:
+        return html
+    address = re.compile(r' ((?:href|src|srcset|poster|cite)=")' + re.escape(site.url))
+    return Html(_TAG.sub(lambda tag: address.sub(rf" \1{root or './'}", tag[0]), html))

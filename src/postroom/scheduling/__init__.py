@@ -1,0 +1,1 @@
+"""Which posts are due to whom, and when."""

@@ -1,0 +1,283 @@
+"""action.yml: each of its `run:` blocks in bash, on real newsrooms, with files like a runner's."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Callable, Mapping
+from email import message_from_bytes, policy
+from pathlib import Path
+
+import pytest
+
+from tests.support import postgresql
+from tests.support.action_runner import ACTION, INSTALL, Ran, Runner, run_blocks
+from tests.support.sending_site import KEY
+from tests.support.site import POST, ROOT
+from tests.support.sites import write
+from tests.support.smtp_server import scripted
+
+pytestmark = pytest.mark.slow  # each step is a process, as on a runner
+
+BAD = "---\ntitle: Bad\ndate: 2026-13-45\n---\nWords.\n"
+_ADDRESS = re.compile(r"reader\d+@")
+MakeRunner = Callable[..., Runner]
+
+
+@pytest.fixture
+def runner(tmp_path: Path) -> MakeRunner:
+    """Return a function that checks out a newsroom, in the folder `news` of its repository."""
+
+    def make(files: Mapping[str, str] | None = None) -> Runner:
+        made = Runner(tmp_path / "runner")
+        write(made.newsroom, files or {})
+        return made
+
+    return make
+
+
+def test_check_keeps_the_letter_and_says_what_would_be_published(runner: MakeRunner) -> None:
+    """A newsroom in order passes; the summary has sizes and the letter, kept as an .eml too."""
+    ran = runner().use(command="check", newsroom="news")
+    assert (ran.code, ran.annotations) == (0, [])
+    assert "0 errors, 0 warnings" in ran.log
+    assert ran.summary.startswith("## postroom check: fine\n")
+    assert "1 post → site/" in ran.summary
+    assert re.search(r"^\| `atom\.xml` \| \d+\.\d \|$", ran.summary, re.MULTILINE)
+    assert re.search(r"^\| `letter\.html` \| \d+\.\d \|$", ran.summary, re.MULTILINE)
+    assert "We have moved to a new office." in ran.summary
+    assert {path.name for path in ran.kept.iterdir()} == {"letter.html", "letter.txt", "letter.eml"}
+    letter = message_from_bytes((ran.kept / "letter.eml").read_bytes(), policy=policy.default)
+    assert letter["Subject"] == "Example News: November 2026"
+    assert (ran.kept / "letter.html").read_text("utf-8").startswith("<!DOCTYPE html>")
+
+
+@pytest.mark.parametrize("command", ["check", "build", "digest"])
+def test_a_bad_post_is_shown_at_its_line(runner: MakeRunner, command: str) -> None:
+    """A post that cannot be read fails the job, is named at its line, and in the summary."""
+    ran = runner({"posts/bad.md": BAD}).use(command=command, newsroom="news")
+    assert ran.code == 1
+    (annotation,) = ran.annotations
+    assert annotation.startswith("::error file=news/posts/bad.md,line=3,")
+    assert "2026-13-45" in annotation
+    assert f"## postroom {command}: failed with exit code 1\n" in ran.summary
+    assert re.search(r"^error: \S*posts/bad\.md:3:\S* .*2026-13-45", ran.summary, re.MULTILINE)
+    assert "Nothing can be published until this is repaired." in ran.summary
+    assert "kept" not in ran.outputs
+    assert not (ROOT / "public/posts/bad").exists()
+
+
+def test_a_warning_fails_the_check_where_it_is_told_to(runner: MakeRunner) -> None:
+    """`arguments` go to the command: with --strict a warning fails; it is shown either way."""
+    files = {"posts/b.md": "---\ntitle: No id\ndate: 2026-11-21\ntopics: [Company news]\n---\nB.\n"}
+    strict = runner(files).use(command="check", newsroom="news", arguments="--strict")
+    assert strict.code == 1
+    assert any(one.startswith("::warning file=news/posts/b.md") for one in strict.annotations), (
+        strict.log
+    )
+    assert "warning: news/posts/b.md" in strict.summary
+    # The letter is there to be read all the same.
+    assert (strict.kept / "letter.txt").exists()
+
+
+def test_words_with_spaces_stay_one_word(runner: MakeRunner) -> None:
+    """`arguments` are taken apart as a shell does, and nothing in them is run."""
+    made = runner()
+    words = "--output '../my site' --at \"2026-11-22T00:00:00Z\""
+    ran = made.use(command="build", newsroom="news", arguments=words)
+    assert (ran.code, ran.annotations) == (0, [])
+    assert (made.workspace / "my site/atom.xml").exists()
+    evil = made.use(command="build", newsroom="news", arguments="; touch $(echo evil) `touch evil`")
+    assert evil.code == 2
+    assert not list(made.workspace.rglob("evil"))
+
+
+def test_build_writes_the_output(runner: MakeRunner) -> None:
+    """`build` leaves what a host takes in the newsroom's output folder."""
+    made = runner()
+    ran = made.use(command="build", newsroom="news")
+    assert (ran.code, ran.annotations) == (0, [])
+    assert (made.workspace / "news/public/atom.xml").exists()
+    assert "1 post → public/" in ran.summary
+
+
+def test_a_post_cannot_speak_to_the_runner(runner: MakeRunner) -> None:
+    """What a post says is never taken for the runner's commands, nor for the summary's HTML."""
+    words = (
+        "::error file=posts/a.md::A forgery\n\n    ::add-mask::news\n\n```\n<script>x</script>\n"
+    )
+    forged = POST.replace("We have moved", f"{words}\n\nWe have moved")
+    ran = runner({"posts/a.md": forged}).use(command="digest", newsroom="news")
+    assert ran.code == 0, ran.log
+    assert "A forgery" in ran.log
+    assert ran.annotations == []
+    assert "<script" not in ran.summary
+    assert ran.summary.count("<pre>") == ran.summary.count("</pre>") == 3
+
+
+@pytest.mark.parametrize(
+    ("inputs", "what"),
+    [
+        ({"command": "publish"}, "command: 'publish' is none; write one of check, build"),
+        ({"command": "check", "newsroom": "nowhere"}, "is no folder; name the one with"),
+        ({"command": "check", "arguments": "'--strict"}, "arguments: No closing quotation"),
+        ({"command": "check", "newsroom": "."}, "postroom.yaml"),
+        ({"command": "build", "newsroom": "."}, "postroom.yaml"),
+    ],
+)
+def test_wrong_use_is_one_line(runner: MakeRunner, inputs: dict[str, str], what: str) -> None:
+    """What the action cannot do fails the job with one annotation that says why."""
+    ran = runner().use(**{"newsroom": "news", **inputs})
+    assert ran.code == 2
+    (annotation,) = ran.annotations
+    assert what in annotation
+    assert "Traceback" not in ran.log
+
+
+def told(ran: Ran) -> str:
+    """Return all that others may read of a run."""
+    return ran.log + ran.summary
+
+
+def test_plan_tells_numbers(runner: MakeRunner, postgresql_server: postgresql.Server) -> None:
+    """`plan` says how many get a letter, keeps what would be sent, and names nobody."""
+    made = runner()
+    secrets = made.add_readers(postgresql_server.emptied(), 3)
+    ran = made.use(command="plan", newsroom="news", **secrets)
+    assert (ran.code, ran.annotations) == (0, [])
+    assert ran.outputs["letters"] == "3"
+    assert "1 letter to 3 subscribers" in ran.summary
+    assert {"first.eml", "plan.json", "letter.html"} <= {path.name for path in ran.kept.iterdir()}
+    kept = "".join(path.read_text("utf-8") for path in ran.kept.iterdir())
+    assert not _ADDRESS.search(told(ran) + kept)
+
+
+def test_plan_of_nothing(runner: MakeRunner, postgresql_server: postgresql.Server) -> None:
+    """Where nobody is owed anything, `plan` says 0, so that no one is asked to approve nothing."""
+    made = runner()
+    secrets = made.add_readers(postgresql_server.emptied(), 1)
+    with scripted({}) as server:
+        url = f"smtp://127.0.0.1:{server.port}"
+        assert made.use(command="send", newsroom="news", smtp_url=url, **secrets).code == 0
+        ran = made.use(command="plan", newsroom="news", **secrets)
+    assert (ran.code, ran.outputs["letters"]) == (0, "0")
+    assert "first.eml" not in {path.name for path in ran.kept.iterdir()}
+
+
+def test_send_sends_once(runner: MakeRunner, postgresql_server: postgresql.Server) -> None:
+    """A job that is run again sends nothing again; neither names a reader."""
+    made = runner()
+    secrets = made.add_readers(postgresql_server.emptied(), 3)
+    with scripted({}) as server:
+        url = f"smtp://127.0.0.1:{server.port}"
+        first = made.use(command="send", newsroom="news", smtp_url=url, **secrets)
+        again = made.use(command="send", newsroom="news", smtp_url=url, **secrets)
+    assert (first.code, first.annotations) == (0, [])
+    assert "3 sent" in first.summary
+    assert (again.code, "nothing is due" in again.summary) == (0, True)
+    assert len(server.messages) == 3
+    assert "kept" not in first.outputs
+    assert not _ADDRESS.search(told(first) + told(again))
+
+
+def test_send_is_not_late(runner: MakeRunner, postgresql_server: postgresql.Server) -> None:
+    """After the `window` nothing is sent, the job is green, and its summary says why."""
+    made = runner()
+    secrets = made.add_readers(postgresql_server.emptied(), 1, frequency="week")
+    with scripted({}) as server:
+        url = f"smtp://127.0.0.1:{server.port}"
+        late = made.use(command="send", newsroom="news", smtp_url=url, window="1m", **secrets)
+        assert (late.code, late.annotations, server.messages) == (0, [], [])
+        assert "too late for --window" in late.summary
+        ran = made.use(command="send", newsroom="news", smtp_url=url, window="8d", **secrets)
+    assert (ran.code, len(server.messages)) == (0, 1)
+
+
+def test_send_refuses_a_ledger_that_the_runner_takes_along(runner: MakeRunner) -> None:
+    """Without PostgreSQL nothing is sent from a runner, and the job says why."""
+    with scripted({}) as server:
+        url = f"smtp://127.0.0.1:{server.port}"
+        ran = runner().use(command="send", newsroom="news", smtp_url=url, secret_key=KEY)
+    assert (ran.code, server.commands) == (2, [])
+    (annotation,) = ran.annotations
+    assert "in CI the ledger would be lost with this machine" in annotation
+    assert "## postroom send: failed with exit code 2" in ran.summary
+
+
+def test_send_without_secrets_names_each(runner: MakeRunner) -> None:
+    """A secret that is not set arrives as nothing; each that is missing is an annotation."""
+    ran = runner().use(command="send", newsroom="news")
+    assert ran.code == 2
+    named = set(re.findall(r"POSTROOM_[A-Z_]+", "".join(ran.annotations)))
+    assert named == {"POSTROOM_SMTP_URL", "POSTROOM_SECRET_KEY", "POSTROOM_DATABASE_URL"}
+
+
+def test_a_refusal_that_repeats_the_reader_is_not_printed(
+    runner: MakeRunner, postgresql_server: postgresql.Server
+) -> None:
+    """The server's words are shown, the reader's address in them is not."""
+    made = runner()
+    refused = [
+        f"550 5.7.1 <reader{each}@example.com>: Relay access denied\r\n".encode()
+        for each in range(30)
+    ]
+    secrets = made.add_readers(postgresql_server.emptied(), 30)
+    with scripted({"RCPT": refused}) as server:
+        url = f"smtp://127.0.0.1:{server.port}"
+        ran = made.use(command="send", newsroom="news", smtp_url=url, **secrets)
+    assert ran.code == 1
+    (annotation,) = ran.annotations
+    assert "<…@…>: Relay access denied" in annotation
+    assert not _ADDRESS.search(told(ran))
+
+
+def test_a_trial_does_not_print_to_whom_it_went(runner: MakeRunner) -> None:
+    """Whatever `send` prints of an address is hidden on its way to the log and the summary."""
+    with scripted({}) as server:
+        url, words = f"smtp://127.0.0.1:{server.port}", "--test --to reader1@example.com"
+        inputs = {"smtp_url": url, "secret_key": KEY, "arguments": words}
+        ran = runner().use(command="send", newsroom="news", **inputs)
+    assert (ran.code, len(server.messages)) == (0, 1), ran.log
+    assert "…@…" in ran.log
+    assert not _ADDRESS.search(told(ran))
+
+
+def test_a_cancelled_job_finishes_the_letters_under_way(
+    runner: MakeRunner, postgresql_server: postgresql.Server
+) -> None:
+    """When GitHub cancels, the signal reaches `send`, and no letter is in doubt afterwards."""
+    made = runner()
+    secrets = made.add_readers(postgresql_server.emptied(), 3)
+    with scripted({}) as server:
+        known = {name: each.get("default", "") for name, each in ACTION["inputs"].items()}
+        given = {name.replace("_", "-"): value for name, value in secrets.items()}
+        url = {"smtp-url": f"smtp://127.0.0.1:{server.port}", "newsroom": "news"}
+        (step,) = (one for one in ACTION["runs"]["steps"] if one.get("id") == "run")
+        with server.holding() as came:
+            process = made.start(step, {**known, **given, **url, "command": "send"})
+            assert came.wait(60)
+            process.send_signal(signal.SIGINT)
+            assert process.stdout is not None
+            # It has heard: only then may the letter's answer come.
+            while "finishing the letters" not in (line := process.stdout.readline()):
+                assert line
+        log = process.communicate(timeout=60)[0]
+        sent = len(server.messages)
+        later = made.use(command="send", newsroom="news", smtp_url=url["smtp-url"], **secrets)
+    assert process.returncode == 130, log
+    assert "may or may not" not in log + later.log
+    assert (sent, later.code, len(server.messages)) == (1, 0, 3)
+
+
+def test_every_block_is_run(runner: MakeRunner) -> None:
+    """Each `run:` block of the action is run by every test here, save the installation: a proof."""
+    ran = runner().use(command="digest", newsroom="news")
+    assert [*ran.steps] == [name for name in run_blocks() if name != INSTALL]
+
+
+def test_the_cache_is_named_for_what_it_holds(runner: MakeRunner) -> None:
+    """The cache's key names Python and the pins; its folder is pip's, and never the newsroom's."""
+    made = runner()
+    ran = made.use(command="check", newsroom="news")
+    assert re.fullmatch(r"postroom-pip-\w+-\w+-3\.\d+\.\w+-[0-9a-f]{16}", ran.outputs["key"])
+    assert Path(ran.outputs["path"]) == made.temp / "postroom-pip"

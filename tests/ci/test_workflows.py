@@ -1,0 +1,309 @@
+"""The workflows, our own and those in docs/ to copy: what they may do, and each of their steps."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from psycopg.errors import DuplicateObject
+
+from tests.support import postgresql
+from tests.support.action_runner import ACTION, Ran, Runner, read
+from tests.support.processes import run
+from tests.support.sending_site import KEY
+from tests.support.site import AT, ROOT
+from tests.support.sites import write
+from tests.support.smtp_server import scripted
+
+pytestmark = pytest.mark.slow  # each step is a process, as on a runner
+
+OURS = "example/postroom"
+TO_COPY = sorted((ROOT / "docs/workflows").glob("*.yml"))
+ALL = [*TO_COPY, *sorted((ROOT / ".github/workflows").glob("*.yml"))]
+EXPRESSIONS = {"${{ github.event_name == 'schedule' && '6h' || '' }}": "6h"}
+Document = Mapping[str, Any]
+
+
+def jobs(document: Document) -> dict[str, Any]:
+    """Return the jobs of a workflow."""
+    found = document["jobs"]
+    assert isinstance(found, dict)
+    return found
+
+
+def steps(document: Document) -> Iterator[dict[str, Any]]:
+    """Yield the steps of a workflow, or of an action."""
+    for one in jobs(document).values() if "jobs" in document else [document["runs"]]:
+        yield from one["steps"]
+
+
+@pytest.mark.parametrize("path", [ROOT / "action.yml", *ALL], ids=lambda path: path.name)
+def test_every_action_is_named_by_its_commit(path: Path) -> None:
+    """What others wrote is a full commit, with its version for people; ours is to be filled in."""
+    lines = re.findall(r"uses: (.+)", path.read_text(encoding="utf-8"))
+    assert len(lines) == sum("uses" in step for step in steps(read(path)))
+    pinned = re.compile(r"actions/[a-z-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
+    ours = re.compile(rf"{OURS}@0{{40}} # your copy, and a commit of it|\./ #.*")
+    assert [line for line in lines if not (pinned.fullmatch(line) or ours.fullmatch(line))] == []
+
+
+def test_an_action_has_one_commit_everywhere() -> None:
+    """Two places that use the same version of an action name the same commit."""
+    text = "".join(path.read_text(encoding="utf-8") for path in [ROOT / "action.yml", *ALL])
+    named = set(re.findall(r"uses: (actions/\S+)@(\S+ # \S+)", text))
+    assert len({name for name, _ in named}) == len(named) >= 6
+    used = set(re.findall(r"uses: (actions/\S+ # \S+)", (ROOT / "README.md").read_text("utf-8")))
+    assert used <= {f"{name}@{commit}" for name, commit in named}
+
+
+@pytest.mark.parametrize("path", [ROOT / "action.yml", *ALL], ids=lambda path: path.name)
+def test_nothing_is_written_into_a_shell(path: Path) -> None:
+    """No `run:` block has an expression in it, and none is more than a line or two."""
+    for step in steps(read(path)):
+        assert "${{" not in step.get("run", "")
+        assert len(step.get("run", "").splitlines()) <= 2
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda path: path.name)
+def test_a_workflow_may_do_little(path: Path) -> None:
+    """A workflow reads; only a job that has no step of ours may write, and no job keeps a token."""
+    document = read(path)
+    assert document["permissions"] == {"contents": "read"}
+    assert "pull_request_target" not in document["on"]
+    for job in jobs(document).values():
+        assert "timeout-minutes" in job
+        writes = "write" in job.get("permissions", {}).values()
+        assert not (writes and any(OURS in step["uses"] for step in job["steps"]))
+        for step in job["steps"]:
+            if step.get("uses", "").startswith("actions/checkout@"):
+                assert step["with"]["persist-credentials"] == "false"
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda path: path.name)
+def test_secrets_are_where_the_protected_branch_is(path: Path) -> None:
+    """What a pull request starts knows no secret; a job that does has an environment."""
+    document, text = read(path), path.read_text(encoding="utf-8")
+    if "pull_request" in document["on"]:
+        assert "secrets." not in text
+    for job in jobs(document).values():
+        knows = [step for step in job["steps"] if "secrets." in str(step)]
+        sends = [s for s in job["steps"] if s.get("with", {}).get("command") in {"plan", "send"}]
+        assert knows == sends
+        if knows:
+            assert job["environment"] in {"newsletter", "newsletter-plan"}
+            assert document["concurrency"] == {"group": "send", "cancel-in-progress": "false"}
+
+
+def use(runner: Runner, step: Document, secrets: Mapping[str, str]) -> Ran:
+    """Run a step of ours as the workflow writes it, with these secrets."""
+    assert set(step["with"]) <= set(ACTION["inputs"])
+    known = {f"${{{{ secrets.{name} }}}}": value for name, value in secrets.items()} | EXPRESSIONS
+    inputs = {name.replace("-", "_"): known.get(text, text) for name, text in step["with"].items()}
+    assert not [text for text in inputs.values() if "${{" in text]
+    return runner.use(**inputs)
+
+
+def of_ours(name: str) -> list[dict[str, Any]]:
+    """Return the steps of ours of a workflow to copy."""
+    document = read(ROOT / "docs/workflows" / name)
+    return [step for step in steps(document) if step["uses"].startswith(f"{OURS}@")]
+
+
+def test_the_workflows_that_need_no_secrets_run(tmp_path: Path) -> None:
+    """`check.yml` and `publish.yml` pass on a newsroom in order, and leave what Pages takes."""
+    runner = Runner(tmp_path, newsroom=".")
+    ran = [use(runner, step, {}) for name in ("check.yml", "publish.yml") for step in of_ours(name)]
+    assert [(one.code, one.annotations) for one in ran] == [(0, [])] * 3
+    document = read(ROOT / "docs/workflows/publish.yml")
+    (upload,) = (one for one in steps(document) if "upload-pages-artifact" in one["uses"])
+    assert (runner.workspace / str(upload["with"]["path"]) / "index.html").exists()
+
+
+@pytest.fixture
+def new_site(tmp_path: Path) -> Runner:
+    """Return a runner with the site that `init` writes and one more post, as plain as can be."""
+    runner = Runner(tmp_path, newsroom=".")
+    shutil.rmtree(runner.newsroom / "posts")
+    (runner.newsroom / "postroom.yaml").unlink()
+    day = {"SOURCE_DATE_EPOCH": str(int(AT.timestamp()))}
+    assert run(runner.newsroom, day, "init", ".").code == 0
+    plain = "# We moved\n\nFrom today you find us in Example Street.\n"
+    write(runner.newsroom, {"posts/2026-11-22-we-moved.md": plain})
+    return runner
+
+
+def test_a_new_site_passes_the_workflows(new_site: Runner) -> None:
+    """What `init` writes, and a post of a heading and a sentence, are checked and published.
+
+    The warnings stand at their lines all the same, and the email is kept.
+    """
+    for name in ("check.yml", "publish.yml"):
+        for step in of_ours(name):
+            ran = use(new_site, step, {})
+            assert ran.code == 0, ran.log
+            assert [line for line in ran.annotations if not line.startswith("::warning ")] == []
+            assert any("2026-11-22-we-moved.md" in line for line in ran.annotations)
+            assert "From today you find us" in (ran.kept / "letter.txt").read_text("utf-8")
+    page = new_site.newsroom / "public/posts/we-moved/index.html"
+    assert "From today you find us" in page.read_text("utf-8")
+
+
+def test_a_new_site_fails_where_it_is_asked_to_be_strict(new_site: Runner) -> None:
+    """`--strict`, for those who want it, is a word more in the same step."""
+    (step,) = of_ours("check.yml")
+    strict = {**step, "with": {**step["with"], "arguments": "--strict"}}
+    assert use(new_site, strict, {}).code == 1
+
+
+def secrets_for(
+    runner: Runner, server: postgresql.Server, port: int, number: int
+) -> dict[str, str]:
+    """Return the secrets of a newsroom with so many readers who are owed a letter."""
+    inputs = runner.add_readers(server.emptied(), number)
+    return {
+        "POSTROOM_SMTP_URL": f"smtp://127.0.0.1:{port}",
+        "POSTROOM_DATABASE_URL": inputs["database_url"],
+        "POSTROOM_SECRET_KEY": KEY,
+    }
+
+
+def test_the_workflow_that_sends_runs(tmp_path: Path, postgresql_server: postgresql.Server) -> None:
+    """`send.yml` sends what is due; run twice it sends nothing again."""
+    runner = Runner(tmp_path, newsroom=".")
+    (step,) = of_ours("send.yml")
+    with scripted({}) as server:
+        secrets = secrets_for(runner, postgresql_server, server.port, 2)
+        ran = [use(runner, step, secrets) for _ in range(2)]
+    assert [(one.code, one.annotations) for one in ran] == [(0, [])] * 2
+    assert len(server.messages) == 2
+
+
+@pytest.mark.parametrize("now", ["office", "shop"])
+def test_the_workflow_with_a_veto_runs(
+    tmp_path: Path, postgresql_server: postgresql.Server, now: str
+) -> None:
+    """`veto.yml` sends what was looked at; if a post has changed since, it refuses and says so."""
+    runner = Runner(tmp_path, newsroom=".")
+    plan, send = of_ours("veto.yml")
+    with scripted({}) as server:
+        secrets = secrets_for(runner, postgresql_server, server.port, 2)
+        looks = {"POSTROOM_DATABASE_URL": may_only_read(postgresql_server)}
+        planned = use(runner, plan, looks)
+        assert (planned.code, planned.outputs["letters"]) == (0, "2"), planned.log
+        download(planned, runner)
+        post = runner.newsroom / "posts/a.md"
+        post.write_text(post.read_text("utf-8").replace("office", now), "utf-8")
+        sent = use(runner, send, secrets)
+    told = (sent.code, len(server.messages), len(sent.annotations))
+    assert told == ((0, 2, 0) if now == "office" else (1, 0, 1)), sent.log
+
+
+def may_only_read(server: postgresql.Server) -> str:
+    """Return the URL of the database for a user who can change nothing in it."""
+    with suppress(DuplicateObject):
+        server.execute("CREATE ROLE looker LOGIN")
+    server.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO looker")
+    server.execute("GRANT USAGE ON SCHEMA public TO looker")
+    return server.url.replace("postgres@", "looker@")
+
+
+def download(planned: Ran, runner: Runner) -> None:
+    """Do what the veto's second job does with the artifact of its first."""
+    document = read(ROOT / "docs/workflows/veto.yml")
+    (step,) = (one for one in steps(document) if "download-artifact" in one["uses"])
+    wanted = step["with"]
+    assert wanted["name"] == "postroom-plan"
+    assert ACTION["runs"]["steps"][-1]["with"]["name"].endswith(
+        "format('postroom-{0}', inputs.command) }}"
+    )
+    shutil.copytree(planned.kept, runner.workspace / wanted["path"])
+
+
+def test_nobody_is_asked_to_approve_nothing() -> None:
+    """The veto's second job waits for somebody only where its first has letters."""
+    document = jobs(read(ROOT / "docs/workflows/veto.yml"))
+    assert document["plan"]["outputs"] == {"letters": "${{ steps.plan.outputs.letters }}"}
+    assert document["send"]["if"] == "needs.plan.outputs.letters != '0'"
+    (plan,) = (one for one in document["plan"]["steps"] if OURS in one["uses"])
+    assert plan["id"] == "plan"
+    assert "letters" in ACTION["outputs"]
+
+
+GITLAB = read(ROOT / "docs/gitlab-ci.yml")
+
+
+def test_the_jobs_for_gitlab_run(tmp_path: Path, postgresql_server: postgresql.Server) -> None:
+    """Every line of `script:` for GitLab runs in a job's shell, and leaves what is kept."""
+    runner = Runner(tmp_path, newsroom=".")
+    with scripted({}) as server:
+        secrets = secrets_for(runner, postgresql_server, server.port, 2)
+        for name in ("check", "pages", "send"):
+            assert in_gitlab(name, runner, secrets if name == "send" else {}) == [0, 0]
+            kept = GITLAB[name].get("artifacts", {}).get("paths", [])
+            assert [path for path in kept if not (runner.newsroom / path).exists()] == []
+    assert len(server.messages) == 2
+
+
+def in_gitlab(name: str, runner: Runner, variables: Mapping[str, str]) -> list[int]:
+    """Run the job `name` as GitLab does; return the exit codes of what decides and what follows."""
+    codes = []
+    for part in ("script", "after_script"):
+        done = subprocess.run(
+            ["bash", "-e", "-o", "pipefail", "-c", "\n".join(GITLAB[name].get(part, []))],
+            cwd=runner.newsroom,
+            env={
+                "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+                "CI": "true",
+                **variables,
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        sys.stderr.write(done.stderr)
+        codes.append(done.returncode)
+    return codes
+
+
+@pytest.mark.parametrize("posts", ["as written", "only a draft"])
+def test_a_new_site_passes_the_jobs_for_gitlab(new_site: Runner, posts: str) -> None:
+    """What `init` writes and a plain post pass; so does a site on which nothing is out yet."""
+    day = {"SOURCE_DATE_EPOCH": str(int(AT.timestamp()))}
+    if posts == "only a draft":
+        for path in (new_site.newsroom / "posts").iterdir():
+            path.unlink()
+        assert run(new_site.newsroom, day, "new", "We moved").code == 0
+    for name in ("check", "pages"):
+        assert in_gitlab(name, new_site, day)[0] == 0
+    assert (new_site.newsroom / "public/index.html").exists()
+    letter = (new_site.newsroom / "letter.html").read_text("utf-8")
+    assert ("From today you find us" in letter) == (posts == "as written")
+
+
+def test_gitlab_installs_a_commit_with_what_sending_needs() -> None:
+    """What GitLab's jobs install is one commit of your copy, with the driver of PostgreSQL."""
+    (line,) = GITLAB["default"]["before_script"]
+    *pip, wanted = shlex.split(line)
+    assert pip == ["pip", "install", "--quiet"]
+    requirement = Requirement(wanted)
+    assert (requirement.name, requirement.extras) == ("postroom", {"postgres"})
+    assert requirement.url == f"git+https://git.example.com/postroom.git@{'0' * 40}"
+
+
+def test_gitlab_sends_one_at_a_time_and_by_the_clock_alone() -> None:
+    """In GitLab a merge request is checked and nothing else; what sends is never cut off."""
+    assert {name for name in GITLAB if name != "default"} == {"check", "pages", "send"}
+    assert GITLAB["check"]["rules"] == [{"if": '$CI_PIPELINE_SOURCE == "merge_request_event"'}]
+    (rule,) = GITLAB["send"]["rules"]
+    assert rule["if"].startswith('$CI_PIPELINE_SOURCE == "schedule" && $CI_COMMIT_BRANCH ==')
+    assert (GITLAB["send"]["interruptible"], GITLAB["send"]["resource_group"]) == ("false", "send")

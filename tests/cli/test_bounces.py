@@ -1,0 +1,435 @@
+"""`postroom bounces`: what it reads, does, prints and refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+import time_machine
+from attrs import frozen
+
+from postroom.db import engine
+from postroom.db.store import open_store
+from postroom.inbox.mailbox import Maildir
+from postroom.models import Cursor, IssueSnapshot, Segment
+from postroom.models import DeliveryOutcome as Sent
+from tests.support import imap_server, smtp_server
+from tests.support.bounce_messages import KEY, KEYS, NAMES, begin, claimed, returned
+from tests.support.site import CommandResult, MakeSite
+
+NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
+NEXT = Cursor(date(2026, 12, 1))
+UNKNOWN = "was not understood; a person should read it"
+UNSIGNED = "names no letter of ours; it changed nothing"
+
+Run = Callable[..., CommandResult]
+
+
+@pytest.fixture
+def here(make_newsroom: MakeSite, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a newsroom with a secret key and no mailbox."""
+    monkeypatch.setenv("POSTROOM_SECRET_KEY", KEY)
+    for name in ("POSTROOM_DATABASE_URL", "POSTROOM_MAILBOX_URL"):
+        monkeypatch.delenv(name, raising=False)
+    return make_newsroom()
+
+
+@pytest.fixture
+def run(here: Path, postroom: Callable[..., CommandResult]) -> Run:
+    """Return a function that runs `postroom bounces` in the newsroom."""
+    return lambda *arguments: postroom(here, "bounces", *arguments)
+
+
+@frozen
+class Readers:
+    """The readers of a newsroom."""
+
+    here: Path
+    postroom: Callable[..., CommandResult]
+
+    def __call__(self, *names: str) -> dict[str, int]:
+        """Add readers, send each a letter and return their deliveries."""
+        addresses = [f"{name}@example.net" for name in names]
+        assert self.postroom(self.here, "subscribers", "add", "--confirmed", *addresses).code == 0
+        store = open_store(os.environ.get("POSTROOM_DATABASE_URL"), self.here)
+        run = begin(store, NOW)
+        letter = store.issues.freeze(IssueSnapshot("month", NEXT.date, "en", ("p",), NOW, b"x"))
+        for group, _ in list(store.segments.groups()):
+            store.deliveries.plan(run, Segment(group), letter, NEXT, NOW)
+        claims = claimed(store, run, NOW)
+        store.deliveries.record(run, [Sent(claim.id, "sent") for claim in claims], NOW)
+        store.runs.end(run, NOW)
+        store.database.close()
+        return {claim.address.partition("@")[0]: claim.id for claim in claims}
+
+    @property
+    def states(self) -> dict[str, str]:
+        """The state of each."""
+        lines = self.postroom(self.here, "subscribers", "list").out.splitlines()
+        return {line.partition("@")[0]: line.split()[1] for line in lines}
+
+
+@pytest.fixture
+def readers(here: Path, postroom: Callable[..., CommandResult]) -> Readers:
+    """Return the readers of the newsroom, none yet."""
+    return Readers(here, postroom)
+
+
+def written(folder: Path, **messages: bytes) -> list[str]:
+    """Write messages as files and return their names."""
+    for name, data in messages.items():
+        (folder / f"{name}.eml").write_bytes(data)
+    return [f"{name}.eml" for name in messages]
+
+
+def test_files_are_read_and_counted(
+    run: Run,
+    here: Path,
+    readers: Readers,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Kinds and changes are counted, on either database; no address is ever printed."""
+    monkeypatch.setenv("POSTROOM_DATABASE_URL", database_url)
+    sent = readers("a", "b", "c", "d", "e")
+    files = written(
+        here,
+        hard=returned("postfix-no-such-user", sent["a"], reader="a"),
+        soft=returned("exchange-over-quota", sent["b"], reader="b"),
+        complaint=returned("complaint-by-number", sent["c"], reader="c"),
+        refused=returned("postfix-relay-denied", sent["d"], reader="d"),
+        delayed=returned("postfix-delayed", sent["e"], reader="e"),
+        vacation=returned("vacation", sent["e"], reader="e"),
+        elsewhere=returned("gmail-not-found", 4711),
+    )
+    outcome = run(*files)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.splitlines() == [
+        "7 messages: 2 hard, 1 soft, 1 refused, 1 delayed, 1 complaint, 1 auto-reply",
+        "2 taken off the list, 2 written down, 1 of nobody here",
+    ]
+    assert readers.states == {
+        "a": "bounced",
+        "b": "active",
+        "c": "complained",
+        "d": "active",
+        "e": "active",
+    }
+    again = run("--json", *files)
+    assert json.loads(again.out) == {
+        "messages": 7,
+        "kinds": {
+            "hard": 2,
+            "soft": 1,
+            "refused": 1,
+            "delayed": 1,
+            "complaint": 1,
+            "auto-reply": 1,
+        },
+        "changes": {"known": 4, "gone": 1},
+    }
+
+
+def test_a_mail_to_the_address_of_the_letter_unsubscribes(
+    run: Run,
+    here: Path,
+    readers: Readers,
+) -> None:
+    """RFC 2369 §3.2: whoever writes to it, and whatever; an answering machine is not heard."""
+    readers("a", "b")
+    store = open_store(None, here)
+    tokens = {one.address[0]: one.token for one in store.subscribers.every()}
+    store.database.close()
+    files = written(
+        here,
+        leave=returned("leave-by-program", token=tokens["a"]),
+        machine=returned("leave-auto-reply", token=tokens["b"]),
+    )
+    outcome = run(*files)
+    assert outcome.out == ("2 messages: 1 leave, 1 auto-reply\n1 taken off the list\n")
+    assert readers.states == {"a": "left", "b": "active"}
+    assert tokens["a"] not in outcome.out + outcome.err
+
+
+def test_what_is_not_understood_is_named(run: Run, here: Path) -> None:
+    """By its Message-ID, else by the file; the others are dealt with, and files stay."""
+    files = written(
+        here,
+        person=returned("person"),
+        forged=returned("forged"),
+        nameless=b"\xff\xfe\0",
+        fine=returned("vacation"),
+    )
+    outcome = run(*files, "absent.eml")
+    assert outcome.code == 1
+    assert outcome.errors == ["absent.eml: cannot be read (No such file or directory)"]
+    assert outcome.warnings == [
+        f"<person-1@mail.example.net>: {UNKNOWN}",
+        f"<forged@mail.example.com>: {UNSIGNED}",
+        f"nameless.eml: {UNKNOWN}",
+    ]
+    assert outcome.out == "4 messages: 1 hard, 1 auto-reply, 2 unknown\n"
+    assert all((here / name).is_file() for name in files)
+
+
+def test_a_name_that_would_forge_lines_is_made_harmless(run: Run, here: Path) -> None:
+    """A Message-ID is what a stranger wrote."""
+    (name,) = written(here, odd=b"Message-ID: <a\x1b[31m\x07@b>\nSubject: x\n\n")
+    assert run(name).warnings == [f"<a [31m @b>: {UNKNOWN}"]
+
+
+def test_times_are_the_present(here: Path, readers: Readers) -> None:
+    """What came back is of today, whatever instant a build is told to take for the present."""
+    began = datetime.now(UTC)
+    assert piped(here, returned("qmail-no-mailbox", readers("a")["a"], reader="a")).returncode == 0
+    store = open_store(None, here)
+    kept = [(event.kind, event.at >= began) for event in store.events.of(1)]
+    store.database.close()
+    assert kept[-1] == ("hard bounce", True)
+    assert os.environ["SOURCE_DATE_EPOCH"]
+
+
+def test_a_wish_of_nobody_is_named(run: Run, here: Path) -> None:
+    """Who wants to leave, and is not found, must not be passed over in silence."""
+    files = written(here, a=returned("leave"), b=returned("opt-out"), c=returned("person"))
+    outcome = run(*files)
+    assert outcome.code == 0
+    nobody = "is by a reader who is not here; a person should read it"
+    assert outcome.warnings == [
+        f"<leave-1@mail.example.net>: {nobody}",
+        f"<arf-4@example.net>: {nobody}",
+        f"<person-1@mail.example.net>: {UNKNOWN}",
+    ]
+    assert outcome.out.splitlines()[1] == "2 of nobody here"
+
+
+def test_too_many_complaints_are_told(run: Run, here: Path, readers: Readers) -> None:
+    """Rule 9: from two complaints on, the rate is told when it is 0.3 % or more."""
+    sent = readers("a", "b", "c")
+    complaints = {
+        name: returned("complaint-by-number", sent[name]).replace(b"arf-2", name.encode())
+        for name in "ab"
+    }
+    with time_machine.travel(NOW + timedelta(days=1)):
+        first, second = (run(name) for name in written(here, **complaints))
+    assert first.warnings == []
+    assert second.warnings == [
+        "complaints: 2 about 3 letters in 30 days; find out why before the next letter"
+    ]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_is_ever_sent(
+    run: Run,
+    here: Path,
+    readers: Readers,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    """Rule 13: an auto-reply and a bounce produce no mail, nor does anything else."""
+    (file,) = written(here, one=returned(name, readers("a")["a"]))
+    with smtp_server.scripted({}) as server:
+        monkeypatch.setenv("POSTROOM_SMTP_URL", f"smtp://127.0.0.1:{server.port}")
+        assert run(file).code == 0
+        assert server.commands == []
+
+
+def piped(here: Path, data: bytes, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    """Pipe a message as a mail server does."""
+    command = [sys.executable, "-m", "postroom", "bounces", *arguments]
+    return subprocess.run(command, cwd=here, input=data, capture_output=True, check=False)
+
+
+class TestPipe:
+    """A message from a mail server's pipe."""
+
+    def test_is_read(
+        self,
+        here: Path,
+        readers: Readers,
+    ) -> None:
+        """As Postfix hands it over, with a line of its own before it; all of it is read."""
+        data = returned("postfix-no-such-user", readers("a")["a"], reader="a")
+        data = b"From MAILER-DAEMON  Sun Nov 22 09:00:05 2026\n" + data + b"more\n" * 600_000
+        outcome = piped(here, data)
+        assert (outcome.returncode, outcome.stderr) == (0, b"")
+        assert outcome.stdout == b"1 message: 1 hard\n1 taken off the list\n"
+        assert readers.states == {"a": "bounced"}
+
+    def test_that_is_not_understood_is_no_failure(self, here: Path) -> None:
+        """The server would return it to whoever wrote it; it is named instead."""
+        outcome = piped(here, returned("person"))
+        assert outcome.returncode == 0
+        assert UNKNOWN.encode() in outcome.stderr
+
+    def test_is_kept_while_the_database_is_locked(
+        self, here: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Exit code 75 (EX_TEMPFAIL) tells the server to keep the message and to try again."""
+        del run
+        open_store(None, here).database.close()
+        monkeypatch.setenv("PYTHONPATH", str(here))
+        # The interpreter reads it first: nobody wants to wait for ten seconds here.
+        (here / "sitecustomize.py").write_text(
+            f"import {engine.__name__} as engine\nengine.PATIENCE = 0.05\n"
+        )
+        other = sqlite3.connect(here / ".postroom/postroom.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        outcome = piped(here, returned("vacation"))
+        other.close()
+        assert outcome.returncode == 75
+        assert b"postroom.db: is locked; " in outcome.stderr
+        assert b"Traceback" not in outcome.stderr
+
+    def test_is_kept_while_settings_are_wrong(
+        self, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Without a newsroom or a key it is not the message's fault, either."""
+        assert piped(tmp_path, returned("vacation")).returncode == 75
+        monkeypatch.delenv("POSTROOM_SECRET_KEY")
+        outcome = piped(here, returned("vacation"))
+        assert outcome.returncode == 75
+        assert b"POSTROOM_SECRET_KEY: is not set" in outcome.stderr
+
+    def test_that_is_empty_is_none(self, here: Path) -> None:
+        """An empty pipe, as some schedulers give, leaves the mailbox; without one it is named."""
+        outcome = piped(here, b"")
+        assert outcome.returncode == 2
+        assert b"there is nothing to read; name files, pipe a message, or set" in outcome.stderr
+
+
+class TestMailbox:
+    """The mailbox that POSTROOM_MAILBOX_URL names."""
+
+    def test_of_files_is_read_once(
+        self,
+        run: Run,
+        here: Path,
+        readers: Readers,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """What was understood is seen, the rest is flagged for a person, and nothing is lost."""
+        mail = here / "mail"
+        for name in ("new", "cur", "tmp"):
+            (mail / name).mkdir(parents=True)
+        sent = readers("a")
+        (mail / "new/1").write_bytes(returned("exim-no-such-user", sent["a"], reader="a"))
+        (mail / "new/2").write_bytes(returned("person"))
+        monkeypatch.setenv("POSTROOM_MAILBOX_URL", f"maildir:{mail}")
+        outcome = run()
+        assert outcome.code == 0
+        assert outcome.out == "2 messages: 1 hard, 1 unknown\n1 taken off the list\n"
+        assert readers.states == {"a": "bounced"}
+        assert sorted(path.name for path in mail.glob("*/*")) == ["1:2,S", "2:2,F"]
+        assert run().out == "0 messages: none\n"
+
+    @pytest.mark.parametrize("name", ["exim-no-such-user", "exim-bare-550", "complaint-by-number"])
+    def test_may_be_left_at_any_moment(
+        self, run: Run, here: Path, readers: Readers, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        """Stopped between the change and the mark, the next run changes nothing twice."""
+        mail = here / "mail"
+        for folder in ("new", "cur", "tmp"):
+            (mail / folder).mkdir(parents=True)
+        (mail / "new/1").write_bytes(returned(name, readers("a")["a"], reader="a"))
+        monkeypatch.setenv("POSTROOM_MAILBOX_URL", f"maildir:{mail}")
+
+        def interrupted(*_: object, **__: object) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Maildir, "settle", interrupted)
+            assert run().code == 130
+        states, there = readers.states, [path.name for path in mail.glob("*/*")]
+        assert there == ["1"]
+        assert run().out.endswith("\n1 known before\n")
+        assert readers.states == states
+        assert [path.name for path in mail.glob("*/*")] == ["1:2,S"]
+
+    def test_on_a_server_is_read_once(
+        self,
+        run: Run,
+        here: Path,
+        readers: Readers,
+        program: Callable[[str], str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Over TLS, by cron with nothing on standard input; read again, it changes nothing."""
+        sent = readers("a", "b")
+        with imap_server.running(program(imap_server.PROGRAM)) as server:
+            user, password = (quote(x, safe="") for x in (imap_server.USER, imap_server.PASSWORD))
+            url = f"imaps://{user}:{password}@127.0.0.1:{server.tls}/INBOX"
+            monkeypatch.setenv("SSL_CERT_FILE", str(server.authority))
+            monkeypatch.setenv("POSTROOM_MAILBOX_URL", url)
+            server.put(
+                {"1": returned("ses-suppressed", sent["a"], reader="a"), "2": returned("forged")}
+            )
+            command = [sys.executable, "-m", "postroom", "bounces"]
+            first = subprocess.run(
+                command, cwd=here, stdin=subprocess.DEVNULL, capture_output=True, check=False
+            )
+            assert (first.returncode, first.stdout) == (
+                0,
+                b"2 messages: 2 hard\n1 taken off the list\n",
+            )
+            assert server.marked() == {"1": "S", "2": "F"}
+            assert run().out == "0 messages: none\n"
+            server.put({"3": returned("ses-suppressed", sent["a"], reader="a")})
+            assert run().out == "1 message: 1 hard\n1 known before\n"
+            assert readers.states == {"a": "bounced", "b": "active"}
+            monkeypatch.setenv("POSTROOM_MAILBOX_URL", url.replace(password, "secret"))
+            failed = run()
+        assert failed.code == 1
+        assert re.search(r"imaps://127\.0\.0\.1:\d+/INBOX: the server said: ", failed.err)
+        assert "secret" not in failed.err
+
+    def test_without_a_possible_address_is_wrong_use(
+        self, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A value that names no mailbox is one line that does not repeat it: exit code 2."""
+        monkeypatch.setenv("POSTROOM_MAILBOX_URL", "imap://user:secret@mail.example.com")
+        outcome = run()
+        assert outcome.code == 2
+        assert outcome.errors == [
+            (
+                "POSTROOM_MAILBOX_URL: would send the password unprotected;"
+                " write imaps://; imap:// is for this machine alone"
+            )
+        ]
+
+    def test_is_left_alone_while_the_database_is_locked(
+        self, run: Run, here: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What could not be written down is not marked, so the next run reads it."""
+        mail = here / "mail"
+        for name in ("new", "cur", "tmp"):
+            (mail / name).mkdir(parents=True)
+        (mail / "new/1").write_bytes(returned("complaint-by-number", 1))
+        monkeypatch.setenv("POSTROOM_MAILBOX_URL", f"maildir:{mail}")
+        store = open_store(None, here)
+        store.suppressions.require_key(KEYS.proof)
+        store.database.close()
+        monkeypatch.setattr(engine, "BUSY_TIMEOUT", 0.05)
+        other = sqlite3.connect(here / ".postroom/postroom.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        outcome = run()
+        other.close()
+        assert outcome.code == 1
+        assert "is locked" in outcome.err
+        assert [path.name for path in mail.glob("*/*")] == ["1"]
+
+
+def test_help_shows_an_example(run: Run) -> None:
+    """The help shows how it is called."""
+    outcome = run("--help")
+    assert outcome.code == 0
+    assert re.search(r"^ +postroom bounces returned.eml", outcome.out, re.MULTILINE)

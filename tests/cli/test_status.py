@@ -1,0 +1,159 @@
+"""What `status` shows: runs, letters, who is in doubt by name, and what to do."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import time_machine
+
+from postroom.cli.main import main
+from postroom.db.store import open_store
+from postroom.models import BounceTrace, Cursor, IssueSnapshot, Segment
+from tests.support.site import AT, POST, CommandResult, MakeSite
+from tests.support.smtp_server import CLOSE, scripted
+
+SETTINGS = """\
+contact: {name: Press office, address: 1 Example Street}
+mail:
+  from: Example News <news@example.com>
+  unsubscribe: https://news.example.com
+  connections: 1
+  rate: 1000
+"""
+
+
+@pytest.fixture
+def newsroom(
+    make_newsroom: MakeSite,
+    postroom: Callable[..., CommandResult],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
+    """Return a newsroom of four readers who are owed one post each."""
+    monkeypatch.setenv("POSTROOM_SECRET_KEY", "a secret key of the tests")
+    folder = make_newsroom({"posts/a.md": POST}, SETTINGS)
+    readers = [f"reader{number}@example.com" for number in range(4)]
+    options = ("--confirmed", "--frequency", "post", "--from", "2026-11-01")
+    assert postroom(folder, "subscribers", "add", *options, *readers).code == 0
+    return folder
+
+
+def sent(
+    folder: Path,
+    postroom: Callable[..., CommandResult],
+    monkeypatch: pytest.MonkeyPatch,
+    script: dict[str, bytes | list[bytes]],
+) -> CommandResult:
+    """Do a run against a server that answers as its script says."""
+    with scripted(script) as server:
+        monkeypatch.setenv("POSTROOM_SMTP_URL", f"smtp://127.0.0.1:{server.port}")
+        return postroom(folder, "send", "--keep-ledger-here")
+
+
+def test_before_anything_was_done_there_is_nothing_to_see(
+    make_newsroom: MakeSite, postroom: Callable[..., CommandResult]
+) -> None:
+    """To look makes no database."""
+    folder = make_newsroom({"posts/a.md": POST})
+    assert postroom(folder, "status").out == "Nothing was sent yet, and nobody subscribes.\n"
+    assert postroom(folder, "status", "--json").out == "{}\n"
+    assert not (folder / ".postroom").exists()
+
+
+def test_every_letter_is_accounted_for(
+    newsroom: Path, postroom: Callable[..., CommandResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One is sent, one put off, one refused, one in doubt: each is counted, the doubtful named."""
+    script: dict[str, bytes | list[bytes]] = {
+        "RCPT": [b"250 ok\r\n", b"451 4.3.0 later\r\n", b"550 5.1.1 no such user\r\n"],
+        ".": [b"250 2.0.0 taken\r\n", CLOSE],
+    }
+    assert sent(newsroom, postroom, monkeypatch, script).code == 1
+    shown = re.sub(r"to 13:00:\d\d", "to 13:00:00", postroom(newsroom, "status").out)
+    assert shown == (
+        "Runs\n"
+        "  2026-11-22 13:00:00 to 13:00:00: 1 sent, 1 deferred, 1 bounced, 1 uncertain\n"
+        "Letters\n"
+        "  1 sent, 1 deferred, 1 bounced, 1 uncertain\n"
+        "May or may not have arrived\n"
+        "  reader3@example.com, 2026-11-22 13:00: Connection reset by peer\n"
+        "Put off by the mail server\n"
+        "  reader1@example.com, 2026-11-22 13:00, again from 13:15: 451 4.3.0 later\n"
+        "Subscribers\n"
+        "  3 active, 1 bounced\n"
+        "Came back in 30 days\n"
+        "  1 hard bounce\n"
+        "What to do\n"
+        "  postroom send: 1 letter not sent yet\n"
+        "  postroom send --resend-uncertain: send those again that may not have arrived; "
+        "if one did, its reader has it twice\n"
+        "  postroom status --acknowledge: or leave them, counted as delivered; until then send "
+        "ends with exit code 1\n"
+    )
+    told = json.loads(postroom(newsroom, "status", "--json").out)
+    assert [one["address"] for one in told["uncertain"]] == ["reader3@example.com"]
+    assert told["letters"] == {"sent": 1, "deferred": 1, "bounced": 1, "uncertain": 1}
+    assert (told["sending"], len(told["runs"]), len(told["advice"])) == (False, 1, 3)
+
+
+def test_what_was_put_off_goes_with_a_later_run(
+    newsroom: Path, postroom: Callable[..., CommandResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before its time a letter waits; after it, it is sent, and there is nothing left to do."""
+    assert sent(newsroom, postroom, monkeypatch, {"RCPT": b"451 later\r\n"}).code == 1
+    early = sent(newsroom, postroom, monkeypatch, {})
+    must_wait = "nothing is due; 4 letters put off by the mail server must wait\n"
+    assert (early.code, early.out) == (0, must_wait)
+    with scripted({}) as server, time_machine.travel(AT + timedelta(minutes=16)):
+        monkeypatch.setenv("POSTROOM_SMTP_URL", f"smtp://127.0.0.1:{server.port}")
+        monkeypatch.chdir(newsroom)
+        assert main(["send", "--keep-ledger-here"]) == 0
+    assert "What to do" not in postroom(newsroom, "status").out
+
+
+def test_a_run_that_was_broken_off_is_told_from_one_under_way(
+    newsroom: Path, postroom: Callable[..., CommandResult]
+) -> None:
+    """While its process lives a run is under way; once it is dead, the next send is called for."""
+    store = open_store(None, newsroom)
+    run = store.runs.begin(AT)
+    ((group, _),) = store.segments.groups()
+    letter = store.issues.freeze(IssueSnapshot("post", AT.date(), "", ("p",), AT, b"x"))
+    store.deliveries.plan(run, Segment(group), letter, Cursor(AT.date(), 9), AT)
+    store.deliveries.record_and_claim(run, [], 1, AT, str)
+    alive = postroom(newsroom, "status").out
+    assert "13:00:00 is under way: 3 planned, 1 sending" in alive
+    assert "  wait: a run is under way\n" in alive
+    store.database.close()
+    dead = postroom(newsroom, "status").out
+    assert "13:00:00 was broken off: 3 planned, 1 sending" in dead
+    (named,) = re.findall(r"May or may not have arrived\n  (\S+),.*\n", dead)
+    assert named == "reader0@example.com"
+    assert named not in alive
+    assert "  postroom send: 3 letters not sent yet\n" in dead
+
+
+def test_many_complaints_are_told_and_stop_the_next_run(
+    newsroom: Path, postroom: Callable[..., CommandResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From 0.3 % on, and two, `send` refuses until somebody says that they know."""
+    assert sent(newsroom, postroom, monkeypatch, {}).code == 0
+    store = open_store(None, newsroom)
+    readers = list(store.subscribers.every())
+    for number, reader in enumerate(readers[:2], 1):
+        assert "spam" not in postroom(newsroom, "status").out
+        assert sent(newsroom, postroom, monkeypatch, {}).code == 0
+        trace = BounceTrace(token=reader.token, report=f"{number:016}")
+        assert store.bounces.record_complaint(trace, str, AT) == "stopped"
+    store.database.close()
+    assert "  find out why 2 of 4 letters were called spam;" in postroom(newsroom, "status").out
+    refused = sent(newsroom, postroom, monkeypatch, {})
+    assert (refused.code, refused.out) == (1, "")
+    assert refused.errors[0].startswith("send: 2 complaints about 4 letters in 30 days")
+    with scripted({}) as server:
+        monkeypatch.setenv("POSTROOM_SMTP_URL", f"smtp://127.0.0.1:{server.port}")
+        assert postroom(newsroom, "send", "--keep-ledger-here", "--despite-complaints").code == 0

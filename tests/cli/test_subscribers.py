@@ -1,0 +1,276 @@
+"""`postroom subscribers`: what it does, prints and refuses."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from postroom.db import engine
+from tests.support.processes import Process
+from tests.support.site import CommandResult, MakeSite
+
+KEY = "a secret key of this test"
+LIST = """\
+email,name,status
+reader@example.com,A Reader,subscribed
+other@münchen.example,B Reader,
+gone@example.com,C Reader,unsubscribed
+nobody,D Reader,subscribed
+"""
+
+Run = Callable[..., CommandResult]
+
+
+@pytest.fixture
+def here(make_newsroom: MakeSite, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a newsroom that has a secret key and a list of readers."""
+    monkeypatch.setenv("POSTROOM_SECRET_KEY", KEY)
+    monkeypatch.delenv("POSTROOM_DATABASE_URL", raising=False)
+    return make_newsroom({"list.csv": LIST})
+
+
+@pytest.fixture
+def run(here: Path, postroom: Callable[..., CommandResult]) -> Run:
+    """Return a function that runs `postroom subscribers` in the newsroom."""
+    return lambda *arguments: postroom(here, "subscribers", *arguments)
+
+
+def test_an_import_tells_what_became_of_each_line(run: Run) -> None:
+    """Lines that are not taken are named with file, line, address and reason: exit code 1."""
+    outcome = run("import", "list.csv")
+    assert outcome.code == 1
+    assert outcome.errors == [
+        (
+            "list.csv:3: other@münchen.example: no state is told;"
+            " say --confirmed if they agreed to get mail"
+        ),
+        "list.csv:5: nobody: an email address must have an @-sign",
+    ]
+    assert outcome.out == "2 added, 2 with a fault\n"
+
+
+def test_an_import_goes_on_where_it_stopped(run: Run) -> None:
+    """The same file again takes what is left, here with an answer for those without a state."""
+    run("import", "list.csv")
+    outcome = run("import", "--confirmed", "list.csv")
+    assert outcome.out == "1 added, 2 known already, 1 with a fault\n"
+    listed = run("list")
+    assert listed.out.splitlines() == [
+        "reader@example.com  active  month  all topics",
+        "gone@example.com  left  month  all topics",
+        "other@münchen.example  active  month  all topics",
+    ]
+    assert listed.err == "3 subscribers: 2 active, 1 left\n"
+    assert run("list", "--state", "left").out.count("\n") == 1
+
+
+def test_an_import_reads_standard_input(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`-` stands for standard input."""
+    source = io.TextIOWrapper(io.BytesIO(b"email\nreader@example.com\n"))
+    monkeypatch.setattr(sys, "stdin", source)
+    outcome = run("import", "--confirmed", "-")
+    assert (outcome.code, outcome.out) == (0, "1 added\n")
+
+
+def test_an_import_of_a_file_that_is_not_there_is_wrong_use(run: Run) -> None:
+    """A file that cannot be read is one line and exit code 2."""
+    outcome = run("import", "absent.csv")
+    assert outcome.code == 2
+    assert outcome.errors == ["absent.csv: cannot be read (No such file or directory)"]
+
+
+def test_a_list_without_consent_is_refused(run: Run, here: Path) -> None:
+    """A bare list is refused until somebody answers for the consent of all: exit code 1."""
+    (here / "bare.csv").write_text("email\nreader@example.com\n")
+    outcome = run("import", "bare.csv")
+    assert outcome.code == 1
+    assert outcome.errors == [
+        "bare.csv:1: no column tells who agreed to get mail; say --confirmed if all did"
+    ]
+    assert run("list").err == "0 subscribers: none\n"
+
+
+def test_people_are_added(run: Run) -> None:
+    """Single people are added with what they chose, once."""
+    words = "--confirmed --frequency week --topic Products --topic News --language en".split()
+    outcome = run("add", *words, "reader@example.com", "other@example.com")
+    assert (outcome.code, outcome.out, outcome.err) == (0, "2 added\n", "")
+    again = run("add", "--confirmed", "READER@example.com")
+    assert (again.code, again.out) == (0, "1 known already\n")
+    assert run("list").out.startswith("reader@example.com  active  week  News, Products  en\n")
+
+
+def test_nobody_is_added_without_consent(run: Run) -> None:
+    """Adding somebody without an answer for their consent is wrong use."""
+    outcome = run("add", "reader@example.com")
+    assert outcome.code == 2
+    assert outcome.errors == [
+        "subscribers add: nobody says so; say --confirmed if they agreed to get mail"
+    ]
+
+
+def test_what_is_no_address_is_named(run: Run) -> None:
+    """A fault in an address is one line that names it: exit code 1."""
+    for words in (("add", "--confirmed"), ("forget",)):
+        outcome = run(*words, "reader@example")
+        assert outcome.code == 1
+        assert outcome.errors == [
+            (
+                f"subscribers {words[0]}: reader@example: the part after the @-sign is not valid."
+                " It should have a period"
+            )
+        ]
+
+
+def test_forgotten_people_stay_away(run: Run, here: Path) -> None:
+    """A forgotten address is gone from every file and comes back neither by import nor by add."""
+    run("import", "list.csv")
+    assert run("forget", "READER@example.com").out == "forgotten\n"
+    assert run("forget", "reader@example.com").out == "was not known; is suppressed from now on\n"
+    for words in (("add", "--confirmed", "reader@example.com"), ("import", "list.csv")):
+        outcome = run(*words)
+        assert outcome.code == 1
+        assert any("is suppressed, and stays so" in warning for warning in outcome.warnings)
+    assert "reader@" not in run("list").out
+    for path in (here / ".postroom").iterdir():
+        assert b"reader@example.com" not in path.read_bytes()
+
+
+def test_an_export_goes_back_whole(run: Run, here: Path) -> None:
+    """An export, imported into a new database, exports the same bytes."""
+    run("import", "--confirmed", "--from", "2026-09-01", "list.csv")
+    exported = run("export").out
+    assert exported.count("\n") == 4
+    assert run("export", "--output", "all.csv").out == "3 subscribers → all.csv\n"
+    assert (here / "all.csv").read_text("utf-8") == exported
+    assert (here / "all.csv").stat().st_mode & 0o777 == 0o600
+    for path in (here / ".postroom").iterdir():
+        path.unlink()
+    assert run("import", "all.csv").out == "3 added\n"
+    assert run("export").out == exported
+
+
+def test_an_export_writes_over_nothing(run: Run) -> None:
+    """A file that is there already is left alone: exit code 2."""
+    outcome = run("export", "--output", "list.csv")
+    assert outcome.code == 2
+    assert outcome.errors == ["list.csv: cannot be written (File exists)"]
+
+
+@pytest.mark.parametrize(
+    ("frequency", "boundary"),
+    [
+        ("month", "2026-11-01"),
+        ("week", "2026-11-16"),
+        ("day", "2026-11-22"),
+        ("post", "2026-11-22"),
+    ],
+)
+def test_newcomers_start_at_the_current_boundary(run: Run, frequency: str, boundary: str) -> None:
+    """On Sunday, 22 November, at 13:00 in Berlin these are the last boundaries."""
+    run("add", "--confirmed", "--frequency", frequency, "reader@example.com")
+    assert f",{frequency},,,{boundary},0,{boundary},0," in run("export").out
+
+
+def test_newcomers_may_start_earlier_but_not_later(run: Run) -> None:
+    """`--from` sets the day from which posts are owed; a day to come is wrong use."""
+    run("add", "--confirmed", "--from", "2026-01-15", "reader@example.com")
+    assert ",2026-01-15,0,2026-01-15," in run("export").out
+    outcome = run("add", "--confirmed", "--from", "2026-11-23", "other@example.com")
+    assert outcome.code == 2
+    assert outcome.errors == ["--from: is in the future; leave it out, or give an earlier date"]
+
+
+@pytest.mark.parametrize("words", ["add --confirmed a@example.com", "import list.csv", "forget x"])
+def test_without_a_key_it_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch, words: str) -> None:
+    """What looks for suppressed addresses needs the key: exit code 2 and the way to make one."""
+    monkeypatch.delenv("POSTROOM_SECRET_KEY")
+    outcome = run(*words.split())
+    assert outcome.code == 2
+    (error,) = outcome.errors
+    assert error.startswith("POSTROOM_SECRET_KEY: is not set; set what this newsroom had; ")
+
+
+def test_with_another_key_it_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new key belongs in front of the old one; without that one nothing is taken."""
+    run("add", "--confirmed", "reader@example.com")
+    monkeypatch.setenv("POSTROOM_SECRET_KEY", "another secret key")
+    outcome = run("add", "--confirmed", "other@example.com")
+    assert outcome.code == 2
+    assert "put that key back, as the last of the list" in outcome.err
+    monkeypatch.setenv("POSTROOM_SECRET_KEY", f"another secret key,{KEY}")
+    assert run("add", "--confirmed", "other@example.com").code == 0
+
+
+@pytest.mark.parametrize("words", ["list", "export", "import list.csv", "forget a@example.com"])
+def test_a_locked_database_is_one_line(
+    run: Run, here: Path, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    """Where another program holds the database, that is one line: exit code 1."""
+    run("list")
+    monkeypatch.setattr(engine, "BUSY_TIMEOUT", 0.05)
+    other = sqlite3.connect(here / ".postroom/postroom.db", isolation_level=None)
+    other.execute("PRAGMA locking_mode=EXCLUSIVE")
+    other.execute("BEGIN EXCLUSIVE")
+    outcome = run(*words.split())
+    other.close()
+    assert outcome.code == 1
+    assert outcome.errors == [
+        (
+            ".postroom/postroom.db: is locked; another program is writing;"
+            " run this again when it has finished"
+        )
+    ]
+    assert "Traceback" not in outcome.err
+
+
+def test_the_database_may_be_elsewhere(
+    run: Run, here: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """POSTROOM_DATABASE_URL names another database, of either kind; it works alike."""
+    monkeypatch.setenv("POSTROOM_DATABASE_URL", database_url)
+    run("import", "--confirmed", "list.csv")
+    assert run("forget", "reader@example.com").out == "forgotten\n"
+    assert run("list").err == "2 subscribers: 1 active, 1 left\n"
+    assert not (here / ".postroom").exists()
+
+
+@pytest.mark.parametrize("name", ["list", "export"])
+def test_whoever_has_read_enough_may_go(run: Run, here: Path, name: str) -> None:
+    """A reader that goes away early, as `head` does, leaves no trace on the screen."""
+    lines = "".join(f"reader{number}@example.com\n" for number in range(3000))
+    (here / "many.csv").write_text("email\n" + lines)
+    run("import", "--confirmed", "many.csv")
+    command = [sys.executable, "-m", "postroom", "subscribers", name]
+    with Process[bytes](
+        command, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
+
+
+@pytest.mark.parametrize("name", ["list", "add", "import", "export", "forget"])
+def test_help_shows_an_example(run: Run, name: str) -> None:
+    """The help of each command shows how it is called."""
+    outcome = run(name, "--help")
+    assert outcome.code == 0
+    assert re.search(rf"^ +postroom subscribers {name}", outcome.out, re.MULTILINE)
+
+
+def test_an_empty_url_is_none(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that is set to nothing counts as not set."""
+    monkeypatch.setenv("POSTROOM_DATABASE_URL", "")
+    assert run("list").code == 0
+    assert os.environ["POSTROOM_DATABASE_URL"] == ""

@@ -1,0 +1,282 @@
+"""README.md and docs/: every command runs, every name is known, every link leads somewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import click
+import pyromark
+import pytest
+from babel import Locale
+
+from postroom.cli.main import cli
+from tests.support import postgresql
+from tests.support.processes import plain
+from tests.support.repository import begin
+from tests.support.site import ROOT
+from tests.support.sites import write
+from tests.support.smtp_server import scripted
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+LARGEST = 150_000
+KEY = "a-secret-key-of-the-tests"
+
+CI = (ROOT / "docs/ci.md").read_text(encoding="utf-8")
+SENDING = (ROOT / "docs/sending.md").read_text(encoding="utf-8")
+
+
+def blocks(kind: str, page: str = README) -> list[str]:
+    """Return the fenced blocks of a page that are marked `sh KIND`, also those of a list."""
+    return fenced(f"sh {kind}", page)
+
+
+def fenced(mark: str, page: str) -> list[str]:
+    """Return the fenced blocks of a page with this mark, without the indentation of a list."""
+    found = re.findall(rf"^( *)```{mark}\n(.*?)^ *```$", page, re.MULTILINE | re.DOTALL)
+    return [re.sub(rf"^{indent}", "", block, flags=re.MULTILINE) for indent, block in found]
+
+
+def test_the_commands_for_a_newsroom_run(tmp_path: Path) -> None:
+    """Every command that the README gives for a newsroom runs, in the order that it gives them."""
+    assert run_in(tmp_path, "".join(blocks("newsroom"))) == (0, [])
+    newsroom = tmp_path / "my-news"
+    made = ["postroom.yaml", "posts", "public/atom.xml", "public/index.html", "letter.eml"]
+    assert [name for name in made if not (newsroom / name).exists()] == []
+
+
+def test_the_commands_for_sending_run(tmp_path: Path) -> None:
+    """The settings and the commands that the README gives for sending bring a letter to oneself."""
+    (settings,) = fenced("yaml mail", README)
+    (to,) = re.findall(r"--to (\S+)", "".join(blocks("send")))
+    with scripted({}) as server:
+        here = f"export POSTROOM_SMTP_URL=smtp://127.0.0.1:{server.port}\n"
+        sending = re.sub(r"export POSTROOM_SMTP_URL=.*\n", here, "".join(blocks("send")))
+        add = f"cat >> postroom.yaml <<'END'\n{settings}END\n"
+        assert run_in(tmp_path, "".join(blocks("newsroom")) + add + sending) == (0, [])
+    assert f"RCPT TO:<{to}>" in server.commands
+
+
+def run_in(folder: Path, commands: str) -> tuple[int, list[str]]:
+    """Run commands as a person at home does; return the exit code and what went wrong."""
+    code, errors, _ = run_all(folder, f"unset CI\n{commands}")
+    return code, re.findall(r"^error: .+|^Traceback.*|^Usage: .+", errors, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ["checks.md", "ci.md"])
+def test_the_commands_of_a_page_run(tmp_path: Path, name: str) -> None:
+    """Every command that a page gives for a newsroom runs in the newsroom of this repository."""
+    page = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    shutil.copytree(ROOT / "posts", tmp_path / "posts")
+    for each in ("templates", "postroom.yaml"):
+        (tmp_path / each).symlink_to(ROOT / each)
+    code, errors, _ = run_all(tmp_path, "".join(blocks("newsroom", page)))
+    assert (code, errors) == (0, "")
+    assert json.loads((tmp_path / "findings.json").read_bytes())["findings"] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds"), [("checks.md", {"newsroom"}), ("ci.md", {"newsroom", "database"})]
+)
+def test_every_block_of_a_page_is_run_here(name: str, kinds: set[str]) -> None:
+    """A page has no other commands than those that a test runs."""
+    page = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    assert page.count("```sh") == sum(len(blocks(kind, page)) for kind in kinds)
+
+
+def test_the_commands_for_a_database_run(
+    tmp_path: Path, postgresql_server: postgresql.Server
+) -> None:
+    """The commands that docs/ci.md gives bring subscribers into a database that is elsewhere."""
+    (commands,) = blocks("database", CI)
+    here = f"export POSTROOM_DATABASE_URL='{postgresql_server.emptied()}'\n"
+    commands, count = re.subn(r"export POSTROOM_DATABASE_URL=.*\n", here, commands)
+    (tmp_path / "people.csv").write_text("email\nreader@example.com\n")
+    make = "postroom init .\npostroom check --fix\n"
+    code, errors, printed = run_all(tmp_path, make + commands)
+    assert (code, count) == (0, 1), errors
+    assert "1 subscriber" in printed
+    assert not (tmp_path / ".postroom/postroom.db").exists()
+
+
+def run_all(folder: Path, commands: str) -> tuple[int, str, str]:
+    """Run commands as a job does; return the exit code, the errors and what was printed."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    pip = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
+    done = subprocess.run(
+        ["bash", "-eu", "-c", commands],
+        cwd=folder,
+        env=plain(PATH=path, **pip),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stderr, done.stdout
+
+
+def test_the_line_of_cron_sends(tmp_path: Path, program: Callable[[str], str]) -> None:
+    """The line for cron does its work in the bare shell that cron gives it."""
+    assert program("git")
+    (line,) = fenced("cron", SENDING)
+    *when, command = line.split(maxsplit=5)
+    assert when == ["5", "*", "*", "*", "*"]
+    (settings,) = fenced("yaml mail", README)
+    day = (datetime.now(UTC) - timedelta(days=10)).date()
+    origin, desk = begin(tmp_path)
+    write(desk.folder, {f"posts/{day}-old.md": "# An old post\n", "more.yaml": settings})
+    make = "postroom init . && postroom check --fix && cat more.yaml >> postroom.yaml"
+    assert run_in(desk.folder, make) == (0, [])
+    desk.push("A newsroom")
+    origin.checkout().rename(tmp_path / "news")
+    add = "postroom subscribers add --confirmed --frequency post"
+    key = f"export POSTROOM_SECRET_KEY={KEY}\n"
+    assert run_in(tmp_path / "news", f"{key}{add} --from {day} reader@example.com") == (0, [])
+    with scripted({}) as server:
+        secrets = f"POSTROOM_SMTP_URL=smtp://127.0.0.1:{server.port}\nPOSTROOM_SECRET_KEY={KEY}\n"
+        (tmp_path / "env").write_text(secrets)
+        done = subprocess.run(
+            ["/bin/sh", "-c", _moved(command, tmp_path)],
+            env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, "error" in done.stderr) == (0, False), done.stderr
+    assert [b"To: reader@example.com" in one for one in server.messages] == [True]
+
+
+def test_the_units_of_systemd_are_sound(tmp_path: Path, program: Callable[[str], str]) -> None:
+    """The service and the timer of the docs have no fault that systemd could find."""
+    service, timer = fenced("ini", SENDING)
+    (tmp_path / "postroom-send.service").write_text(_moved(service, tmp_path))
+    (tmp_path / "postroom-send.timer").write_text(timer)
+    units = [str(tmp_path / f"postroom-send.{kind}") for kind in ("service", "timer")]
+    done = subprocess.run(
+        [program("systemd-analyze"), "verify", "--man=no", *units],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    # It reads the machine's own units, too, and has things to say of them.
+    assert [line for line in done.stderr.splitlines() if "postroom" in line] == []
+    assert done.returncode == 0, done.stderr
+
+
+def _moved(text: str, folder: Path) -> str:
+    """Return commands or a unit with this machine's places instead of those of the docs."""
+    places = {
+        "/etc/postroom.env": folder / "env",
+        "/srv/postroom-env": sys.prefix,
+        "/srv/news": folder / "news",
+    }
+    assert any(place in text for place in places)
+    for place, here in places.items():
+        text = text.replace(place, str(here))
+    return text
+
+
+def test_every_block_of_commands_is_run_somewhere() -> None:
+    """A block of commands says where it is tried: here, in a fresh checkout, or at installation."""
+    kinds = re.findall(r"^```sh *(.*)$", README, re.MULTILINE)
+    assert set(kinds) == {"checkout", "install", "newsroom", "send"}
+    assert len(kinds) == sum(len(blocks(kind)) for kind in set(kinds))
+
+
+def test_the_commands_of_a_checkout_are_those_of_make() -> None:
+    """What the README tells people to make is there to be made."""
+    targets = re.findall(r"^([a-z ]+):$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    known = {word for line in targets for word in line.split()}
+    named = set(re.findall(r"^make (\w+)", "".join(blocks("checkout")), re.MULTILINE))
+    assert (named - known, len(named)) == (set(), 2)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_that_is_named_exists(page: Path) -> None:
+    """A page never tells people to call a command that Postroom does not have."""
+    text = page.read_text(encoding="utf-8")
+    code = "\n".join(re.findall(r"```.*?```|`[^`\n]+`", text, re.DOTALL))
+    named = set(re.findall(r"(?<![\w./-])postroom ([a-z]+)", code))
+    assert named - set(cli.list_commands(click.Context(cli))) == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_option_that_is_named_exists(page: Path) -> None:
+    """A page never names an option that the command does not have."""
+    named = re.findall(r"postroom ([a-z]+)([^\n`]*)", page.read_text(encoding="utf-8"))
+    wrong = [
+        f"{name} {option}"
+        for name, rest in named
+        for option in re.findall(r"(?<!\S)--[a-z-]+", rest.partition("#")[0])
+        if option not in options(name)
+    ]
+    assert wrong == []
+
+
+def options(name: str) -> set[str]:
+    """Return the options of a command and of the commands below it."""
+    command = cli.get_command(click.Context(cli), name)
+    below = command.commands.values() if isinstance(command, click.Group) else ()
+    known = [one for one in (command, *below) if one]
+    return {option for one in known for parameter in one.params for option in parameter.opts}
+
+
+def links(page: Path) -> list[str]:
+    """Return the address of every link and picture of a page."""
+    found = []
+    for event in pyromark.events(page.read_text(encoding="utf-8")):
+        match event:
+            case {"Start": {"Link": {"dest_url": str(address)}}}:
+                found.append(address)
+            case {"Start": {"Image": {"dest_url": str(address)}}}:
+                found.append(address)
+            case _:
+                pass
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_relative_link_leads_to_a_file(page: Path) -> None:
+    """A link or picture of a page that is relative leads to something in this repository."""
+    relative = [link.partition("#")[0] for link in links(page) if not re.match(r"[a-z]+:|#", link)]
+    assert [link for link in relative if not (page.parent / link).exists()] == []
+
+
+def test_links_are_found() -> None:
+    """The README's links and pictures are among those that are looked at."""
+    found = links(ROOT / "README.md")
+    assert {"docs/posts.md", "docs/pictures/index-800-light.png", "templates"} <= set(found)
+
+
+def test_pictures_are_small() -> None:
+    """Pictures in docs/ weigh little, for everyone who clones takes them along."""
+    pictures = (ROOT / "docs/pictures").glob("*.png")
+    assert [one.name for one in pictures if one.stat().st_size > LARGEST] == []
+
+
+def test_the_exit_codes_are_those_of_the_help() -> None:
+    """The README's table of exit codes says what `postroom --help` says."""
+    table = README.partition("| exit code | meaning |\n|---|---|\n")[2].partition("\n\n")[0]
+    told = [tuple(re.findall(r"\| ([^|]+?) (?=\|)", row)) for row in table.splitlines()]
+    help_text = str(cli.help).partition("Exit codes:\n")[2]
+    known = [
+        tuple(re.split(r"  +", line.strip())) for line in help_text.splitlines() if line.strip()
+    ]
+    assert told == known
+
+
+def test_the_theme_speaks_the_languages_that_are_named() -> None:
+    """The README names the languages that the theme has words for, one each."""
+    (named,) = re.findall(r"The theme speaks ([^;]+);", " ".join(README.split()))
+    languages = re.split(r", | and ", named)
+    files = (ROOT / "templates/words").glob("*.yaml")
+    assert sorted(languages) == sorted(
+        str(Locale.parse(path.stem).get_language_name("en")) for path in files
+    )

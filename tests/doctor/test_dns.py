@@ -1,0 +1,359 @@
+"""What the DNS says of the sender: SPF, DKIM, DMARC and MX, with their faults."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+from attrs import evolve
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from postroom.doctor import report
+from postroom.doctor.dkim import check_dkim_key, rsa_bits
+from postroom.doctor.dns import (
+    check_dmarc,
+    check_mx,
+    check_spf,
+    domain_of,
+    find_dmarc_policy,
+    is_aligned,
+    parse_tags,
+)
+from postroom.models import MailSettings
+from tests.support.dns_records import WHOLE, Offline, Records, lines, only
+
+
+@pytest.mark.parametrize(
+    ("records", "said"),
+    [
+        (
+            {"TXT e.example": "v=spf1 ip4:192.0.2.0/24 ip6:2001:db8::/32 -all"},
+            "ok: SPF of e.example",
+        ),
+        (
+            {
+                "TXT e.example": ("other", "v=spf1 include:a.example ~all"),
+                "TXT a.example": "v=spf1",
+            },
+            "ok: SPF of e.example: v=spf1 include:a.example ~all (1 of 10 look-ups)",
+        ),
+        (
+            {"TXT e.example": "v=spf1 redirect=a.example", "TXT a.example": "v=spf1 -all"},
+            "ok: SPF of e.example: v=spf1 redirect=a.example (1 of 10",
+        ),
+        (
+            {"TXT e.example": "v=spf1 -all include:never.example nonsense:x"},
+            "ok: SPF of e.example: v=spf1 -all include:never.example nonsense:x (0 of",
+        ),
+        (
+            {
+                "TXT e.example": "v=spf1 a mx a:b.example/24 exists:%{i}.c.example x=y ~all",
+                "A e.example": "192.0.2.1",
+                "MX e.example": "mx.e.example",
+                "AAAA b.example": "2001:db8::1",
+            },
+            "(4 of 10 look-ups)",
+        ),
+        ({}, "problem: SPF of e.example: there is no record"),
+        ({"TXT e.example": "v=spf10 -all"}, "problem: SPF of e.example: there is no record"),
+        (
+            {"TXT e.example": ("v=spf1 -all", "V=SPF1 ~all")},
+            "problem: SPF of e.example: there are 2",
+        ),
+        ({"TXT e.example": "(fails)"}, "e.example could not be looked up (no answer in 5 s); try"),
+    ],
+)
+def test_reads_spf(records: Records, said: str) -> None:
+    """One SPF record is there, and what it needs is counted through all that it includes."""
+    assert said in only(check_spf("e.example", Offline(records)))
+
+
+@pytest.mark.parametrize(
+    ("records", "said"),
+    [
+        ({"TXT e.example": "v=spf1 +all"}, "problem: SPF of e.example: ends in +all"),
+        ({"TXT e.example": "v=spf1 all"}, "problem: SPF of e.example: ends in +all"),
+        ({"TXT e.example": "v=spf1 ?all"}, "advice: SPF of e.example: ends in ?all"),
+        ({"TXT e.example": "v=spf1 ip4:192.0.2.1"}, "advice: SPF of e.example: ends in no all"),
+        (
+            {"TXT e.example": "v=spf1 include:a.example -all"},
+            "problem: SPF of e.example: include of",
+        ),
+        (
+            {"TXT e.example": "v=spf1 redirect=a.example", "TXT a.example": ("v=spf1", "v=spf1")},
+            "problem: SPF of e.example: redirect of a.example, which has several records",
+        ),
+        (
+            {"TXT e.example": "v=spf1 include:a.example -all", "TXT a.example": "(fails)"},
+            "problem: SPF: a.example could not be looked up",
+        ),
+        (
+            {"TXT e.example": "v=spf1 a -all", "A e.example": "(fails)"},
+            "problem: SPF: e.example could not be looked up",
+        ),
+        (
+            {"TXT e.example": "v=spf1 a:x a:y a:z -all"},
+            "problem: SPF of e.example: 3 of its names do",
+        ),
+        (
+            {"TXT e.example": f"v=spf1 {'exists:%{i}.x ' * 11}-all"},
+            "problem: SPF of e.example: needs 11 look-ups",
+        ),
+        (
+            {"TXT e.example": "v=spf1 include:e.example -all"},
+            "problem: SPF of e.example: needs more than 30 look-ups",
+        ),
+        (
+            {"TXT e.example": "v=spf1 mx -all", "MX e.example": tuple(f"m{n}" for n in range(11))},
+            "problem: SPF of e.example: e.example has more than 10 MX records",
+        ),
+        ({"TXT e.example": "v=spf1 ptr -all"}, "advice: SPF of e.example: e.example uses ptr"),
+        ({"TXT e.example": "v=spf1 ip4:192.0.2.300 -all"}, "'ip4:192.0.2.300' is no network"),
+        ({"TXT e.example": "v=spf1 ip4:2001:db8::1 -all"}, "'ip4:2001:db8::1' is no network"),
+        ({"TXT e.example": "v=spf1 ip4 -all"}, "'ip4' is no network"),
+        (
+            {"TXT e.example": "v=spf1 includes:a.example -all"},
+            "'includes:a.example' is no mechanism",
+        ),
+        ({"TXT e.example": "v=spf1 include=a.example a= -all"}, "ok: SPF of e.example"),
+        ({"TXT e.example": "v=spf1 -include=a.example -all"}, "is no mechanism"),
+        ({"TXT e.example": "v=spf1 include -all"}, "'include' names no domain"),
+        ({"TXT e.example": "v=spf1 all:x"}, "'all:x' takes no value"),
+        ({"TXT e.example": "v=spf1 !! -all"}, "'!!' is no mechanism"),
+    ],
+)
+def test_names_what_is_wrong_in_spf(records: Records, said: str) -> None:
+    """What makes receivers distrust an SPF record is named."""
+    assert any(said in line for line in lines(check_spf("e.example", Offline(records))))
+
+
+def test_spf_asks_a_bounded_number_of_questions() -> None:
+    """A record that includes itself many times does not keep the doctor busy."""
+    resolver = Offline({"TXT e.example": "v=spf1 " + "include:e.example a:b.example " * 20})
+    check_spf("e.example", resolver)
+    assert len(resolver.asked) < 100
+
+
+def public_key(bits: int, form: serialization.PublicFormat) -> str:
+    """Return a fresh RSA key as a DKIM record has it."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=bits).public_key()
+    return base64.b64encode(key.public_bytes(serialization.Encoding.DER, form)).decode()
+
+
+SPKI = serialization.PublicFormat.SubjectPublicKeyInfo
+# A modulus of 512 bits, which no tool of today would make.
+_WEAK = base64.b64encode(b"\x30\x48\x02\x41\x00\x80" + bytes(63) + b"\x02\x03\x01\x00\x01").decode()
+_ED = base64.b64encode(bytes(32)).decode()
+
+
+@pytest.mark.parametrize("form", [SPKI, serialization.PublicFormat.PKCS1])
+def test_measures_a_dkim_key(form: serialization.PublicFormat) -> None:
+    """Both forms in which RSA keys are published are measured; 2048 bits are well."""
+    record = {"TXT mail._domainkey.e.example": f"v=DKIM1; k=rsa; p={public_key(2048, form)}"}
+    assert only(check_dkim_key("e.example", "mail", Offline(record))).endswith(": RSA, 2048 bits")
+
+
+def test_advises_a_longer_dkim_key() -> None:
+    """A key of 1024 bits still counts, and a longer one is advised."""
+    record = {"TXT mail._domainkey.e.example": f"p={public_key(1024, SPKI)}"}
+    line = only(check_dkim_key("e.example", "mail", Offline(record)))
+    assert line.startswith("advice: ")
+    assert line.endswith("1024 bits; sign with one of 2048")
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        (f"v=DKIM1; k=ed25519; p={_ED}", "ok: DKIM key mail._domainkey.e.example: Ed25519"),
+        (f"k=ed25519; p={_ED}; s=email; h=sha256; t=s", "ok: "),
+        ((), "problem: DKIM key mail._domainkey.e.example: is not there"),
+        (("p=", "p="), "there are 2 records"),
+        ("(fails)", "could not be looked up"),
+        ("hello", "is not the record of a key"),
+        ("p=x; p=y", "is not the record of a key"),
+        ("v=DKIM2; p=", "is not the record of a key"),
+        ("v=DKIM1; p=", "was withdrawn"),
+        (f"k=ed25519; p={_ED}; t=y:s", "advice: DKIM key mail._domainkey.e.example: is marked"),
+        (f"k=ed25519; p={_ED}; s=tlsrpt", "is not for email (s=tlsrpt)"),
+        (f"k=ed25519; p={_ED}; h=sha1", "does not allow sha256"),
+        ("k=ed25519; p=AAAA", "holds 3 bytes, and an Ed25519 key has 32"),
+        ("k=dsa; p=AAAA", "is of an unknown kind (k=dsa)"),
+        ("p=AAAA", "cannot be read"),
+        ("p=A!", "cannot be read"),
+        (f"p={_WEAK}", "problem: DKIM key mail._domainkey.e.example: is an RSA key of 512 bits"),
+    ],
+)
+def test_judges_a_dkim_key(record: str | tuple[str, ...], said: str) -> None:
+    """A DKIM key is there, once, readable, for email, not withdrawn and not weak."""
+    found = lines(
+        check_dkim_key("e.example", "mail", Offline({"TXT mail._domainkey.e.example": record}))
+    )
+    assert any(said in line for line in found)
+
+
+@pytest.mark.parametrize("der", [b"", b"\x30", b"\x30\x84\xff", b"\x30\x05\x02\x01", b"\x30\x00"])
+def test_refuses_a_damaged_key(der: bytes) -> None:
+    """A key that is cut off is an error, not a crash."""
+    with pytest.raises(ValueError, match=r"key|element"):
+        rsa_bits(der)
+
+
+@pytest.mark.parametrize(
+    ("records", "domain", "organisation", "place"),
+    [
+        ({}, "a.b.example", "a.b.example", ""),
+        ({"TXT _dmarc.b.example": "v=DMARC1; p=none"}, "a.b.example", "b.example", "b.example"),
+        (
+            {"TXT _dmarc.a.b.example": "v=DMARC1; p=none", "TXT _dmarc.b.example": "v=DMARC1"},
+            "a.b.example",
+            "b.example",
+            "a.b.example",
+        ),
+        (
+            {
+                "TXT _dmarc.a.b.example": "v=DMARC1; p=none; psd=n",
+                "TXT _dmarc.b.example": "v=DMARC1",
+            },
+            "a.b.example",
+            "a.b.example",
+            "a.b.example",
+        ),
+        ({"TXT _dmarc.example": "v=DMARC1; psd=y"}, "a.b.example", "b.example", ""),
+        ({"TXT _dmarc.b.example": ("v=DMARC1", "v=DMARC1; p=none")}, "b.example", "b.example", ""),
+        ({"TXT _dmarc.b.example": "v=DMARC10; p=none"}, "b.example", "b.example", ""),
+    ],
+)
+def test_walks_up_to_the_organisation(
+    records: Records, domain: str, organisation: str, place: str
+) -> None:
+    """The organisational domain is found by the tree walk of RFC 9989, without a list."""
+    found = find_dmarc_policy(domain, Offline(records))
+    assert (found.organisation, found.domain) == (organisation, place)
+
+
+def test_the_tree_walk_asks_eight_questions_at_most() -> None:
+    """A name of many labels costs no more than eight questions."""
+    resolver = Offline({})
+    find_dmarc_policy(".".join("abcdefghijklmnop"), resolver)
+    assert len(resolver.asked) == 8
+    assert resolver.asked[1] == "TXT _dmarc.j.k.l.m.n.o.p"
+
+
+_RECORD = {"TXT _dmarc.e.example": "v=DMARC1; p=none"}
+
+
+@pytest.mark.parametrize(
+    ("records", "envelope", "signer", "said"),
+    [
+        (_RECORD, "e.example", "e.example", ["ok: DMARC of n.e.example: v=DMARC1", "ok: DMARC al"]),
+        (_RECORD, "b.e.example", "e.example", ["ok: DMARC of", "ok: DMARC alignment"]),
+        (_RECORD, "x.example", "e.example", ["ok: DMARC of", "advice: DMARC alignment"]),
+        (_RECORD, "e.example", "", ["ok: DMARC of", "advice: DMARC alignment"]),
+        (_RECORD, "x.example", "", ["ok: DMARC of", "problem: DMARC alignment"]),
+        (
+            {"TXT _dmarc.e.example": "v=DMARC1; p=reject; aspf=s; adkim=s"},
+            "e.example",
+            "e.example",
+            ["ok: DMARC of", "problem: DMARC alignment"],
+        ),
+        ({}, "e.example", "", ["problem: DMARC of n.e.example: there is no record"]),
+        (
+            {"TXT _dmarc.e.example": "v=DMARC1"},
+            "e.example",
+            "",
+            ["problem: DMARC of n.e.example: e.ex"],
+        ),
+        (
+            {"TXT _dmarc.e.example": ("v=DMARC1; p=none", "v=DMARC1; p=reject")},
+            "e.example",
+            "",
+            ["problem: DMARC of n.e.example: e.example has several records"],
+        ),
+        (
+            {"TXT _dmarc.e.example": "(fails)"},
+            "e.example",
+            "",
+            ["problem: DMARC: _dmarc.e.example"],
+        ),
+    ],
+)
+def test_reads_dmarc(records: Records, envelope: str, signer: str, said: list[str]) -> None:
+    """A DMARC record is there, and From goes with the signer or with the bounces."""
+    found = lines(check_dmarc("n.e.example", envelope, signer, Offline(records)))
+    assert len(found) == len(said)
+    assert all(line.startswith(start) for line, start in zip(found, said, strict=True))
+
+
+def test_nothing_is_aligned_with_nothing() -> None:
+    """An empty domain goes with no other."""
+    resolver = Offline({})
+    assert not is_aligned("", "", resolver)
+    assert not is_aligned("e.example", "", resolver)
+
+
+@pytest.mark.parametrize(
+    ("records", "said"),
+    [
+        ({"MX e.example": "mx.e.example"}, "ok: MX of e.example: bounces go to mx.e.example"),
+        ({"MX e.example": "."}, "problem: MX of e.example: says that it takes no mail"),
+        (
+            {"AAAA e.example": "2001:db8::1"},
+            "advice: MX of e.example: is missing, so bounces go to",
+        ),
+        ({}, "problem: MX of e.example: is missing, so bounces are lost"),
+        ({"MX e.example": "(fails)"}, "problem: MX of e.example: e.example could not be looked up"),
+    ],
+)
+def test_looks_where_mail_goes(records: Records, said: str) -> None:
+    """Bounces and answers can arrive, or it is said that they cannot."""
+    assert only(check_mx("e.example", "bounces", Offline(records))).startswith(said)
+
+
+def test_looks_at_every_domain_once() -> None:
+    """Of whole settings SPF, key, DMARC and each place where mail goes are looked at, and well."""
+    records = {
+        "TXT bounce.example.com": "v=spf1 ip4:192.0.2.1 -all",
+        "TXT mail._domainkey.example.com": f"k=ed25519; p={_ED}",
+        "TXT _dmarc.example.com": "v=DMARC1; p=quarantine",
+        "MX example.com": "mx.example.com",
+        "MX bounce.example.com": "mx.example.com",
+    }
+    mail = evolve(WHOLE, bounces="b@bounce.example.com")
+    found = lines(report.check_domains(mail, Offline(records)))
+    assert [line.split(":")[:2] for line in found] == [
+        ["ok", " SPF of bounce.example.com"],
+        ["ok", " DKIM key mail._domainkey.example.com"],
+        ["ok", " DMARC of example.com"],
+        ["ok", " DMARC alignment"],
+        ["ok", " MX of bounce.example.com"],
+        ["ok", " MX of example.com"],
+    ]
+
+
+def test_a_broken_key_signs_nothing() -> None:
+    """A key that is not there makes no signature that DMARC could count."""
+    records = {"TXT _dmarc.example.com": "v=DMARC1; p=none", "TXT x.example": "v=spf1 -all"}
+    found = lines(report.check_domains(evolve(WHOLE, bounces="b@x.example"), Offline(records)))
+    assert any(line.startswith("problem: DMARC alignment") for line in found)
+
+
+def test_without_a_sender_no_domain_is_looked_at() -> None:
+    """Where mail.from is missing there is no domain to ask for."""
+    assert list(report.check_domains(MailSettings(), Offline({}))) == []
+
+
+def test_reads_domains_and_tags() -> None:
+    """Domains are compared in ASCII and lower case; a tag that stands twice is no list."""
+    assert domain_of("Büro <a@MÜNCHEN.example>") == "xn--mnchen-3ya.example"
+    assert domain_of("nobody") == ""
+    assert domain_of(f"a@{'x' * 70}.example") == ""
+    assert parse_tags("a = 1 ; b=2;") == {"a": "1", "b": "2"}
+    assert parse_tags("a=1; A=2") is None
+
+
+def test_strangers_words_do_no_harm_to_a_terminal() -> None:
+    """Whatever a record holds, a finding is one line without control characters."""
+    records = {"MX e.example": "\x1b[31m\nred\u202e"}
+    line = only(check_mx("e.example", "bounces", Offline(records)))
+    assert line == "ok: MX of e.example: bounces go to �[31m red�"

@@ -1,0 +1,233 @@
+"""The doctor: every finding has a broken and a whole case; nothing here asks the network."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+
+from postroom.doctor import environment
+from postroom.errors import OutputError, Problem
+from postroom.models import Contact, Site
+from postroom.settings.urls import SmtpServer
+from postroom.smtp.connection import SmtpConnection
+from postroom.smtp.transaction import Timeouts
+from tests.support.dns_records import WHOLE, Offline, lines, only
+from tests.support.site import AT, POST, CommandResult, MakeSite
+from tests.support.smtp_server import scripted
+
+
+@pytest.fixture
+def whole(site: Site) -> Site:
+    """Return settings to which the doctor has nothing to say."""
+    contact = Contact(name="Press", email="press@example.com", address="1 Example Street\nTown")
+    return evolve(site, mail=WHOLE, contact=contact)
+
+
+def test_has_nothing_to_say_of_whole_settings(whole: Site) -> None:
+    """Settings with all that letters need are well."""
+    assert {one.level for one in environment.check_settings(whole)} == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "said"),
+    [
+        ("mail", {"sender": ""}, "problem: mail.from: is missing"),
+        ("mail", {"unsubscribe": ""}, "problem: mail.unsubscribe: is missing"),
+        (
+            "mail",
+            {"unsubscribe": "http://a.example"},
+            "problem: mail.unsubscribe: http://a.example",
+        ),
+        ("mail", {"bounces": ""}, "advice: mail.bounces: is missing"),
+        ("mail", {"dkim_selector": ""}, "advice: mail.dkim_selector: is missing"),
+        (
+            "mail",
+            {"reply_to": "noreply@example.com"},
+            "advice: mail.reply_to: answers go to noreply",
+        ),
+        (
+            "mail",
+            {"reply_to": "A <no-reply@example.com>"},
+            "advice: mail.reply_to: answers go to A",
+        ),
+        ("contact", {"address": ""}, "problem: contact.address: is missing"),
+        ("contact", {"name": ""}, "advice: contact: does not say whose"),
+        ("contact", {"email": ""}, "advice: contact: names nobody"),
+    ],
+)
+def test_names_what_is_missing_in_settings(
+    whole: Site, part: str, changes: Mapping[str, str], said: str
+) -> None:
+    """Each setting that letters need is named when it is missing or wrong."""
+    parts = {part: evolve(getattr(whole, part), **changes)}
+    (found,) = (
+        one for one in environment.check_settings(evolve(whole, **parts)) if one.level != "ok"
+    )
+    assert lines([found])[0].startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("k" * 22, "ok: POSTROOM_SECRET_KEY: one key"),
+        (f"{'k' * 22}, {'l' * 22}", "ok: POSTROOM_SECRET_KEY: 2 keys"),
+        (None, "problem: POSTROOM_SECRET_KEY: is not set; set what this newsroom had; "),
+        (" ", "problem: POSTROOM_SECRET_KEY: is not set; set what this newsroom had; "),
+        (f"{'k' * 22},", "problem: POSTROOM_SECRET_KEY: holds an empty key"),
+        (f"{'k' * 22},{'k' * 22}", "problem: POSTROOM_SECRET_KEY: holds a key twice"),
+        (f"hunter2,{'k' * 22}", "problem: POSTROOM_SECRET_KEY: holds a key of 7 characters"),
+    ],
+)
+def test_weighs_the_secret_keys(value: str | None, said: str) -> None:
+    """Secret keys are there, long enough and different, and never shown."""
+    line = only(environment.check_secrets(value))
+    assert line.startswith(said)
+    assert "hunter2" not in line
+    assert "kkk" not in line
+
+
+SHORT = Timeouts(connect=1, reply=1, end=1)
+
+
+@pytest.mark.parametrize(
+    ("hello", "said"),
+    [
+        (b"250-hello\r\n250 SIZE 10000000\r\n", ["ok: connection: smtp://", "ok: size: takes let"]),
+        (b"250 hello\r\n", ["ok: connection: smtp://", "ok: size: sets no limit"]),
+        (
+            b"250-hello\r\n250 SIZE 1000\r\n",
+            ["ok: connection: smtp://", "advice: size: takes 1000"],
+        ),
+        (b"554 go away\r\n", ["problem: smtp://127.0.0.1:"]),
+    ],
+)
+def test_visits_the_mail_server(hello: bytes, said: list[str]) -> None:
+    """The mail server is connected to, and left without a letter."""
+    with scripted({"EHLO": hello}) as server:
+        address = SmtpServer("smtp", "127.0.0.1", server.port)
+        found = lines(
+            environment.check_relay(SmtpConnection(address, patience=SHORT), str(address))
+        )
+    assert [line[: len(start)] for line, start in zip(found, said, strict=True)] == said
+    assert not server.messages
+
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("changed", "due", "waiting", "said"),
+    [
+        (NOW - timedelta(days=1), 3, 2, "ok: clock: shows 2026-11-22T12:00:00+00:00"),
+        (NOW + timedelta(minutes=1), 1, 0, "ok: clock"),
+        (NOW, 0, 0, "ok: clock"),
+        (NOW, 0, 2, "problem: clock: shows 2026-11-22T12:00:00+00:00, and every post waits"),
+        (NOW + timedelta(hours=1), 3, 0, "problem: clock: shows 2026-11-22T12:00:00+00:00, but a"),
+    ],
+)
+def test_doubts_a_clock_that_is_behind(
+    changed: datetime, due: int, waiting: int, said: str
+) -> None:
+    """A clock is doubted that is before every post, or before a change of one."""
+    assert only(environment.check_clock(NOW, changed, due, waiting)).startswith(said)
+
+
+def _full() -> str:
+    raise OSError(28, "No space left on device", "ledger.db")
+
+
+def _foreign() -> str:
+    raise OutputError([Problem("ledger.db", message="is another program's", hint="move it")])
+
+
+@pytest.mark.parametrize(
+    ("writes", "said"),
+    [
+        (lambda: "ledger.db", "ok: database: ledger.db can be written"),
+        (_full, "problem: database: ledger.db cannot be written (no space left on device)"),
+        (_foreign, "problem: ledger.db: is another program's; move it"),
+    ],
+)
+def test_tries_the_database(writes: Callable[[], str], said: str) -> None:
+    """A ledger that cannot be written is a finding."""
+    assert only(environment.check_database(writes)).startswith(said)
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Take the environment's settings away, and let no question leave this machine."""
+    for name in ("SMTP_URL", "SECRET_KEY", "DATABASE_URL"):
+        monkeypatch.delenv(f"POSTROOM_{name}", raising=False)
+    offline = Offline({"TXT example.com": "v=spf1 ip4:192.0.2.1 ~all"})
+    monkeypatch.setattr("postroom.cli.doctor.SystemResolver", lambda: offline)
+    return monkeypatch
+
+
+SENDER = """\
+mail:
+  from: Example News <news@example.com>
+"""
+
+
+def test_prints_a_line_for_each_finding(
+    make_newsroom: MakeSite,
+    postroom: Callable[..., CommandResult],
+    alone: pytest.MonkeyPatch,
+) -> None:
+    """The command prints grouped lines with plain marks, and its exit code counts problems."""
+    folder = make_newsroom({"posts/2026-11-20-we-moved.md": POST}, SENDER)
+    for file in (folder / "postroom.yaml", folder / "posts/2026-11-20-we-moved.md"):
+        # Written before the instant that the command takes for now.
+        os.utime(file, times=(AT.timestamp() - 60,) * 2)
+    with scripted({}) as server:
+        alone.setenv("POSTROOM_SMTP_URL", f"smtp://127.0.0.1:{server.port}")
+        alone.setenv("POSTROOM_SECRET_KEY", "k" * 22)
+        outcome = postroom(folder, "doctor")
+    assert outcome.code == 1
+    printed = outcome.out.splitlines()
+    titles = [line for line in printed if not line.startswith("  ")]
+    assert titles[:-1] == ["Settings", "Secrets", "Mail server", "Domains", "This machine"]
+    assert titles[-1] == "4 problems, 3 to consider"
+    assert "  ✓ mail.from: Example News <news@example.com>" in printed
+    assert "  ✗ MX of example.com: is missing, so answers are lost; add an MX record" in printed
+    assert "  ✓ database: .postroom/postroom.db can be written" in printed
+    assert not (folder / ".postroom").exists()
+    assert outcome.err == ""
+
+
+def test_a_missing_mail_server_is_a_finding(
+    make_newsroom: MakeSite, postroom: Callable[..., CommandResult], alone: pytest.MonkeyPatch
+) -> None:
+    """Without POSTROOM_SMTP_URL the doctor goes on; a database elsewhere is not looked at."""
+    alone.setenv("POSTROOM_DATABASE_URL", "postgresql://db.example/news")
+    outcome = postroom(make_newsroom({"posts/2026-11-20-a.md": "no title"}), "doctor")
+    assert outcome.code == 1
+    assert "✗ POSTROOM_SMTP_URL: is not set; set it to smtp+starttls://" in outcome.out
+    assert "✗ posts/2026-11-20-a.md" in outcome.out
+    assert "database:" not in outcome.out
+
+
+@pytest.mark.usefixtures("alone")
+def test_finds_a_damaged_ledger(
+    make_newsroom: MakeSite, postroom: Callable[..., CommandResult]
+) -> None:
+    """A file that is no ledger is a problem."""
+    folder = make_newsroom({".postroom/postroom.db": b"not a database at all" * 100})
+    assert "✗ .postroom/postroom.db: file is not a database" in postroom(folder, "doctor").out
+    ledger = folder / ".postroom/postroom.db"
+    ledger.unlink()
+    sqlite3.connect(ledger).close()
+    assert "✓ database: .postroom/postroom.db can be" in postroom(folder, "doctor").out
+
+
+def test_needs_a_newsroom(tmp_path: Path, postroom: Callable[..., CommandResult]) -> None:
+    """Called where no newsroom is, the doctor says so and leaves with 2."""
+    outcome = postroom(tmp_path, "doctor")
+    assert outcome.code == 2
+    assert "postroom.yaml: is not here" in outcome.err

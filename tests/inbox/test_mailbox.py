@@ -1,0 +1,313 @@
+"""The mailbox of reports: its address, a Maildir, and a real IMAP server."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from postroom.errors import MailboxError, SettingsError
+from postroom.inbox import mailbox
+from postroom.inbox import mailbox as imap
+from postroom.inbox.mailbox import MailboxMessage, Maildir, open_imap
+from postroom.settings.urls import MailboxServer, parse_mailbox_url
+from tests.support.imap_server import PASSWORD, PROGRAM, USER, Scripted, Server, running, scripted
+
+MESSAGE = b"Subject: a\n\nbody\n"
+
+
+class TestAddress:
+    """The value of POSTROOM_MAILBOX_URL."""
+
+    def test_names_a_server(self) -> None:
+        """User, password and mailbox are written in percents where they must be."""
+        found = parse_mailbox_url(
+            "imaps://news%40example.com:p%2F%C3%A4@Mail.Example.com/Sub%2Ffolder"
+        )
+        assert found == MailboxServer(
+            tls=True,
+            host="mail.example.com",
+            port=993,
+            user="news@example.com",
+            password="p/ä",
+            folder="Sub/folder",
+        )
+
+    @pytest.mark.parametrize(
+        ("url", "shown"),
+        [
+            ("imaps://u:p@host", "imaps://host:993/INBOX"),
+            ("imaps://u:p@host:994/", "imaps://host:994/INBOX"),
+            ("IMAPS://u:p@[2001:db8::1]/Reports", "imaps://[2001:db8::1]:993/Reports"),
+            ("imap://u:p@localhost", "imap://localhost:143/INBOX"),
+            ("imap://u:p@127.0.0.1:1143", "imap://127.0.0.1:1143/INBOX"),
+        ],
+    )
+    def test_has_usual_parts(self, url: str, shown: str) -> None:
+        """Port and mailbox have defaults, and neither user nor password is shown."""
+        assert str(parse_mailbox_url(url)) == shown
+        assert "'p'" not in repr(parse_mailbox_url(url))
+
+    @pytest.mark.parametrize("url", ["maildir:/var/mail/x y", "maildir:///var/mail/x y"])
+    def test_names_a_maildir(self, url: str) -> None:
+        """A path is taken as it is written."""
+        assert parse_mailbox_url(url) == Path("/var/mail/x y")
+
+    @pytest.mark.parametrize(
+        ("url", "what"),
+        [
+            ("imap://user:secret@mail.example.com", "would send the password unprotected"),
+            ("pop3://user:secret@host", "is no address of a mailbox"),
+            ("imaps://user@host", "is no address of a mailbox"),
+            ("imaps://user:sec/ret@host", "is no address of a mailbox"),
+            ("imaps://user:secret%@host", "is no address of a mailbox"),
+            ("imaps://user:secret%ff@host", "has bytes that are no text"),
+            ("imaps://user:secret%0d%0aNOOP@host", "has bytes that are no text"),
+            ("imaps://user:secret@host:0", "has no possible port"),
+            ("imaps://user:secret@host:70000", "has no possible port"),
+            ("imaps://user:secret@[1:2]", "has no possible host"),
+            ("imaps://user:secret@host/%C3%A4", "has a mailbox whose name is not plain ASCII"),
+            ("maildir:secret", "names no whole path"),
+            ("maildir:/secret\n", "holds a line break or another control character"),
+            ("secret", "is no address of a mailbox"),
+        ],
+    )
+    def test_that_is_none_is_one_line_without_secrets(self, url: str, what: str) -> None:
+        """The sentence repeats no part of the value and says what to write."""
+        with pytest.raises(SettingsError) as raised:
+            parse_mailbox_url(url)
+        (problem,) = raised.value.problems
+        assert str(problem).startswith(f"POSTROOM_MAILBOX_URL: {what}; ")
+        assert "secret" not in str(problem)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Make an empty Maildir."""
+    for name in ("new", "cur", "tmp"):
+        (tmp_path / "mail" / name).mkdir(parents=True)
+    return tmp_path / "mail"
+
+
+class TestMaildir:
+    """A Maildir."""
+
+    def test_gives_what_nobody_has_decided_about(self, folder: Path) -> None:
+        """New ones, and those in cur that are neither seen, flagged nor trashed."""
+        for name in ("new/1", "cur/2:2,", "cur/3:2,S", "cur/4:2,F", "cur/5:2,T", "cur/6:2,R"):
+            (folder / name).write_bytes(MESSAGE)
+        (folder / "new/.hidden").write_bytes(MESSAGE)
+        (folder / "tmp/7").write_bytes(MESSAGE)
+        found = list(Maildir(folder).waiting(8))
+        assert found == [
+            MailboxMessage(name, b"Subject:") for name in ("new/1", "cur/2:2,", "cur/6:2,R")
+        ]
+
+    def test_keeps_every_message(self, folder: Path) -> None:
+        """One that was understood is seen from then on, another flagged; its other flags stay."""
+        for name in ("new/1", "new/2", "cur/3:2,R"):
+            (folder / name).write_bytes(MESSAGE)
+        box = Maildir(folder)
+        for one in box.waiting(100):
+            box.settle(one, understood=one.name != "new/2")
+        left = sorted(str(path.relative_to(folder)) for path in folder.glob("*/*"))
+        assert left == ["cur/1:2,S", "cur/2:2,F", "cur/3:2,RS"]
+        assert list(box.waiting(100)) == []
+
+    def test_names_what_cannot_be_read(self, folder: Path) -> None:
+        """A message that another program takes away is passed over, a broken one is named."""
+        (folder / "new/1").write_bytes(MESSAGE)
+        (folder / "new/2").write_bytes(MESSAGE)
+        box = Maildir(folder)
+        waiting = box.waiting(100)
+        first = next(waiting)
+        (folder / "new/1").unlink()
+        (folder / "new/2").unlink()
+        assert list(waiting) == []
+        box.settle(first, understood=True)
+
+    def test_must_be_there(self, tmp_path: Path) -> None:
+        """A folder that is no Maildir is wrong settings, and none is made."""
+        with pytest.raises(SettingsError, match="there is no Maildir at this path"):
+            Maildir(tmp_path)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_that_may_not_be_changed_is_one_line(self, folder: Path) -> None:
+        """Where a message cannot be moved, the run ends with its name."""
+        (folder / "new/1").write_bytes(MESSAGE)
+        box = Maildir(folder)
+        (one,) = box.waiting(100)
+        (folder / "cur").rmdir()
+        (folder / "cur").write_text("no folder")
+        with pytest.raises(MailboxError, match=r"new/1: cannot be moved \(Not a directory\)"):
+            box.settle(one, understood=True)
+
+
+@pytest.fixture(scope="module")
+def imap_server(program: Callable[[str], str]) -> Iterator[Server]:
+    """Run an IMAP server."""
+    with running(program(PROGRAM)) as server:
+        yield server
+
+
+def address(server: Server, password: str = PASSWORD, **parts: str) -> MailboxServer:
+    """Return the server's address as it is read from the environment."""
+    scheme, folder = parts.get("scheme", "imaps"), parts.get("folder", "INBOX")
+    port = server.tls if scheme == "imaps" else server.plain
+    user, password = quote(USER, safe=""), quote(password, safe="")
+    found = parse_mailbox_url(f"{scheme}://{user}:{password}@127.0.0.1:{port}/{folder}")
+    assert isinstance(found, MailboxServer)
+    return found
+
+
+@pytest.fixture
+def server(imap_server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """Trust the server, and empty its mailbox afterwards."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(imap_server.authority))
+    yield imap_server
+    for path in imap_server.folder.glob("mail/[nc][eu][wr]/*"):
+        path.unlink()
+
+
+class TestImap:
+    """A mailbox on a real IMAP server."""
+
+    @pytest.mark.parametrize("scheme", ["imaps", "imap"])
+    def test_gives_what_nobody_has_seen_and_keeps_it(self, server: Server, scheme: str) -> None:
+        """Reading marks nothing; then messages are seen or flagged, and none is deleted."""
+        server.put(dict.fromkeys("abc", MESSAGE))
+        with mailbox.open_mailbox(address(server, scheme=scheme)) as box:
+            waiting = box.waiting(7)
+            first = next(waiting)
+            assert first.data == b"Subject"
+            assert set(server.marked().values()) <= {""}
+            box.settle(first, understood=True)
+            box.settle(next(waiting), understood=False)
+        assert sorted(server.marked().values()) == ["", "F", "S"]
+        with mailbox.open_mailbox(address(server, scheme=scheme)) as box:
+            assert len(list(box.waiting(100))) == 1
+
+    def test_is_read_in_pieces(self, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+        """However many there are, a search asks for a few of them at once."""
+        monkeypatch.setattr(imap, "_AT_ONCE", 3)
+        server.put({f"m{number}": MESSAGE for number in range(10)})
+        with mailbox.open_mailbox(address(server)) as box:
+            names = []
+            for one in box.waiting(100):
+                box.settle(one, understood=True)
+                names.append(one.name)
+        assert len(set(names)) == 10
+
+    def test_passes_over_what_another_program_removes(self, server: Server) -> None:
+        """A message that is gone when its turn comes is nobody's fault."""
+        server.put({"a": MESSAGE, "b": MESSAGE})
+        with mailbox.open_mailbox(address(server)) as box:
+            waiting = box.waiting(100)
+            next(waiting)
+            for path in server.folder.glob("mail/[nc][eu][wr]/b*"):
+                path.unlink()
+            assert [one.data for one in waiting] == []
+
+    def test_wrong_password_is_one_line(self, server: Server) -> None:
+        """The server's words are told, user and password are not."""
+        with (
+            pytest.raises(MailboxError) as raised,
+            mailbox.open_mailbox(address(server, "wrong secret")),
+        ):
+            pass
+        (problem,) = raised.value.problems
+        assert str(problem).startswith(f"imaps://127.0.0.1:{server.tls}/INBOX: the server said: ")
+        assert "secret" not in str(problem)
+        assert USER not in str(problem)
+
+    def test_mailbox_that_is_not_there_is_one_line(self, server: Server) -> None:
+        """A mailbox must be there; none is made."""
+        with (
+            pytest.raises(MailboxError, match="the server said: "),
+            mailbox.open_mailbox(address(server, folder='No "such" folder'.replace(" ", "%20"))),
+        ):
+            pass
+
+    def test_untrusted_server_hears_no_password(
+        self, server: Server, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Without a certificate that is trusted there is no conversation."""
+        monkeypatch.delenv("SSL_CERT_FILE")
+        with (
+            pytest.raises(MailboxError, match="the certificate is not trusted"),
+            mailbox.open_mailbox(address(server)),
+        ):
+            pass
+
+    def test_trust_can_be_given(self, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A caller may say whom to trust."""
+        monkeypatch.delenv("SSL_CERT_FILE")
+        trust = ssl.create_default_context(cafile=server.authority)
+        with open_imap(address(server), trust) as box:
+            assert list(box.waiting(100)) == []
+
+    def test_no_server_is_one_line(self, server: Server) -> None:
+        """Where nobody listens, that is said with the host and the port."""
+        nowhere = MailboxServer(tls=True, host="127.0.0.1", port=1, user="u", password="p")
+        del server
+        with (
+            pytest.raises(MailboxError, match="no connection: Connection refused"),
+            mailbox.open_mailbox(nowhere),
+        ):
+            pass
+
+
+def plain(server: Scripted, word: str = "p") -> MailboxServer:
+    """Return the address of a scripted server."""
+    return MailboxServer(tls=False, host="127.0.0.1", port=server.port, user="u", password=word)
+
+
+class TestOtherServers:
+    """What Dovecot does not do, and other servers might."""
+
+    def test_log_in_as_they_can(self) -> None:
+        """LOGIN serves where AUTHENTICATE PLAIN is not offered, and takes plain passwords alone."""
+        with scripted({}) as server:
+            with mailbox.open_mailbox(plain(server, 'p "q')) as box:
+                assert list(box.waiting(100)) == []
+            assert r'LOGIN u "p \"q"' in server.commands
+        with (
+            scripted({}) as server,
+            pytest.raises(MailboxError, match="plain user and password alone"),
+            mailbox.open_mailbox(plain(server, "ä")),
+        ):
+            pass
+
+    def test_that_refuse_one_message_give_the_others(self) -> None:
+        """A message that the server does not give is named; the rest goes on."""
+        script = {
+            "SELECT": b"* 2 EXISTS\r\n% OK done\r\n",
+            "UID SEARCH": b"* SEARCH 7 9\r\n% OK done\r\n",
+            "UID FETCH": b"% NO the message is\x1b[31m broken\r\n",
+        }
+        with scripted(script) as server, mailbox.open_mailbox(plain(server)) as box:
+            found = list(box.waiting(100))
+        assert [one.name for one in found] == ["7", "9"]
+        assert all(one.fault.startswith("cannot be read (the message is") for one in found)
+
+    @pytest.mark.parametrize(
+        ("command", "answer"),
+        [
+            ("UID SEARCH", b"% BAD what?\r\n"),
+            ("UID SEARCH", b"nonsense\r\n"),
+            ("UID SEARCH", b"* BYE too many\r\n"),
+            ("SELECT", b"% NO no\r\n"),
+        ],
+    )
+    def test_that_fail_are_one_line(self, command: str, answer: bytes) -> None:
+        """Whatever a server says instead of what it should, that is told."""
+        script = {"SELECT": b"* 2 EXISTS\r\n% OK done\r\n", command: answer}
+        with (
+            scripted(script) as server,
+            pytest.raises(MailboxError, match=r"the server said: |no connection: "),
+            mailbox.open_mailbox(plain(server)) as box,
+        ):
+            list(box.waiting(100))

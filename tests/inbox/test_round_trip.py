@@ -1,0 +1,59 @@
+"""From a letter that is sent to the report that it came back, through the command line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support import smtp_server
+from tests.support.bounce_messages import KEY, SENDER, returned
+from tests.support.site import POST, CommandResult, MakeSite
+
+SETTINGS = """\
+contact: {organization: Example Ltd, address: "1 Example Street, Example Town"}
+digest: {every: day}
+mail:
+  from: Example News <news@example.com>
+  bounces: bounces@example.com
+  unsubscribe: https://news.example.com
+"""
+
+
+@pytest.fixture
+def here(make_newsroom: MakeSite, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a newsroom that may send letters and has one post."""
+    monkeypatch.setenv("POSTROOM_SECRET_KEY", KEY)
+    for name in ("POSTROOM_DATABASE_URL", "POSTROOM_MAILBOX_URL", "CI"):
+        monkeypatch.delenv(name, raising=False)
+    return make_newsroom({"posts/we-moved.md": POST}, SETTINGS)
+
+
+def test_a_letter_that_comes_back_takes_its_reader_off(
+    here: Path, postroom: Callable[..., CommandResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The envelope's sender of a letter that was sent is what its report is believed by."""
+    words = "subscribers add --confirmed --from 2026-11-01 reader@example.net other@example.net"
+    assert postroom(here, *words.split()).code == 0
+    with smtp_server.scripted({}) as server:
+        monkeypatch.setenv("POSTROOM_SMTP_URL", f"smtp://127.0.0.1:{server.port}")
+        sent = postroom(here, "send")
+        assert sent.code == 0, sent.err
+        letters = [message.decode() for message in server.messages]
+    senders = {reader: sender for sender, reader in server.envelopes}
+    report = returned("postfix-no-such-user").replace(
+        SENDER.encode(), senders["reader@example.net"].encode()
+    )
+    (here / "back.eml").write_bytes(report)
+    assert postroom(here, "bounces", "back.eml").out.endswith("1 taken off the list\n")
+    # The other one leaves by the address in their letter's own field.
+    letter = next(each for each in letters if "To: other@example.net" in each)
+    found = re.search(r"mailto:(bounces\+leave-\S+@example\.com)", letter)
+    assert found
+    (here / "leave.eml").write_text(f"From: x@example.org\nTo: {found[1]}\n\n")
+    assert postroom(here, "bounces", "leave.eml").out.endswith("1 taken off the list\n")
+    listed = postroom(here, "subscribers", "list").out
+    states = {line.split()[0]: line.split()[1] for line in listed.splitlines()}
+    assert states == {"reader@example.net": "bounced", "other@example.net": "left"}

@@ -1,0 +1,460 @@
+"""`postroom check --links`: what is asked, how often, and what is said of the answers."""
+
+from __future__ import annotations
+
+import http.server
+import itertools
+import json
+import socket
+import socketserver
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+from attrs import field, frozen
+
+from postroom.lint.external_links import (
+    CACHE_LIFETIME,
+    HostThrottle,
+    LinkChecker,
+    NetworkAddress,
+    is_public,
+    load_link_cache,
+)
+from tests.support.site import POST, CommandResult, MakeSite
+
+Run = Callable[..., CommandResult]
+ANSWERS = {"/gone.png": 410, "/missing": 404, "/broken": 500, "/private": 403, "/busy": 429}
+MOVES = {"/moved": "/well", "/lost": "/missing", "/round": "/round", "/away": "gopher://x/",
+         "/town": "/Köln".encode().decode("latin-1")}  # fmt: skip
+
+
+@frozen
+class Site:
+    """A web server of our own, and what it was asked."""
+
+    url: str
+    asked: list[str] = field(factory=list)
+
+
+@contextmanager
+def serving() -> Iterator[Site]:
+    """Run a web server that answers by the tables above; `/get` knows no HEAD."""
+    questions: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.answer()
+
+        def do_GET(self) -> None:
+            self.answer()
+
+        def answer(self) -> None:
+            questions.append(f"{self.command} {self.path}")
+            status = 302 if self.path in MOVES else ANSWERS.get(self.path, 200)
+            if self.path == "/get" and self.command == "HEAD":
+                status = 405
+            self.send_response(status)
+            if self.path in MOVES:
+                self.send_header("Location", MOVES[self.path])
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with running(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as url:
+        yield Site(url, questions)
+
+
+@contextmanager
+def running(server: socketserver.TCPServer) -> Iterator[str]:
+    """Let `server` answer as long as the block lasts, and return its address."""
+    with server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def server() -> Iterator[Site]:
+    """Return a running web server."""
+    with serving() as site:
+        yield site
+
+
+def loopback(address: NetworkAddress) -> bool:
+    """Let this machine be asked, and no other."""
+    return address.is_loopback
+
+
+class Clock:
+    """Time that passes only where somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.slept: list[float] = []
+
+    def sleep(self, seconds: float) -> None:
+        """Let `seconds` pass."""
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+def web() -> LinkChecker:
+    """Return what asks this machine, and never waits."""
+    return LinkChecker(HostThrottle(lambda: 0.0, lambda _: None), loopback)
+
+
+@pytest.mark.parametrize(
+    ("path", "fault"),
+    [
+        ("/well", ""),
+        ("/well?a=1&b=2", ""),
+        ("", ""),
+        ("/get", ""),
+        ("/private", ""),
+        ("/busy", ""),
+        ("/moved", ""),
+        ("/gone.png", "answers 410 Gone"),
+        ("/missing", "answers 404 Not Found"),
+        ("/broken", "answers 500 Internal Server Error"),
+        ("/lost", "answers 404 Not Found"),
+        ("/round", "leads on more than 5 times"),
+        ("/away", "leads on to no web address"),
+    ],
+)
+def test_an_answer_says_whether_a_link_is_well(server: Site, path: str, fault: str) -> None:
+    """What is there is well, also behind a redirect or a refusal of programs; the rest is told."""
+    assert web().fault(server.url + path) == fault
+
+
+def test_a_head_is_enough(server: Site) -> None:
+    """A page is asked for its head alone; the whole of it only where that did not go well."""
+    web().faults([f"{server.url}/well"])
+    assert server.asked == ["HEAD /well"]
+    web().faults([f"{server.url}/get", f"{server.url}/missing"])
+    assert sorted(server.asked[1:]) == [
+        "GET /get", "GET /missing", "HEAD /get", "HEAD /missing",
+    ]  # fmt: skip
+
+
+def test_nobody_who_does_not_answer_is_waited_for(server: Site) -> None:
+    """A name that is not known, a closed door and a host without TLS are told in a few words."""
+    port = server.url.rpartition(":")[2]
+    faults = web().faults(
+        ["http://nobody.invalid/", "http://127.0.0.1:1/", f"https://127.0.0.1:{port}/"]
+    )
+    assert faults["http://nobody.invalid/"] == "its host is not known"
+    assert faults["http://127.0.0.1:1/"] == "does not answer: connection refused"
+    assert faults[f"https://127.0.0.1:{port}/"].startswith("is not safe: ")
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1", "10.0.0.1", "192.168.1.1", "169.254.169.254", "::1", "fd00::1", "0.1.2.3",
+     "100.64.0.1", "224.0.0.1", "::ffff:127.0.0.1"],
+)  # fmt: skip
+def test_no_machine_inside_is_public(address: str) -> None:
+    """The machine itself, its network and what a cloud says of itself there are never asked."""
+    assert not is_public(ip_address(address))
+
+
+@pytest.mark.parametrize("address", ["93.184.216.34", "2606:2800:220:1:248:1893:25c8:1946"])
+def test_machines_of_the_internet_are_public(address: str) -> None:
+    """What stands in the public internet may be asked."""
+    assert is_public(ip_address(address))
+
+
+def test_this_machine_is_not_asked(server: Site) -> None:
+    """Without the test's leave, neither an address nor a name of this machine is asked."""
+    port = server.url.rpartition(":")[2]
+    guarded = LinkChecker(HostThrottle(lambda: 0.0, lambda _: None))
+    for host in ("127.0.0.1", "localhost", "[::1]", "2130706433", "0x7f.1"):
+        assert guarded.fault(f"http://{host}:{port}/well") in {
+            "leads to this machine or a private network", "its host is not known",
+        }  # fmt: skip
+    assert server.asked == []
+
+
+def test_a_redirect_into_this_machine_is_not_followed(server: Site) -> None:
+    """Where a page leads on is looked at as closely as the link itself."""
+    admitted = iter([True, False])
+    once = LinkChecker(HostThrottle(lambda: 0.0, lambda _: None), lambda _: next(admitted))
+    assert once.fault(f"{server.url}/moved") == "leads to this machine or a private network"
+    assert server.asked == ["HEAD /moved"]
+
+
+def test_a_host_is_asked_once_a_second() -> None:
+    """The questions to one host stand a second apart; others do not wait for it."""
+    clock = Clock()
+    pace = HostThrottle(lambda: clock.now, clock.sleep)
+    for host in ("a.example", "b.example", "a.example", "a.example", "b.example"):
+        pace.wait(host)
+    assert clock.slept == [1.0, 1.0]
+    clock.now += 10
+    pace.wait("a.example")
+    assert clock.slept == [1.0, 1.0]
+
+
+def test_a_real_server_is_asked_at_that_pace(server: Site) -> None:
+    """HEAD and GET count as two questions, and so does each step of a redirect."""
+    clock = Clock()
+    paced = LinkChecker(HostThrottle(lambda: clock.now, clock.sleep), loopback)
+    assert paced.fault(f"{server.url}/missing") == "answers 404 Not Found"
+    assert paced.fault(f"{server.url}/moved") == ""
+    assert (len(server.asked), clock.slept) == (4, [1.0, 1.0, 1.0])
+
+
+def test_pictures_and_files_in_the_head_are_asked_for(
+    make_newsroom: MakeSite, server: Site, postroom: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lead picture and an enclosure elsewhere are told with the line of their key."""
+    monkeypatch.setattr("postroom.cli.check.make_link_checker", web)
+    url = server.url
+    head = f"image: {{src: {url}/missing.png, alt: A}}\n"
+    head += f"enclosure: {{url: {url}/gone.png, type: image/png, length: 1}}\ntopics"
+    folder = make_newsroom({"posts/a.md": POST.replace("topics", head)})
+    outcome = postroom(folder, "check", "--links")
+    found = [line.partition(";")[0] for line in outcome.warnings if "outside" in line]
+    assert found == [f"posts/a.md:7: enclosure: '{url}/gone.png' answers 410 Gone"]
+
+
+# Hosts that mean no good.
+
+
+@contextmanager
+def telling(answer: Callable[[socket.socket, bytes], None]) -> Iterator[Site]:
+    """Run a server that reads a question and then does as it likes."""
+    questions: list[str] = []
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            question = self.request.recv(4096)
+            questions.append(question.partition(b" HTTP")[0].decode("latin-1"))
+            with suppress(OSError):
+                answer(self.request, question)
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+
+    with running(Server(("127.0.0.1", 0), Handler)) as url:
+        yield Site(url, questions)
+
+
+def hangs(connection: socket.socket, _question: bytes) -> None:
+    """Say nothing until the other side goes away."""
+    connection.recv(1)
+
+
+def drips(connection: socket.socket, _question: bytes) -> None:
+    """Say one byte at a time, for ever."""
+    for byte in itertools.cycle(b"HTTP/1.1 200 OK\r\nA: b\r\n"):
+        connection.sendall(bytes([byte]))
+        time.sleep(0.02)
+
+
+def goes_on(connection: socket.socket, _question: bytes) -> None:
+    """Ask to wait for the answer, for ever."""
+    while True:
+        connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n" * 99)
+
+
+def heads(connection: socket.socket, _question: bytes) -> None:
+    """Begin an answer whose head has no end."""
+    connection.sendall(b"HTTP/1.1 200 OK\r\n")
+    for number in itertools.count():
+        connection.sendall(b"X-%d: %s\r\n" % (number, b"x" * 9_000))
+
+
+def garbles(connection: socket.socket, _question: bytes) -> None:
+    """Say what is no HTTP at all."""
+    connection.sendall(b"\0\xff" * 9_000 + b"\r\n\r\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("answer", "fault"),
+    [
+        (hangs, "does not answer within 0 seconds"),
+        (drips, "does not answer within 0 seconds"),
+        (goes_on, "does not answer within 0 seconds"),
+        (heads, "answers with what is no HTTP"),
+        (garbles, "answers with what is no HTTP"),
+    ],
+)
+def test_no_host_holds_up_a_run(
+    answer: Callable[[socket.socket, bytes], None], fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host that hangs, drips or never ends is left after the time that every host has."""
+    if fault.startswith("does not answer within"):
+        monkeypatch.setattr("postroom.lint.external_links._TIMEOUT", 0.3)
+    with telling(answer) as site:
+        began = time.monotonic()
+        found = web().faults([f"{site.url}/{number}" for number in range(30)])
+        assert time.monotonic() - began < 9
+    assert {one for one in found.values() if not one.startswith(fault)} == set()
+    if fault.startswith("does not answer within"):
+        # Eight are asked at once; nobody asks again who saw that the host is silent.
+        assert len(site.asked) <= 16
+
+
+def greets(connection: socket.socket, _question: bytes) -> None:
+    """Begin to speak of keys, and come to no end."""
+    connection.sendall(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc")
+    while True:
+        connection.sendall(b"\x03")
+        time.sleep(0.02)
+
+
+def test_no_handshake_holds_up_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes before the answer, with TLS, has no more time than the answer."""
+    monkeypatch.setattr("postroom.lint.external_links._TIMEOUT", 0.3)
+    with telling(greets) as site:
+        began = time.monotonic()
+        secure = site.url.replace("http:", "https:")
+        assert web().fault(f"{secure}/") == "does not answer within 0 seconds"
+        assert time.monotonic() - began < 9
+
+
+@pytest.mark.slow
+def test_a_silent_host_is_not_mistaken_for_the_one_that_leads_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who sends us on to a host that hangs is asked all the same."""
+    monkeypatch.setattr("postroom.lint.external_links._TIMEOUT", 2.0)
+    with telling(hangs) as site, serving() as well:
+        monkeypatch.setitem(MOVES, "/there", f"{site.url}/")
+        asking = web()
+        assert asking.fault(f"{well.url}/there") == "does not answer within 2 seconds"
+        assert asking.fault(f"{well.url}/well") == ""
+        assert asking.fault(f"{site.url}/other") == "does not answer within 2 seconds"
+        assert site.asked == ["HEAD /", "GET /"]
+
+
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+def test_ten_gigabytes_are_not_read(method: str) -> None:
+    """Of a page without end no more is taken than lies on the way when it is known to be there."""
+    sent = []
+
+    def pours(connection: socket.socket, question: bytes) -> None:
+        status = b"200 OK" if question.startswith(method.encode()) else b"405 No"
+        connection.sendall(b"HTTP/1.1 %s\r\nContent-Length: 10000000000\r\n\r\n" % status)
+        while status == b"200 OK":
+            sent.append(connection.send(b"x" * 65_536))
+
+    with telling(pours) as site:
+        assert web().fault(f"{site.url}/film.mp4") == ""
+        assert site.asked[-1] == f"{method} /film.mp4"
+    assert sum(sent) < 50_000_000
+
+
+def test_a_redirect_may_be_written_in_any_letters(server: Site) -> None:
+    """Bytes outside ASCII in a redirect are encoded, as browsers do."""
+    assert web().fault(f"{server.url}/town") == ""
+    assert server.asked == ["HEAD /town", "HEAD /K%C3%B6ln"]
+
+
+@pytest.mark.slow
+def test_hostile_hosts_end_no_check(
+    make_newsroom: MakeSite, postroom: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command tells each link to a host that hangs, at its place, and goes on."""
+    monkeypatch.setattr("postroom.lint.external_links._TIMEOUT", 2.0)
+    monkeypatch.setattr("postroom.cli.check.make_link_checker", web)
+    with telling(hangs) as site, serving() as well:
+        links = f"[Our past]({site.url}/) [Our year]({well.url}/round) [Us]({well.url}/busy)\n"
+        folder = make_newsroom({"posts/a.md": f"{POST}\n{links}"})
+        outcome = postroom(folder, "check", "--links", "--format", "json")
+    found = [one for one in json.loads(outcome.out)["findings"] if "outside" in one["rule"]]
+    assert [(one["line"], one["what"].partition("' ")[2]) for one in found] == [
+        (11, "does not answer within 2 seconds"),
+        (11, "leads on more than 5 times"),
+    ]
+    assert outcome.code == 0
+
+
+@pytest.fixture
+def posts_with_links(make_newsroom: MakeSite, server: Site) -> Path:
+    """Return a newsroom whose post links to the server."""
+    text = POST + (
+        f"\nSee [our report]({server.url}/well#part), [our past]({server.url}/missing),\n"
+        f"[the same]({server.url}/missing) and ![a plan]({server.url}/gone.png).\n"
+    )
+    return make_newsroom(
+        {"posts/a.md": text}, "checks: {post-image-pixels: off, letter-preheader: off}\n"
+    )
+
+
+def test_links_elsewhere_are_asked_on_demand(posts_with_links: Path, server: Site, postroom: Run,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Nothing is asked without --links; with it, each address once, and each place is told."""
+    assert postroom(posts_with_links, "check").err == ""
+    assert server.asked == []
+    assert not (posts_with_links / ".postroom").exists()
+    monkeypatch.setattr("postroom.cli.check.make_link_checker", web)
+    outcome = postroom(posts_with_links, "check", "--links")
+    url = server.url
+    assert (outcome.code, outcome.out) == (0, "0 errors, 3 warnings\n")
+    repair = "link to where it is now, or take the link out [post-link-outside]"
+    assert outcome.warnings == [
+        f"posts/a.md:11:{31 + len(url)}: '{url}/missing' answers 404 Not Found; {repair}",
+        f"posts/a.md:12:1: '{url}/missing' answers 404 Not Found; {repair}",
+        f"posts/a.md:12:{26 + len(url)}: '{url}/gone.png' answers 410 Gone; {repair}",
+    ]
+    assert sorted(server.asked) == [
+        "GET /gone.png", "GET /missing", "HEAD /gone.png", "HEAD /missing", "HEAD /well",
+    ]  # fmt: skip
+
+
+def test_what_is_well_is_not_asked_again(posts_with_links: Path, server: Site, postroom: Run,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """A second run asks only for what led nowhere; after a week it asks for all of it."""
+    monkeypatch.setattr("postroom.cli.check.make_link_checker", web)
+    file = posts_with_links / ".postroom/links.json"
+    postroom(posts_with_links, "check", "--links")
+    answered = json.loads(file.read_bytes())
+    assert list(answered) == [f"{server.url}/well"]
+    # Each call begins at the same instant.
+    file.write_text(json.dumps({url: time - 60 for url, time in answered.items()}))
+    server.asked.clear()
+    assert postroom(posts_with_links, "check", "--links").out == "0 errors, 3 warnings\n"
+    assert "HEAD /well" not in server.asked
+    assert len(server.asked) == 4
+    kept = json.loads(file.read_bytes())
+    file.write_text(json.dumps({url: time - CACHE_LIFETIME - 1 for url, time in kept.items()}))
+    server.asked.clear()
+    postroom(posts_with_links, "check", "--links")
+    assert "HEAD /well" in server.asked
+
+
+def test_what_cannot_be_kept_is_told_all_the_same(
+    posts_with_links: Path, postroom: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no answer can be kept, as in a folder that is only read, findings are not lost."""
+    monkeypatch.setattr("postroom.cli.check.make_link_checker", web)
+    (posts_with_links / ".postroom").write_text("no folder")
+    outcome = postroom(posts_with_links, "check", "--links")
+    assert (outcome.code, outcome.out) == (0, "0 errors, 3 warnings\n")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "null", '{"https://a.example/": "soon"}', '{"https://a.example/": 2e12}',
+     '{"https://a.example/": true}', "[" * 100_000, "\udc80"],
+)  # fmt: skip
+def test_a_damaged_memory_means_none(tmp_path: Path, text: str) -> None:
+    """Whatever stands in the file of answers, at worst everything is asked again."""
+    file = tmp_path / "links.json"
+    file.write_bytes(text.encode(errors="surrogateescape"))
+    assert load_link_cache(file, 1e9).ok == {}
+    assert load_link_cache(tmp_path / "nothing.json", 1e9).ok == {}

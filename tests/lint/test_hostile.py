@@ -1,0 +1,162 @@
+"""`postroom check` and posts that mean no good: each is told in lines, in time, without a trace."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.lint.test_site_rules import SETTINGS, post
+from tests.support.generated_sites import PIXEL
+from tests.support.site import CommandResult, MakeSite
+
+Run = Callable[..., CommandResult]
+# By which root reads whatever it likes.
+RIGHTS = "-dac_override,-dac_read_search"
+REPLACE = "replace it with a file that can be read"
+HUGE = "".join(f"Number {n} of many paragraphs, [each](/) with a link.\n\n" for n in range(38_000))
+LINKS = "".join(f"[page {n}](/nowhere/{n}/)\n" for n in range(10_000))
+DEEP = "stands in more than 100 elements, which no mail program shows; nest less"
+
+
+@pytest.fixture
+def check(
+    make_newsroom: MakeSite, postroom: Run
+) -> Callable[[bytes | Callable[[Path], None]], CommandResult]:
+    """Return a function that checks a newsroom with a post, or with what is put into posts/."""
+
+    def checked(bad: bytes | Callable[[Path], None]) -> CommandResult:
+        folder = make_newsroom({"posts/good.md": post()}, SETTINGS)
+        if callable(bad):
+            bad(folder / "posts")
+        else:
+            (folder / "posts/bad.md").write_bytes(bad)
+        began = time.process_time()
+        outcome = postroom(folder, "check")
+        assert time.process_time() - began < 30
+        assert "Traceback" not in outcome.err
+        return outcome
+
+    return checked
+
+
+Check = Callable[[bytes | Callable[[Path], None]], CommandResult]
+
+
+def another(body: str) -> bytes:
+    """Return a second post with this text."""
+    title = "Another piece of news that comes from the house at the harbour"
+    return post(body, title=title, id="tag:news.example.com,2026:another").encode()
+
+
+@pytest.mark.parametrize(
+    "contents", [PIXEL, b"\x00" * 999, bytes(range(256)) * 99, b"\x7fELF\x02\x01\x00"]
+)
+def test_a_post_of_bytes_is_one_line(check: Check, contents: bytes) -> None:
+    """A picture, a program or noise with the ending of a post is named as what it is."""
+    outcome = check(contents)
+    assert outcome.code == 1
+    (line,) = outcome.errors
+    assert line.startswith("posts/bad.md:")
+
+
+@pytest.mark.slow
+def test_a_post_of_two_megabytes_is_read(check: Check) -> None:
+    """A book is a post like any other; its feeds are too large and its links are looked at."""
+    assert len(HUGE) > 2_000_000
+    outcome = check(another(HUGE))
+    assert outcome.code == 0
+    assert "[letter-" not in outcome.err
+
+
+def test_ten_thousand_links_are_ten_thousand_lines(check: Check) -> None:
+    """Each link to nowhere is told with its line, and once."""
+    outcome = check(another(LINKS))
+    assert outcome.code == 1
+    assert outcome.out == "10,000 errors, 0 warnings\n"
+    assert outcome.errors[-1].startswith("posts/bad.md:10006:1: '/nowhere/9999/' leads to nowhere/")
+
+
+def in_circles(posts: Path) -> None:
+    """Let links lead to each other, to themselves, to the folder around them and to nowhere."""
+    for name, target in (("a.md", "b.md"), ("b.md", "a.md"), ("c.md", "c.md"), ("d", "../posts")):
+        (posts / name).symlink_to(target)
+    (posts / "e.md").symlink_to("gone.md")
+    os.mkfifo(posts / "f.md")
+
+
+def test_links_in_circles_are_named(check: Check) -> None:
+    """What leads round and round is left after one step, and named."""
+    loop = f"cannot be read: too many levels of symbolic links; {REPLACE}"
+    assert check(in_circles).errors == [
+        f"posts/a.md: {loop}",
+        f"posts/b.md: {loop}",
+        f"posts/c.md: {loop}",
+        f"posts/d: is no file; {REPLACE}",
+        f"posts/e.md: cannot be read: no such file or directory; {REPLACE}",
+        f"posts/f.md: is no file; {REPLACE}",
+    ]
+
+
+def test_a_post_that_is_closed_to_us_is_named(
+    make_newsroom: MakeSite, program: Callable[[str], str]
+) -> None:
+    """A file without the right to read it is told with what the system says."""
+    folder = make_newsroom({"posts/good.md": post(), "posts/bad.md": ""}, SETTINGS)
+    (folder / "posts/bad.md").chmod(0)
+    # Nothing is closed to root, unless root gives the right away.
+    drop = [program("setpriv"), f"--bounding-set={RIGHTS}", f"--inh-caps={RIGHTS}"]
+    command = [sys.executable, "-m", "postroom", "check"]
+    done = subprocess.run(
+        [*drop, *command] if os.geteuid() == 0 else command,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert f"error: posts/bad.md: cannot be read: permission denied; {REPLACE}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("body", "line"),
+    [
+        ("Words.\n\n" + "<div>" * 101 + "deep", 9),
+        ("<section>\n" * 100_000, 107),
+        ("Words\n\n" + "> " * 101 + "deep", 9),
+        ("".join(f"{'  ' * n}- x\n" for n in range(60)), 57),
+        ("<b></i>" * 200, 7),
+        ("Words " + "<q>" * 101 + "</q>" * 101, 7),
+        ("<table><tr><td>" * 34, 7),
+    ],
+    ids=["div", "100,000 sections", "quotes", "lists", "crossed", "in a line", "tables"],
+)
+def test_what_is_nested_too_deep_is_named(check: Check, body: str, line: int) -> None:
+    """Deeper than parsers follow is an error of the post at its line, before it costs time."""
+    began = time.process_time()
+    assert check(another(body)).errors == [f"posts/bad.md:{line}: {DEEP}"]
+    assert time.process_time() - began < 10
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "<div>" * 100 + "deep" + "</div>" * 100,
+        "> " * 98 + "deep",
+        "".join(f"{'  ' * n}- x\n" for n in range(49)),
+        "<table><tr><td>" * 33 + "deep" + "</td></tr></table>" * 33,
+        "<p>One.\n\n" * 500,
+        "<br>" * 500,
+    ],
+    ids=["div", "quotes", "lists", "tables", "open paragraphs", "breaks"],
+)
+def test_what_is_nested_less_deep_passes(make_newsroom: MakeSite, postroom: Run, body: str) -> None:
+    """As deep as is allowed, pages, feeds and letters still hold what stands behind it."""
+    folder = make_newsroom({"posts/a.md": another(body)}, SETTINGS)
+    outcome = postroom(folder, "check")
+    assert (outcome.code, outcome.err) == (0, "")

@@ -1,0 +1,177 @@
+"""What refusals say of an address, and when they or complaints are too many."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from postroom.mail.bounce_policy import (
+    SOFT_LIMIT,
+    SOFT_SPAN,
+    daily_removal_limit,
+    enhanced_status,
+    exceeds_complaint_limit,
+    is_hard,
+    is_lasting,
+    is_soft,
+    reply_status,
+)
+
+START = datetime(2026, 11, 1, 9, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        ("5.1.1 <reader@example.com>: Recipient address rejected", "5.1.1"),
+        ("5.1.10", "5.1.10"),
+        ("4.2.2 mailbox full", "4.2.2"),
+        ("sorry, no mailbox here by that name. (#5.1.1)", "5.1.1"),
+        ("no such user 5.1.1 here", ""),
+        ("5.1.1.2 is no status", ""),
+        ("3.1.1 is of no class", ""),
+        ("1.5.1.1 release", ""),
+        ("", ""),
+    ],
+)
+def test_a_reply_gives_its_status_at_one_place(text: str, status: str) -> None:
+    """A status stands at the beginning (RFC 2034 §4), or in qmail's brackets at the end."""
+    assert enhanced_status(text) == status
+
+
+@pytest.mark.parametrize(
+    ("reply", "status"),
+    [
+        ("550 5.7.1 relaying denied", "5.7.1"),
+        ("554 no thanks", ""),
+        ("554 sorry (#5.7.1)", "5.7.1"),
+        ("the email has 9 bytes", ""),
+        ("5.7.1 without a code", "5.7.1"),
+        ("", ""),
+    ],
+)
+def test_a_recorded_reply_gives_its_status(reply: str, status: str) -> None:
+    """Its code stands before the status."""
+    assert reply_status(reply) == status
+
+
+@pytest.mark.parametrize("status", "5.1.1 5.1.2 5.1.3 5.1.6 5.1.10 5.2.1".split())
+def test_only_a_bad_address_is_hard(status: str) -> None:
+    """No such mailbox, domain or address, moved, disabled (RFC 3463 §3), no mail (RFC 7505)."""
+    assert is_hard(550, status)
+    assert is_hard(0, status)
+    assert not is_soft(550, status)
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        (550, "5.7.1"),  # relaying denied
+        (554, ""),
+        (554, "5.7.1"),
+        (530, "5.7.0"),
+        (535, "5.7.8"),
+        (550, "5.7.515"),
+        (521, ""),
+        (552, "5.2.3"),
+        (553, "5.1.7"),
+        (553, "5.1.8"),
+        (550, "5.6.0"),
+        (503, "5.5.1"),
+        (500, ""),
+        (554, "5.0.0"),
+        (451, "4.1.1"),
+        (450, ""),
+        (421, "5.1.1"),
+    ],
+)
+def test_what_is_not_of_the_address_counts_nothing(code: int, status: str) -> None:
+    """Relay, policy, login, sender and content: a wrong setting refuses everybody like this."""
+    assert not is_hard(code, status)
+    assert not is_soft(code, status)
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        (550, ""),
+        (551, ""),
+        (552, ""),
+        (553, ""),
+        (550, "5.0.0"),
+        (552, "5.2.2"),
+        (0, "5.2.2"),
+        (0, "4.2.2"),
+        (0, "4.1.1"),
+        (0, "4.4.7"),
+        (550, "5.4.1"),
+        (550, "5.1.0"),
+        (550, "5.1.4"),
+    ],
+)
+def test_what_may_be_of_the_address_is_soft(code: int, status: str) -> None:
+    """A full mailbox, an unknown way and a 550 without a status count towards the limit."""
+    assert is_soft(code, status)
+    assert not is_hard(code, status)
+
+
+def test_a_domain_without_mail_is_hard_by_its_code_alone() -> None:
+    """RFC 7504 §3: 556 says that the domain takes no mail; 521 is of the server that says it."""
+    assert is_hard(556, "")
+    assert is_hard(556, "5.1.10")
+    assert not is_hard(521, "")
+
+
+@given(st.integers(0, 999), st.from_regex(r"\A[245]\.[0-9]{1,3}\.[0-9]{1,3}\Z") | st.just(""))
+def test_a_refusal_is_one_thing_at_most(code: int, status: str) -> None:
+    """Nothing is hard and soft, and no policy, protocol or passing reply is either."""
+    assert not (is_hard(code, status) and is_soft(code, status))
+    if status[2:3] in {"3", "5", "6", "7"} or (code and code // 100 != 5):
+        assert not is_hard(code, status)
+        assert not is_soft(code, status)
+
+
+def days(*numbers: float) -> list[datetime]:
+    """Return the instants that lie so many days after the start."""
+    return [START + timedelta(days=number) for number in numbers]
+
+
+def test_soft_failures_must_be_many_and_last() -> None:
+    """The limit takes as many days, and the row from the first to the last its time."""
+    span = SOFT_SPAN.days
+    assert is_lasting(days(0, 1, 2, 3, span))
+    assert not is_lasting(days(0, 1, 2, span))
+    assert not is_lasting(days(0, 1, 2, 3, span - 1))
+    assert not is_lasting(days(*range(SOFT_LIMIT + 3)))
+    assert not is_lasting(days(0, 0.1, 0.2, 0.3, span))
+    assert not is_lasting([])
+
+
+@pytest.mark.parametrize(("active", "few"), [(0, 1), (1, 1), (199, 1), (200, 2), (10_000, 100)])
+def test_soft_failures_take_off_few_a_day(active: int, few: int) -> None:
+    """A relay that refuses everybody takes off one in a hundred a day, at most."""
+    assert daily_removal_limit(active) == few
+
+
+@pytest.mark.parametrize(
+    ("complaints", "letters", "stopped"),
+    [
+        (0, 0, False),
+        (1, 1, False),
+        (1, 0, False),
+        (2, 2, True),
+        (2, 0, True),
+        (2, 666, True),
+        (2, 667, False),
+        (3, 1000, True),
+        (3, 1001, False),
+    ],
+)
+def test_complaints_stop_at_three_in_a_thousand(
+    complaints: int, letters: int, *, stopped: bool
+) -> None:
+    """Rule 9 of the mailbox providers: never 0.3 % or more; one complaint is no rate."""
+    assert exceeds_complaint_limit(complaints, letters) is stopped

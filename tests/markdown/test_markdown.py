@@ -1,0 +1,755 @@
+"""Markdown becomes HTML that is safe anywhere, and text that can be read anywhere."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from urllib.parse import urlsplit
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lxml import html as parser
+
+from postroom.markdown.html import (
+    HIDDEN,
+    DepthError,
+    add_image_sizes,
+    resolve_urls,
+    sanitize,
+    shift_headings,
+    to_html,
+)
+from postroom.markdown.plaintext import first_heading, first_paragraph, inline_text, to_text
+from postroom.models import Html
+from postroom.text import shorten, wrap
+
+HERE = "https://news.example.com/posts/a/"
+RESOLVE = resolve_urls(HERE)
+
+
+def page(markdown: str) -> str:
+    """Return the HTML of `markdown`."""
+    return to_html(markdown, RESOLVE).strip()
+
+
+def text(markdown: str) -> str:
+    """Return the plain text of `markdown`."""
+    return to_text(markdown, RESOLVE)
+
+
+# --- HTML: addresses ---
+
+
+@pytest.mark.parametrize(
+    ("markdown", "address"),
+    [
+        ("[x](b)", f"{HERE}b"),
+        ("[x](../b)", "https://news.example.com/posts/b"),
+        ("[x](/b)", "https://news.example.com/b"),
+        ("[x](#b)", f"{HERE}#b"),
+        ("[x](?b=c)", f"{HERE}?b=c"),
+        ("[x]()", HERE),
+        ("[x](//example.org/b)", "https://example.org/b"),
+        ("[x](<a b>)", f"{HERE}a%20b"),
+        ("[x](ü)", f"{HERE}%C3%BC"),
+        ("[x](1:2)", f"{HERE}1:2"),
+        ("[x][1]\n\n[1]: b 'Title'", f"{HERE}b"),
+        ("[x]\n\n[x]: b", f"{HERE}b"),
+        ("x[^n]\n\n[^n]: Note", f"{HERE}#n"),
+        ("<a href=b>x</a>", f"{HERE}b"),
+        ("<A HREF='b'>x</A>", f"{HERE}b"),
+        ("<a href=' b '>x</a>", f"{HERE}b"),
+        ("<a href='a b\"ü'>x</a>", f"{HERE}a%20b%22%C3%BC"),
+        ("<https://example.org/>", "https://example.org/"),
+        ("<a@example.org>", "mailto:a@example.org"),
+        ("[x](mailto:a@example.org?subject=b)", "mailto:a@example.org?subject=b"),
+        ("[x](tel:+49301234)", "tel:+49301234"),
+        ("[x](HTTPS://example.org/)", "HTTPS://example.org/"),
+    ],
+)
+def test_every_link_is_absolute(markdown: str, address: str) -> None:
+    """Wherever the HTML is read, its links lead to one place."""
+    assert parser.fromstring(page(markdown)).xpath("//a/@href") == [address]
+
+
+@pytest.mark.parametrize(
+    ("markdown", "expected"),
+    [
+        ("![x](b.png 'T')", f'<p><img src="{HERE}b.png" alt="x" title="T"></p>'),
+        ("<img src=b.png>", f'<img src="{HERE}b.png">'),
+        (
+            "<img srcset='a.png 1x,b.png 2x'>",
+            f'<img srcset="{HERE}a.png 1x, {HERE}b.png 2x">',
+        ),
+        (
+            "<img srcset=' a.png , b.png   640w , //example.org/c.png 2.5x, '>",
+            f'<img srcset="{HERE}a.png, {HERE}b.png 640w, https://example.org/c.png 2.5x">',
+        ),
+        ("<img srcset='a,b.png 1x'>", f'<img srcset="{HERE}a,b.png 1x">'),
+        ("<img srcset='data:image/png;base64,AA 1x, a.png 2x'>", f'<img srcset="{HERE}a.png 2x">'),
+        ("<img srcset='a.png 1x onerror=b, javascript:c'>", "<img>"),
+        ("<img srcset=''>", "<img>"),
+        (
+            "<video src=a.mp4 poster=b.png controls></video>",
+            f'<video src="{HERE}a.mp4" poster="{HERE}b.png" controls=""></video>',
+        ),
+        (
+            "<picture><source srcset='a.webp 1x'><img src=b.png></picture>",
+            f'<picture><source srcset="{HERE}a.webp 1x"><img src="{HERE}b.png"></picture>',
+        ),
+        ("<q cite=b>x</q>", f'<q cite="{HERE}b">x</q>'),
+        ("<del cite='javascript:b'>x</del>", "<del>x</del>"),
+    ],
+)
+def test_every_other_address_is_absolute_too(markdown: str, expected: str) -> None:
+    """Pictures in all their sizes, posters, films and sources of quotations."""
+    assert page(markdown).removeprefix("<p>").removesuffix("</p>") == (
+        expected.removeprefix("<p>").removesuffix("</p>")
+    )
+
+
+# --- HTML: what does not survive ---
+
+TRICKS = {
+    "script": "<script>alert(1)</script>",
+    "script in capitals": "<SCRIPT SRC=https://evil.example/>alert(1)</SCRIPT>",
+    "script in script": "<scr<script>ipt>alert(1)</scr</script>ipt>",
+    "script never closed": "a\n\n<script>alert(1)",
+    "style": "<style>p{background:url(//evil.example/)}</style>",
+    "style attribute": "<p style='position:fixed;background:url(//evil.example/)'>a</p>",
+    "style of a cell": "<table><td style='position:fixed;text-align:center'>a</table>",
+    "handlers": "<img src=a onerror=alert(1) ONLOAD='alert(1)'><b onclick=alert(1)>a</b>",
+    "handler without blank": "<img/src=a/onerror=alert(1)>",
+    "form": "<form action=//evil.example/><input name=a><button>b</button></form>",
+    "fields": "<textarea>a</textarea><select><option>b</select><input type=password>",
+    "javascript": "[a](javascript:alert(1)) <a href=javascript:alert(1)>b</a>",
+    "javascript in capitals": "<a href='  JaVaScRiPt:alert(1)'>a</a>",
+    "javascript as entities": "<a href='&#106;avascript&#x3A;alert(1)'>a</a>",
+    "javascript with breaks": "<a href='java&#10;scr&#9;ipt:alert(1)'>a</a>",
+    "javascript behind a control": "<a href='&#1;javascript:alert(1)'>a</a>",
+    "vbscript": "<a href=vbscript:a>a</a>",
+    "data": "[a](data:text/html,<script>alert(1)</script>) ![b](data:image/svg+xml,c)",
+    "file": "[a](file:///etc/passwd)",
+    "half an address": "[a](https:evil.example) [b](http:/evil.example)",
+    "base": "<base href=//evil.example/><link rel=stylesheet href=//evil.example/>",
+    "refresh": "<meta http-equiv=refresh content='0;url=//evil.example/'>",
+    "svg": "<svg onload=alert(1)><script>alert(1)</script><a xlink:href=javascript:a>b</a></svg>",
+    "svg by slash": "<p><svg/onload=alert(1)></p>",
+    "math": "<math><mtext><table><mglyph><style><img src=a onerror=alert(1)></style></math>",
+    "math by title": (
+        "<math><mtext><table><mglyph><style><!--</style>"
+        '<img title="--&gt;&lt;img src=1 onerror=alert(1)&gt;">'
+    ),
+    "noscript": '<noscript><p title="</noscript><img src=a onerror=alert(1)>"></noscript>',
+    "template": "<template><img src=a onerror=alert(1)></template>",
+    "objects": "<object data=a><embed src=b></object><applet code=c></applet>",
+    "frames": "<frameset><frame src=javascript:alert(1)></frameset>",
+    "frame in a frame": "<iframe srcdoc='<script>alert(1)</script>'></iframe>",
+    "frame with javascript": "<iframe src='javascript:alert(1)'></iframe>",
+    "frame that breaks out": "<iframe src='a\" onmouseover=\"alert(1)'></iframe>",
+    "frame title that breaks out": "<iframe src=a title='&lt;/a>&lt;img src=a>'></iframe>",
+    "title": "<title><img src=a onerror=alert(1)></title>",
+    "old raw text": "<xmp><script>alert(1)</script></xmp><plaintext><script>",
+    "comment": "<!-- <script> --><!--><img src=a onerror=alert(1)>-->",
+    "cdata": "<![CDATA[<script>alert(1)</script>]]>",
+    "attribute from markdown": '![a"onerror="alert(1)](b"onerror="alert(1) "c\\"onerror=\\"d")',
+    "address of a form": "<a ping=//evil.example/ href=a target=_top>a</a>",
+}
+
+TAGS = frozenset(
+    "a abbr b bdi bdo blockquote br caption cite code col colgroup dd del details dfn div dl dt em "
+    "figcaption figure h2 h3 h4 h5 h6 hr i img input ins kbd li mark ol p picture pre q rp rt "
+    "ruby s samp section small source span strong sub summary sup table tbody td tfoot th thead "
+    "time tr u ul var audio video track".split()
+)
+ATTRIBUTES = frozenset(
+    "id class lang dir title href hreflang src srcset sizes alt width height loading media type "
+    "controls poster kind srclang label checked disabled start reversed value colspan rowspan "
+    "scope style datetime cite".split()
+)
+
+
+def assert_harmless(made: str) -> None:
+    """Check every element, attribute and address of `made` as a browser would see them."""
+    for element in parser.fromstring(f"<div>{made}</div>").iter():
+        assert element.tag in TAGS
+        for name, value in element.attrib.items():
+            assert name in ATTRIBUTES
+            if name in {"href", "src", "poster", "cite"}:
+                parts = urlsplit(value)
+                assert parts.scheme.lower() in {"http", "https", "mailto", "tel"}
+                assert parts.netloc or parts.scheme in {"mailto", "tel"}
+            if name == "srcset":
+                assert all(one.startswith(("https://", "http://")) for one in value.split(", "))
+            if name == "style":
+                assert re.fullmatch(r"text-align:\s*(left|center|right|justify|start|end);?", value)
+            if (element.tag, name) == ("input", "type"):
+                assert value == "checkbox"
+        assert element.tag != "input" or "type" in element.attrib
+
+
+@pytest.mark.parametrize("markdown", TRICKS.values(), ids=TRICKS)
+def test_nothing_that_runs_or_leaves_its_place_survives(markdown: str) -> None:
+    """Scripts, styles, forms, frames, handlers and dangerous addresses are gone."""
+    made = page(markdown)
+    assert_harmless(made)
+    assert "evil.example" not in made
+
+
+@pytest.mark.parametrize("tag", sorted(HIDDEN))
+def test_a_tag_that_is_never_closed_swallows_nothing(tag: str) -> None:
+    """Who writes about a tag without quoting it finds the rest of the text where it was."""
+    markdown = f"# Two <{tag}>\n\nOne <{tag}> three.\n\nFour <{tag} a=b>\n"
+    shown = parser.fromstring(page(markdown)).text_content()
+    words = f"Two <{tag}> One <{tag}> three. Four <{tag} a=b>".split()
+    assert shown.split() == words
+    assert [word for word in text(markdown).split() if "---" not in word] == words
+    assert first_heading(markdown)[0] == f"Two <{tag}>"
+    assert first_paragraph(markdown) == f"One <{tag}> three."
+    assert_harmless(page(markdown))
+
+
+@pytest.mark.parametrize("tag", sorted(HIDDEN))
+def test_what_is_never_shown_goes_with_all_that_is_in_it(tag: str) -> None:
+    """The code of a script is no news, neither in HTML nor in text."""
+    markdown = (
+        f"One.\n\nTwo <{tag}>hidden</{tag.upper()}>three.\n\n<{tag}>hidden</{tag}>\n\nFour.\n"
+    )
+    shown = parser.fromstring(page(markdown)).text_content()
+    assert shown.split() == text(markdown).split() == ["One.", "Two", "three.", "Four."]
+    assert inline_text(f"Two <{tag}>hidden</{tag}>three") == "Two three"
+
+
+@pytest.mark.parametrize(
+    ("markdown", "expected"),
+    [
+        ("**b** *i* ~~s~~ `c`", "<p><strong>b</strong> <em>i</em> <del>s</del> <code>c</code></p>"),
+        (
+            "<p id=a class=b dir=rtl lang=he title=t data-x=y role=z>p</p>",
+            '<p id="a" class="b" dir="rtl" lang="he" title="t">p</p>',
+        ),
+        (
+            "<ol start=3 reversed><li value=4>x</ol>",
+            '<ol start="3" reversed=""><li value="4">x</li></ol>',
+        ),
+        (
+            "```html\n<script>\n```",
+            '<pre><code class="language-html">&lt;script&gt;\n</code></pre>',
+        ),
+        (
+            "| l | c | r | n |\n|:--|:-:|--:|---|\n| 1 | 2 | 3 | 4 |",
+            (
+                '<table><thead><tr><th style="text-align:left">l</th>'
+                '<th style="text-align:center">c</th><th style="text-align:right">r</th>'
+                "<th>n</th></tr></thead><tbody>\n"
+                '<tr><td style="text-align:left">1</td><td style="text-align:center">2</td>'
+                '<td style="text-align:right">3</td><td>4</td></tr>\n</tbody></table>'
+            ),
+        ),
+        (
+            "- [x] a\n- [ ] b",
+            (
+                '<ul>\n<li><input disabled="" type="checkbox" checked="">\na</li>\n'
+                '<li><input disabled="" type="checkbox">\nb</li>\n</ul>'
+            ),
+        ),
+        ("Fish & chips < 5 > 4", "<p>Fish &amp; chips &lt; 5 &gt; 4</p>"),
+        ("<details><summary>s</summary>b</details>", "<details><summary>s</summary>b</details>"),
+    ],
+    ids=["inline", "attributes", "list", "code", "table", "tasks", "signs", "details"],
+)
+def test_what_writers_need_survives(markdown: str, expected: str) -> None:
+    """Emphasis, lists, code, aligned tables and tasks come out as they were meant."""
+    assert page(markdown) == expected
+
+
+@pytest.mark.parametrize(
+    ("markdown", "expected"),
+    [
+        (
+            '<iframe src="https://film.example/1" title="Our film" allowfullscreen></iframe>',
+            '<a href="https://film.example/1">Our film</a>',
+        ),
+        ("<IFRAME SRC=/film></IFRAME>", '<a href="https://news.example.com/film">/film</a>'),
+        (
+            "<iframe data-src=lazy src='film'>no frames</iframe>",
+            f'<a href="{HERE}film">film</a>',
+        ),
+        ("a <iframe src=b></iframe> c", f'<p>a <a href="{HERE}b">b</a> c</p>'),
+        ("<iframe></iframe>", ""),
+    ],
+)
+def test_a_frame_becomes_a_link(markdown: str, expected: str) -> None:
+    """No feed reader shows a frame, but everyone can follow a link."""
+    assert page(markdown) == expected
+
+
+@pytest.mark.parametrize(
+    ("markdown", "expected"),
+    [
+        ("# A\n\n## B\n\n###### C", "<h2>A</h2>\n<h3>B</h3>\n<h6>C</h6>"),
+        ("## B\n\n### C", "<h2>B</h2>\n<h3>C</h3>"),
+        ("<H1 id=a>A</H1>\n\n## B", '<h2 id="a">A</h2>\n<h3>B</h3>'),
+    ],
+)
+def test_the_title_is_the_only_first_heading(markdown: str, expected: str) -> None:
+    """A heading of the first level in the text moves all headings one level down."""
+    assert page(markdown) == expected
+
+
+def test_headings_stop_at_the_sixth_level() -> None:
+    """There is no seventh."""
+    assert shift_headings(Html("<h2 id='a'>A</h2><h5>B</h5>"), 2) == "<h4 id='a'>A</h4><h6>B</h6>"
+
+
+def test_pictures_of_known_size_say_so() -> None:
+    """A browser then keeps their place free; a size that the author wrote stays."""
+    made = Html('<img src="a?b&amp;c" alt="x"><img src="d" width="1">')
+    assert add_image_sizes(made, {"a?b&c": (30, 20), "d": (3, 2)}) == (
+        '<img src="a?b&amp;c" width="30" height="20" alt="x"><img src="d" width="1">'
+    )
+
+
+PIECES = st.sampled_from(
+    [
+        *"\n\n\n    *_`~#>-|[]()!<>&\"'=/:;",
+        "[a](b)",
+        "![a](b 'c')",
+        "[a](https:b)",
+        "<a href='",
+        "<img src=x onerror=y ",
+        "<img srcset='a 1x,b' ",
+        "javascript:alert(1)",
+        "java&#10;script:",
+        "data:text/html,",
+        "//evil.example/",
+        "<script>",
+        "</script>",
+        "<style>",
+        "<svg>",
+        "<math>",
+        "<iframe src=",
+        "</iframe>",
+        "<form>",
+        "<input ",
+        "<td style='color:red;text-align:left'>",
+        "<table>",
+        "<!--",
+        "-->",
+        "<![CDATA[",
+        "&lt;script&gt;",
+        "&#60;",
+        "```\n",
+        "\n- ",
+        "\n1. ",
+        "\n> ",
+        "\n# ",
+        "| a | b |\n|---|---|\n",
+        "[^1]",
+        "\n[^1]: ",
+        "word ",
+        "ünï ",
+        "中文",
+        "https://example.org/a ",
+    ]
+)
+MARKDOWN = st.lists(PIECES, max_size=25).map("".join) | st.text(max_size=80)
+
+
+@settings(deadline=None, max_examples=100)
+@given(MARKDOWN)
+def test_any_text_becomes_harmless_html(markdown: str) -> None:
+    """Whatever is written, browsers see only what is allowed, and cleaning again finds nothing."""
+    made = sanitize(page(markdown), RESOLVE)
+    assert_harmless(made)
+    assert sanitize(made, RESOLVE) == made
+
+
+# --- Text ---
+
+GOLDEN = """\
+# Ignored as it is the title?
+
+A paragraph that is *long* enough to be **broken** at the seventy-second column, with a
+[link](b) and the [same link](b), an address <https://example.org/x>, a mail <a@example.org>
+and ![a picture](c.png)![](d.png).
+
+- one
+- two
+  with a second line
+  - deep [x](e)
+
+    second paragraph
+  - deeper
+
+    ```
+    code  in a list
+    ```
+- [x] done
+
+3. three
+4. four
+   > quoted
+
+> A quotation[^1]
+>
+> > within another
+
+```python
+def f():
+    return  "kept as it is, even where the line is much too long for any reader of plain text"
+```
+
+| Name | Size |
+|------|-----:|
+| a    | **1** |
+
+One\\
+two<BR/>three<br>four
+
+* * *
+
+[^1]: A note
+    of two lines.
+
+<p>Raw <b>HTML</b><br>too.</p>
+"""
+GOLDEN_TEXT = """\
+Ignored as it is the title?
+---------------------------
+
+A paragraph that is long enough to be broken at the seventy-second
+column, with a link [1] and the same link [1], an address
+https://example.org/x, a mail a@example.org and [a picture].
+
+- one
+- two with a second line
+  - deep x [2]
+
+    second paragraph
+  - deeper
+        code  in a list
+
+- [x] done
+
+3. three
+4. four
+
+   > quoted
+
+> A quotation[^1]
+
+> > within another
+
+    def f():
+        return  "kept as it is, even where the line is much too long for any reader of plain text"
+
+Name | Size
+a | 1
+
+One
+two
+three
+four
+
+* * *
+
+[^1] A note of two lines.
+
+Raw HTML
+too.
+
+[1] https://news.example.com/posts/a/b
+[2] https://news.example.com/posts/a/e"""
+
+
+def test_everything_at_once_reads_well_as_text() -> None:
+    """Headings, lists, quotations, code, tables, notes and links keep their order and sense."""
+    assert text(GOLDEN) == GOLDEN_TEXT
+
+
+@pytest.mark.parametrize(
+    ("markdown", "expected"),
+    [
+        ("", ""),
+        ("a\nb", "a b"),
+        ("a\\\nb  \nc", "a\nb\nc"),
+        ("a\tb", "a b"),
+        ("a&nbsp;b &amp; c", "a\xa0b & c"),
+        ("- > q", "- > q"),
+        ("- a\n  > q", "- a\n\n  > q"),
+        ("- a\n  # h", "- a\n  h\n  -"),
+        ("- a\n  ***\n  b", "- a\n  * * *\n\n  b"),
+        ("- ```\n  c\n  ```\n- d", "-     c\n\n- d"),
+        ("- - a\n  - b", "- - a\n  - b"),
+        ("- a\n  - b\n- c\n\nd", "- a\n  - b\n- c\n\nd"),
+        ("- a\n\n- b\n\n  c\n\nd", "- a\n- b\n\n  c\n\nd"),
+        ("1. a\n1. b", "1. a\n2. b"),
+        ("9. a\n10. b\n    c", "9. a\n10. b c"),
+        ("> # h\n> t", "> h\n> -\n\n> t"),
+        ("> | a |\n> |---|\n> | b |", "> a\n> b"),
+        ("    code\n      more\n\n    end", "    code\n      more\n\n    end"),
+        ("x[^a]\n\n[^a]: - l\n    - m", "x[^1]\n\n[^1] - l\n    - m"),
+        ("x[^b] y[^a] z[^b]\n\n[^a]: m\n\n[^b]: n", "x[^1] y[^2] z[^1]\n\n[^2] m\n\n[^1] n"),
+        ("[^a]: m\n\nx[^b]\n\n[^b]: n", "[^1] m\n\nx[^2]\n\n[^2] n"),
+        ("![](a.png)", ""),
+        ("[![alt](a.png)](b)", f"[alt] [1]\n\n[1] {HERE}b"),
+        ("[b](mailto:b)", "b"),
+        ("<mailto:b@c.example> <b@c.example>", "mailto:b@c.example b@c.example"),
+        ("[https://a.example/](https://a.example/)", "https://a.example/"),
+        ("[x](javascript:alert(1)) [y](data:z)", "x y"),
+        ("[x](//b.example)", "x [1]\n\n[1] https://b.example"),
+        ('a <a href="b">link</a> on', f"a link [1] on\n\n[1] {HERE}b"),
+        (
+            '<a href="b">link\n\nnext</A> [c](c)',
+            f"link [1]\n\nnext c [2]\n\n[1] {HERE}b\n[2] {HERE}c",
+        ),
+        ("<A HREF=b>*link*</A> [c](b)", f"link [1] c [1]\n\n[1] {HERE}b"),
+        ('[x <a href="b">y](c) z</a>', f"x y [1] z [2]\n\n[1] {HERE}c\n[2] {HERE}b"),
+        ('a <a href="javascript:x()">link</a> </a> on', "a link on"),
+        (
+            '<p><a href="b">link</a>\nand\n<a name="c">none</a></p>',
+            f"link [1] and none\n\n[1] {HERE}b",
+        ),
+        ('<p>mail <a href="mailto:b@c.example">b@c.example</a></p>', "mail b@c.example"),
+        ('a <img src="a.png" alt="picture &gt; b"> <img src="a.png"> c', "a [picture > b] c"),
+        ('<img src="a.png" alt="picture">', "[picture]"),
+        ('<iframe src="b" title="A film"></iframe>', f"A film [1]\n\n[1] {HERE}b"),
+        ('a <iframe src="b" title="A film"></iframe> c', f"a A film [1] c\n\n[1] {HERE}b"),
+        ('<iframe src="https://b.example/"></iframe>', "https://b.example/"),
+        ("<iframe></iframe>", ""),
+        ("a <script>alert(1)</script> b", "a b"),
+        ("a <script>alert(1)\n\nb", "a <script>alert(1)\n\nb"),
+        ("On <title> and <b>more</b>.", "On <title> and more."),
+        ("<select><option>a</select>b", "b"),
+        ("<div>On <title> and\nmore.</div>", "On <title> and more."),
+        ("<script>\nalert(1)\n</script>\n\nb", "b"),
+        ("<b>bold</b><br>x", "bold\nx"),
+        ("<table><tr><td>a</td><td>b &amp; c</td></tr></table>", "a b & c"),
+        ("<table><tr><th>a</th></tr>\n<tr><td>b</td></tr></table>", "a\nb"),
+        ("<div><p>a</p><p>b\nc</p>\n</div>", "a\nb c"),
+        ("<ul>\n<li>a</li>\n<li><b>b</b></li></ul>", "- a\n- b"),
+        (
+            '<p><a>none</a> <a href="b">link</a> <img> &lt;a&gt;</p>',
+            f"none link [1] <a>\n\n[1] {HERE}b",
+        ),
+    ],
+)
+def test_small_things_read_well_as_text(markdown: str, expected: str) -> None:
+    """No word is lost, none runs into another, and nothing that HTML would hide is shown."""
+    assert text(markdown) == expected
+
+
+WIDE = """\
+| Town | What the office there does, and for whom | Since |
+|---|---|---|
+| Example Town | Sales and service for everybody who lives north of the river | 2024 |
+| | [Closed](closed) on Mondays | |
+"""
+
+
+@pytest.mark.parametrize("margin", ["", "> ", "- "])
+def test_a_table_too_wide_for_lines_is_a_list_of_its_rows(margin: str) -> None:
+    """Each cell stands on a line of its own behind the words above its column, if it has any."""
+    written = margin + WIDE.replace("\n|", f"\n{'> ' if '>' in margin else ' ' * len(margin)}|")
+    rest = "> " if ">" in margin else " " * len(margin)
+    assert text(written).splitlines()[:6] == [
+        f"{margin}- Town: Example Town",
+        f"{rest}  What the office there does, and for whom: Sales and service for",
+        f"{rest}  everybody who lives north of the river",
+        f"{rest}  Since: 2024",
+        f"{rest}- What the office there does, and for whom: Closed [1] on Mondays",
+        "",
+    ]
+
+
+def test_a_wide_head_without_rows_is_kept() -> None:
+    """A table that is nothing but a head too wide for a line loses no word."""
+    head = " | ".join(["many words in a cell"] * 4)
+    assert text(f"| {head} |\n|---|---|---|---|\n") == "\n".join(
+        ["- many words in a cell"] + 3 * ["  many words in a cell"]
+    )
+
+
+def test_addresses_are_never_broken() -> None:
+    """An address longer than a line stands on one of its own."""
+    address = f"https://example.org/{'x' * 80}?a-b=c,d"
+    assert text(f"See <{address}> now, or [here]({address}).") == (
+        f"See\n{address}\nnow, or here [1].\n\n[1] {address}"
+    )
+
+
+def test_links_are_numbered_once() -> None:
+    """The same address has the same number wherever it is linked."""
+    assert text("[a](x) [b](y) **[c](x)** [d](./x)").splitlines() == [
+        "a [1] b [2] c [1] d [1]",
+        "",
+        f"[1] {HERE}x",
+        f"[2] {HERE}y",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("written", "lines"),
+    [
+        ("", []),
+        ("one two three", ["one two", "three"]),
+        ("one   two", ["one two"]),
+        ("unbreakable-word", ["unbreakable-word"]),
+        ("a unbreakable-word b", ["a", "unbreakable-word", "b"]),
+        ("no\xa0break here", ["no\xa0break", "here"]),
+        ("中文新闻中文", ["中文新闻", "中文"]),
+        ("中文新闻。中文", ["中文新", "闻。中文"]),
+        ("中文新「闻」", ["中文新", "「闻」"]),
+        ("中https://a.example。文", ["中", "https://a.example。", "文"]),
+        ("한국어 소식", ["한국어", "소식"]),
+    ],
+)
+def test_lines_break_between_words(written: str, lines: list[str]) -> None:
+    """At nine columns: words stay whole, and ideographs, two columns wide, part from each other."""
+    assert wrap(written, 9) == lines
+
+
+def test_margins_count_as_columns() -> None:
+    """What stands before the first and the other lines takes of the width."""
+    assert wrap("aa bb cc dd", 7, "- ", "  ") == ["- aa bb", "  cc dd"]
+
+
+WORDS = st.sampled_from(
+    ["a", "word", "*emphasis*", "[link](b)", "`code`", "https://example.org/" + "x" * 70, "x" * 80]
+)
+SENTENCES = st.lists(WORDS, min_size=1, max_size=30).map(" ".join)
+BLOCKS = st.sampled_from(["", "# ", "- ", "  - ", "1. ", "> ", "> > ", "- > "])
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(BLOCKS, SENTENCES), max_size=6))
+def test_no_line_is_too_long(blocks: list[tuple[str, str]]) -> None:
+    """No line has more than 72 columns, unless one word alone has them; every word is there."""
+    written = "\n\n".join(mark + sentence for mark, sentence in blocks)
+    lines = text(written).split("\n")
+    long = [re.sub(r"^([-> ]|\d+\. )+", "", line) for line in lines if len(line) > 72]
+    assert [line for line in long if " " in line] == []
+    wanted = sum(len(sentence.split()) for _, sentence in blocks)
+    body = "\n".join(line for line in lines if line != f"[1] {HERE}b")
+    assert len(re.findall(r"word|emphasis|link\b|code|x{70,}|\ba\b", body)) == wanted
+
+
+@settings(deadline=None, max_examples=100)
+@given(MARKDOWN)
+def test_any_text_becomes_plain_text(markdown: str) -> None:
+    """Whatever is written, there is a text, a line and a heading of it."""
+    assert isinstance(text(markdown), str)
+    assert "\n" not in inline_text(markdown)
+    assert "\n" not in first_paragraph(markdown)
+    assert len(first_paragraph(markdown)) <= 200
+    title, rest = first_heading(markdown)
+    assert "\n" not in title
+    assert rest.count("\n") == markdown.count("\n")
+    assert title or rest == markdown
+
+
+# --- Title and summary ---
+
+
+@pytest.mark.parametrize(
+    ("markdown", "title", "rest"),
+    [
+        ("# We moved\n\nHello.", "We moved", "\n\nHello."),
+        ("# We moved", "We moved", ""),
+        ("\n \n   # We *moved* `now` ##\nHello.", "We moved now", "\n \n   \nHello."),
+        ("We moved\n===\nHello.", "We moved", "\n\nHello."),
+        ("We\nmoved\n=\n", "We moved", "\n\n\n"),
+        ("# 1. One", "1. One", ""),
+        ("[a]: /b\n# [a] too\n\n[a]", "a too", "[a]: /b\n\n\n[a]"),
+        ("#No blank", "", "#No blank"),
+        ("## Second level", "", "## Second level"),
+        ("#\n\nHello.", "", "#\n\nHello."),
+        ("    # Code", "", "    # Code"),
+        ("Hello.\n\n# Later", "", "Hello.\n\n# Later"),
+        ("- item\n===", "", "- item\n==="),
+        ("", "", ""),
+    ],
+)
+def test_a_heading_at_the_top_is_the_title(markdown: str, title: str, rest: str) -> None:
+    """It is taken out of the text, which keeps its number of lines."""
+    assert first_heading(markdown) == (title, rest)
+
+
+@pytest.mark.parametrize(
+    ("markdown", "summary"),
+    [
+        ("Hello *you*,\nhow are you?\n\nMore.", "Hello you, how are you?"),
+        ("## Heading\n\nHello.", "Hello."),
+        ("## Heading\nHello.", "Hello."),
+        ("![Door](a.png)\n\nHello.", "Hello."),
+        ("![Door](a.png) Hello.", "Hello."),
+        ("- item\n\n  of a list\n\nHello.", "Hello."),
+        ("> Quoted.\n\nHello.", "Hello."),
+        ("```\ncode\n\nmore code\n```\n\nHello.", "Hello."),
+        ("~~~\ncode\n~~~\n\nHello.", "Hello."),
+        ("| a |\n|---|\n| b |\n\nHello.", "Hello."),
+        ("[^1]: Note.\n\nHello[^1].", "Hello."),
+        ("<div>\n\nHello.\n\n</div>", "Hello."),
+        ("Hello <script>alert(1)</script>you.", "Hello you."),
+        ("***\n\n[a]: /b\n\nHello [a].", "Hello a."),
+        ("- only\n- a list", "only a list"),
+        ("1. a\n2. b", "a b"),
+        ("![Only a picture](a.png)", "Only a picture"),
+        ("", ""),
+    ],
+)
+def test_the_first_paragraph_sums_up(markdown: str, summary: str) -> None:
+    """Headings, pictures, lists, quotations, notes and code are passed over for it."""
+    assert first_paragraph(markdown) == summary
+
+
+@pytest.mark.parametrize(
+    ("written", "short"),
+    [
+        ("Hello you", "Hello you"),
+        ("Hello  you all", "Hello…"),
+        ("Hello-you-all", "Hello-yo…"),
+        ("公司新闻公司新闻公司新闻", "公司新闻公司新闻…"),
+        ("A 公司新闻公司新闻", "A 公司新闻公司…"),
+    ],
+)
+def test_a_long_line_is_cut_at_a_word(written: str, short: str) -> None:
+    """At nine characters: at a blank where one is near, else anywhere, always with a sign of it."""
+    assert shorten(written, 9) == short
+
+
+MONSTERS = {
+    "blanks in a heading": "# a" + " " * 200_000 + "x",
+    "hashes": "# " + "#" * 200_000 + "x",
+    "frames": "<iframe " * 30_000,
+    "open frames": "<iframe src=x>" * 20_000,
+    "brackets": "[" * 100_000,
+    "links": "[a](b) " * 10_000,
+    "stars": "*a " * 50_000,
+    "comments": "<!--" * 50_000,
+    "commas": '<img srcset="' + "," * 100_000 + 'a">',
+    "blank commas": '<img srcset="a' + " ," * 50_000 + '">',
+    "deep list": "\n".join("  " * n + "- x" for n in range(300)),
+    "blank lines": "\n" * 500_000,
+    "ideographs": "中" * 100_000,
+    "opening marks": "「" * 100_000,
+}
+
+
+@pytest.mark.parametrize("work", [page, text, first_paragraph, first_heading])
+@pytest.mark.parametrize("markdown", MONSTERS.values(), ids=MONSTERS)
+def test_no_text_takes_for_ever(markdown: str, work: Callable[[str], object]) -> None:
+    """Texts made to be slow are done in moments."""
+    started = time.process_time()
+    with suppress(DepthError):
+        work(markdown)
+    assert time.process_time() - started < 3
+
+
+def test_an_address_that_cannot_be_joined_leads_home() -> None:
+    """A broken address does no harm."""
+    assert resolve_urls(HERE)("http://[") == HERE

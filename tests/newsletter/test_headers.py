@@ -1,0 +1,396 @@
+"""Header fields and whole messages: what was meant is what a mail program reads."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from email.quoprimime import header_decode
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from postroom.errors import ContentError
+from postroom.newsletter import mime
+from postroom.newsletter.mime import check_message, check_parts, draft_message, encode_body
+from postroom.newsletter.render import RenderedEmail
+from tests.support.header_cases import HIDDEN_BCC, NAMES
+
+FIELDS = ["From", "To", "Subject", "Date", "Message-ID", "X-Unsent", "MIME-Version", "Content-Type"]
+DATE = datetime(2026, 11, 22, 9, 0, tzinfo=timezone(timedelta(hours=8)))
+TEXT = "Überall in Köln\n" + "x é " * 100 + "z\n"
+HTML = f"<p>{'Überall in Köln. ' * 20}</p>\n"
+
+
+def fields(data: bytes) -> list[tuple[str, str]]:
+    """Return the names and values of a message's fields, unfolded (RFC 5322 §2.2.3)."""
+    head = data.partition(b"\r\n\r\n")[0].decode("ascii")
+    lines = re.sub(r"\r\n(?=[ \t])", "", head).split("\r\n")
+    return [(name, value) for name, _, value in (line.partition(": ") for line in lines)]
+
+
+def as_shown(raw: str) -> str:
+    """Return a field's words as a mail program shows them (RFC 2047 §6.2)."""
+    joined = re.sub(r"(?<=\?=)[ \t]+(?==\?)", "", raw)
+    return re.sub(r"=\?utf-8\?([bq])\?([^? ]*)\?=", _one_word, joined)
+
+
+def _one_word(word: re.Match[str]) -> str:
+    if word[1] == "b":
+        return base64.b64decode(word[2], validate=True).decode()
+    return header_decode(word[2]).encode("latin-1").decode()
+
+
+def mailbox_as_shown(raw: str) -> tuple[str, str]:
+    """Return the name and the address of a field with one mailbox (RFC 5322 §3.4)."""
+    match = re.fullmatch(r"(?:(.*\S)\s+)?<([^<>\s]+)>", raw)
+    name, address = (match[1] or "", match[2]) if match else ("", raw)
+    quoted = re.fullmatch(r'"((?:[^"\\]|\\.)*)"', name)
+    return re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else as_shown(name), address
+
+
+def unfolded(field: str) -> str:
+    """Return the value of one finished field."""
+    return fields(field.encode())[0][1]
+
+
+def make(subject: str = "We moved", sender: str = "News <news@example.com>") -> bytes:
+    """Return a draft with this subject and sender."""
+    return draft_message(
+        RenderedEmail(subject, HTML, TEXT),
+        sender=sender,
+        recipient="reader@example.org",
+        date=DATE,
+        message_id="<2026-11.1@news.example.com>",
+    )
+
+
+def quoted(name: str) -> str:
+    """Return `name` as a quoted string of RFC 5322 §3.2.4."""
+    return '"' + re.sub(r'(["\\])', r"\\\1", name) + '"'
+
+
+names = pytest.mark.parametrize("name", NAMES.values(), ids=NAMES.keys())
+rules = pytest.mark.parametrize(
+    "rule",
+    [mime.encode_text, mime.encode_mailbox, mime.encode_plain],
+    ids=["words", "mailbox", "plain"],
+)
+
+
+@names
+def test_a_name_comes_back_from_the_sender(name: str) -> None:
+    """Whatever a company is called, its letters come from that name."""
+    raw = unfolded(mime.encode_mailbox("From", f"{name} <news@example.com>"))
+    assert mailbox_as_shown(raw) == (name, "news@example.com")
+
+
+@names
+def test_a_quoted_name_comes_back_from_the_sender(name: str) -> None:
+    """A name written with the quotes of the mail standard means the name without them."""
+    raw = unfolded(mime.encode_mailbox("From", f"{quoted(name)} <news@example.com>"))
+    assert mailbox_as_shown(raw) == (name, "news@example.com")
+
+
+@names
+def test_words_come_back_from_the_subject(name: str) -> None:
+    """Whatever a subject says, a mail program shows it unchanged."""
+    assert as_shown(unfolded(mime.encode_text("Subject", name))) == name
+
+
+@names
+def test_a_message_has_its_fields_and_no_other(name: str) -> None:
+    """No subject and no name adds a field, loses one or doubles one."""
+    data = make(subject=name, sender=f"{name} <news@example.com>")
+    assert [field for field, _ in fields(data)] == FIELDS
+
+
+@names
+def test_no_line_of_a_head_is_long(name: str) -> None:
+    """A long name or subject is folded, so that no line has more than 78 characters."""
+    head = make(subject=name, sender=f"{name} <news@example.com>").partition(b"\r\n\r\n")[0]
+    assert [line for line in head.split(b"\r\n") if len(line) > 78] == []
+
+
+@names
+def test_no_encoded_word_is_long(name: str) -> None:
+    """An encoded word has at most 75 characters: RFC 2047 §2 allows no more."""
+    written = mime.encode_text("Subject", name) + mime.encode_mailbox(
+        "To", f"{name} <a@example.com>"
+    )
+    assert [word for word in re.findall(r"=\?\S+\?=", written) if len(word) > 75] == []
+
+
+def test_an_encoded_line_break_stays_in_the_subject() -> None:
+    """A subject that holds an encoded line break and `Bcc:` sends no blind copy."""
+    message = message_from_bytes(make(subject=HIDDEN_BCC), policy=policy.default)
+    assert (message["Bcc"], as_shown(dict(fields(make(subject=HIDDEN_BCC)))["Subject"])) == (
+        None,
+        HIDDEN_BCC,
+    )
+
+
+def test_a_short_plain_subject_is_written_as_it_is() -> None:
+    """Plain words need no encoding, and people read them in the source."""
+    assert mime.encode_text("Subject", "We moved, again") == "Subject: We moved, again\r\n"
+
+
+@pytest.mark.parametrize("character", ["\r", "\n", "\r\n", "\0"], ids=["CR", "LF", "CRLF", "NUL"])
+@rules
+def test_a_break_is_refused(rule: Callable[[str, str], str], character: str) -> None:
+    """A line break or NUL in a value is refused, never written and never dropped in silence."""
+    with pytest.raises(ValueError, match=r"^X-Field: the value holds a line break or NUL$"):
+        rule("X-Field", f"News{character}Bcc: a@example.com <b@example.com>")
+
+
+@pytest.mark.parametrize("break_", ["\r\n", "\0"], ids=["CRLF", "NUL"])
+@pytest.mark.parametrize("place", ["subject", "sender"])
+def test_a_break_is_one_line_for_the_author(place: str, break_: str) -> None:
+    """A line break in a subject or a sender stops the letter with one line that says so."""
+    value = f"News{break_}Bcc: a@example.com <b@example.com>"
+    with pytest.raises(ContentError) as caught:
+        make(**{place: value})
+    name = {"subject": "Subject", "sender": "From"}[place]
+    assert str(caught.value) == f"letter: {name}: the value holds a line break or NUL; reword it"
+
+
+@pytest.mark.parametrize(
+    ("domain", "ascii_form"),
+    [
+        ("example.com", "example.com"),
+        ("münchen.example", "xn--mnchen-3ya.example"),
+        ("MÜNCHEN.example", "xn--mnchen-3ya.example"),
+        ("straße.example", "xn--strae-oqa.example"),
+        ("例子.测试", "xn--fsqu00a.xn--0zwm56d"),
+        ("مثال.إختبار", "xn--mgbh0fb.xn--kgbechtv"),
+    ],
+)
+def test_a_domain_is_written_in_ascii(domain: str, ascii_form: str) -> None:
+    """The domain of an address is written so that every mail server knows it (RFC 5891)."""
+    raw = mime.encode_mailbox("From", f"News <news@{domain}>")
+    assert raw == f"From: News <news@{ascii_form}>\r\n"
+
+
+@pytest.mark.parametrize(
+    "address", ["jörg@example.com", "no-domain", "", "two words@example.com", "a@b@example.com"]
+)
+def test_an_address_that_would_be_damaged_is_refused(address: str) -> None:
+    """An address that some mail program would read differently stops the letter with one line."""
+    with pytest.raises(ContentError) as caught:
+        make(sender=f"News <{address}>" if address else "")
+    assert [(one.path, one.message.partition(":")[0]) for one in caught.value.problems] == [
+        ("letter", "From")
+    ]
+
+
+def test_a_mailbox_without_a_name_is_its_address() -> None:
+    """An address alone needs no brackets."""
+    assert mime.encode_mailbox("To", " reader@example.org ") == "To: reader@example.org\r\n"
+
+
+def test_a_long_unsubscribe_address_stays_plain() -> None:
+    """An address of 200 characters is neither encoded nor broken: mail programs decode none."""
+    address = "https://news.example.com/list/leave/".ljust(200, "x")
+    field = mime.encode_plain("List-Unsubscribe", f"<{address}>")
+    assert field == f"List-Unsubscribe: <{address}>\r\n"
+
+
+@pytest.mark.parametrize(
+    ("length", "lines"),
+    [(58, ["X-Unsubscribed: <{}>"]), (59, ["X-Unsubscribed:", " <{}>"]), (76, None)],
+    ids=["beside the name", "below the name", "too long for either"],
+)
+def test_a_plain_value_has_a_line_of_76_where_it_can(length: int, lines: list[str] | None) -> None:
+    """A value too long beside its name stands below it; one too long for that stays beside it."""
+    address = "https://example.com/".ljust(length, "x")
+    field = mime.encode_plain("X-Unsubscribed", f"<{address}>")
+    expected = lines or ["X-Unsubscribed: <{}>"]
+    assert field == "".join(f"{line.format(address)}\r\n" for line in expected)
+    assert not lines or max(map(len, field.splitlines())) <= 76
+
+
+def test_plain_fields_are_folded_between_addresses() -> None:
+    """Two long addresses stand on a line each, and unfolded they are what was written."""
+    value = "<https://news.example.com/list/leave/abcdefghijklmnop>, <mailto:leave@example.com>"
+    field = mime.encode_plain("List-Unsubscribe", value)
+    assert (field.count("\r\n"), unfolded(field)) == (2, value)
+
+
+@pytest.mark.parametrize("value", ["<https://münchen.example/>", "=?utf-8?q?a?=", "tab\there"])
+def test_a_plain_field_takes_plain_text_alone(value: str) -> None:
+    """What would need encoding is refused where no mail program decodes."""
+    with pytest.raises(ValueError, match=r"^List-Help: '.*' is not plain ASCII$"):
+        mime.encode_plain("List-Help", value)
+
+
+PIECES = [
+    '"',
+    "\\",
+    ",",
+    "<",
+    ">",
+    "(",
+    "=?",
+    "?=",
+    "=?utf-8?b?QQ==?=",
+    " ",
+    "é",
+    "示例",
+    "🧲",
+    "a",
+]
+any_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=160) | st.lists(
+    st.sampled_from(PIECES), max_size=60
+).map("".join)
+one_line = any_text.map(lambda text: " ".join(text.replace("\0", "").split()))
+
+
+@settings(deadline=None)
+@given(subject=one_line, name=one_line)
+@example(subject=HIDDEN_BCC, name=HIDDEN_BCC)
+def test_any_line_of_text_reads_back_identical(subject: str, name: str) -> None:
+    """Any text on one line, as settings and titles are, arrives unchanged as subject and name."""
+    read = dict(fields(make(subject, f"{quoted(name)} <news@example.com>")))
+    shown = (as_shown(read["Subject"]), mailbox_as_shown(read["From"]))
+    assert shown == (subject, (name, "news@example.com"))
+
+
+@settings(deadline=None)
+@given(subject=any_text, name=any_text)
+@example(subject="a\vb", name="a\x85b")
+@example(subject="a\r\nBcc: b", name="a\r\nBcc: b")
+def test_no_text_adds_a_field(subject: str, name: str) -> None:
+    """Any text at all is refused or arrives as it was, and never becomes a field of its own."""
+    try:
+        data = make(subject, f"{quoted(name)} <news@example.com>")
+    except ContentError:
+        return
+    read = dict(fields(data))
+    assert (list(read), as_shown(read["Subject"])) == (FIELDS, subject)
+
+
+MEANT = {
+    "From": "News <news@example.com>",
+    "To": "reader@example.org",
+    "Subject": "We moved",
+    "Date": "Sun, 22 Nov 2026 09:00:00 +0800",
+    "Message-ID": "<2026-11.1@news.example.com>",
+    "X-Unsent": "1",
+}
+
+
+def altered(old: bytes, new: bytes) -> bytes:
+    """Return a draft in which `old` has become `new`."""
+    data = make(sender="News, daily <news@example.com>")
+    assert old in data
+    return data.replace(old, new, 1)
+
+
+@pytest.mark.parametrize(
+    ("data", "key"),
+    [
+        (altered(b"\r\nDate", b"\r\nBcc: a@example.com\r\nDate"), "Bcc"),
+        (altered(b"\r\nDate", b"\r\nTo: a@example.com\r\nDate"), "To"),
+        (altered(b"\r\nX-Unsent: 1", b""), "X-Unsent"),
+        (altered(b"Subject: We moved", b"Subject: We  moved"), "Subject"),
+        (altered(b'"News, daily"', b"News, daily"), "From"),
+        (altered(b"<news@", b"<views@"), "From"),
+        (altered(b"<2026-11.1@", b"<2026-11.2@"), "Message-ID"),
+    ],
+    ids=["added", "doubled", "lost", "other words", "other name", "other address", "other value"],
+)
+def test_a_damaged_message_is_not_handed_out(data: bytes, key: str) -> None:
+    """A message that reads otherwise than it was meant is refused, and the field is named."""
+    with pytest.raises(ContentError) as caught:
+        check_message(data, MEANT | {"From": "News, daily <news@example.com>"})
+    assert [one.key for one in caught.value.problems] == [key]
+
+
+def test_a_sound_message_reads_back() -> None:
+    """A message that says what was meant is let through."""
+    check_message(make(), MEANT)
+    assert fields(make())[0] == ("From", "News <news@example.com>")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"in K=C3=B6ln", b"in Bonn"),
+        (b"text/html", b"text/plain"),
+        (b"\r\n--=_", b"\r\n--=x"),
+        (b"</p>", b"</p>\r\nand more"),
+    ],
+    ids=["other words", "other kind", "one part", "a line more"],
+)
+def test_damaged_parts_are_not_handed_out(old: bytes, new: bytes) -> None:
+    """A message whose text or HTML is not that of the letter is refused."""
+    letter = RenderedEmail("We moved", HTML, TEXT)
+    data = make()
+    check_parts(data, letter)
+    start, mark, end = data.partition(b"\r\n\r\n")
+    assert old in end
+    with pytest.raises(ContentError, match="would arrive damaged"):
+        check_parts(start + mark + end.replace(old, new), letter)
+
+
+def parts() -> list[EmailMessage]:
+    """Return the parts of a draft as the standard library reads them."""
+    message = message_from_bytes(make(), policy=policy.default)
+    assert isinstance(message, EmailMessage)
+    assert message.get_content_type() == "multipart/alternative"
+    return [part for part in message.iter_parts() if isinstance(part, EmailMessage)]
+
+
+def test_the_text_stands_before_the_html() -> None:
+    """A message has a text and an HTML part in that order, both UTF-8 in quoted-printable."""
+    described = [
+        (part.get_content_type(), part.get_content_charset(), part["Content-Transfer-Encoding"])
+        for part in parts()
+    ]
+    assert described == [
+        ("text/plain", "utf-8", "quoted-printable"),
+        ("text/html", "utf-8", "quoted-printable"),
+    ]
+
+
+def test_a_part_has_the_fields_it_needs() -> None:
+    """A part says what it is and how it is encoded, and repeats nothing of the message's head."""
+    assert [part.keys() for part in parts()] == [["Content-Type", "Content-Transfer-Encoding"]] * 2
+
+
+def test_both_parts_arrive_as_they_were() -> None:
+    """Encoding loses nothing of either part."""
+    contents = [part.get_content().replace("\r\n", "\n") for part in parts()]
+    assert contents == [TEXT, HTML]
+
+
+def test_no_line_of_a_body_is_long() -> None:
+    """A line of quoted-printable has at most 76 characters (RFC 2045 §6.7)."""
+    lines = make().partition(b"\r\n\r\n")[2]
+    assert [line for line in lines.split(b"\r\n") if len(line) > 76] == []
+
+
+def test_lines_end_as_mail_wants() -> None:
+    """Every line ends with CR LF, and neither stands alone (RFC 5322 §2.3)."""
+    assert re.findall(rb"\r(?!\n)|(?<!\r)\n", make()) == []
+
+
+def test_the_date_keeps_its_zone() -> None:
+    """The date is the given instant, in the newsroom's zone."""
+    assert dict(fields(make()))["Date"] == "Sun, 22 Nov 2026 09:00:00 +0800"
+
+
+def test_the_same_letter_makes_the_same_bytes() -> None:
+    """Nothing in a message depends on the moment or the machine that makes it."""
+    assert make() == make()
+
+
+def test_another_letter_has_another_boundary() -> None:
+    """The boundary comes from the contents of both parts, so that none of them can hold it."""
+    letters = [RenderedEmail("We moved", html, text) for html in ("<p>a</p>", "b") for text in "xy"]
+    marks = {re.findall(rb'boundary="(.*)"', encode_body(letter))[0] for letter in letters}
+    assert len(marks) == len(letters)

@@ -1,0 +1,872 @@
+"""A folder of texts becomes posts: dated, named, told apart, or every fault in all of them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import re
+import shutil
+import time
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from postroom.errors import ContentError
+from postroom.models import Attachment, Enclosure, Post, Site
+from postroom.posts import loader
+from postroom.posts.front_matter import date_from_node
+from postroom.posts.loader import LoadedPosts
+from postroom.posts.source import SourceFolder
+from postroom.settings.site import parse_settings
+from tests.support.site import AT, SETTINGS, MakeSite
+
+DATED = "2026-11-20-"
+TAG = "tag:news.example.com,2026:"
+
+ABSENT = (
+    "'{}' is neither a file beside the post nor an https:// address; "
+    "put it there, or correct the name"
+)
+
+
+def site_of(more: str = "", zone: str = "Europe/Berlin") -> Site:
+    """Return the settings of the tests with `more` of them, in another zone if wanted."""
+    return parse_settings((SETTINGS.replace("Europe/Berlin", zone) + more).encode())
+
+
+def load(
+    texts: Mapping[str, str],
+    at: datetime = AT,
+    site: Site | None = None,
+    sizes: Mapping[str, int] | None = None,
+    *,
+    drafts: bool = False,
+) -> LoadedPosts:
+    """Return what the texts, keyed by their paths under `posts/`, make at the instant `at`."""
+    folder = SourceFolder({path: text.encode() for path, text in texts.items()}, sizes or {})
+    return loader.read_posts(folder, site or site_of(), at, drafts=drafts)
+
+
+def one(
+    text: str,
+    path: str = f"{DATED}we-moved.md",
+    site: Site | None = None,
+    sizes: Mapping[str, int] | None = None,
+) -> Post:
+    """Return the only post that `text` makes."""
+    (post,) = load({path: text}, site=site, sizes=sizes).posts
+    return post
+
+
+def faults(
+    texts: Mapping[str, str | bytes],
+    site: Site | None = None,
+    sizes: Mapping[str, int] | None = None,
+) -> list[str]:
+    """Return what is wrong with the texts, as it is printed."""
+    folder = SourceFolder(
+        {path: text.encode() if isinstance(text, str) else text for path, text in texts.items()},
+        sizes or {},
+    )
+    with pytest.raises(ContentError) as caught:
+        loader.read_posts(folder, site or site_of(), AT)
+    assert caught.value.exit_code == 1
+    return [str(problem) for problem in caught.value.problems]
+
+
+def first_hour(identity: str) -> timedelta:
+    """Return the moment of the first hour at which a post with a day alone stands."""
+    digest = hashlib.sha256(identity.encode()).digest()
+    return timedelta(seconds=int.from_bytes(digest[:4], "big") % 3600)
+
+
+# --- What makes a post ---
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["# We *moved*\n\nHello.\n", "\n \n# We *moved* #\nHello.", "We *moved*\n===\n\nHello."],
+    ids=["heading", "blank lines before", "underlined"],
+)
+def test_a_dated_file_with_a_heading_is_a_whole_post(text: str) -> None:
+    """The file's name gives day and slug, the first heading the title; nothing else is needed."""
+    post = one(text)
+    assert (post.title, post.slug, post.day) == ("We moved", "we-moved", date(2026, 11, 20))
+    assert post.url == "https://news.example.com/posts/we-moved/"
+    assert post.id == TAG + "2026-11-20-we-moved.md"
+    assert post.path == "posts/2026-11-20-we-moved.md"
+    assert (post.html.strip(), post.text, post.summary) == ("<p>Hello.</p>", "Hello.", "Hello.")
+
+
+@pytest.mark.parametrize(
+    ("heading", "title"),
+    [
+        ("# 2026. A *good* year", "2026. A good year"),
+        ("# - minus", "- minus"),
+        ("# `code` & <b>more</b>", "code & more"),
+        ("# [link](https://example.com/)", "link"),
+        ("# One <script>alert(1)</script>two", "One two"),
+        ("# A" + " " * 50_000 + "B", "A B"),
+    ],
+)
+def test_a_heading_becomes_a_title_of_words(heading: str, title: str) -> None:
+    """Mark-up goes, words and numbers stay."""
+    assert one(f"{heading}\n\nHello.\n").title == title
+
+
+def test_front_matter_goes_before_name_and_heading() -> None:
+    """What the author writes on purpose counts; the heading then stays in the text, below it."""
+    post = one(
+        "---\ntitle: New office\ndate: 2026-11-19\nslug: office\n---\n# We moved\n\nHello.\n"
+    )
+    assert (post.title, post.slug, post.day) == ("New office", "office", date(2026, 11, 19))
+    assert post.html == "<h2>We moved</h2>\n<p>Hello.</p>\n"
+
+
+def test_a_heading_that_repeats_the_title_is_not_printed_twice() -> None:
+    """The page prints the title already."""
+    assert one("---\ntitle: We moved\n---\n# We moved\n\nHello.\n").html.strip() == "<p>Hello.</p>"
+
+
+@pytest.mark.parametrize(
+    ("path", "slug"),
+    [
+        ("2026-11-20-we-moved.md", "we-moved"),
+        ("2026-11-20_we_moved.markdown", "we-moved"),
+        ("2026-11-20 We moved.MD", "we-moved"),
+        ("2026-11-20.md", "2026-11-20"),
+        ("news/2026-11-20-we-moved.md", "we-moved"),
+        ("2026-11-20-हिन्दी.md", "हिन्दी"),
+    ],
+)
+def test_a_file_name_gives_day_and_slug(path: str, slug: str) -> None:
+    """The day in front of a name is not part of the slug, unless there is nothing else."""
+    post = one("# A\n", path)
+    assert (post.slug, post.day) == (slug, date(2026, 11, 20))
+
+
+@pytest.mark.parametrize("line_break", ["\r\n", "\r"], ids=["windows", "old mac"])
+def test_a_file_of_another_system_is_read_like_any_other(line_break: str) -> None:
+    """A byte order mark and other line breaks change nothing."""
+    text = "---\ntitle: We moved\ndate: 2026-11-20\nid: urn:x-a:b\n---\n\nHello\nyou.\n"
+    plain = load({"a.md": text}).posts
+    folder = SourceFolder({"a.md": b"\xef\xbb\xbf" + text.replace("\n", line_break).encode()})
+    assert loader.read_posts(folder, site_of(), AT).posts == plain
+
+
+def test_keys_of_others_reach_templates() -> None:
+    """What Postroom does not know is kept as it was written."""
+    assert one("---\nlayout: wide\nn: 017\n---\n# A\n").extra == {"layout": "wide", "n": "017"}
+
+
+def test_a_summary_is_the_first_paragraph_unless_one_is_written() -> None:
+    """Headings and pictures do not sum anything up."""
+    text = "# A\n\n![Door](door.png)\n\n## Why\n\nWe *moved* to a\nnew office.\n\nMore.\n"
+    assert one(text).summary == "We moved to a new office."
+    assert one("---\nsummary: In short\n---\n" + text).summary == "In short"
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "said"),
+    [
+        (
+            "2026-11-20-a.md",
+            "Hello.\n",
+            [":1: title: is missing; add title: …, or begin the text with '# Title'"],
+        ),
+        (
+            "2026-11-20-a.md",
+            "## Two\n",
+            [":1: title: is missing; add title: …, or begin the text with '# Title'"],
+        ),
+        (
+            "we-moved.md",
+            "# A\n",
+            [":1: date: is missing; add date: …, or name the file 2026-11-22-we-moved.md"],
+        ),
+        (
+            "2026-11-20-!!!.md",
+            "# A\n",
+            [":1: slug: is missing; add slug: …, in letters, digits and hyphens"],
+        ),
+        (
+            "!!!.md",
+            "",
+            [
+                ":1: date: is missing; add date: …, or name the file 2026-11-22-!!!.md",
+                ":1: slug: is missing; add slug: …, in letters, digits and hyphens",
+                ":1: title: is missing; add title: …, or begin the text with '# Title'",
+            ],
+        ),
+        (
+            "2026-02-30-a.md",
+            "# A\n",
+            [": date: found 2026-02-30 in the file's name; name a day there is, from 1900 to 2999"],
+        ),
+        (
+            "0001-01-01-a.md",
+            "# A\n",
+            [": date: found 0001-01-01 in the file's name; name a day there is, from 1900 to 2999"],
+        ),
+        (
+            "a.md",
+            "---\ntitle: A\n",
+            [":1: front matter: is never closed; end it with ---"],
+        ),
+        (
+            "a.md",
+            "---\ntitle: A\ndate: 2026-11-20\n---\nHello\x0b.\n",
+            [":5:6: found the character U+000B, which no feed can hold; delete it"],
+        ),
+        (
+            "a.md",
+            "---\ntitle: A\ndate: 2026-11-20\n---\n\n&#8212; fine\n\nnot &#x0b; fine\n",
+            [":8:5: a character reference makes U+000B, which no feed can hold; delete it"],
+        ),
+        (
+            "2026-11-20-a.md",
+            "# A\n\n`&#11;` is code, &#11; is not.\n",
+            [":3:2: a character reference makes U+000B, which no feed can hold; delete it"],
+        ),
+        (
+            "2026-11-20-a.md",
+            "# A&#1;B\n\nHello.\n",
+            [":1: a character reference makes U+0001, which no feed can hold; delete it"],
+        ),
+    ],
+)
+def test_a_text_that_is_no_post_is_told_why(path: str, text: str, said: list[str]) -> None:
+    """What is missing or wrong is told with the file, the line and the repair."""
+    assert faults({path: text}) == [f"posts/{path}{line}" for line in said]
+
+
+def test_bytes_that_are_not_utf_8_are_told() -> None:
+    """The byte and its line are named."""
+    assert faults({"a.md": b"# A\n\nM\xfcller\n", "b.md": "# B\n".encode("utf-16")}) == [
+        "posts/a.md:3: byte 0xFC is not UTF-8; save the file as UTF-8",
+        "posts/b.md:1: byte 0xFF is not UTF-8; save the file as UTF-8",
+    ]
+
+
+def test_all_faults_of_all_posts_are_told_at_once() -> None:
+    """A run names everything that must be mended, in the order of files and lines."""
+    texts = {
+        "b.md": "---\ntitle: B\ndate: soon\nslug: B B\n---\n",
+        "a.md": "Hello.\n",
+        "c.md": "---\ntitle: C\ndate: 2026-11-20\nenclosure: gone.mp3\n---\n",
+    }
+    assert faults(texts) == [
+        "posts/a.md:1: date: is missing; add date: …, or name the file 2026-11-22-a.md",
+        "posts/a.md:1: title: is missing; add title: …, or begin the text with '# Title'",
+        ("posts/b.md:3:7: date: found 'soon'; write a date such as 2026-11-22 or 2026-11-22 09:30"),
+        "posts/b.md:4:7: slug: found 'B B'; write b-b",
+        f"posts/c.md:4: enclosure: {ABSENT.format('gone.mp3')}",
+    ]
+
+
+# --- When ---
+
+
+def post_with(*lines: str) -> str:
+    """Return a post whose front matter holds `lines` besides a title."""
+    return "\n".join(["---", "title: A", *lines, "---", "Hello.", ""])
+
+
+@pytest.mark.parametrize(
+    ("written", "instant"),
+    [
+        ("2026-11-20 09:30", "2026-11-20T08:30:00+00:00"),
+        ("2026-07-01 09:30:15", "2026-07-01T07:30:15+00:00"),
+        ("2026-11-20 09:30 +08:00", "2026-11-20T01:30:00+00:00"),
+        ("2026-11-20 09:30Z", "2026-11-20T09:30:00+00:00"),
+    ],
+)
+def test_a_time_without_a_zone_is_in_the_newsrooms(written: str, instant: str) -> None:
+    """Berlin's clock counts in Berlin, in summer and in winter; an offset goes before it."""
+    post = one(post_with(f"date: {written}"))
+    assert post.published.astimezone(UTC).isoformat() == instant
+    assert post.published.utcoffset() == post.published.astimezone(site_of().timezone).utcoffset()
+
+
+def test_the_day_of_a_post_is_the_newsrooms() -> None:
+    """What is published in the evening elsewhere may be the next day at home."""
+    assert one(post_with("date: 2026-11-19 20:00 -05:00")).day == date(2026, 11, 20)
+
+
+def test_a_day_alone_is_spread_over_its_first_hour() -> None:
+    """The second is a hash of the id: the same on every machine, and different for each post."""
+    post = one(post_with("date: 2026-11-20", f"id: {TAG}a"))
+    midnight = datetime(2026, 11, 19, 23, 0, tzinfo=UTC)
+    assert post.published == midnight + first_hour(f"{TAG}a")
+    assert post.published.isoformat() == "2026-11-20T00:57:10+01:00"
+
+
+@pytest.mark.parametrize(
+    ("zone", "midnight"),
+    [
+        ("Europe/Berlin", "2026-11-21T23:00:00+00:00"),
+        ("Asia/Shanghai", "2026-11-21T16:00:00+00:00"),
+        ("America/New_York", "2026-11-22T05:00:00+00:00"),
+    ],
+)
+def test_a_day_alone_is_due_as_soon_as_it_begins_at_home(zone: str, midnight: str) -> None:
+    """A second before local midnight the post waits; at midnight it is out, hash or no hash."""
+    at = datetime.fromisoformat(midnight)
+    text = post_with("date: 2026-11-22")
+    before = load({"a.md": text}, at - timedelta(seconds=1), site_of(zone=zone))
+    after = load({"a.md": text}, at, site_of(zone=zone))
+    assert (before.posts, before.waiting) == ((), ("posts/a.md",))
+    assert ([post.path for post in after.posts], after.waiting) == (["posts/a.md"], ())
+
+
+def test_a_time_is_due_to_the_second() -> None:
+    """A post with a time waits for it."""
+    text = post_with("date: 2026-11-22 13:00")
+    at = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+    assert load({"a.md": text}, at - timedelta(seconds=1)).waiting == ("posts/a.md",)
+    assert load({"a.md": text}, at).waiting == ()
+
+
+@pytest.mark.parametrize(
+    ("zone", "midnight"),
+    [
+        # No midnight on that day: the clock goes from 23:59 to 1:00.
+        ("America/Sao_Paulo", "2018-11-04T03:00:00+00:00"),
+        # Two of them: the first counts.
+        ("America/Havana", "2026-11-01T04:00:00+00:00"),
+    ],
+)
+def test_a_day_without_one_midnight_begins_all_the_same(zone: str, midnight: str) -> None:
+    """Days on which the clock is changed at midnight have an instant and an order."""
+    at = datetime.fromisoformat(midnight)
+    site = site_of(zone=zone)
+    text = post_with(f"date: {at.astimezone(site.timezone).date()}", "id: urn:x-a:b")
+    (post,) = load({"a.md": text}, at, site).posts
+    assert post.published == at + first_hour("urn:x-a:b")
+
+
+def test_a_draft_is_never_published() -> None:
+    """It is named, and shown only to those who ask for it."""
+    texts = {"a.md": post_with("date: 2026-11-20", "draft: true"), "2026-11-19-b.md": "# B\n"}
+    assert [post.title for post in load(texts).posts] == ["B"]
+    assert load(texts).drafts == ("posts/a.md",)
+    assert [post.title for post in load(texts, drafts=True).posts] == ["A", "B"]
+
+
+def test_posts_come_newest_first() -> None:
+    """By the instants of their dates, whatever their files are called."""
+    dates = ["2026-11-18", "2026-11-20 08:00", "2026-11-19", "2026-11-20 09:00"]
+    texts = {f"{n}.md": post_with(f"date: {day}") for n, day in enumerate(dates)}
+    assert [post.path for post in load(texts).posts] == [
+        "posts/3.md",
+        "posts/1.md",
+        "posts/2.md",
+        "posts/0.md",
+    ]
+
+
+def test_equal_instants_are_spread_in_the_order_of_their_ids() -> None:
+    """Of three posts of one minute each has a second of its own, however the files are named."""
+    texts = {
+        f"{path}.md": post_with("date: 2026-11-20 09:00", f"id: {TAG}{name}")
+        for path, name in (("x", "c"), ("y", "a"), ("z", "b"))
+    }
+    texts["w.md"] = post_with("date: 2026-11-20 09:00:01", f"id: {TAG}0")
+    seconds = {post.id[-1]: post.published.second for post in load(texts).posts}
+    assert seconds == {"a": 0, "b": 1, "c": 2, "0": 3}
+
+
+def test_updated_is_what_the_author_says_else_the_date() -> None:
+    """No file time and no build time ever gets in."""
+    plain = one(post_with("date: 2026-11-18"))
+    assert (plain.updated, plain.updated_day) == (plain.published, date(2026, 11, 18))
+    told = one(post_with("date: 2026-11-18", "updated: 2026-11-20 09:00"))
+    assert told.updated.isoformat() == "2026-11-20T09:00:00+01:00"
+    assert (told.updated_day, told.day) == (date(2026, 11, 20), date(2026, 11, 18))
+
+
+def test_an_update_on_the_day_of_the_post_is_later_than_the_post() -> None:
+    """Both days stand for the same second; the update moves to the next."""
+    post = one(post_with("date: 2026-11-18", "updated: 2026-11-18"))
+    assert post.updated == post.published + timedelta(seconds=1)
+
+
+@pytest.mark.parametrize("key", ["updated", "withdrawn"])
+def test_what_lies_in_the_future_has_not_happened(key: str) -> None:
+    """An update, or a withdrawal, counts from its day on."""
+    text = post_with("date: 2026-11-18", f"{key}: 2026-11-23")
+    midnight = datetime(2026, 11, 22, 23, 0, tzinfo=UTC)
+    (before,) = load({"a.md": text}, midnight - timedelta(seconds=1)).posts
+    (after,) = load({"a.md": text}, midnight).posts
+    assert (before.updated, before.withdrawn) == (before.published, None)
+    assert after.updated == midnight + first_hour(f"{TAG}a.md")
+    assert after.withdrawn == (date(2026, 11, 23) if key == "withdrawn" else None)
+
+
+def test_a_withdrawal_goes_before_an_update() -> None:
+    """Once it has come, its day is the day of the last change."""
+    post = one(post_with("date: 2026-11-18", "updated: 2026-11-21", "withdrawn: 2026-11-20"))
+    assert (post.withdrawn, post.updated_day) == (date(2026, 11, 20), date(2026, 11, 20))
+
+
+MOMENTS = st.sampled_from(
+    ["2026-11-19", "2026-11-20", "2026-11-20 00:00", "2026-11-20 00:00:01", "2026-11-23", ""]
+)
+
+
+@st.composite
+def newsrooms(draw: st.DrawFn) -> dict[str, str]:
+    """Draw posts whose dates, updates and withdrawals collide as often as can be."""
+    texts = {}
+    for number in range(draw(st.integers(1, 8))):
+        lines = [f"date: {draw(MOMENTS) or '2026-11-18'}"]
+        lines += [f"updated: {draw(MOMENTS)}", f"withdrawn: {draw(MOMENTS)}"]
+        lines += [f"id: {TAG}{number}"] if draw(st.booleans()) else []
+        texts[f"{number}.md"] = post_with(*lines)
+    return texts
+
+
+@settings(deadline=None, max_examples=60)
+@given(newsrooms(), st.integers(0, 4), st.randoms(use_true_random=False))
+def test_no_two_times_are_ever_equal(
+    texts: dict[str, str], day: int, chance: random.Random
+) -> None:
+    """Readers drop posts of equal times: all differ, keep their order, and no file order counts."""
+    at = datetime(2026, 11, 18 + day, 23, 30, tzinfo=UTC)
+    found = load(texts, at).posts
+    assert len({post.updated for post in found}) == len(found)
+    assert len({post.published for post in found}) == len(found)
+    later = load(texts, at + timedelta(days=30)).posts
+    published = {post.id: post.published for post in later}
+    assert all(published[post.id] == post.published for post in found)
+    shuffled = list(texts.items())
+    chance.shuffle(shuffled)
+    assert load(dict(shuffled), at).posts == found
+
+
+def test_a_hundred_thousand_posts_of_one_minute_take_no_time() -> None:
+    """Spreading equal instants does not walk over those that are taken again and again."""
+    started = time.monotonic()
+    taken: dict[datetime, datetime] = {}
+    found = [date_from_node(AT + timedelta(seconds=n % 2), taken) for n in range(100_000)]
+    assert time.monotonic() - started < 5
+    assert sorted(found) == [AT + timedelta(seconds=n) for n in range(100_000)]
+
+
+def test_the_hour_that_stands_twice_on_the_clock_keeps_its_order() -> None:
+    """Half past two comes before ten past two when the clock was put back between them."""
+    texts = {
+        "a.md": post_with("date: 2026-10-25 02:30 +02:00"),
+        "b.md": post_with("date: 2026-10-25 02:10 +01:00"),
+        "c.md": post_with("date: 2026-10-25 02:30 +01:00"),
+    }
+    found = load(texts).posts
+    assert [post.path for post in found] == ["posts/c.md", "posts/b.md", "posts/a.md"]
+    assert [post.published.isoformat() for post in found] == [
+        "2026-10-25T02:30:00+01:00",
+        "2026-10-25T02:10:00+01:00",
+        "2026-10-25T02:30:00+02:00",
+    ]
+    assert len({post.published for post in found}) == 3
+
+
+def test_a_time_of_long_ago_can_be_written_in_a_feed() -> None:
+    """Shanghai was 8 hours, 5 minutes and 43 seconds ahead in 1900; a feed has no seconds there."""
+    (post,) = load(
+        {"a.md": post_with("date: 1900-06-01 12:00Z")}, site=site_of(zone="Asia/Shanghai")
+    ).posts
+    assert post.published.isoformat() == "1900-06-01T20:05:00+08:05"
+
+
+# --- Who ---
+
+
+def test_a_written_id_is_the_id() -> None:
+    """Whatever becomes of name, title and domain."""
+    text = post_with("date: 2026-11-20", "id: urn:uuid:1225c695-cfb8-4ebb-aaaa-80da344efa6a")
+    moved = parse_settings(SETTINGS.replace("news.example.com/", "example.org/").encode())
+    for post in (one(text, "a.md"), one(text, "b/c.md"), one(text, "a.md", moved)):
+        assert post.id == "urn:uuid:1225c695-cfb8-4ebb-aaaa-80da344efa6a"
+    assert load({"a.md": text}).warnings == ()
+    assert load({"a.md": text}).unnamed == ()
+
+
+@pytest.mark.parametrize(
+    ("path", "identity"),
+    [
+        ("2026-11-20-we-moved.md", f"{TAG}2026-11-20-we-moved.md"),
+        ("news/2026-11-20 Über.md", f"{TAG}news/2026-11-20%20%C3%9Cber.md"),
+        ("2026-11-20-50%.md", f"{TAG}2026-11-20-50%25.md"),
+    ],
+)
+def test_without_an_id_the_path_makes_one_and_a_warning(path: str, identity: str) -> None:
+    """The warning holds the very line that keeps this id when the file is renamed."""
+    loaded = load({path: "# A\n"})
+    assert loaded.posts[0].id == identity
+    assert loaded.unnamed == ((f"posts/{path}", identity),)
+    assert [str(warning) for warning in loaded.warnings] == [
+        f'posts/{path}:1: id: is missing; add id: "{identity}"'
+    ]
+
+
+def test_a_derived_id_written_down_changes_nothing() -> None:
+    """Following the warning gives the same post."""
+    before = one("# A\n\nHello.\n")
+    after = one(f'---\nid: "{before.id}"\n---\n# A\n\nHello.\n')
+    assert after == before
+
+
+def test_two_posts_of_one_id_are_both_named() -> None:
+    """The copy is told with the file it was copied from."""
+    texts = {
+        "a.md": post_with("date: 2026-11-20", f"id: {TAG}x", "slug: a"),
+        "b.md": post_with("slug: b", "date: 2026-11-20", f"id: {TAG}x"),
+    }
+    assert faults(texts) == [
+        (
+            f"posts/b.md:5: id: '{TAG}x' is the id of posts/a.md too;"
+            " give another to the one that is not published yet"
+        )
+    ]
+
+
+def test_two_posts_of_one_address_are_both_named() -> None:
+    """Equal slugs are told, be they written or taken from a file's name."""
+    texts = {
+        "2026-11-20-we-moved.md": "# A\n",
+        "2026-11-19-we-moved.md": "# B\n",
+        "c.md": post_with("date: 2026-11-20", "slug: we-moved"),
+    }
+    tail = "give one of them another slug: …"
+    assert faults(texts, site_of()) == [
+        (
+            "posts/2026-11-19-we-moved.md:1: slug: 'we-moved' leads to the address of"
+            f" posts/2026-11-20-we-moved.md too; {tail}"
+        ),
+        (
+            "posts/c.md:4: slug: 'we-moved' leads to the address of"
+            f" posts/2026-11-20-we-moved.md too; {tail}"
+        ),
+    ]
+
+
+def test_a_day_in_the_permalink_tells_equal_slugs_apart() -> None:
+    """What has addresses of its own need not have a slug of its own."""
+    site = site_of('pages: {permalink: "/{year}/{month}/{day}/{slug}/"}\n')
+    texts = {"2026-11-20-news.md": "# A\n", "2026-11-19-news.md": "# B\n"}
+    assert [post.url for post in load(texts, site=site).posts] == [
+        "https://news.example.com/2026/11/20/news/",
+        "https://news.example.com/2026/11/19/news/",
+    ]
+
+
+def test_drafts_do_not_stand_in_the_way_of_posts() -> None:
+    """A draft may still share its slug with a post; a waiting post may not."""
+    text = post_with("date: 2026-11-20", "slug: a", "draft: true")
+    assert len(load({"a.md": text, "b.md": text.replace("draft: true", "")}).posts) == 1
+    waiting = post_with("date: 2026-12-24", "slug: a")
+    assert len(faults({"a.md": waiting, "b.md": text.replace("draft: true", "")})) == 1
+
+
+@pytest.mark.parametrize(
+    ("permalink", "path", "url"),
+    [
+        ("/posts/{slug}/", "2026-11-20-we-moved.md", "posts/we-moved/"),
+        ("/{path}/", "News/2026-11-20-We moved.md", "news/2026-11-20-we-moved/"),
+        ("/{path}.html", "!!!/2026-11-20-a.md", "2026-11-20-a.html"),
+        ("/{path}/", "a/!!!/2026-11-20-b.md", "a/2026-11-20-b/"),
+        ("/n/{year}-{month}-{day}-{slug}.html", "2026-01-02-a.md", "n/2026-01-02-a.html"),
+        ("/{slug}/", "2026-11-20-über uns.md", "%C3%BCber-uns/"),
+        (
+            "/{slug}/",
+            "2026-11-20-हिन्दी.md",
+            "%E0%A4%B9%E0%A4%BF%E0%A4%A8%E0%A5%8D%E0%A4%A6%E0%A5%80/",
+        ),
+    ],
+)
+def test_a_permalink_is_filled_in(permalink: str, path: str, url: str) -> None:
+    """Its fields make the address, percent-encoded, below that of the newsroom."""
+    site = site_of(f'pages: {{permalink: "{permalink}"}}\n')
+    assert one("# A\n", path, site).url == f"https://news.example.com/{url}"
+
+
+def test_a_newsroom_may_live_below_a_path() -> None:
+    """Addresses are joined to the whole `url`."""
+    site = parse_settings(SETTINGS.replace(".com/\n", ".com/news\n").encode())
+    post = one("# A\n\n[pic](a.png)\n", site=site, sizes={"a.png": 1})
+    assert post.url == "https://news.example.com/news/posts/we-moved/"
+    assert 'href="https://news.example.com/news/posts/we-moved/a.png"' in post.html
+    assert post.attachments == (Attachment("posts/a.png", "posts/we-moved/a.png"),)
+
+
+# --- What lies beside ---
+
+AROUND = {"2026/door.jpg": 3, "2026/pics/a b.png": 4, "logo.svg": 5, "other/ü.pdf": 6}
+HOME = "https://news.example.com/"
+
+
+@pytest.mark.parametrize(
+    ("written", "address", "source"),
+    [
+        ("door.jpg", "posts/we-moved/door.jpg", "posts/2026/door.jpg"),
+        ("./door.jpg#top", "posts/we-moved/door.jpg#top", "posts/2026/door.jpg"),
+        ("door.jpg?v=2", "posts/we-moved/door.jpg", "posts/2026/door.jpg"),
+        ("<pics/a b.png>", "posts/we-moved/pics/a%20b.png", "posts/2026/pics/a b.png"),
+        ("pics/a%20b.png", "posts/we-moved/pics/a%20b.png", "posts/2026/pics/a b.png"),
+        ("../logo.svg", "posts/we-moved/c2b3a5f0-logo.svg", "posts/logo.svg"),
+        ("../other/ü.pdf", "posts/we-moved/6c435ecf-%C3%BC.pdf", "posts/other/ü.pdf"),
+        ("../other/%C3%BC.pdf", "posts/we-moved/6c435ecf-%C3%BC.pdf", "posts/other/ü.pdf"),
+        ("next.md", "posts/next/", ""),
+        ("next.md#why", "posts/next/#why", ""),
+        ("../2026/next.md", "posts/next/", ""),
+        ("later.md", "posts/later/", ""),
+        ("draft.md", "posts/we-moved/draft.md", ""),
+        ("gone.md", "posts/we-moved/gone.md", ""),
+        ("gone.pdf", "posts/we-moved/gone.pdf", ""),
+        ("../../postroom.yaml", "postroom.yaml", ""),
+        ("%2e%2e/etc/passwd", "posts/we-moved/%2e%2e/etc/passwd", ""),
+        ("/about/", "about/", ""),
+        ("#why", "posts/we-moved/#why", ""),
+        ("?a=b", "posts/we-moved/?a=b", ""),
+    ],
+)
+def test_a_relative_address_finds_what_it_names(written: str, address: str, source: str) -> None:
+    """Another post's file leads to its page, a file beside is copied along, the rest is joined."""
+    texts = {
+        "2026/2026-11-20-we-moved.md": f"# A\n\n[x]({written})\n",
+        "2026/next.md": post_with("date: 2026-11-19"),
+        "2026/later.md": post_with("date: 2026-12-24"),
+        "2026/draft.md": post_with("date: 2026-11-19", "draft: true"),
+    }
+    post = load(texts, sizes=AROUND).posts[0]
+    assert re.findall('href="([^"]*)"', post.html) == [HOME + address]
+    assert f"[1] {HOME}{address}" in post.text
+    assert [attachment.source for attachment in post.attachments] == ([source] if source else [])
+
+
+@pytest.mark.parametrize(
+    ("written", "address"),
+    [
+        ("//cdn.example.com/a.pdf", "https://cdn.example.com/a.pdf"),
+        ("https://example.com/door.jpg", "https://example.com/door.jpg"),
+        ("mailto:a@example.com", "mailto:a@example.com"),
+    ],
+)
+def test_an_address_elsewhere_stays(written: str, address: str) -> None:
+    """What names another place is not looked for at home."""
+    post = one(f"# A\n\n[x]({written})\n", sizes=AROUND)
+    assert re.findall('href="([^"]*)"', post.html) == [address]
+
+
+def test_files_beside_a_post_go_with_it() -> None:
+    """Each file that a post names is copied once, below the post's address."""
+    text = (
+        "---\ndate: 2026-11-20\nimage: {src: door.jpg, alt: The door}\n---\n# A\n\n"
+        "![Door](door.jpg) <img srcset='door.jpg 1x, ../logo.svg 2x'> [file](pics/a%20b.png)\n"
+    )
+    post = one(text, "2026/we-moved.md", sizes=AROUND)
+    assert post.image is not None
+    assert (post.image.src, post.image.alt) == (
+        "https://news.example.com/posts/we-moved/door.jpg",
+        "The door",
+    )
+    assert sorted(post.attachments, key=lambda one: one.source) == [
+        Attachment("posts/2026/door.jpg", "posts/we-moved/door.jpg"),
+        Attachment("posts/2026/pics/a b.png", "posts/we-moved/pics/a b.png"),
+        Attachment("posts/logo.svg", "posts/we-moved/c2b3a5f0-logo.svg"),
+    ]
+
+
+def test_files_go_beside_a_page_that_is_a_file() -> None:
+    """Below a permalink that ends with .html they have a folder of its name."""
+    site = site_of('pages: {permalink: "/n/{slug}.html"}\n')
+    post = one("# A\n\n[x](a.pdf)\n", site=site, sizes={"a.pdf": 1})
+    assert post.attachments == (Attachment("posts/a.pdf", "n/we-moved/a.pdf"),)
+    assert 'href="https://news.example.com/n/we-moved/a.pdf"' in post.html
+
+
+@pytest.mark.parametrize(
+    ("written", "enclosure"),
+    [
+        (
+            "talk.mp3",
+            Enclosure("https://news.example.com/posts/we-moved/talk.mp3", "audio/mpeg", 9),
+        ),
+        (
+            "{url: talk.mp3, type: audio/x-talk, length: 7}",
+            Enclosure("https://news.example.com/posts/we-moved/talk.mp3", "audio/x-talk", 7),
+        ),
+        (
+            "{url: https://example.com/a.pdf, length: 5}",
+            Enclosure("https://example.com/a.pdf", "application/pdf", 5),
+        ),
+    ],
+)
+def test_an_enclosure_is_whole(written: str, enclosure: Enclosure) -> None:
+    """Type and length are found where the file is the newsroom's, and written where it is not."""
+    post = one(f"---\nenclosure: {written}\n---\n# A\n", sizes={"talk.mp3": 9})
+    assert post.enclosure == enclosure
+
+
+@pytest.mark.parametrize(
+    ("written", "missing"),
+    [
+        ("https://example.com/a.mp3", "the length of 'https://example.com/a.mp3' is unknown"),
+        ("https://example.com/a", "the type and the length of 'https://example.com/a' are unknown"),
+        ("data.xyz", "the type of 'data.xyz' is unknown"),
+        ("empty.mp3", "the length of 'empty.mp3' is unknown"),
+    ],
+)
+def test_an_enclosure_that_no_feed_can_announce_is_refused(written: str, missing: str) -> None:
+    """RSS wants address, type and length; what cannot be found must be written."""
+    text = f"---\nenclosure: {written}\n---\n# A\n"
+    repair = "write {url: …, type: audio/mpeg, length: 1234567}, or name a file beside the post"
+    assert faults({"2026-11-20-a.md": text}, sizes={"data.xyz": 3, "empty.mp3": 0}) == [
+        f"posts/2026-11-20-a.md:2: enclosure: {missing}; {repair}"
+    ]
+
+
+@pytest.mark.parametrize("key", ["image", "enclosure"])
+@pytest.mark.parametrize("written", ["gone.png", "../gone.png", "javascript:alert(1)"])
+def test_a_file_that_is_not_there_is_refused(key: str, written: str) -> None:
+    """A picture or recording that nobody could fetch is named before it is announced."""
+    text = f"---\n{key}: {written}\n---\n# A\n"
+    assert faults({"2026-11-20-a.md": text}) == [
+        f"posts/2026-11-20-a.md:2: {key}: {ABSENT.format(written)}"
+    ]
+
+
+# --- On disk ---
+
+
+def test_a_folder_is_read_with_all_its_folders(make_newsroom: MakeSite) -> None:
+    """Hidden files and those that begin with an underscore are nobody's news."""
+    folder = make_newsroom(
+        {
+            "posts/2026-11-20-a.md": "# A\n",
+            "posts/2026/x.md/2026-11-19-b.markdown": "# B\n\n[x](door.jpg)\n",
+            "posts/2026-11-18-C.MD": "# C\n",
+            "posts/2026/x.md/door.jpg": b"123",
+            "posts/.hidden.md": "",
+            "posts/.git/c.md": "",
+            "posts/_index.md": "",
+            "posts/_parts/d.md": "",
+            "posts/notes.txt": "",
+        }
+    )
+    loaded = loader.load_posts(folder, site_of(), AT)
+    assert [post.path for post in loaded.posts] == [
+        "posts/2026-11-20-a.md",
+        "posts/2026/x.md/2026-11-19-b.markdown",
+        "posts/2026-11-18-C.MD",
+    ]
+    assert loaded.posts[1].attachments == (
+        Attachment("posts/2026/x.md/door.jpg", "posts/b/door.jpg"),
+    )
+
+
+def test_links_inside_the_newsroom_are_followed(make_newsroom: MakeSite) -> None:
+    """A post, or a picture, may be a link to another file of the newsroom."""
+    folder = make_newsroom({"shared/a.md": "# A\n\n[x](b.txt)\n", "shared/b.txt": "123"})
+    (folder / "posts/2026-11-20-a.md").symlink_to("../shared/a.md")
+    (folder / "posts/b.txt").symlink_to(folder / "shared/b.txt")
+    (post,) = loader.load_posts(folder, site_of(), AT).posts
+    assert (post.title, len(post.attachments)) == ("A", 1)
+
+
+def refusals(folder: Path) -> list[str]:
+    """Return what is said of the posts in `folder`."""
+    with pytest.raises(ContentError) as caught:
+        loader.load_posts(folder, site_of(), AT)
+    return [str(problem) for problem in caught.value.problems]
+
+
+REPLACE = "replace it with a file that can be read"
+
+
+def test_links_that_lead_out_are_refused(make_newsroom: MakeSite, tmp_path: Path) -> None:
+    """A pull request cannot publish what lies on the machine that builds, nor what is hidden."""
+    (tmp_path / "secret.md").write_text("# Secret\n")
+    folder = make_newsroom({".postroom/postroom.db": "addresses"})
+    (folder / "posts/a.md").symlink_to(tmp_path / "secret.md")
+    (folder / "posts/b.png").symlink_to("../../secret.md")
+    (folder / "posts/c.txt").symlink_to("../.postroom/postroom.db")
+    (folder / "out").symlink_to(tmp_path)
+    (folder / "posts/d.md").symlink_to("../out/secret.md")
+    assert refusals(folder) == [
+        f"posts/a.md: leads out of the site; {REPLACE}",
+        f"posts/b.png: leads out of the site; {REPLACE}",
+        f"posts/c.txt: leads to the hidden '.postroom'; {REPLACE}",
+        f"posts/d.md: leads out of the site; {REPLACE}",
+    ]
+
+
+def test_what_cannot_be_read_is_told(make_newsroom: MakeSite) -> None:
+    """A loop of links, a broken one, a folder, a pipe: each is a fault and no trace."""
+    folder = make_newsroom({"shared/x/y.md": "# Y\n"})
+    (folder / "posts/a.md").symlink_to("b.md")
+    (folder / "posts/b.md").symlink_to("a.md")
+    (folder / "posts/c.md").symlink_to("gone.md")
+    (folder / "posts/d").symlink_to("../shared/x")
+    os.mkfifo(folder / "posts/e.md")
+    os.mkfifo(folder / "shared/pipe")
+    (folder / "posts/f.md").symlink_to("../shared/pipe")
+    assert refusals(folder) == [
+        f"posts/a.md: cannot be read: too many levels of symbolic links; {REPLACE}",
+        f"posts/b.md: cannot be read: too many levels of symbolic links; {REPLACE}",
+        f"posts/c.md: cannot be read: no such file or directory; {REPLACE}",
+        f"posts/d: is no file; {REPLACE}",
+        f"posts/e.md: is no file; {REPLACE}",
+        f"posts/f.md: is no file; {REPLACE}",
+    ]
+
+
+def test_a_name_that_is_no_text_is_told(make_newsroom: MakeSite) -> None:
+    """Some file systems allow names that are not UTF-8, and no address can hold them."""
+    folder = make_newsroom()
+    (Path(os.fsdecode(os.fsencode(folder) + b"/posts/caf\xe9.md"))).write_text("# A\n")
+    assert refusals(folder) == [f"posts/caf\udce9.md: has a name that is not UTF-8; {REPLACE}"]
+
+
+def test_a_name_of_two_lines_is_told_in_one(make_newsroom: MakeSite) -> None:
+    """No file's name can forge a line of its own in what is printed."""
+    folder = make_newsroom({"posts/a\nerror: b.md": ""})
+    assert refusals(folder)[0].startswith("posts/a\\x0aerror: b.md:1: date: is missing")
+
+
+def test_a_folder_that_cannot_be_listed_is_told(make_newsroom: MakeSite) -> None:
+    """Posts never vanish in silence: a folder deeper than the system can name is a fault."""
+    folder = make_newsroom()
+    home = Path.cwd()
+    os.chdir(folder / "posts")
+    try:
+        for _ in range(18):
+            Path("x" * 250).mkdir()
+            os.chdir("x" * 250)
+    finally:
+        os.chdir(home)
+    (said,) = refusals(folder)
+    assert said.endswith(f": cannot be read: file name too long; {REPLACE}")
+    shutil.rmtree(folder / "posts")
+
+
+def test_no_posts_folder_is_a_fault_and_an_empty_one_is_none(make_newsroom: MakeSite) -> None:
+    """An empty newsroom is fine; one whose folder is misnamed must not publish emptiness."""
+    folder = make_newsroom()
+    assert loader.load_posts(folder, site_of(), AT) == LoadedPosts(())
+    (folder / "posts").rmdir()
+    assert refusals(folder) == [
+        "posts: is not a folder; make it, or write where the posts are as posts: in postroom.yaml"
+    ]
+
+
+def test_posts_may_lie_elsewhere(make_newsroom: MakeSite) -> None:
+    """`posts:` says where; paths count from the newsroom, ids from the posts."""
+    folder = make_newsroom({"content/news/2026-11-20-a.md": "# A\n"})
+    (post,) = loader.load_posts(folder, site_of("posts: content/news\n"), AT).posts
+    assert (post.path, post.id) == ("content/news/2026-11-20-a.md", f"{TAG}2026-11-20-a.md")

@@ -1,0 +1,86 @@
+"""Feeds on a plain static server: what did not change is not sent again."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import feedparser
+import pytest
+
+from tests.support.feed_readers import FORMATS, let_time_pass, serving
+from tests.support.generated_sites import FIRST_DAY, newsroom_files, short_post
+from tests.support.site import CommandResult, MakeSite
+
+TOPIC = "topics/company-news/"
+
+
+def asked(url: str, since: str = "") -> tuple[int, str, str]:
+    """Return status, Last-Modified and type of the answer for `url`, asked as readers do."""
+    headers = {"If-Modified-Since": since} if since else {}
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - our own server
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+            kind = answer.headers.get_content_type()
+            return answer.status, answer.headers["Last-Modified"], kind
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, "", ""
+
+
+@pytest.fixture
+def built(make_newsroom: MakeSite, postroom: Callable[..., CommandResult]) -> Path:
+    """Return a newsroom that was built an hour ago."""
+    folder = make_newsroom(newsroom_files(12), "feeds: {entries: 5}\n")
+    assert postroom(folder, "build").code == 0
+    let_time_pass(folder / "public")
+    return folder
+
+
+def test_an_unchanged_rebuild_is_not_sent_again(
+    built: Path, postroom: Callable[..., CommandResult]
+) -> None:
+    """After a build that changed nothing, and even a new post, all that is the same answers 304."""
+    paths = (*FORMATS, TOPIC + "rss.xml", "lang/de/feed.json", "history/1.atom.xml", "feeds.opml")
+    with serving(built / "public") as server:
+        times = {path: asked(server.url + path)[1] for path in paths}
+        postroom(built, "build", "--at", "2026-11-25T00:00:00Z")
+        again = {path: asked(server.url + path, times[path])[0] for path in paths}
+        assert again == dict.fromkeys(paths, 304)
+        (built / "posts/new.md").write_text(short_post(99, FIRST_DAY.replace(year=2025)))
+        postroom(built, "build")
+        after = {path: asked(server.url + path, times[path])[0] for path in paths}
+        assert after == {path: 200 if path in FORMATS else 304 for path in paths}
+
+
+def test_a_changed_text_is_sent_again(built: Path, postroom: Callable[..., CommandResult]) -> None:
+    """A corrected text reaches readers that ask by date, although its time is the same."""
+    with serving(built / "public") as server:
+        since = asked(server.url + "atom.xml")[1]
+        post = built / "posts/4/00011.md"
+        post.write_text(post.read_text("utf-8").replace("has a", "has the"), "utf-8")
+        postroom(built, "build")
+        assert asked(server.url + "atom.xml", since)[0] == 200
+
+
+def test_feedparser_gets_a_304(built: Path, postroom: Callable[..., CommandResult]) -> None:
+    """A real feed reader that polls again is told that nothing is new."""
+    with serving(built / "public") as server:
+        first = feedparser.parse(server.url + "rss.xml")
+        postroom(built, "build")
+        second = feedparser.parse(server.url + "rss.xml", modified=first.modified)
+    assert (first.status, len(first.entries), second.status) == (200, 6, 304)
+    assert server.answers == [("/rss.xml", 200), ("/rss.xml", 304)]
+
+
+def test_hosts_serve_feeds_as_xml(built: Path) -> None:
+    """The names of the feeds make a plain host serve them in a way that browsers show."""
+    with serving(built / "public") as server:
+        kinds = [asked(server.url + file)[2] for file in FORMATS]
+    assert [kind.replace("text/xml", "application/xml") for kind in kinds] == [
+        "application/xml",
+        "application/xml",
+        "application/json",
+    ]

@@ -1,0 +1,292 @@
+"""Identity: whatever moves, a reader that follows the feed meets no post twice."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lxml import etree
+
+from tests.support.feed_readers import (
+    FORMATS,
+    NAMES,
+    Item,
+    Polled,
+    items,
+    let_time_pass,
+    newsboat,
+    poll,
+    seen,
+    serving,
+    subscribed,
+)
+from tests.support.generated_sites import FIRST_DAY, SETTINGS, feeds, short_post, short_posts
+from tests.support.site import CommandResult, MakeSite
+
+Run = Callable[..., CommandResult]
+COUNT = 6
+
+
+@pytest.fixture
+def old(make_newsroom: MakeSite, postroom: Run) -> Path:
+    """Return a newsroom of posts that had no ids until `check --fix` wrote them, built once."""
+    files = {f"posts/2026-01-0{n}-news-{n}.md": f"# News {n}\n\nText {n}.\n" for n in range(1, 6)}
+    files["posts/deep/er/six.md"] = "---\ntitle: Six\ndate: 2026-01-06\ntopics: [A]\n---\nText.\n"
+    folder = make_newsroom(files)
+    assert postroom(folder, "check", "--fix").code == 0
+    assert postroom(folder, "build").code == 0
+    let_time_pass(folder / "public")
+    return folder
+
+
+def move_everything(folder: Path) -> dict[str, tuple[str, str]]:
+    """Rename every file, retitle every post, move domain and permalink; return what is now true."""
+    now = {}
+    for number, path in enumerate(sorted((folder / "posts").rglob("*.md"))):
+        text = path.read_text("utf-8")
+        found = re.search(r'^id: "(.*)"$', text, re.MULTILINE)
+        assert found
+        head = f"title: Moved {number}\ndate: 2026-01-{number + 1:02}\nid: {found[1]}\n"
+        path.unlink()
+        (folder / f"posts/moved-{number}.md").write_text(f"---\n{head}---\nOther words.\n")
+        url = f"https://moved.example.net/2026/01/moved-{number}.html"
+        now[found[1]] = (f"Moved {number}", url)
+    settings = (folder / "postroom.yaml").read_text("utf-8")
+    settings = settings.replace("https://news.example.com/", "https://moved.example.net/")
+    settings += 'pages: {permalink: "/{year}/{month}/{slug}.html"}\n'
+    (folder / "postroom.yaml").write_text(settings)
+    return now
+
+
+@pytest.mark.parametrize("file", FORMATS)
+def test_a_reader_sees_what_moved_and_nothing_new(old: Path, postroom: Run, file: str) -> None:
+    """After every file, title, address and the domain changed, a feed reader counts 0 new."""
+    with serving(old / "public") as server, subscribed(server.url + file) as reader:
+        assert poll(reader) == Polled(new=COUNT, modified=0, unmodified=0)
+        for entry in reader.get_entries():
+            reader.mark_entry_as_read(entry)
+        now = move_everything(old)
+        assert postroom(old, "build").code == 0
+        assert poll(reader) == Polled(new=0, modified=COUNT, unmodified=0)
+        assert seen(reader) == now
+        assert list(reader.get_entries(read=False)) == []
+
+
+@pytest.mark.parametrize("file", FORMATS[:2])
+def test_newsboat_sees_what_moved_and_nothing_new(
+    old: Path, postroom: Run, program: Callable[[str], str], tmp_path: Path, file: str
+) -> None:
+    """Newsboat shows the new titles and addresses of the same posts."""
+    with serving(old / "public") as server:
+        before = newsboat(program("newsboat"), tmp_path, server.url + file)
+        now = move_everything(old)
+        assert postroom(old, "build").code == 0
+        after = newsboat(program("newsboat"), tmp_path, server.url + file)
+    assert before.keys() == now.keys()
+    assert before != now
+    assert after == now
+
+
+def test_without_written_ids_a_renamed_post_is_new(make_newsroom: MakeSite, postroom: Run) -> None:
+    """What the written id protects from: without one, a renamed file is another post."""
+    folder = make_newsroom({"posts/2026-01-01-a.md": "# One\n\nText.\n"})
+    postroom(folder, "build")
+    let_time_pass(folder / "public")
+    with serving(folder / "public") as server, subscribed(server.url + "atom.xml") as reader:
+        assert poll(reader).new == 1
+        (folder / "posts/2026-01-01-a.md").rename(folder / "posts/2026-01-01-b.md")
+        postroom(folder, "build")
+        assert poll(reader).new == 1
+
+
+@pytest.mark.parametrize("file", FORMATS)
+def test_written_ids_are_those_that_were_published(
+    make_newsroom: MakeSite, postroom: Run, file: str
+) -> None:
+    """Writing the missing ids changes no byte of any feed."""
+    names = ("2026-01-01-a.md", "sub folder/2026-01-02-b c.md", "2026-01-03-新闻.md")
+    folder = make_newsroom({f"posts/{name}": "# Title\n\nText.\n" for name in names})
+    postroom(folder, "build")
+    before = (folder / "public" / file).read_bytes()
+    warnings = postroom(folder, "check", "--fix").warnings
+    assert [warning for warning in warnings if " id: " in warning] == []
+    outcome = postroom(folder, "build")
+    assert outcome.out.endswith(": 0 files written, " + outcome.out.rsplit("written, ")[-1])
+    assert (folder / "public" / file).read_bytes() == before
+    assert [item.id for item in items(before)] == [
+        "tag:news.example.com,2026:2026-01-03-%E6%96%B0%E9%97%BB.md",
+        "tag:news.example.com,2026:sub%20folder/2026-01-02-b%20c.md",
+        "tag:news.example.com,2026:2026-01-01-a.md",
+    ]
+
+
+@pytest.mark.parametrize("file", FORMATS)
+def test_an_edit_announces_nothing(old: Path, postroom: Run, file: str) -> None:
+    """A corrected text arrives; nothing is new, no time changes, and nothing is unread again."""
+    with serving(old / "public") as server, subscribed(server.url + file) as reader:
+        poll(reader)
+        times = {entry.id: (entry.published, entry.updated) for entry in reader.get_entries()}
+        for entry in reader.get_entries():
+            reader.mark_entry_as_read(entry)
+        path = old / "posts/2026-01-03-news-3.md"
+        path.write_text(path.read_text("utf-8").replace("Text 3", "Corrected"))
+        postroom(old, "build")
+        polled = poll(reader)
+        assert (polled.new, polled.modified + polled.unmodified) == (0, COUNT)
+        now = {entry.id: (entry.published, entry.updated) for entry in reader.get_entries()}
+        assert now == times
+        assert [e.title for e in reader.get_entries() if "Corrected" in str(e.content)] == [
+            "News 3"
+        ]
+        assert list(reader.get_entries(read=False)) == []
+
+
+def test_an_update_moves_its_own_time_alone(old: Path, postroom: Run) -> None:
+    """`updated:` changes that entry's time and the feed's, and no other entry's."""
+    before = items((old / "public/atom.xml").read_bytes())
+    path = old / "posts/2026-01-03-news-3.md"
+    text = path.read_text("utf-8")
+    path.write_text(text.replace("---\n", "---\nupdated: 2026-02-01 09:00\n", 1))
+    postroom(old, "build")
+    after = items((old / "public/atom.xml").read_bytes())
+    changed = [now.title for was, now in zip(before, after, strict=True) if was != now]
+    assert changed == ["News 3"]
+    feed = (old / "public/atom.xml").read_text("utf-8")
+    assert feed.count("<updated>2026-02-01T09:00:00+01:00</updated>") == 2
+
+
+@given(
+    days=st.lists(st.integers(0, 3), min_size=1, max_size=12),
+    times=st.lists(
+        st.sampled_from(["", " 00:00", " 09:00", " 09:00:01", " 09:00 +02:00"]), min_size=12
+    ),
+    updated=st.lists(st.sampled_from(["", "2024-01-05", "2024-01-05 09:00"]), min_size=12),
+)
+@settings(deadline=None, max_examples=40)
+def test_no_two_entries_share_a_time(
+    *, days: list[int], times: list[str], updated: list[str]
+) -> None:
+    """Whatever dates authors write, each entry has an `updated` and a `published` of its own."""
+    texts = {}
+    for number, day in enumerate(days):
+        extra = f"updated: {updated[number]}\n" if updated[number] else ""
+        moment = FIRST_DAY.replace(day=1 + day)
+        text = short_post(number, moment, extra)
+        texts[f"{number}.md"] = text.replace(f"{moment}\n", f"{moment}{times[number]}\n", 1)
+    known = items(feeds(texts).files["atom.xml"])
+    assert len({item.updated for item in known}) == len(days)
+    assert len({item.published for item in known}) == len(days)
+
+
+@pytest.mark.parametrize("file", FORMATS)
+def test_a_withdrawn_post_is_the_same_post(
+    make_newsroom: MakeSite, postroom: Run, file: str
+) -> None:
+    """A withdrawn post keeps id, title and date; a notice takes the place of all its content."""
+    head = "title: Wrong\ndate: 2026-01-01\nid: tag:a.example,2026:1\nsummary: Secret summary\n"
+    head += "image: {src: secret.png, alt: Secret}\nenclosure: secret.mp3\n"
+    body = "---\n\nSecret text with a [file](secret.pdf).\n"
+    beside = {f"posts/secret.{end}": b"Secret" for end in ("png", "mp3", "pdf")}
+    folder = make_newsroom({"posts/a.md": f"---\n{head}{body}", **beside})
+    postroom(folder, "build")
+    (before,) = items((folder / "public" / file).read_bytes())
+    let_time_pass(folder / "public")
+    with serving(folder / "public") as server, subscribed(server.url + file) as reader:
+        assert poll(reader) == Polled(1, 0, 0)
+        (folder / "posts/a.md").write_text(f"---\n{head}withdrawn: 2026-02-01\n{body}")
+        postroom(folder, "build")
+        assert poll(reader) == Polled(0, 1, 0)
+    data = (folder / "public" / file).read_bytes()
+    (after,) = items(data)
+    assert identity(after) == identity(before)
+    assert after.updated is None or after.updated.date().isoformat() == "2026-02-01"
+    assert re.search(r"withdr|February 1, 2026|1 February 2026", after.content)
+    assert b"ecret" not in data
+    assert list((folder / "public").rglob("secret.*")) == []
+
+
+def identity(item: Item) -> tuple[object, ...]:
+    """Return what must stay as it is."""
+    return item.id, item.title, item.url, item.published
+
+
+@pytest.mark.parametrize(
+    ("lang", "folders"),
+    [
+        (["", ""], []),
+        (["", "en"], []),
+        (["de", "de"], []),
+        (["", "de"], ["de", "en"]),
+        (["EN", "en"], []),
+        (["zh-Hant", "zh-hant", "de"], ["de", "zh-Hant"]),
+    ],
+    ids=["none", "the-same", "one", "two", "case", "case-of-three"],
+)
+def test_languages_have_feeds_where_there_are_two(lang: list[str], folders: list[str]) -> None:
+    """There are feeds per language from two languages on; spellings of a tag are one language."""
+    texts = {
+        f"{number}.md": short_post(number, FIRST_DAY.replace(day=9 - number), f"lang: {tag}\n")
+        for number, tag in enumerate(lang)
+    }
+    made = feeds(texts)
+    expected = [f"lang/{folder}/{file}" for folder in folders for file in FORMATS]
+    assert [path for path in made.files if path.startswith("lang/")] == expected
+
+
+def test_a_feed_of_a_language_speaks_it() -> None:
+    """A language's feed names that language for itself, and so its entries need not."""
+    made = feeds({**short_posts(range(2)), "de.md": short_post(9, FIRST_DAY, "lang: de\n")}).files
+    assert json.loads(made["lang/de/feed.json"])["language"] == "de"
+    assert made["lang/de/atom.xml"].count(b'xml:lang="de"') == 1
+    assert made["atom.xml"].count(b'<entry xml:lang="de">') == 1
+    assert b"<language>de</language>" in made["lang/de/rss.xml"]
+    assert b"dc:language" not in made["lang/de/rss.xml"]
+    assert len(items(made["lang/de/rss.xml"])) == 1
+
+
+@pytest.mark.parametrize(
+    ("setting", "full"),
+    [
+        ("full", set(FORMATS)),
+        ("summary", set()),
+        ("{rss: summary}", {"atom.xml", "feed.json"}),
+        ("{atom: summary, json: summary}", {"rss.xml"}),
+    ],
+)
+def test_content_is_chosen_for_each_format(setting: str, full: set[str]) -> None:
+    """Each format holds the whole text or the summary, as the settings say."""
+    made = feeds(
+        {"a.md": short_post(1, FIRST_DAY, "summary: In short.\n")},
+        f"feeds: {{content: {setting}}}\n",
+    ).files
+    known = {file: items(made[file])[0] for file in FORMATS}
+    assert {file for file, item in known.items() if item.content == "<p>Text 1.</p>\n"} == full
+    assert {item.summary for item in known.values()} == {"In short."}
+
+
+@pytest.mark.parametrize("formats", ["atom", "rss", "json", "rss, json"])
+def test_formats_can_be_chosen(formats: str) -> None:
+    """Only the formats of the settings are written."""
+    made = feeds(short_posts(range(3)), f"feeds: {{formats: [{formats}]}}\n")
+    names = {"atom": "atom.xml", "rss": "rss.xml", "json": "feed.json"}
+    assert set(made.files) == {names[name] for name in formats.split(", ")}
+
+
+def test_every_format_names_the_hub_and_xml_the_rights() -> None:
+    """Hub, licence and rights stand in Atom as in RSS; JSON Feed knows the hub alone."""
+    made = feeds(short_posts(range(9)), SETTINGS.replace("feeds: {", "feeds: {entries: 4, ")).files
+    for path in ("atom.xml", "history/1.atom.xml", "topics/nothing-yet/atom.xml", "rss.xml"):
+        root = etree.fromstring(made[path])
+        links = {link.get("rel"): link.get("href") for link in root.iterfind(".//a:link", NAMES)}
+        assert links["hub"] == "https://hub.example.com/"
+        assert links["license"] == "https://example.com/by"
+        rights = root.findtext("a:rights", None, NAMES) or root.findtext("channel/copyright")
+        assert rights == "© Us & <you>"
+    for path in ("feed.json", "history/1.json", "topics/nothing-yet/feed.json"):
+        hubs = json.loads(made[path])["hubs"]
+        assert hubs == [{"type": "WebSub", "url": "https://hub.example.com/"}]

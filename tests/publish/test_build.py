@@ -1,0 +1,459 @@
+"""A newsroom into its output: the same bytes everywhere, at the right time, in the right place."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePosixPath
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from postroom.errors import ContentError
+from postroom.posts import loader
+from postroom.posts.source import SourceFolder
+from postroom.publish.output import MANIFEST
+from postroom.publish.pages import output_path
+from postroom.settings.site import parse_settings
+from tests.support.processes import plain
+from tests.support.site import AT, POST, CommandResult, MakeSite
+
+Postroom = Callable[..., CommandResult]
+NOTE = "---\ntitle: {title}\ndate: {date}\nid: tag:news.example.com,2026:{id}\n---\n{text}\n"
+
+
+def note(
+    identity: str, date: str = "2026-11-20", *, title: str = "A note", text: str = "Text."
+) -> str:
+    """Return a post."""
+    return NOTE.format(title=title, date=date, id=identity, text=text)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Return every file below `folder` but the manifest."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def stamps(folder: Path) -> dict[str, tuple[int, int]]:
+    """Return the inode and the time of change of everything in the output."""
+    found = ((path, path.lstat()) for path in folder.rglob("*"))
+    return {str(path): (status.st_ino, status.st_mtime_ns) for path, status in found}
+
+
+RICH = {
+    "posts/2026-11-20-we-moved.md": POST,
+    "posts/2026-11-20-zwei.md": "---\nlang: de\ntopics: [Über uns, News]\n---\n# Zwei\n\nJa.\n",
+    "posts/sub/2026-10-01 Third.md": "# Third\n\n![](plan.png) [1](../2026-11-20-we-moved.md)\n",
+    "posts/sub/plan.png": b"\x89PNG\r\n",
+    "posts/2026-12-24-later.md": "# Later\n",
+}
+RICH_SETTINGS = """\
+description: All that is new — und mehr
+topics: [Money, Company news]
+contact: {name: Ada, phone: "+49 30 1234567", address: "1 Street, Town"}
+digest: {every: week, intro: Hello}
+"""
+VARIATIONS: Mapping[str, Mapping[str, str]] = {
+    "here": {"TZ": "UTC", "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "0"},
+    "far east": {"TZ": "Pacific/Kiritimati", "LC_ALL": "C", "PYTHONHASHSEED": "1"},
+    "ouest ü": {"TZ": "Pacific/Pago_Pago", "LC_ALL": "de_DE.UTF-8", "PYTHONHASHSEED": "4242"},
+}
+
+
+def test_the_same_newsroom_makes_the_same_bytes_everywhere(make_newsroom: MakeSite) -> None:
+    """Neither zone, locale, hash order nor folder stands in the output of one instant."""
+    builds = []
+    for name, variables in VARIATIONS.items():
+        folder = make_newsroom(RICH, RICH_SETTINGS, name=name)
+        command = [sys.executable, "-m", "postroom", "build", "--at", "2026-11-22T12:00:00Z"]
+        builds.append((folder, subprocess.Popen(command, cwd=folder, env=plain(**variables))))
+    assert [build.wait(60) for _, build in builds] == [0, 0, 0]
+    first, *others = [tree(folder / "public") for folder, _ in builds]
+    assert len(first) > 10
+    for other in others:
+        assert other == first
+
+
+def test_an_unchanged_newsroom_touches_no_file(make_newsroom: MakeSite, postroom: Postroom) -> None:
+    """A second build changes no file or folder of the output, so that readers get a 304."""
+    folder = make_newsroom(RICH, RICH_SETTINGS)
+    postroom(folder, "build")
+    before = stamps(folder / "public")
+    again = postroom(folder, "build")
+    assert stamps(folder / "public") == before
+    count = len(tree(folder / "public"))
+    assert again.out.endswith(f": 0 files written, {count} unchanged, 0 removed\n")
+
+
+def test_time_passes_without_a_trace(make_newsroom: MakeSite, postroom: Postroom) -> None:
+    """While no post falls due, a build at another instant changes nothing."""
+    folder = make_newsroom(RICH, RICH_SETTINGS)
+    postroom(folder, "build", "--at", "2026-11-22T12:00:00Z")
+    before = stamps(folder / "public")
+    postroom(folder, "build", "--at", "2026-12-20T01:02:03Z")
+    assert stamps(folder / "public") == before
+
+
+@pytest.mark.parametrize(
+    ("date", "before", "after"),
+    [
+        ("2026-12-01", "2026-11-30T22:59:59Z", "2026-11-30T23:00:00Z"),
+        ("2026-12-01 09:30", "2026-12-01T08:29:59Z", "2026-12-01T08:30:00Z"),
+        ("2026-12-01 09:30 +05:00", "2026-12-01T04:29:59Z", "2026-12-01T04:30:00Z"),
+    ],
+    ids=["day", "time", "offset"],
+)
+def test_a_post_appears_when_its_time_has_come(
+    make_newsroom: MakeSite, postroom: Postroom, date: str, before: str, after: str
+) -> None:
+    """A post of the future waits to the second; a day begins in the newsroom's own zone."""
+    folder = make_newsroom({"posts/a.md": POST, "posts/due.md": note("due", date, title="Due")})
+    assert "1 post → public/, 1 waiting" in postroom(folder, "build", "--at", before).out
+    waiting = tree(folder / "public")
+    assert not [path for path, data in waiting.items() if "due" in path or b"Due" in data]
+    assert "2 posts → public/: " in postroom(folder, "build", "--at", after).out
+    published = tree(folder / "public")
+    assert b"Due" in published["posts/due/index.html"]
+    assert b"<title>Due</title>" in published["atom.xml"]
+
+
+def test_at_goes_before_the_environment(make_newsroom: MakeSite, postroom: Postroom) -> None:
+    """`--at` decides, else SOURCE_DATE_EPOCH, whatever the clock says."""
+    folder = make_newsroom({"posts/a.md": POST, "posts/b.md": note("b", "2026-12-01")})
+    assert "1 post → public/, 1 waiting" in postroom(folder, "build").out
+    later = postroom(folder, "build", "--at", "2026-12-02T00:00:00+01:00")
+    assert "2 posts → public/: " in later.out
+    earlier = postroom(folder, "build", "--at", "2026-01-01T00:00:00Z")
+    assert "0 posts → public/, 2 waiting" in earlier.out
+
+
+@pytest.mark.parametrize("epoch", [None, ""], ids=["unset", "empty"])
+def test_without_an_instant_it_is_now(
+    make_newsroom: MakeSite,
+    postroom: Postroom,
+    monkeypatch: pytest.MonkeyPatch,
+    epoch: str | None,
+) -> None:
+    """Without `--at` and SOURCE_DATE_EPOCH the present counts."""
+    if epoch is None:
+        monkeypatch.delenv("SOURCE_DATE_EPOCH")
+    else:
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", epoch)
+    past, future = note("past", "2001-01-01"), note("future", "2999-01-01")
+    folder = make_newsroom({"posts/past.md": past, "posts/future.md": future})
+    assert "1 post → public/, 1 waiting" in postroom(folder, "build").out
+
+
+@pytest.mark.parametrize(
+    "epoch", ["soon", "1.5", "9" * 12, "9" * 40, "253402300799", "-" + "9" * 11]
+)
+def test_a_bad_epoch_is_named(
+    make_newsroom: MakeSite, postroom: Postroom, monkeypatch: pytest.MonkeyPatch, epoch: str
+) -> None:
+    """A SOURCE_DATE_EPOCH that is no instant of our time is one line, and exit code 2."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", epoch)
+    outcome = postroom(make_newsroom({"posts/a.md": POST}), "build")
+    assert (outcome.code, len(outcome.err.splitlines())) == (2, 1)
+    assert outcome.errors[0].startswith(f"SOURCE_DATE_EPOCH: found '{epoch}'; ")
+
+
+@pytest.mark.parametrize(
+    "instant", ["", "soon", "2026-02-30T00:00:00Z", "9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z"]
+)
+def test_a_bad_instant_is_named(make_newsroom: MakeSite, postroom: Postroom, instant: str) -> None:
+    """An `--at` that is no instant of our time is wrong use."""
+    outcome = postroom(make_newsroom({"posts/a.md": POST}), "build", "--at", instant)
+    assert outcome.code == 2
+    assert f"Error: Invalid value for '--at': '{instant}' is " in outcome.err
+
+
+@pytest.mark.parametrize("written", ["2026-11-22", "2026-11-22T09:00", "2026-11-22 09:00:30"])
+def test_an_instant_without_offset_is_put_right(
+    make_newsroom: MakeSite, postroom: Postroom, written: str
+) -> None:
+    """Where `--at` lacks its offset, the message shows how to write it, and that works."""
+    folder = make_newsroom({"posts/a.md": POST})
+    outcome = postroom(folder, "build", "--at", written)
+    assert outcome.code == 2
+    assert "has no offset; write " in outcome.err
+    advice = outcome.err.strip().rpartition("write ")[2]
+    assert postroom(folder, "build", "--at", advice).code == 0
+
+
+def test_drafts_are_built_only_when_asked(make_newsroom: MakeSite, postroom: Postroom) -> None:
+    """A draft is published by `--drafts` and gone again with the next build without it."""
+    draft = note("draft").replace("---\n", "---\ndraft: true\n", 1)
+    folder = make_newsroom({"posts/a.md": POST, "posts/draft.md": draft})
+    page = folder / "public/posts/draft/index.html"
+    assert "1 post → public/, 1 draft: " in postroom(folder, "build").out
+    assert not page.exists()
+    assert "2 posts → public/" in postroom(folder, "build", "--drafts").out
+    assert page.exists()
+    postroom(folder, "build")
+    assert not page.parent.exists()
+
+
+def test_a_deleted_post_leaves_no_page(make_newsroom: MakeSite, postroom: Postroom) -> None:
+    """When a post's file is deleted, its page, its folder and its attachments go."""
+    folder = make_newsroom(RICH, RICH_SETTINGS)
+    postroom(folder, "build")
+    assert (folder / "public/posts/third/plan.png").exists()
+    (folder / "posts/sub/2026-10-01 Third.md").unlink()
+    assert postroom(folder, "build").code == 0
+    assert not (folder / "public/posts/third").exists()
+
+
+def test_attachments_are_copied(make_newsroom: MakeSite, postroom: Postroom) -> None:
+    """A file that a post names is copied beside its page, byte for byte, and when it changes."""
+    files = {"posts/a.md": note("a", text="![x](img/ä%20b.png)"), "posts/img/ä b.png": b"\x00\xff1"}
+    folder = make_newsroom({**files, "posts/img/unused.png": b"2"})
+    postroom(folder, "build")
+    copy = folder / "public/posts/a/img/ä b.png"
+    assert copy.read_bytes() == b"\x00\xff1"
+    assert not (folder / "public/posts/a/img/unused.png").exists()
+    (folder / "posts/img/ä b.png").write_bytes(b"3")
+    postroom(folder, "build")
+    assert copy.read_bytes() == b"3"
+
+
+@pytest.mark.parametrize(
+    ("permalink", "name", "clash"),
+    [
+        ("/{slug}.html", "index", "index.html, which the index makes already"),
+        (
+            "/digest/{slug}/",
+            "2026-11",
+            "digest/2026-11/index.html, which the digest 2026-11 makes already",
+        ),
+        ("/atom.xml/{slug}/", "a", "atom.xml/a/index.html, but atom.xml is a file"),
+        ("/style.css/{slug}.html", "a", "style.css/a.html, but style.css is a file"),
+    ],
+    ids=["index", "digest", "feed as folder", "style as folder"],
+)
+def test_a_post_cannot_take_a_place_of_ours(
+    make_newsroom: MakeSite, postroom: Postroom, permalink: str, name: str, clash: str
+) -> None:
+    """A post whose address is that of a file of ours is named, and nothing is written."""
+    folder = make_newsroom(
+        {f"posts/{name}.md": note("a")}, f"pages: {{permalink: '{permalink}'}}\n"
+    )
+    outcome = postroom(folder, "build")
+    line = f"posts/{name}.md: leads to {clash}; give it another slug"
+    assert (outcome.code, outcome.errors) == (1, [line])
+    assert not (folder / "public").exists()
+
+
+def test_an_attachment_cannot_take_a_place_of_ours(
+    make_newsroom: MakeSite, postroom: Postroom
+) -> None:
+    """A file beside a post cannot stand in for the letter of a digest."""
+    files = {"posts/digest.md": note("a", text="[x](2026-11/letter.txt)")}
+    folder = make_newsroom(
+        {**files, "posts/2026-11/letter.txt": "Spam"}, "pages: {permalink: '/{slug}/'}\n"
+    )
+    outcome = postroom(folder, "build")
+    what = "leads to digest/2026-11/letter.txt, which the digest 2026-11 makes already"
+    line = f"posts/digest.md: {what}; give it another slug"
+    assert (outcome.code, outcome.errors) == (1, [line])
+    assert not (folder / "public").exists()
+
+
+def test_the_logo_is_copied(make_newsroom: MakeSite, postroom: Postroom) -> None:
+    """The logo of the settings stands in the output at the path it has in the newsroom."""
+    folder = make_newsroom({"art/logo.png": b"\x89PNG"}, "theme: {logo: art/logo.png}\n")
+    assert postroom(folder, "build").code == 0
+    assert (folder / "public/art/logo.png").read_bytes() == b"\x89PNG"
+
+
+def test_a_post_called_digest_stands_beside_the_digests(
+    make_newsroom: MakeSite, postroom: Postroom
+) -> None:
+    """A post may have the slug `digest`: its page and the digests' pages are all there."""
+    folder = make_newsroom(
+        {"posts/digest.md": note("a", title="My digest")}, "pages: {permalink: '/{slug}/'}\n"
+    )
+    assert postroom(folder, "build").code == 0
+    made = tree(folder / "public")
+    assert b"My digest" in made["digest/index.html"]
+    assert {"digest/2026-11/index.html", "digest/2026-11/letter.txt"} <= made.keys()
+
+
+NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1)
+PATTERNS = ["/{slug}/", "/{path}/", "/{year}/{month}/{day}/{slug}.html", "/a/{path}.html"]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    name=st.lists(NAMES, min_size=1, max_size=3).map("/".join),
+    permalink=st.sampled_from(PATTERNS),
+    address=st.sampled_from(["https://news.example.com/", "https://example.com/our/news/"]),
+)
+def test_no_name_leads_out_of_the_output(name: str, permalink: str, address: str) -> None:
+    """Whatever a file in posts/ is called, its page lies below the output, or it is named."""
+    text = (
+        f"title: News\nurl: {address}\nid: 'tag:example.com,2026:'\nlanguage: en\ntimezone: UTC\n"
+        f"pages: {{permalink: '{permalink}'}}\n"
+    )
+    site = parse_settings(text.encode())
+    try:
+        loaded = loader.read_posts(SourceFolder({f"{name}.md": note("a").encode()}, {}), site, AT)
+    except ContentError as error:
+        assert [problem.path for problem in error.problems] == [f"posts/{name}.md"]  # noqa: PT017
+        return
+    path = output_path(loaded.posts[0].url, site)
+    parts = PurePosixPath(path).parts
+    assert parts
+    assert not path.startswith("/")
+    assert not {"..", ".", "", "~"} & set(parts)
+    assert not any(part.startswith(".postroom") for part in parts)
+    assert path.endswith(".html")
+
+
+def test_without_pages_the_feed_and_digests_stay(
+    make_newsroom: MakeSite, postroom: Postroom
+) -> None:
+    """With `pages.enabled: false` another generator's pages stay, and we add feed and digests."""
+    theirs = {"public/index.html": "theirs", "public/posts/we-moved/index.html": "theirs"}
+    folder = make_newsroom(
+        {"posts/2026-11-20-we-moved.md": POST, **theirs}, "pages: {enabled: false}\n"
+    )
+    assert postroom(folder, "build").code == 0
+    made = tree(folder / "public")
+    assert {"atom.xml", "digest/2026-11/index.html", "digest/2026-11/letter.html"} <= made.keys()
+    assert [made[path.removeprefix("public/")] for path in theirs] == [b"theirs", b"theirs"]
+    assert b"https://news.example.com/posts/we-moved/" in made["atom.xml"]
+
+
+def test_a_faulty_post_changes_nothing(make_newsroom: MakeSite, postroom: Postroom) -> None:
+    """While one post is wrong nothing is written, and the old output stays as it is."""
+    folder = make_newsroom({"posts/a.md": POST})
+    postroom(folder, "build")
+    before = stamps(folder / "public")
+    (folder / "posts/b.md").write_text("---\ntitle: B\ndate: tomorrow\n---\n")
+    (folder / "posts/a.md").write_text(POST.replace("We moved", "We stayed"))
+    outcome = postroom(folder, "build")
+    assert (outcome.code, len(outcome.errors)) == (1, 1)
+    assert outcome.errors[0].startswith("posts/b.md:3:7: date: found 'tomorrow'; ")
+    assert stamps(folder / "public") == before
+
+
+def test_a_strange_file_in_the_output_stops_the_build(
+    make_newsroom: MakeSite, postroom: Postroom
+) -> None:
+    """A file of somebody else at a place of ours is one line and exit code 1."""
+    folder = make_newsroom({"posts/a.md": POST, "public/atom.xml": "theirs"})
+    outcome = postroom(folder, "build")
+    assert (outcome.code, outcome.errors) == (
+        1,
+        ["public/atom.xml: was not made by Postroom; move it away, delete it, or build elsewhere"],
+    )
+    assert tree(folder / "public") == {"atom.xml": b"theirs"}
+
+
+def test_a_changed_file_that_is_no_longer_made_is_a_warning(
+    make_newsroom: MakeSite, postroom: Postroom
+) -> None:
+    """Somebody's change to a page that goes is kept, with a warning and exit code 0."""
+    folder = make_newsroom({"posts/a.md": POST, "posts/b.md": note("b")})
+    postroom(folder, "build")
+    (folder / "public/posts/b/index.html").write_text("changed")
+    (folder / "posts/b.md").unlink()
+    outcome = postroom(folder, "build")
+    what = "is no longer made, and was changed by somebody"
+    line = f"public/posts/b/index.html: {what}; it is left alone"
+    assert (outcome.code, outcome.warnings) == (0, [line])
+    assert (folder / "public/posts/b/index.html").read_text() == "changed"
+
+
+def test_two_builds_at_once(make_newsroom: MakeSite, postroom: Postroom) -> None:
+    """A build into a folder in which another one writes is one line and exit code 1."""
+    folder = make_newsroom({"posts/a.md": POST})
+    postroom(folder, "build")
+    descriptor = os.open(folder / "public", os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        outcome = postroom(folder, "build")
+    finally:
+        os.close(descriptor)
+    line = "error: public: another build is writing here; wait until it has finished\n"
+    assert (outcome.code, outcome.err) == (1, line)
+    assert postroom(folder, "build").code == 0
+
+
+# Stands for a disk that is full: no file may grow beyond a few bytes.
+FULL = """\
+import resource, sys
+from postroom.cli.main import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+sys.exit(main(["build"]))
+"""
+
+
+def test_a_full_disk_is_one_line(make_newsroom: MakeSite, postroom: Postroom) -> None:
+    """Where nothing can be written one line says so, and the old output stays whole."""
+    folder = make_newsroom({"posts/a.md": POST})
+    postroom(folder, "build")
+    before = tree(folder / "public")
+    (folder / "posts/a.md").write_text(POST.replace("We moved", "We stayed"))
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", FULL], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"error: {folder}/public: cannot be written: file too large\n"
+    # Nothing is left that would keep the disk full.
+    assert tree(folder / "public") == before
+    assert postroom(folder, "build").code == 0
+
+
+@pytest.mark.parametrize(
+    ("start", "output", "fault"),
+    [
+        (".", ".", "holds the site itself"),
+        (".", "..", "holds the site itself"),
+        (".", "/", "holds the site itself"),
+        ("posts/sub", "../..", "holds the site itself"),
+        (".", "posts", "lies in posts/, among the sources"),
+        (".", "posts/public", "lies in posts/, among the sources"),
+        ("posts", "new", "lies in posts/, among the sources"),
+        (".", "templates/x", "lies in templates/, among the sources"),
+        (".", "link", "lies in posts/, among the sources"),
+    ],
+    ids="itself parent root up posts below from-posts templates link".split(),
+)
+def test_output_and_sources_do_not_mix(
+    make_newsroom: MakeSite, postroom: Postroom, start: str, output: str, fault: str
+) -> None:
+    """An `--output` that is, holds or lies among the sources is wrong use, and changes nothing."""
+    folder = make_newsroom({"posts/a.md": POST, "posts/sub/b.md": note("b")})
+    (folder / "link").symlink_to("posts")
+    before = tree(folder.parent)
+    outcome = postroom(folder / start, "build", "--output", output)
+    repair = "write into a folder of its own, such as public"
+    assert (outcome.code, outcome.err) == (2, f"error: --output: '{output}' {fault}; {repair}\n")
+    assert tree(folder.parent) == before
+
+
+def test_the_setting_for_output_cannot_mix_either(
+    make_newsroom: MakeSite, postroom: Postroom
+) -> None:
+    """An `output:` among the posts is refused just as the option is."""
+    folder = make_newsroom({"news/a.md": POST}, "posts: news\noutput: news/public\n")
+    outcome = postroom(folder, "build")
+    what = "'news/public' lies in news/, among the sources"
+    line = f"postroom.yaml:7:9: output: {what}; write into a folder of its own, such as public"
+    assert (outcome.code, outcome.errors) == (2, [line])
+
+
+def test_output_may_stand_anywhere_else(make_newsroom: MakeSite, postroom: Postroom) -> None:
+    """`--output` counts from where the command is called, and works outside of the newsroom."""
+    folder = make_newsroom({"posts/a.md": POST})
+    assert postroom(folder / "posts", "build", "--output", "../site").code == 0
+    outside = postroom(folder, "build", "--output", "../elsewhere/public")
+    assert (outside.code, outside.out.partition(":")[0]) == (0, "1 post → public/")
+    assert tree(folder / "site") == tree(folder.parent / "elsewhere/public")
+    assert not (folder / "public").exists()

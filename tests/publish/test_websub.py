@@ -1,0 +1,262 @@
+"""Telling the hub: over real connections to hubs of every mood."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs
+
+import pytest
+from attrs import define, field, frozen
+
+from postroom.publish.websub import PingResult, ping_hub
+from tests.support.site import POST, CommandResult, MakeSite
+
+FEED = "https://news.example.com/atom.xml"
+
+
+@frozen
+class Answer:
+    """What a hub answers: a status with headers; status 0 hangs up in mid-reply."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@define
+class Hub:
+    """A hub that gives its answers one after the other, the last one again and again."""
+
+    answers: list[Answer]
+    url: str = ""
+    asked: list[tuple[str, str, dict[str, list[str]]]] = field(factory=list)
+
+    def next(self) -> Answer:
+        """Return the next answer."""
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+
+@contextmanager
+def hub(*answers: Answer) -> Iterator[Hub]:
+    """Run a hub on a free port of this machine."""
+    made = Hub(list(answers))
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            length = int(self.headers.get("Content-Length", "0"))
+            form = parse_qs(self.rfile.read(length).decode(), strict_parsing=True)
+            made.asked.append((self.path, self.headers["Content-Type"], form))
+            answer = made.next()
+            if not answer.status:
+                self.wfile.write(b"HTTP/1.1 20")
+                return
+            self.send_response(answer.status)
+            for name, value in answer.headers:
+                self.send_header(name, value)
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            made.asked.append((self.path, "GET", {}))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    made.url = f"http://127.0.0.1:{server.server_port}/"
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    try:
+        yield made
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def closed_port() -> int:
+    """Return a port on which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def told(*answers: Answer) -> tuple[PingResult, list[float], Hub]:
+    """Return what came of telling a hub that answers so, the pauses made, and the hub."""
+    pauses: list[float] = []
+    with hub(*answers) as there:
+        (result,) = ping_hub(there.url, [FEED], pauses.append)
+    return result, pauses, there
+
+
+@pytest.mark.parametrize("status", [200, 202, 204])
+def test_a_hub_hears_what_changed(status: int) -> None:
+    """A hub gets the form that hubs know, once, and any 2xx is taken for a yes."""
+    result, pauses, there = told(Answer(status))
+    assert (result.feed, result.accepted, result.tries, pauses) == (FEED, True, 1, [])
+    assert result.detail.startswith(str(status))
+    form = {"hub.mode": ["publish"], "hub.url": [FEED]}
+    assert there.asked == [("/", "application/x-www-form-urlencoded", form)]
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 422])
+def test_a_refusal_is_final(status: int) -> None:
+    """What the hub refuses is not tried again."""
+    result, pauses, there = told(Answer(status))
+    assert (result.accepted, result.tries, pauses, len(there.asked)) == (False, 1, [], 1)
+    assert result.detail.startswith(str(status))
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
+def test_trouble_that_passes_is_tried_again(status: int) -> None:
+    """A busy hub is asked again after a pause."""
+    result, pauses, there = told(Answer(status), Answer(204))
+    assert (result.accepted, result.tries, pauses, len(there.asked)) == (True, 2, [2.0], 2)
+
+
+def test_pauses_grow_and_end() -> None:
+    """After three tries it is over, and the last answer is told."""
+    result, pauses, there = told(Answer(503))
+    assert (result.accepted, result.tries, pauses, len(there.asked)) == (False, 3, [2.0, 4.0], 3)
+    assert result.detail == "503 Service Unavailable"
+
+
+@pytest.mark.parametrize(
+    ("asked", "pause"),
+    [
+        ("7", 7.0),
+        ("9999999", 60.0),
+        ("Wed, 21 Oct 2026 07:28:00 GMT", 2.0),
+        ("-5", 2.0),
+        ("\u00b2", 2.0),
+        ("0", 2.0),
+        ("", 2.0),
+    ],
+    ids=["seconds", "too-long", "date", "negative", "superscript", "zero", "empty"],
+)
+def test_a_hub_may_say_how_long_to_wait(asked: str, pause: float) -> None:
+    """Retry-After in seconds is kept to, up to a minute; anything else is a usual pause."""
+    result, pauses, _ = told(Answer(503, (("Retry-After", asked),)), Answer(204))
+    assert (result.accepted, pauses) == (True, [pause])
+
+
+def test_a_hub_that_hangs_up_is_tried_again() -> None:
+    """A reply that breaks off is trouble that may pass."""
+    result, pauses, there = told(Answer(0), Answer(204))
+    assert (result.accepted, result.tries, pauses, len(there.asked)) == (True, 2, [2.0], 2)
+    result, _, _ = told(Answer(0))
+    assert (result.accepted, result.detail.startswith("no answer: ")) == (False, True)
+
+
+def test_nobody_there_is_told() -> None:
+    """Without a connection there are three tries and a plain word."""
+    pauses: list[float] = []
+    (result,) = ping_hub(f"http://127.0.0.1:{closed_port()}/", [FEED], pauses.append)
+    assert (result.accepted, result.tries, pauses) == (False, 3, [2.0, 4.0])
+    assert result.detail == "no answer: [Errno 111] Connection refused"
+
+
+@pytest.mark.parametrize("address", ["http://hub..example.com/", "http://127.0.0.1:0/"])
+def test_an_address_that_leads_nowhere_is_told(address: str) -> None:
+    """A hub's address that no connection can be made to is told, and never a crash."""
+    (result,) = ping_hub(address, [FEED], lambda _: None)
+    assert (result.accepted, result.detail.startswith("no answer: ")) == (False, True)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_hub_that_moved_has_heard_nothing(status: int) -> None:
+    """A redirect is no yes: followed, it would become another kind of request."""
+    result, _, there = told(Answer(status, (("Location", "/elsewhere"),)))
+    assert (result.accepted, result.tries, len(there.asked)) == (False, 1, 1)
+    assert result.detail.startswith(f"{status} ")
+    assert result.detail.endswith(": it moved to /elsewhere")
+
+
+def test_each_feed_is_told_for_itself() -> None:
+    """One refused feed does not keep the others from being told."""
+    with hub(Answer(403), Answer(204)) as there:
+        results = list(ping_hub(there.url, ["https://a.example/1", "https://a.example/2"], print))
+        assert [result.accepted for result in results] == [False, True]
+        assert [form["hub.url"] for _, _, form in there.asked] == [
+            ["https://a.example/1"],
+            ["https://a.example/2"],
+        ]
+
+
+def test_all_feeds_are_told(
+    make_newsroom: MakeSite, postroom: Callable[..., CommandResult]
+) -> None:
+    """`postroom ping` tells of every feed that can be subscribed to, a line each."""
+    with hub(Answer(204)) as there:
+        folder = make_newsroom({"posts/a.md": POST}, f"feeds: {{hub: '{there.url}'}}\n")
+        outcome = postroom(folder, "ping")
+    base = "https://news.example.com/"
+    topic = base + "topics/company-news/"
+    feeds = [
+        place + file for place in (base, topic) for file in ("atom.xml", "rss.xml", "feed.json")
+    ]
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.splitlines() == [f"told: {feed} (204 No Content)" for feed in feeds]
+    assert [form["hub.url"] for _, _, form in there.asked] == [[feed] for feed in feeds]
+
+
+def test_named_feeds_are_told(
+    make_newsroom: MakeSite, postroom: Callable[..., CommandResult]
+) -> None:
+    """Feeds can be named by path or by whole address, and only those are told."""
+    with hub(Answer(204)) as there:
+        folder = make_newsroom({"posts/a.md": POST}, f"feeds: {{hub: '{there.url}'}}\n")
+        outcome = postroom(folder, "ping", "topics/company-news/rss.xml", FEED)
+    assert outcome.code == 0
+    assert [form["hub.url"][0] for _, _, form in there.asked] == [
+        "https://news.example.com/topics/company-news/rss.xml",
+        FEED,
+    ]
+
+
+def test_a_refused_feed_fails(
+    make_newsroom: MakeSite, postroom: Callable[..., CommandResult]
+) -> None:
+    """Where one feed is refused the others are told, its line goes to errors, and the code is 1."""
+    with hub(Answer(403), Answer(204)) as there:
+        folder = make_newsroom({"posts/a.md": POST}, f"feeds: {{hub: '{there.url}'}}\n")
+        outcome = postroom(folder, "ping", "atom.xml", "rss.xml")
+    assert outcome.code == 1
+    assert outcome.err.splitlines() == [f"failed: {FEED} (403 Forbidden)"]
+    assert outcome.out.splitlines() == ["told: https://news.example.com/rss.xml (204 No Content)"]
+
+
+def test_tries_are_counted(make_newsroom: MakeSite, postroom: Callable[..., CommandResult]) -> None:
+    """The line of a feed says if it took more than one try."""
+    with hub(Answer(503, (("Retry-After", "1"),)), Answer(204)) as there:
+        folder = make_newsroom({"posts/a.md": POST}, f"feeds: {{hub: '{there.url}'}}\n")
+        outcome = postroom(folder, "ping", "atom.xml")
+    assert outcome.out == f"told: {FEED} (204 No Content after 2 tries)\n"
+
+
+def test_an_unknown_feed_is_refused(
+    make_newsroom: MakeSite, postroom: Callable[..., CommandResult]
+) -> None:
+    """A slip in a feed's name is met with the right one, and nobody is told anything."""
+    with hub(Answer(204)) as there:
+        folder = make_newsroom({"posts/a.md": POST}, f"feeds: {{hub: '{there.url}'}}\n")
+        outcome = postroom(folder, "ping", "atom.xm", "rss.xml")
+    assert (outcome.code, outcome.out, there.asked) == (2, "", [])
+    assert outcome.errors == [
+        (
+            "FEED: 'atom.xm' is no feed of this newsroom;"
+            " see feeds.opml, or did you mean 'https://news.example.com/atom.xml'?"
+        )
+    ]
+
+
+def test_no_hub_is_a_wrong_setting(
+    make_newsroom: MakeSite, postroom: Callable[..., CommandResult]
+) -> None:
+    """Without feeds.hub there is nobody to tell."""
+    outcome = postroom(make_newsroom({"posts/a.md": POST}), "ping")
+    assert outcome.code == 2
+    assert outcome.errors == ["postroom.yaml: feeds.hub: is missing; set feeds: {hub: https://…}"]

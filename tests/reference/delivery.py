@@ -1,0 +1,136 @@
+"""What may become of a delivery (delivery rules, rules 9 to 12).
+
+A subscriber has at most one delivery that is not closed: the one whose number is the count of
+letters closed so far. All others are final, so a number below that count means delivered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from types import MappingProxyType
+from typing import Literal
+
+from attrs import evolve
+
+from postroom.models import Cursor, Delivery, DeliveryState, Subscriber
+from postroom.scheduling.rules import raise_cursor
+from postroom.send.outcomes import retry_delay
+
+Reply = Literal["sent", "deferred", "bounced", "uncertain"]
+"""What came of an attempt: accepted, 4xx, 5xx, or the connection broke before the last reply."""
+
+FINAL: frozenset[DeliveryState] = frozenset({"sent", "uncertain"})
+"""States that close a letter: the bookmark is raised and the number taken."""
+CLAIMABLE: frozenset[DeliveryState] = frozenset({"planned", "deferred"})
+"""States from which a letter may be taken for sending, and cancelled."""
+REPLACEABLE: frozenset[DeliveryState] = CLAIMABLE | {"bounced", "cancelled"}
+"""States that a new plan under the same number may overwrite."""
+
+TRANSITIONS: Mapping[DeliveryState, frozenset[DeliveryState]] = MappingProxyType(
+    {
+        "planned": frozenset({"planned", "sending", "cancelled"}),
+        "sending": frozenset({"sent", "deferred", "bounced", "uncertain"}),
+        "deferred": frozenset({"planned", "sending", "cancelled"}),
+        "bounced": frozenset({"planned"}),
+        "cancelled": frozenset({"planned"}),
+        "uncertain": frozenset({"sending"}),
+        "sent": frozenset(),
+    }
+)
+
+
+def moved(delivery: Delivery, state: DeliveryState) -> Delivery:
+    """Return `delivery` in another `state`; raises `ValueError` if that may not follow its own."""
+    if state not in TRANSITIONS[delivery.state]:
+        raise ValueError(f"a delivery that is {delivery.state} cannot become {state}")
+    return evolve(delivery, state=state)
+
+
+def replied(delivery: Delivery, reply: Reply, at: datetime, subscriber: Subscriber) -> Delivery:
+    """Return a `sending` delivery after the server's `reply` at the instant `at`.
+
+    One that was closed before, and is sent again because it was uncertain, stays uncertain unless
+    it is accepted now: its number is taken, and nothing may plan it anew.
+    """
+    if reply != "sent" and delivery.number < subscriber.issues:
+        return moved(delivery, "uncertain")
+    tried = evolve(moved(delivery, reply), attempts=delivery.attempts + 1, retry_at=None)
+    return (
+        evolve(tried, retry_at=at + retry_delay(tried.attempts)) if reply == "deferred" else tried
+    )
+
+
+def swept(delivery: Delivery) -> Delivery:
+    """Return a delivery that a dead run left `sending`: whether it arrived, nobody knows."""
+    return moved(delivery, "uncertain")
+
+
+def closed(subscriber: Subscriber, delivery: Delivery) -> Subscriber:
+    """Return `subscriber` once `delivery` is final; store both in one transaction (rule 10).
+
+    Closing a second time changes nothing. Raises `ValueError` for a state that is not final.
+    """
+    if delivery.state not in FINAL:
+        raise ValueError(f"a delivery that is {delivery.state} closes nothing")
+    return evolve(
+        subscriber,
+        cursor=raise_cursor(subscriber.cursor, delivery.issue.cutoff),
+        issues=max(subscriber.issues, delivery.number + 1),
+    )
+
+
+def newer(delivery: Delivery, raising_to: Cursor) -> bool:
+    """Tell whether a letter that raises to `raising_to` is for a newer boundary or arrival."""
+    return raise_cursor(delivery.issue.cutoff, raising_to) != delivery.issue.cutoff
+
+
+def left_alone(delivery: Delivery | None, raising_to: Cursor) -> bool:
+    """Tell whether a run leaves a subscriber alone whose open number has `delivery`, or no row.
+
+    It is on its way, or it bounced and there is nothing newer. Then nothing is planned, and the
+    bookmark does not move. `raising_to` is the run's `reach` for the subscriber's frequency.
+    """
+    if delivery is None or delivery.state in CLAIMABLE or delivery.state == "cancelled":
+        return False
+    return delivery.state != "bounced" or not newer(delivery, raising_to)
+
+
+def placed(held: Delivery | None, new: Delivery) -> Delivery:
+    """Return what `new` becomes when it is planned in the place of `held`, or of no row.
+
+    The letter is always the new one: nobody has got the old one yet, and what was withdrawn or is
+    no longer wanted must not be in it. The wait goes on while there is nothing newer (rule 11).
+    """
+    if held is None or held.state != "deferred" or newer(held, new.issue.cutoff):
+        return new
+    return evolve(new, state="deferred", attempts=held.attempts, retry_at=held.retry_at)
+
+
+def lapses(delivery: Delivery, visible: Collection[str]) -> bool:
+    """Tell whether an open delivery is cancelled when a run finds nothing owed to its subscriber.
+
+    Only a welcome letter outlives that, and only while all its posts are visible.
+    """
+    if delivery.state not in CLAIMABLE:
+        return False
+    letter = delivery.issue
+    return letter.frequency != "welcome" or any(each not in visible for each in letter.posts)
+
+
+def sendable(delivery: Delivery, subscriber: Subscriber) -> bool:
+    """Tell whether `delivery` may be taken for sending now; ask at the last moment.
+
+    Suppression is the store's to ask: it is kept by address, not by subscriber.
+    """
+    return subscriber.state == "active" and delivery.state in CLAIMABLE
+
+
+def resend(delivery: Delivery, subscriber: Subscriber, visible: Collection[str]) -> tuple[str, ...]:
+    """Return the posts of an uncertain letter to send again on request: those still visible.
+
+    None of them, no letter. The row and the Message-ID stay those of the frozen letter (rule 11).
+    """
+    if delivery.state != "uncertain" or subscriber.state != "active":
+        return ()
+    return tuple(each for each in delivery.issue.posts if each in visible)

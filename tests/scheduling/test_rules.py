@@ -1,0 +1,832 @@
+"""Each rule of docs/delivery-rules.md, and the cases that broke simpler ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, time, timedelta
+from itertools import combinations
+from zoneinfo import ZoneInfo
+
+import pytest
+from attrs import evolve
+
+from postroom.errors import StoppedError, UseError
+from postroom.models import (
+    Cursor,
+    Delivery,
+    DeliveryState,
+    Frequency,
+    Group,
+    Html,
+    Issue,
+    LogEntry,
+    Post,
+    RunState,
+    Subscriber,
+)
+from postroom.scheduling.rules import (
+    LogUpdate,
+    RunWindow,
+    VisiblePost,
+    advance_run,
+    confirm_subscriber,
+    cutoff_before,
+    due_posts,
+    entry_date,
+    first_unreleased,
+    has_received,
+    is_delivered,
+    issue_key,
+    make_welcome_issue,
+    message_key,
+    raise_cursor,
+    released_date,
+    set_start,
+    start_cursor,
+    target_cursor,
+    update_log,
+    visible_posts,
+)
+from postroom.send.outcomes import retry_delay
+from tests.reference.delivery import (
+    TRANSITIONS,
+    closed,
+    left_alone,
+    moved,
+    placed,
+    replied,
+    resend,
+    sendable,
+    swept,
+)
+from tests.reference.ledger import SEND_AT, MemoryLedger
+from tests.reference.world import BERLIN, World, berlin
+
+AT = berlin("2026-11-22 12:00")
+TODAY = date(2026, 11, 22)
+LAST = RunState(AT, TODAY, "Europe/Berlin", TODAY)
+LETTER = Issue("month", Cursor(date(2026, 11, 1)), ("a", "b"), "")
+SUBSCRIBER = Subscriber(
+    1, "1@example.com", "active", "month", frozenset(), "", Cursor(date(2026, 10, 1)), date.min
+)
+
+
+def day(text: str) -> date:
+    """Return a date of 2026 written as `11-22`."""
+    return date.fromisoformat(f"2026-{text}")
+
+
+def news(
+    *ids: str, on: date = TODAY, topics: str = "", language: str = "en"
+) -> dict[str, VisiblePost]:
+    """Return visible posts."""
+    return {one: VisiblePost(one, on, AT, frozenset(topics.split()), language) for one in ids}
+
+
+def arrival(seq: int, on: str, post: str = "", *, struck: bool = False) -> LogEntry:
+    """Return the first arrival of a post."""
+    return LogEntry(seq, day(on), post or f"p{seq}", day(on), retracted=struck)
+
+
+def delivery(state: DeliveryState, letter: Issue = LETTER, number: int = 0) -> Delivery:
+    """Return a row of the ledger."""
+    return Delivery(SUBSCRIBER.id, number, letter, state)
+
+
+# Rule 1
+
+
+def test_a_date_is_released_when_its_send_at_has_come() -> None:
+    """One second before 09:00 yesterday is the newest."""
+    assert released_date(berlin("2026-11-22 08:59:59"), BERLIN, SEND_AT) == day("11-21")
+    assert released_date(berlin("2026-11-22 09:00:00"), BERLIN, SEND_AT) == day("11-22")
+
+
+@pytest.mark.parametrize(
+    ("zone", "send_at", "before", "after"),
+    [
+        # 02:30 does not exist on 2026-03-29 in Berlin: it comes at 03:30, 01:30 UTC.
+        ("Europe/Berlin", "02:30", "2026-03-29T01:29:59", "2026-03-29T01:30:00"),
+        # 02:30 comes twice on 2026-10-25: the first counts, 00:30 UTC.
+        ("Europe/Berlin", "02:30", "2026-10-25T00:29:59", "2026-10-25T00:30:00"),
+        # Havana put clocks back from 01:00 to 00:00 on 2026-11-01: 00:15 counts once.
+        ("America/Havana", "00:15", "2026-11-01T04:14:59", "2026-11-01T04:15:00"),
+        # Apia skipped 2011-12-30.
+        ("Pacific/Apia", "09:00", "2011-12-30T18:59:59", "2011-12-30T19:00:00"),
+    ],
+)
+def test_a_send_at_that_is_skipped_or_repeated_comes_once(
+    zone: str, send_at: str, before: str, after: str
+) -> None:
+    """A change of offset neither loses a day nor releases one twice."""
+    instants = (datetime.fromisoformat(one).replace(tzinfo=UTC) for one in (before, after))
+    first, second = (
+        released_date(one, ZoneInfo(zone), time.fromisoformat(send_at)) for one in instants
+    )
+    assert first < second
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/Havana", "Pacific/Apia"])
+@pytest.mark.parametrize("send_at", ["00:00", "00:15", "02:30", "09:00", "23:59"])
+def test_released_never_falls_as_time_passes(zone: str, send_at: str) -> None:
+    """Through years of changing offsets, quarter of an hour by quarter of an hour."""
+    start = datetime(2011, 12, 28, tzinfo=UTC)
+    at = (start + timedelta(minutes=15 * step) for step in range(96 * 6))
+    dates = [released_date(one, ZoneInfo(zone), time.fromisoformat(send_at)) for one in at]
+    assert dates == sorted(dates)
+
+
+def test_a_clock_set_back_changes_nothing() -> None:
+    """The run's clock is the last run's, and what was released stays so."""
+    run = advance_run(LAST, AT - timedelta(days=3), BERLIN, SEND_AT)
+    assert run.state == LAST
+
+
+def test_a_later_send_at_takes_no_date_back() -> None:
+    """`released` stays when the hour of the day's letter is moved behind now."""
+    assert advance_run(LAST, AT, BERLIN, time(18)).state.released == TODAY
+
+
+def test_the_clock_goes_on_while_clocks_are_put_back() -> None:
+    """Of two instants of the hour that comes twice the later is the later, whatever clocks show."""
+    before = datetime(2026, 10, 25, 2, 50, tzinfo=BERLIN)
+    after = datetime(2026, 10, 25, 2, 10, tzinfo=BERLIN, fold=1)
+    last = advance_run(None, before, BERLIN, SEND_AT).state
+    assert advance_run(last, after, BERLIN, SEND_AT).state.clock == after.astimezone(UTC)
+    last = advance_run(None, after, BERLIN, SEND_AT).state
+    assert advance_run(last, before, BERLIN, SEND_AT).state.clock == after.astimezone(UTC)
+
+
+# Rule 2
+
+
+def test_a_post_arrives_once_on_its_own_date_or_when_the_last_run_left_off() -> None:
+    """A backdated post counts from the date that the previous run had released."""
+    later = advance_run(LAST, AT + timedelta(days=2), BERLIN, SEND_AT)
+    seen = {**news("late", on=day("11-02")), **news("new", on=day("11-24"))}
+    first = update_log(later, [], seen, ["month"])
+    assert first.entries == (
+        LogEntry(1, TODAY, "late", TODAY),
+        LogEntry(2, day("11-24"), "new", day("11-24")),
+    )
+    edited = {**news("late", on=day("11-23")), **news("new", on=day("11-01"))}
+    again = update_log(
+        advance_run(later.state, AT, BERLIN, SEND_AT), first.log([]), edited, ["month"]
+    )
+    assert not again.entries
+    assert not again.retracted
+
+
+def test_the_first_run_ever_takes_the_date_alone() -> None:
+    """The archive is as old as it says."""
+    first = update_log(RunWindow(None, LAST), [], news("old", on=date(2019, 1, 1)), ["month"])
+    assert [one.day for one in first.entries] == [date(2019, 1, 1)]
+
+
+def test_withdrawn_posts_do_not_arrive() -> None:
+    """Of published posts those count that are not withdrawn; no language means the newsroom's."""
+    post = Post(
+        "a", "a", "A", "", "posts/a.md", AT, AT, TODAY, TODAY, Html(""), "", "", ("x",)
+    )  # fmt: skip
+    gone = evolve(post, id="b", withdrawn=TODAY)
+    assert visible_posts([post, gone], "de", derived={"a"}) == {
+        "a": VisiblePost("a", TODAY, AT, frozenset({"x"}), "de", "posts/a.md", written=False)
+    }
+
+
+# Rule 3
+
+
+@pytest.mark.parametrize(
+    ("frequency", "of", "expected"),
+    [
+        ("month", "11-30", "11-01"),
+        ("month", "12-01", "12-01"),
+        ("week", "11-22", "11-16"),
+        ("week", "11-23", "11-23"),
+        ("day", "11-22", "11-22"),
+        ("post", "11-22", "11-22"),
+    ],
+)
+def test_boundaries_are_dates(frequency: Frequency, of: str, expected: str) -> None:
+    """The 1st, the Monday of ISO 8601, each day."""
+    assert cutoff_before(frequency, day(of)) == day(expected)
+
+
+def test_a_letter_holds_days_before_its_boundary() -> None:
+    """A weekly letter of Monday lacks what arrived on Monday; `post` takes all."""
+    log = [arrival(1, "11-22"), arrival(2, "11-23")]
+    week = Group("week", Cursor(day("11-16")))
+    every = Group("post", Cursor(day("11-16")))
+    seen = news("p1", "p2")
+    weekly = due_posts(week, target_cursor("week", day("11-24"), 2), log, seen)
+    assert [one.seq for one in weekly.entries] == [1]
+    assert weekly.cursor == Cursor(day("11-23"))
+    each = due_posts(every, target_cursor("post", day("11-24"), 2), log, seen)
+    assert [one.seq for one in each.entries] == [2, 1]
+    assert each.cursor == Cursor(day("11-16"), 2)
+
+
+# Rule 4
+
+
+def test_neither_part_of_a_bookmark_falls() -> None:
+    """Raising to what is lower changes nothing, part by part."""
+    mark = Cursor(day("11-16"), 7)
+    assert raise_cursor(mark, Cursor(day("11-01"), 9)) == Cursor(day("11-16"), 9)
+    assert raise_cursor(mark, target_cursor("month", TODAY, 9)) == mark
+    assert raise_cursor(mark, target_cursor("post", TODAY, 3)) == mark
+    assert is_delivered(arrival(9, "11-15"), mark)
+    assert is_delivered(arrival(7, "11-20"), mark)
+    assert not is_delivered(arrival(8, "11-16"), mark)
+
+
+# Rule 5
+
+
+@pytest.mark.parametrize(
+    ("frequency", "expected"),
+    [
+        ("month", Cursor(day("11-01"))),
+        ("week", Cursor(day("11-16"))),
+        ("day", Cursor(day("11-22"))),
+        ("post", Cursor(day("11-22"), 4)),
+    ],
+)
+def test_a_confirmation_starts_at_the_boundary_before_it(
+    frequency: Frequency, expected: Cursor
+) -> None:
+    """What is behind is not owed; `post` starts with today, less what has arrived."""
+    assert confirm_subscriber(frequency, LAST, 4) == expected
+
+
+def test_a_confirmation_raises_an_old_bookmark() -> None:
+    """On return, too, neither bookmark nor start falls."""
+    left = evolve(SUBSCRIBER, state="left", cursor=Cursor(day("11-20"), 3), start=day("11-18"))
+    back = set_start(left, Cursor(day("11-01")))
+    assert back == evolve(left, state="active")
+
+
+def test_an_import_may_start_earlier_but_not_in_the_future() -> None:
+    """A day that has not come would lose all until then."""
+    assert start_cursor(day("10-01"), LAST) == Cursor(day("10-01"))
+    with pytest.raises(UseError, match="has not come"):
+        start_cursor(day("11-23"), LAST)
+
+
+# Rule 6
+
+
+def test_a_letter_holds_what_is_visible_and_matches_at_planning() -> None:
+    """Topics, language and visibility decide; with nothing left the bookmark still moves."""
+    log = [arrival(seq, "11-10") for seq in (1, 2, 3, 4)] + [arrival(5, "11-10", struck=True)]
+    seen = {
+        **news("p1", topics="x y"),
+        **news("p2", topics="z"),
+        **news("p3", topics="x", language="de"),
+        **news("p5", topics="x"),
+    }
+    group = Group("day", Cursor(day("11-01")), frozenset("x"), "en")
+    part = due_posts(group, target_cursor("day", TODAY, 5), log, seen)
+    assert part.issue == Issue("day", Cursor(TODAY), ("p1",), "en")
+    nothing = due_posts(
+        evolve(group, topics=frozenset("q")), target_cursor("day", TODAY, 5), log, seen
+    )
+    assert nothing.issue is None
+    assert nothing.cursor == Cursor(TODAY)
+
+
+@pytest.mark.parametrize(
+    ("topic", "language", "post_topic", "post_language", "owed_it"),
+    [
+        ("Products", "", "products", "en", True),
+        ("C++", "", "c", "en", False),
+        ("", "zh-hant", "", "zh-Hant", True),
+        ("", "en", "", "en-US", True),
+        ("", "en-US", "", "en", False),
+        ("", "en", "", "enm", False),
+    ],
+    ids=["case", "another topic", "case of a tag", "region", "no region", "another tag"],
+)
+def test_one_topic_or_language_may_be_written_in_two_ways(
+    topic: str, language: str, post_topic: str, post_language: str, *, owed_it: bool
+) -> None:
+    """A topic is its address, a language covers its regions; what matches is not lost."""
+    seen = news("p1", topics=post_topic, language=post_language)
+    group = Group("day", Cursor(day("11-01")), frozenset(topic.split()), language)
+    part = due_posts(group, target_cursor("day", TODAY, 1), [arrival(1, "11-10")], seen)
+    assert (part.issue is not None) is owed_it
+
+
+# Rule 7
+
+
+def test_what_vanishes_before_its_time_is_struck_and_arrives_anew() -> None:
+    """The day of the first arrival stays known."""
+    log = [arrival(1, "11-03", "a"), arrival(2, "10-30", "older")]
+    gone = update_log(advance_run(LAST, AT, BERLIN, SEND_AT), log, {}, ["month"])
+    assert gone.retracted == (1,)
+    log = list(gone.log(log))
+    assert log[0].retracted
+    back = update_log(RunWindow(LAST, LAST), log, news("a", "older", on=day("11-03")), ["month"])
+    assert back.entries == (LogEntry(3, TODAY, "a", day("11-03"), returned=True),)
+
+
+def test_a_run_strikes_by_the_calendar_of_the_run_before_it() -> None:
+    """What is missing at just the run of 1 December is of November, and not too old for that."""
+    december = advance_run(LAST, berlin("2026-12-01 09:01"), BERLIN, SEND_AT)
+    gone = update_log(december, [arrival(1, "11-03")], {}, ["month"])
+    assert gone.retracted == (1,)
+
+
+def test_a_week_that_began_last_month_is_still_pending() -> None:
+    """On 2 December the month's boundary is behind the Monday whose letter is still to come."""
+    assert first_unreleased(["month", "week"], day("12-02")) == day("11-30")
+    assert first_unreleased(["month", "week"], day("12-08")) == day("12-01")
+    assert first_unreleased([], TODAY) == TODAY
+
+
+def test_a_returned_post_goes_only_to_those_who_lack_it() -> None:
+    """Neither to those who have a letter with it, nor to those who came after it."""
+    back = LogEntry(9, TODAY, "a", day("11-03"), returned=True)
+    assert not has_received(back, day("11-03"), {"b"})
+    assert has_received(back, day("11-04"), {"b"})
+    assert has_received(back, day("11-03"), {"a"})
+    assert not has_received(arrival(1, "11-03", "a"), day("11-04"), {"a"})
+    part = due_posts(
+        Group("post", Cursor(date.min)), target_cursor("post", TODAY, 9), [back], news("a")
+    )
+    assert part.returned == (back,)
+    assert part.without({"a"}).issue is None
+    assert part.without({"a"}).cursor == part.cursor
+
+
+# Rule 8
+
+
+def test_a_pending_post_without_a_written_id_stops_the_run() -> None:
+    """A post of the archive may lack one: nobody waits for it."""
+    derived = {one.id: evolve(one, written=False) for one in news("a").values()}
+    with pytest.raises(StoppedError, match="id: is missing"):
+        update_log(RunWindow(LAST, LAST), [], derived, ["month"])
+    with pytest.raises(StoppedError, match="id: is missing"):
+        update_log(RunWindow(LAST, LAST), [arrival(1, "11-03", "a")], derived, ["month"])
+    old = {"a": evolve(derived["a"], day=date(2019, 1, 1))}
+    assert update_log(RunWindow(None, LAST), [], old, ["month"]).entries
+
+
+@pytest.mark.parametrize(
+    ("there", "missing", "stops"), [(0, 2, False), (3, 3, False), (2, 3, True)]
+)
+def test_many_vanished_posts_stop_the_run(there: int, missing: int, *, stops: bool) -> None:
+    """Three and more than half of what is pending; `--accept-missing` says that it is meant."""
+    log = [arrival(seq, "11-10") for seq in range(1, there + missing + 1)]
+    seen = news(*(f"p{seq}" for seq in range(1, there + 1)))
+    accepted = update_log(RunWindow(LAST, LAST), log, seen, ["month"], accept_missing=True)
+    assert len(accepted.retracted) == missing
+    if stops:
+        with pytest.raises(StoppedError, match="3 of the 5 posts"):
+            update_log(RunWindow(LAST, LAST), log, seen, ["month"])
+    else:
+        assert update_log(RunWindow(LAST, LAST), log, seen, ["month"]) == accepted
+
+
+# Rule 9
+
+
+def test_a_letter_is_frozen_once_per_frequency_boundary_posts_and_language() -> None:
+    """Any difference makes another identity; the same letter, another Message-ID for another."""
+    others = [
+        evolve(LETTER, frequency="week"),
+        evolve(LETTER, cutoff=Cursor(TODAY)),
+        evolve(LETTER, posts=("a",)),
+        evolve(LETTER, language="de"),
+    ]
+    assert len({issue_key(one) for one in (LETTER, evolve(LETTER), *others)}) == 5
+    assert message_key(1, LETTER) == message_key(1, evolve(LETTER))
+    assert len({message_key(who, one) for who in (1, 2) for one in (LETTER, *others)}) == 10
+
+
+# Rule 10
+
+
+def test_a_final_state_closes_once() -> None:
+    """The bookmark is raised and the number taken; closing again changes nothing."""
+    once = closed(SUBSCRIBER, delivery("sent"))
+    assert (once.cursor, once.issues) == (Cursor(day("11-01")), 1)
+    assert closed(once, delivery("uncertain")) == once
+    with pytest.raises(ValueError, match="closes nothing"):
+        closed(SUBSCRIBER, delivery("bounced"))
+
+
+def test_only_what_may_follow_follows() -> None:
+    """A sent letter stays sent; a dead run's letter is uncertain."""
+    assert swept(delivery("sending")).state == "uncertain"
+    assert not TRANSITIONS["sent"]
+    with pytest.raises(ValueError, match="cannot become"):
+        swept(delivery("sent"))
+    with pytest.raises(ValueError, match="cannot become"):
+        moved(delivery("bounced"), "sending")
+
+
+def test_what_bounced_waits_for_a_newer_boundary() -> None:
+    """For `post`: for a newer arrival."""
+    row = delivery("bounced")
+    assert left_alone(row, LETTER.cutoff)
+    assert not left_alone(row, Cursor(day("12-01")))
+    each = delivery("bounced", evolve(LETTER, frequency="post", cutoff=Cursor(date.min, 4)))
+    assert left_alone(each, Cursor(date.min, 4))
+    assert not left_alone(each, Cursor(date.min, 5))
+
+
+def test_what_is_sending_or_final_is_left_alone() -> None:
+    """A plan never overwrites them; all else it may."""
+    for state in ("sending", "sent", "uncertain"):
+        assert left_alone(delivery(state), Cursor(day("12-01")))
+    for row in (None, delivery("planned"), delivery("deferred"), delivery("cancelled")):
+        assert not left_alone(row, LETTER.cutoff)
+
+
+# Rule 11
+
+
+def test_a_deferred_letter_is_retried_later_and_later() -> None:
+    """The waits double up to six hours."""
+    row = replied(delivery("sending"), "deferred", AT, SUBSCRIBER)
+    assert (row.state, row.attempts, row.retry_at) == ("deferred", 1, AT + retry_delay(1))
+    assert retry_delay(2) == 2 * retry_delay(1)
+    assert retry_delay(99) == timedelta(hours=6)
+    sent = replied(moved(row, "sending"), "sent", AT, SUBSCRIBER)
+    assert (sent.state, sent.attempts, sent.retry_at) == ("sent", 2, None)
+
+
+def test_a_deferred_letter_is_planned_anew_and_goes_on_waiting() -> None:
+    """It holds what is owed now, and no server is asked sooner for that."""
+    row = replied(delivery("sending"), "deferred", AT, SUBSCRIBER)
+    new = evolve(LETTER, posts=("b",))
+    assert placed(row, delivery("planned", new)) == evolve(row, issue=new)
+
+
+@pytest.mark.parametrize(
+    "letter",
+    [
+        evolve(LETTER, cutoff=Cursor(day("12-01"))),
+        evolve(LETTER, frequency="week", cutoff=Cursor(day("11-16"))),
+        evolve(LETTER, frequency="post", cutoff=Cursor(date.min, 4)),
+    ],
+)
+def test_a_deferred_letter_dies_with_its_boundary(letter: Issue) -> None:
+    """At a newer one, or a newer arrival, its successor does not wait."""
+    row = replied(delivery("sending"), "deferred", AT, SUBSCRIBER)
+    assert placed(row, delivery("planned", letter)) == delivery("planned", letter)
+
+
+def test_a_deferred_letter_dies_with_its_readers_absence() -> None:
+    """Who was away for a moment does not wait either."""
+    world = World(berlin("2026-11-10 10:00"))
+    who = world.join("post")
+    world.run()
+    world.push("a")
+    world.fails = {who: "deferred"}
+    world.run()
+    world.fails = {}
+    world.run()
+    assert not world.people[who].posts
+    world.prefer(who, state="paused")
+    world.prefer(who, state="active")
+    world.run()
+    assert world.people[who].posts == ["a"]
+
+
+def test_an_uncertain_letter_is_sent_again_less_what_was_withdrawn() -> None:
+    """Only on request, only to the active, and it stays uncertain unless it is accepted."""
+    row, owner = delivery("uncertain"), evolve(SUBSCRIBER, issues=1)
+    assert resend(row, owner, {"b", "c"}) == ("b",)
+    assert resend(row, evolve(owner, state="left"), {"b"}) == ()
+    assert resend(delivery("sent"), owner, {"b"}) == ()
+    sending = moved(row, "sending")
+    for reply in ("deferred", "bounced", "uncertain"):
+        assert replied(sending, reply, AT, owner).state == "uncertain"
+    assert replied(sending, "sent", AT, owner).state == "sent"
+
+
+# Rule 12
+
+
+def test_only_the_active_are_sent_to() -> None:
+    """An unsubscribe that arrives between plan and claim is honoured."""
+    assert sendable(delivery("planned"), SUBSCRIBER)
+    assert not sendable(delivery("planned"), evolve(SUBSCRIBER, state="paused"))
+    assert not sendable(delivery("bounced"), SUBSCRIBER)
+
+
+def test_a_pause_keeps_the_backlog() -> None:
+    """What came meanwhile comes after it."""
+    world = World(berlin("2026-11-02 10:00"))
+    who = world.join("day")
+    world.run()
+    world.prefer(who, state="paused")
+    for number in range(5):
+        world.to(berlin(f"2026-11-0{number + 3} 10:00"))
+        world.push(f"p{number}")
+        world.run()
+    assert not world.people[who].posts
+    world.prefer(who, state="active")
+    world.to(berlin("2026-11-08 10:00"))
+    world.run()
+    assert world.people[who].posts == [f"p{number}" for number in reversed(range(5))]
+
+
+# Rule 13
+
+
+def test_a_welcome_letter_holds_old_posts_that_match() -> None:
+    """The newest of those whose day is before the start, or none at all."""
+    log = [arrival(seq, f"10-{seq:02}") for seq in range(1, 8)] + [arrival(8, "11-22")]
+    seen = news(*(one.post_id for one in log), topics="x")
+    group = Group("post", Cursor(TODAY, 8), frozenset("x"), "en")
+    letter = make_welcome_issue(group, log, seen, most=2)
+    assert letter == Issue("welcome", Cursor(date.min), ("p7", "p6"), "en")
+    assert make_welcome_issue(evolve(group, topics=frozenset("y")), log, seen) is None
+
+
+# Rule 14
+
+
+NOON = datetime(2026, 11, 22, 22, tzinfo=UTC)
+"""Noon of the 22nd in Honolulu, six in the morning of the 23rd in Shanghai."""
+SHANGHAI, HONOLULU = ZoneInfo("Asia/Shanghai"), ZoneInfo("Pacific/Honolulu")
+
+
+def test_a_change_of_zone_loses_nothing_to_those_who_confirmed_before_it() -> None:
+    """Who confirmed on the 23rd is owed the news of the 22nd that came afterwards."""
+    world = World(NOON - timedelta(days=1), zone=SHANGHAI)
+    world.run()
+    world.to(NOON)
+    who = world.join("post")
+    world.move_to(HONOLULU)
+    world.push("a")
+    world.run()
+    world.push("b")
+    world.run()
+    assert world.people[who].posts == ["a", "b"]
+
+
+def test_a_change_of_zone_delays_only_the_news_of_the_hours_between() -> None:
+    """However long ago the last run was."""
+    last = advance_run(None, NOON - timedelta(days=20), SHANGHAI, SEND_AT).state
+    run = advance_run(last, NOON, HONOLULU, SEND_AT)
+    assert run.state.floor == day("11-23")
+    assert entry_date(day("11-10"), run) == day("11-11")
+    assert entry_date(day("11-22"), run) == day("11-23")
+    assert entry_date(day("11-22"), advance_run(run.state, NOON, HONOLULU, SEND_AT)) == day("11-23")
+
+
+# Rule 15
+
+
+def test_a_clock_far_ahead_stops_the_run() -> None:
+    """Since nothing takes a released date back."""
+    future = AT + timedelta(days=41)
+    with pytest.raises(StoppedError, match="2027-01-02"):
+        advance_run(LAST, future, BERLIN, SEND_AT)
+    assert advance_run(LAST, future, BERLIN, SEND_AT, yes=True).state.clock == future
+    assert advance_run(LAST, AT + timedelta(days=40), BERLIN, SEND_AT)
+    assert advance_run(None, future, BERLIN, SEND_AT)
+
+
+# The cases that broke simpler rules
+
+
+def test_case_1_a_bookmark_that_goes_back() -> None:
+    """A change to `month`, leaving and returning, and a clock set back repeat nothing."""
+    world = World(berlin("2026-11-10 10:00"))
+    changes, leaves = world.join("post"), world.join("post")
+    world.run()
+    world.push("a")
+    world.run()
+    world.prefer(changes, frequency="month")
+    world.leave(leaves)
+    world.prefer(leaves, frequency="month")
+    world.skew = timedelta(days=-1)
+    world.come_back(leaves)
+    world.run()
+    world.skew = timedelta()
+    world.to(berlin("2026-12-01 09:01"))
+    world.run()
+    assert world.people[changes].posts == ["a"]
+    assert world.people[leaves].posts == ["a"]
+    world.heal()
+
+
+def test_case_2_a_second_monthly_letter() -> None:
+    """A post dated back after the letter waits for the next one."""
+    world = World(berlin("2026-11-10 10:00"))
+    who = world.join("month")
+    world.run()
+    world.push("a")
+    world.to(berlin("2026-12-01 09:01"))
+    world.run()
+    world.push("late", day=day("11-20"))
+    world.to(berlin("2026-12-02 09:01"))
+    world.run()
+    assert world.people[who].posts == ["a"]
+    world.to(berlin("2027-01-01 09:01"))
+    world.run()
+    assert world.people[who].posts == ["a", "late"]
+
+
+def test_case_3_a_prefix_that_blocks() -> None:
+    """Yesterday's post is in today's letter although a post of today was logged before it."""
+    world = World(berlin("2026-11-10 10:00"))
+    who = world.join("day")
+    world.run()
+    world.to(berlin("2026-11-12 00:00"))
+    world.push("a")
+    world.run()
+    world.push("b", day=day("11-11"))
+    world.to(berlin("2026-11-12 09:00"))
+    world.run()
+    assert world.people[who].posts == ["b"]
+    world.to(berlin("2026-11-13 09:00"))
+    world.run()
+    assert world.people[who].posts == ["b", "a"]
+
+
+@pytest.mark.parametrize("frequency", ["post", "day", "week", "month"])
+def test_case_4_old_news(frequency: Frequency) -> None:
+    """Who confirms before the first run ever does not get the archive."""
+    world = World(berlin("2026-11-10 10:00"))
+    for number in range(1, 9):
+        world.push(f"old {number}", day=day(f"0{number}-15"))
+    who = world.join(frequency)
+    world.to(berlin("2026-11-10 11:00"))
+    world.run()
+    world.to(berlin("2026-12-01 09:01"))
+    world.run()
+    assert not world.people[who].posts
+
+
+@pytest.mark.parametrize("frequency", ["post", "day", "week", "month"])
+def test_case_5_lost_by_absence(frequency: Frequency) -> None:
+    """A post that is missing at just the run of the boundary comes with the next one."""
+    world = World(berlin("2026-11-25 10:00"))
+    who = world.join(frequency)
+    world.run()
+    world.push("a", day=day("11-29"))
+    world.to(berlin("2026-11-29 08:00"))
+    world.run()
+    world.change("a", present=False)
+    for missing_at in ("2026-11-30 09:00", "2026-12-01 09:00"):
+        world.to(berlin(missing_at))
+        world.run()
+    world.change("a", present=True)
+    world.to(berlin("2026-12-02 09:00"))
+    world.run()
+    world.heal()
+    assert world.people[who].posts.count("a") == 1
+
+
+def test_case_5_lost_by_absence_in_a_week_across_two_months() -> None:
+    """The month's boundary is behind Monday's post, the week's is not."""
+    world = World(berlin("2026-11-30 10:00"))
+    who = world.join("week")
+    world.run()
+    world.push("a")
+    world.run()
+    world.to(berlin("2026-12-02 10:00"))
+    world.run()
+    world.change("a", present=False)
+    world.to(berlin("2026-12-07 10:00"))
+    world.run()
+    world.change("a", present=True)
+    world.to(berlin("2026-12-14 10:00"))
+    world.run()
+    assert world.people[who].posts == ["a"]
+
+
+def test_case_5_an_empty_folder_loses_nothing() -> None:
+    """A folder without posts stops the run; if it is accepted, what comes back is sent."""
+    world = World(berlin("2026-11-10 10:00"))
+    who = world.join("month")
+    names = ["a", "b", "c"]
+    for name in names:
+        world.push(name)
+    world.run()
+    for name in names:
+        world.change(name, present=False)
+    world.to(berlin("2026-12-01 09:01"))
+    before = world.ledger.release()
+    with pytest.raises(StoppedError, match="have vanished"):
+        world.run()
+    assert world.ledger.release() == before
+    world.run(accept=True)
+    for name in names:
+        world.change(name, present=True)
+    world.heal()
+    assert sorted(set(world.people[who].posts) & set(names)) == names
+
+
+def test_case_6_a_date_alone() -> None:
+    """A post dated five days back after the weekly letter is in the next one."""
+    world = World(berlin("2026-11-10 10:00"))
+    who = world.join("week")
+    world.to(berlin("2026-11-16 09:01"))
+    world.run()
+    world.push("late", day=day("11-11"))
+    world.to(berlin("2026-11-23 09:01"))
+    world.run()
+    assert world.people[who].posts == ["late"]
+
+
+@pytest.mark.parametrize("step", range(1, 12))
+def test_case_7_a_crash_and_then_another_post(step: int) -> None:
+    """Wherever the run dies, the next plan has another letter and repeats no post."""
+    world = World(berlin("2026-11-10 10:00"))
+    who = world.join("post")
+    world.run()
+    world.push("a")
+    world.run(crash=step)
+    world.push("b")
+    world.run()
+    unsure = [row.issue.posts for row in world.ledger.deliveries() if row.state == "uncertain"]
+    assert world.people[who].posts in (["a", "b"], ["b", "a"], ["b"])
+    assert "a" in world.people[who].posts or unsure == [("a",)]
+
+
+def test_case_7_a_deferred_letter_and_its_successor() -> None:
+    """Only the successor is sent, with the posts of both."""
+    world = World(berlin("2026-11-10 10:00"))
+    who = world.join("post")
+    world.run()
+    world.push("a")
+    world.fails = {who: "deferred"}
+    world.run()
+    world.fails = {}
+    world.push("b")
+    world.to(berlin("2026-11-10 18:00"))
+    world.run_twice()
+    assert list(world.people[who].received.values()) == [("b", "a")]
+
+
+@pytest.mark.parametrize("frequency", ["post", "day", "month"])
+def test_case_8_a_welcome_by_the_calendar(frequency: Frequency) -> None:
+    """What the welcome letter holds comes in no other, not even if it vanishes and returns."""
+    world = World(berlin("2026-11-10 10:00"))
+    world.push("old", day=day("10-20"))
+    world.push("of today")
+    world.run()
+    who = world.join(frequency, greet=True)
+    world.run()
+    assert world.people[who].posts == ["old"]
+    for there in (False, True):
+        world.to(world.now + timedelta(minutes=5))
+        world.change("of today", present=there)
+        world.change("old", present=there)
+        world.run()
+    world.heal()
+    assert world.people[who].posts.count("old") == 1
+
+
+# Two planners at once
+
+
+def planner(ledger: MemoryLedger, took: list[str]) -> Iterator[None]:
+    """Do a run that asks for no lease, and pause between its steps."""
+    release, seen = LAST, news("a", "b")
+    log, last_seq = ledger.log(), ledger.last_seq
+    groups = ledger.groups(release)
+    yield
+    for group, members in groups.items():
+        part = due_posts(
+            group, target_cursor(group.frequency, release.released, last_seq), log, seen
+        )
+        for member in members:
+            ledger.place(member, part, seen)
+    yield
+    for key in ledger.claimable(release.clock):
+        yield
+        claim = ledger.claim(key)
+        yield
+        if claim:
+            took.extend(claim[0].issue.posts)
+            yield
+            ledger.record(replied(claim[0], "sent", release.clock, claim[1]))
+
+
+@pytest.mark.parametrize("pushed", [1, 3, 5])
+def test_two_planners_send_no_post_twice(pushed: int) -> None:
+    """However their steps interleave, and a post arrives before step number `pushed`."""
+    both = set()
+    for mine in combinations(range(12), 6):
+        ledger, took = MemoryLedger(), list[str]()
+        ledger.save(evolve(SUBSCRIBER, frequency="post"))
+        ledger.open(LogUpdate(LAST, (arrival(1, "11-22", "a"),), ()))
+        planners = (planner(ledger, took), planner(ledger, took))
+        for step in range(12):
+            if step == pushed:
+                ledger.open(LogUpdate(LAST, (arrival(2, "11-22", "b"),), ()))
+            next(planners[step in mine], None)
+        assert len(took) == len(set(took))
+        both.add(tuple(took))
+    assert {"a", "b"} in map(set, both)

@@ -1,0 +1,144 @@
+"""The letter that welcomes who has just come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from email import message_from_bytes, policy
+
+import pytest
+
+from postroom.lint.email import lint_email
+from postroom.models import Cursor, Issue
+from postroom.newsletter import render
+from postroom.newsletter.personalize import prepare_issue
+from postroom.posts import loader
+from postroom.settings.site import load_settings
+from postroom.theme.environment import Theme
+from tests.support.sending_site import NOTHING_DUE
+from tests.support.site import AT, CommandResult, MakeSite
+from tests.support.smtp_server import Scripted, scripted
+
+KEY = "a secret key of the tests"
+MAIL = """\
+contact: {name: Press office, address: 1 Example Street}
+mail:
+  from: Example News <news@example.com>
+  unsubscribe: https://news.example.com
+  connections: 1
+  rate: 1000
+digest: {welcome: true}
+"""
+
+
+def post(name: str, date: str, topics: str = "") -> str:
+    """Return a post with an id of its own."""
+    identity = f"tag:news.example.com,2026:{name.replace(' ', '-')}"
+    head = f"title: {name}\ndate: {date}\nid: {identity}\nsummary: About it."
+    return f"---\n{head}\ntopics: [{topics}]\n---\n\nText.\n"
+
+
+POSTS = {
+    "posts/old.md": post("Old news", "2026-09-01"),
+    "posts/late.md": post("Late news from the workshop", "2026-10-30"),
+    "posts/now.md": post("This month", "2026-11-10"),
+}
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scripted]:
+    """Run a mail server that takes everything, and name it in the environment."""
+    with scripted({}) as running:
+        monkeypatch.setenv("POSTROOM_SMTP_URL", f"smtp://127.0.0.1:{running.port}")
+        monkeypatch.setenv("POSTROOM_SECRET_KEY", KEY)
+        yield running
+
+
+def received(server: Scripted) -> dict[str, tuple[str, str]]:
+    """Return subject and text of what each recipient was sent."""
+    letters = [message_from_bytes(data, policy=policy.default) for data in server.messages]
+    return {
+        str(letter["To"]): (str(letter["Subject"]), body.get_content())
+        for letter in letters
+        if (body := letter.get_body(("plain",)))
+    }
+
+
+def test_newcomers_get_what_was_new_before_them(
+    make_newsroom: MakeSite, postroom: Callable[..., CommandResult], server: Scripted
+) -> None:
+    """The next run welcomes who was added with posts that no later letter will hold, once."""
+    folder = make_newsroom(POSTS, MAIL)
+    assert postroom(folder, "send", "--keep-ledger-here").out == NOTHING_DUE
+    added = postroom(folder, "subscribers", "add", "--confirmed", "reader@example.com")
+    assert added.out == "1 added\n1 will be welcomed by the next: postroom send\n"
+    sent = postroom(folder, "send", "--keep-ledger-here")
+    assert (sent.code, sent.err) == (0, "")
+    subject, text = received(server)["reader@example.com"]
+    assert subject == "Welcome to Example News"
+    assert "From now on our news comes to you by email." in text
+    assert ("Late news" in text, "Old news" in text, "This month" in text) == (True, True, False)
+    assert postroom(folder, "send", "--keep-ledger-here").out == NOTHING_DUE
+    assert len(server.messages) == 1
+
+
+def test_only_who_is_new_is_welcomed(
+    make_newsroom: MakeSite, postroom: Callable[..., CommandResult], server: Scripted
+) -> None:
+    """Who was there before, or comes with an import, is not; nor is anybody for other topics."""
+    folder = make_newsroom(POSTS, MAIL)
+    postroom(folder, "subscribers", "add", "--confirmed", "early@example.com")
+    postroom(folder, "send", "--keep-ledger-here")
+    (folder / "list.csv").write_text("email\nimported@example.com\n")
+    postroom(folder, "subscribers", "import", "--confirmed", "list.csv")
+    again = postroom(folder, "subscribers", "add", "--confirmed", "early@example.com")
+    other = postroom(
+        folder, "subscribers", "add", "--confirmed", "--topic", "Sport", "fan@example.com"
+    )
+    assert "welcomed" not in again.out + other.out
+    assert postroom(folder, "send", "--keep-ledger-here").out == NOTHING_DUE
+    assert server.messages == []
+
+
+def test_nobody_is_welcomed_unless_the_settings_say_so(
+    make_newsroom: MakeSite, postroom: Callable[..., CommandResult], server: Scripted
+) -> None:
+    """Without `digest.welcome` a newcomer's first letter is the next one."""
+    folder = make_newsroom(POSTS, MAIL.replace("welcome: true", "welcome: false"))
+    postroom(folder, "send", "--keep-ledger-here")
+    added = postroom(folder, "subscribers", "add", "--confirmed", "reader@example.com")
+    assert added.out == "1 added\n"
+    assert postroom(folder, "send", "--keep-ledger-here").out == NOTHING_DUE
+    assert server.messages == []
+
+
+def test_a_welcome_with_a_post_that_is_gone_is_not_sent(
+    make_newsroom: MakeSite, postroom: Callable[..., CommandResult], server: Scripted
+) -> None:
+    """What was withdrawn after the welcome was planned is in no letter."""
+    folder = make_newsroom(POSTS, MAIL)
+    postroom(folder, "send", "--keep-ledger-here")
+    postroom(folder, "subscribers", "add", "--confirmed", "reader@example.com")
+    (folder / "posts/late.md").unlink()
+    assert postroom(folder, "send", "--keep-ledger-here").out == NOTHING_DUE
+    assert server.messages == []
+
+
+@pytest.mark.parametrize("language", ["en", "de", "fr", "es", "ar", "he", "zh"])
+def test_every_language_of_the_theme_welcomes(make_newsroom: MakeSite, language: str) -> None:
+    """The greeting stands in both parts, in the newsroom's language, and the lint finds nothing."""
+    folder = make_newsroom(POSTS, MAIL)
+    settings = (folder / "postroom.yaml").read_text("utf-8")
+    (folder / "postroom.yaml").write_text(settings.replace("language: en", f"language: {language}"))
+    site = load_settings(folder)
+    held = {post.id: post for post in loader.load_posts(folder, site, AT).posts}
+    theme = Theme(folder, site.language)
+    rendered = render.render_issue(
+        Issue("welcome", Cursor(AT.date()), tuple(held), ""), held, site, theme
+    )
+    assert rendered.subject == theme.words.welcome.format("Example News")
+    for part in (rendered.html, " ".join(rendered.text.split())):
+        assert theme.words.welcome_intro in part
+        assert "Late news from the workshop" in part
+    prepared = prepare_issue(rendered, site, AT)
+    message = prepared.message("reader@example.com", "x" * 22, prepared.message_id("0" * 32))
+    assert list(lint_email(message, site, rendered.subject)) == []

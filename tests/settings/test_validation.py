@@ -1,0 +1,300 @@
+"""YAML nodes become checked values, or all their faults at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from postroom.settings import validation
+from postroom.settings.validation import Reader, ValidationError
+from postroom.settings.yaml_reader import parse
+
+
+def node_of(written: str) -> Any:
+    """Return the node of `written`, one YAML value."""
+    return parse(written, limit=64 * 1024)
+
+
+def faults_of(reader: Reader[Any], written: str) -> list[str]:
+    """Return what `reader` finds wrong with `written`."""
+    with pytest.raises(ValidationError) as caught:
+        reader(node_of(written))
+    return [f"{f.line}:{f.column}: {f.key}: {f.message}; {f.hint}" for f in caught.value.faults]
+
+
+@pytest.mark.parametrize(
+    ("reader", "written", "value"),
+    [
+        (validation.text, "  We   moved ", "We moved"),
+        (validation.text, "|\n  We\n  moved\n", "We moved"),
+        (validation.text, "''", ""),
+        (validation.text, "1.10", "1.10"),
+        (validation.non_empty, "no", "no"),
+        (validation.matching("[a-z]+", "write letters"), "abc", "abc"),
+        (validation.boolean, "true", True),
+        (validation.boolean, "Yes", True),
+        (validation.boolean, "ON", True),
+        (validation.boolean, "FALSE", False),
+        (validation.boolean, "no", False),
+        (validation.boolean, "'off'", False),
+        (validation.number(0, 20), "0", 0),
+        (validation.number(0, 20), "020", 20),
+        (validation.one_of("day", "week"), "week", "week"),
+        (validation.list_of(validation.text), "[b, a, b]", ("b", "a")),
+        (validation.list_of(validation.text), "alone", ("alone",)),
+        (validation.list_of(validation.text), "[]", ()),
+        (validation.mapping(validation.boolean), "{a: yes, b: no}", {"a": True, "b": False}),
+        (validation.uri, "tag:example.com,2026:a", "tag:example.com,2026:a"),
+        (validation.web_address, "https://example.com", "https://example.com"),
+        (validation.language, "zh-Hans-CN", "zh-Hans-CN"),
+        (validation.colour, "'#0B6B62'", "#0b6b62"),
+    ],
+)
+def test_a_reader_gives_a_value_of_its_own_type(
+    reader: Reader[Any], written: str, value: object
+) -> None:
+    """What is written well arrives as the type that the program works with."""
+    read = reader(node_of(written))
+    assert (read, type(read)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    ("reader", "written", "said"),
+    [
+        (validation.text, "[a]", "1:1: : found a list; write one line of text"),
+        (validation.text, "{a: b}", "1:1: : found a mapping; write one line of text"),
+        (validation.non_empty, "''", "1:1: : found nothing; write some text"),
+        (validation.non_empty, "'  '", "1:1: : found nothing; write some text"),
+        (
+            validation.matching("[a-z]+", "write letters"),
+            "ab1",
+            "1:1: : found 'ab1'; write letters",
+        ),
+        (validation.matching("a|b", "x"), "ab", "1:1: : found 'ab'; x"),
+        (validation.boolean, "1", "1:1: : found '1'; write true or false"),
+        (validation.boolean, "maybe", "1:1: : found 'maybe'; write true or false"),
+        (validation.number(1, 20), "0", "1:1: : found '0'; write a whole number from 1 to 20"),
+        (validation.number(1, 20), "21", "1:1: : found '21'; write a whole number from 1 to 20"),
+        (validation.number(1, 20), "1.5", "1:1: : found '1.5'; write a whole number from 1 to 20"),
+        (validation.number(1, 20), "٣", "1:1: : found '٣'; write a whole number from 1 to 20"),
+        (
+            validation.number(1, 20),
+            "9" * 5000,
+            f"1:1: : found '{'9' * 59}…'; write a whole number from 1 to 20",
+        ),
+        (validation.one_of("a"), "b", "1:1: : found 'b'; write a"),
+        (
+            validation.one_of("day", "week", "month"),
+            "weeks",
+            "1:1: : found 'weeks'; write day, week or month, or did you mean 'week'?",
+        ),
+        (
+            validation.list_of(validation.text),
+            "{a: b}",
+            "1:1: : found a mapping; write a list: [one, two]",
+        ),
+        (
+            validation.list_of(validation.number(1, 2)),
+            "3",
+            "1:1: : found '3'; write a whole number from 1 to 2",
+        ),
+        (
+            validation.mapping(validation.text),
+            "[a]",
+            "1:1: : found a list; write a mapping: key: value lines",
+        ),
+    ],
+)
+def test_what_a_reader_refuses_it_shows_and_repairs(
+    reader: Reader[Any], written: str, said: str
+) -> None:
+    """A fault shows what was found and says what to write instead."""
+    assert faults_of(reader, written) == [said]
+
+
+def test_a_value_of_several_lines_is_shown_on_one() -> None:
+    """A message stays one line, whatever it quotes."""
+    assert faults_of(validation.boolean, "|\n  one\n  two\n") == [
+        "1:1: : found 'one two'; write true or false"
+    ]
+
+
+def test_all_faults_of_a_list_are_told_at_once_by_their_number() -> None:
+    """The second and the fourth item of a list are `2` and `4`."""
+    assert faults_of(validation.list_of(validation.boolean), "[yes, a, no, [b]]") == [
+        "1:7: 2: found 'a'; write true or false",
+        "1:14: 4: found a list; write one line of text",
+    ]
+
+
+PICTURE: Reader[Any] = validation.struct(
+    dict, {"src": validation.non_empty, "width": validation.number(1, 9)}, ("src",)
+)
+PAGE: Reader[Any] = validation.struct(
+    dict, {"title": validation.non_empty, "image": PICTURE}, ("title", "image")
+)
+
+
+def test_a_table_hands_over_its_values() -> None:
+    """The keys of a mapping arrive as keyword arguments; a key without a value is not written."""
+    assert PAGE(node_of("title: A\nimage: {src: a.png, width: }\n")) == {
+        "title": "A",
+        "image": {"src": "a.png"},
+    }
+
+
+def test_all_faults_of_a_table_are_told_at_once_by_their_way() -> None:
+    """Wrong values, unknown keys and missing keys stand together, each by its whole key."""
+    assert faults_of(PAGE, "titel: A\nimage:\n  width: x\n  colour: y\n") == [
+        "1:1: titel: is not a known key; delete it, or did you mean 'title'?",
+        "3:10: image.width: found 'x'; write a whole number from 1 to 9",
+        "4:3: image.colour: is not a known key; delete it",
+        "3:0: image.src: is missing; add src: …",
+        "1:0: title: is missing; add title: …",
+    ]
+
+
+@pytest.mark.parametrize("written", ["title: ''", "title: [a]"])
+def test_a_wrong_value_is_not_called_missing_too(written: str) -> None:
+    """One mistake is one fault."""
+    assert (
+        len(
+            faults_of(validation.struct(dict, {"title": validation.non_empty}, ("title",)), written)
+        )
+        == 1
+    )
+
+
+@pytest.mark.parametrize(
+    ("word", "near"),
+    [("titel", "title"), ("TITLE", "title"), ("utc", "UTC"), ("colour", ""), ("", "")],
+)
+def test_a_slip_of_the_pen_finds_the_word_that_was_meant(word: str, near: str) -> None:
+    """Letters in a wrong order or case are a slip; another word is not."""
+    assert validation.near_match(word, ["title", "topics", "UTC"]) == near
+
+
+def test_plain_values_are_what_templates_see() -> None:
+    """Unknown keys reach templates as strings, lists and dictionaries, nothing converted."""
+    assert validation.to_plain(node_of("{a: [no, {b: 1.10}], c: ~}")) == {
+        "a": ["no", {"b": "1.10"}],
+        "c": "~",
+    }
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "https://example.com/news/1",
+        "http://example.com",
+        "https://example.com:8080/?a=b#c",
+        "https://[2001:db8::1]/",
+        "tag:example.com,2026:a",
+        "tag:example.com,2026-11-22:a/b%20c",
+        "tag:editor@example.com,2026-11:",
+        "urn:uuid:1225c695-cfb8-4ebb-aaaa-80da344efa6a",
+        "URN:isbn:123",
+        "mid:a@example.com",
+    ],
+)
+def test_a_uri_is_an_id(value: str) -> None:
+    """Web addresses, tags and URNs are good for ids, and so is any other scheme."""
+    assert validation.is_uri(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "we-moved",
+        "/we-moved",
+        "12:30",
+        "a:",
+        "https:example.com",
+        "https:///x",
+        "https://exa mple.com/",
+        "https://example.com/ü",
+        "https://example.com/%",
+        "https://example.com/%G1",
+        "https://example.com/#a#b",
+        "https://me:secret@example.com/",
+        "https://example.com:99999/",
+        "https://[::1/",
+        "tag:example.com:a",
+        "tag:example.com,26:a",
+        "tag:,2026:a",
+        "urn:uuid:",
+        "urn:x:y",
+        'tag:example.com,2026:"',
+    ],
+)
+def test_what_is_no_uri_is_no_id(value: str) -> None:
+    """Feed readers compare ids as URIs (RFC 4287 §4.2.6), so nothing else may be one."""
+    assert not validation.is_uri(value)
+    assert len(faults_of(validation.uri, f"'{value}'")) == 1
+
+
+@pytest.mark.parametrize(
+    ("written", "repair"),
+    [
+        ("example.com/news", "write https://example.com/news"),
+        ("//example.com", "write it whole, such as https://example.com/news"),
+        ("mailto:a@example.com", "write it whole, such as https://example.com/news"),
+        ("ftp://example.com", "write it whole, such as https://example.com/news"),
+        ("https://", "write it whole, such as https://example.com/news"),
+        ("https://me@example.com", "write it without name and password"),
+        (
+            "https://müller.example/",
+            "write 'ü' percent-encoded, or in a host's name as punycode",
+        ),
+    ],
+)
+def test_a_half_web_address_comes_back_whole(written: str, repair: str) -> None:
+    """The repair of a web address is the address itself where it can be guessed."""
+    assert faults_of(validation.web_address, written) == [f"1:1: : found '{written}'; {repair}"]
+
+
+@pytest.mark.parametrize(
+    "tag", ["en", "en-US", "zh-Hans-CN", "es-419", "de-1996", "sl-rozaj", "de-CH-1901", "haw", "no"]
+)
+def test_a_language_is_a_tag(tag: str) -> None:
+    """Language, script, region and variants stand in RFC 5646's order."""
+    assert validation.language(node_of(tag)) == tag
+
+
+@pytest.mark.parametrize(
+    ("written", "repair"),
+    [
+        ("en_US", "write en-US"),
+        ("de_DE.UTF-8", "write de-DE"),
+        ("ca_ES@euro", "write ca-ES"),
+        ("english", "write en or en-US"),
+        ("e", "write en or en-US"),
+        ("en-", "write en or en-US"),
+        ("en-US-", "write en or en-US"),
+        ("C.UTF-8", "write en or en-US"),
+        ("x-private", "write en or en-US"),
+    ],
+)
+def test_a_language_written_for_programs_comes_back_as_a_tag(written: str, repair: str) -> None:
+    """A POSIX locale becomes the tag it means; what means none gets an example."""
+    assert faults_of(validation.language, written) == [f"1:1: : found '{written}'; {repair}"]
+
+
+@pytest.mark.parametrize("written", ["teal", "0b6b62", "#0b6", "#0b6b6g", "#0b6b62ff", ""])
+def test_a_colour_has_six_digits(written: str) -> None:
+    """Names, three digits and transparency are refused, with an example in quotes."""
+    repair = "write a colour as '#' and six digits, in quotes, such as \"#0b6b62\""
+    found = f"'{written}'" if written else "nothing"
+    assert faults_of(validation.colour, f"'{written}'") == [f"1:1: : found {found}; {repair}"]
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.text(alphabet="ahtps:/#?@[]%1.,-~ü&'", max_size=20))
+def test_a_web_address_is_always_a_uri(tail: str) -> None:
+    """Nobody can give a web address that would be refused as an id."""
+    for value in (tail, f"https://{tail}", f"https://a.example/{tail}"):
+        assert validation.is_uri(value) or not validation.is_web_address(value)

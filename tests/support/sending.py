@@ -1,0 +1,147 @@
+"""Readers who are owed one letter each, and the runs that send it, whatever the server does."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import time_machine
+
+from postroom.cli.main import main
+from postroom.db.store import Store, open_store
+from tests.support.processes import plain
+from tests.support.sending_site import KEY, SENDER
+from tests.support.site import AT, POST, CommandResult, MakeSite
+from tests.support.smtp_server import Scripted, scripted
+
+MakeRoom = Callable[..., "Room"]
+
+
+class Room:
+    """A newsroom whose readers are owed one letter each."""
+
+    def __init__(
+        self,
+        folder: Path,
+        readers: int,
+        call: Callable[..., CommandResult],
+        patch: pytest.MonkeyPatch,
+    ) -> None:
+        self.folder, self.readers = folder, readers
+        self._call, self._patch = call, patch
+
+    def send(
+        self,
+        server: Scripted,
+        *options: str,
+        scheme: str = "smtp",
+        login: str = "",
+        at: datetime | None = None,
+    ) -> CommandResult:
+        """Run `send` against `server`."""
+        url = f"{scheme}://{login}127.0.0.1:{server.port}"
+        self._patch.setenv("POSTROOM_SMTP_URL", url)
+        return self._call(self.folder, "send", "--keep-ledger-here", *options, at=at)
+
+    def status(self, *options: str) -> CommandResult:
+        """Run `status`."""
+        return self._call(self.folder, "status", *options)
+
+    def told(self) -> Any:
+        """Return what `status --json` says."""
+        return json.loads(self.status("--json").out)
+
+    def store(self) -> Store:
+        """Open the store."""
+        return open_store(os.environ.get("POSTROOM_DATABASE_URL"), self.folder)
+
+    def states(self) -> dict[str, int]:
+        """Return how many letters are in each state."""
+        store = self.store()
+        with closing(store.database):
+            return {str(state): count for state, count in store.deliveries.count_by_state().items()}
+
+    def named(self) -> set[str]:
+        """Return those whose letter may or may not have arrived."""
+        store = self.store()
+        with closing(store.database):
+            return {one.address for one in store.deliveries.uncertain()}
+
+    def heal(self, *taken: str) -> None:
+        """Run `send` again later against a healthy server: everybody has the letter once then.
+
+        `taken` are the readers whose letter arrived before; who is named may have it or not.
+        """
+        with scripted({}) as server, time_machine.travel(AT + timedelta(minutes=20)):
+            self._patch.setenv("POSTROOM_SMTP_URL", f"smtp://127.0.0.1:{server.port}")
+            self._patch.chdir(self.folder)
+            assert main(["send", "--keep-ledger-here"]) in (0, 1)
+            # Uncertain deliveries are open until somebody closes them.
+            assert main(["send", "--keep-ledger-here"]) == (1 if self.named() else 0)
+            got = Counter([*taken, *recipients(server)])
+        everybody = {f"reader{number}@example.com" for number in range(self.readers)}
+        assert [address for address, count in got.items() if count > 1] == []
+        assert everybody - set(got) <= self.named() | self.given_up()
+        assert self.states().get("sending", 0) == 0
+
+    def given_up(self) -> set[str]:
+        """Return those whom the server refused."""
+        store = self.store()
+        with closing(store.database):
+            return {entry.address for entry in store.deliveries.rows("bounced")}
+
+
+@pytest.fixture
+def make_room(
+    make_newsroom: MakeSite,
+    postroom: Callable[..., CommandResult],
+    monkeypatch: pytest.MonkeyPatch,
+) -> MakeRoom:
+    """Return a function that makes a newsroom with so many readers."""
+    monkeypatch.setenv("POSTROOM_SECRET_KEY", KEY)
+
+    def make(
+        readers: int = 3, *, connections: int = 1, rate: int = 100_000, per_connection: int = 0
+    ) -> Room:
+        settings = f"""\
+  connections: {connections}
+  rate: {rate}
+  per_connection: {per_connection}
+"""
+        folder = make_newsroom({"posts/a.md": POST}, SENDER + settings)
+        names = [f"reader{number}@example.com" for number in range(readers)]
+        options = ("--confirmed", "--frequency", "post", "--from", "2026-11-01")
+        assert postroom(folder, "subscribers", "add", *options, *names).code == 0
+        return Room(folder, readers, postroom, monkeypatch)
+
+    return make
+
+
+def recipients(server: Scripted) -> list[str]:
+    """Return to whom the letters went that the server has whole."""
+    found = (re.search(rb"^To: (\S+)\r$", message, re.MULTILINE) for message in server.messages)
+    return [match[1].decode() for match in found if match]
+
+
+def taken(server: Scripted, outcome: CommandResult) -> list[str]:
+    """Return who surely has the letter: all that the server has whole, if all were answered."""
+    assert "may or may not" not in outcome.err
+    return recipients(server)
+
+
+def surroundings(server: Scripted) -> dict[str, str]:
+    """Return the environment of a `postroom send` against `server`."""
+    url = f"smtp://127.0.0.1:{server.port}"
+    return plain(POSTROOM_SMTP_URL=url, POSTROOM_SECRET_KEY=KEY)
+
+
+SEND = [sys.executable, "-m", "postroom", "send", "--keep-ledger-here"]

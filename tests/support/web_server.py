@@ -1,0 +1,149 @@
+"""`postroom serve` in a thread or a process, and a client that says exactly what it is told."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import socket
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from attrs import Factory, define, frozen
+
+from postroom.mail.unsubscribe import UnsubscribeStore
+from postroom.settings.site import load_settings
+from postroom.theme.environment import Theme
+from postroom.web.app import make_app
+from postroom.web.http import AppDeps
+from postroom.web.pages import render_service_pages
+from postroom.web.server import SHUTDOWN_TIMEOUT, make_server, open_socket
+from tests.support.processes import Process
+
+LIKE_A_FORM = "application/x-www-form-urlencoded"
+
+
+class Nobody:
+    """Rows without a subscriber."""
+
+    def unsubscribe(self, token: str, at: datetime, way: str) -> bool:
+        """Let nobody leave, since nobody is there."""
+        raise AssertionError((token, at, way))
+
+
+@frozen
+class Answer:
+    """What the server answered; the names of `fields` are in small letters."""
+
+    status: int
+    fields: Mapping[str, str]
+    body: bytes
+
+
+@define
+class Served:
+    """A running server; `journal` has the lines it wrote."""
+
+    port: int
+    journal: list[str] = Factory(list)
+
+    @property
+    def url(self) -> str:
+        """Where it listens, with a slash at the end."""
+        return f"http://127.0.0.1:{self.port}/"
+
+    def ask(
+        self,
+        path: str,
+        method: str = "GET",
+        body: str | bytes | None = None,
+        fields: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Send one request on a connection of its own."""
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)) as client:
+            return asked(client, path, method, body, fields)
+
+    def post(self, path: str, body: str | bytes = "", kind: str = LIKE_A_FORM) -> Answer:
+        """Send a form."""
+        return self.ask(path, "POST", body, {"Content-Type": kind})
+
+    @contextmanager
+    def connected(self) -> Iterator[socket.socket]:
+        """Open a connection, to say on it what no client would."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as connection:
+            yield connection
+
+    def raw(self, request: bytes) -> bytes:
+        """Send bytes as they are, asking to end the connection; return all that comes back."""
+        with self.connected() as connection:
+            connection.sendall(request.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
+            return heard(connection)
+
+
+def asked(
+    client: http.client.HTTPConnection,
+    path: str,
+    method: str = "GET",
+    body: str | bytes | None = None,
+    fields: Mapping[str, str] | None = None,
+) -> Answer:
+    """Send one request on this connection."""
+    client.request(method, path, body, dict(fields or {}))
+    response = client.getresponse()
+    received = {name.lower(): value for name, value in response.getheaders()}
+    return Answer(response.status, received, response.read())
+
+
+def heard(connection: socket.socket) -> bytes:
+    """Return all that comes until the other side ends the connection, however it does."""
+    pieces = []
+    try:
+        while piece := connection.recv(65536):
+            pieces.append(piece)
+    except ConnectionResetError:
+        pass
+    return b"".join(pieces)
+
+
+def now() -> datetime:
+    """Return the present."""
+    return datetime.now(UTC)
+
+
+@contextmanager
+def serving(
+    newsroom: Path,
+    book: UnsubscribeStore,
+    *,
+    proxies: Sequence[str] = (),
+    patience: float = SHUTDOWN_TIMEOUT,
+) -> Iterator[Served]:
+    """Serve a newsroom on a free port, as the command does."""
+    site = load_settings(newsroom)
+    pages = render_service_pages(site, Theme(newsroom, site.language), newsroom)
+    listener = open_socket("127.0.0.1", 0)
+    served = Served(listener.getsockname()[1])
+    outside = AppDeps(book, now, served.journal.append)
+    app = make_app(site, newsroom / site.output, pages, outside)
+    running = make_server(app, proxies, patience)
+    thread = threading.Thread(target=running.run, args=([listener],), daemon=True)
+    thread.start()
+    try:
+        yield served
+    finally:
+        running.should_exit = True
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def ready(process: Process[str]) -> Served:
+    """Return where a started command listens."""
+    assert process.stdout
+    line = process.stdout.readline()
+    address = re.fullmatch(
+        r"http://127\.0\.0\.1:(\d+)/ serves public/ and list/; Ctrl-C .*\n", line
+    )
+    assert address, line
+    return Served(int(address[1]))

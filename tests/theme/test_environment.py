@@ -1,0 +1,257 @@
+"""The theme and what a newsroom may change of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from postroom.contrast import contrast
+from postroom.errors import TemplateError
+from postroom.models import ThemeSettings
+from postroom.theme.environment import PAPER, PAPER_DARK, Theme, tel_url, theme_colours
+from tests.support.site import POST, CommandResult, MakeSite
+
+Postroom = Callable[..., CommandResult]
+
+
+def theme(newsroom: Path, **templates: str) -> Theme:
+    """Return the theme of a newsroom with templates of its own, `pages__post` for pages/post."""
+    for name, text in templates.items():
+        path = newsroom / "templates" / f"{name.replace('__', '/')}.html"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+    return Theme(newsroom, "en")
+
+
+def fault(made: Theme, template: str, **values: object) -> str:
+    """Return what keeps `template` from being rendered."""
+    with pytest.raises(TemplateError) as caught:
+        made.render(template, values)
+    (problem,) = caught.value.problems
+    return str(problem)
+
+
+def test_one_template_can_be_replaced(make_newsroom: MakeSite, postroom: Postroom) -> None:
+    """A template of the newsroom takes the place of the theme's of that name, and only of that."""
+    plain = make_newsroom({"posts/a.md": POST}, name="plain")
+    own = make_newsroom(
+        {"posts/a.md": POST, "templates/pages/post.html": "<p>{{ post.title }}"}, name="own"
+    )
+    postroom(plain, "build")
+    postroom(own, "build")
+    pages = {
+        path.relative_to(plain / "public").as_posix(): path.read_bytes()
+        for path in (plain / "public").rglob("*.*")
+    }
+    changed = {path for path, data in pages.items() if (own / "public" / path).read_bytes() != data}
+    assert changed == {"posts/a/index.html", ".postroom.json"}
+    assert (own / "public/posts/a/index.html").read_text() == "<p>We moved"
+
+
+def test_html_is_escaped_and_text_is_not(tmp_path: Path) -> None:
+    """In HTML a value stays text; in plain text and stylesheets it stands as it is."""
+    made = theme(tmp_path, x="{{ value }}")
+    (tmp_path / "templates/x.txt").write_text("{{ value }}")
+    (tmp_path / "templates/x.css").write_text("{{ value }}")
+    assert made.render("x.html", {"value": "<a & 'b'>"}) == "&lt;a &amp; &#39;b&#39;&gt;"
+    assert made.render("x.txt", {"value": "<a & 'b'>"}) == "<a & 'b'>"
+    assert made.render("x.css", {"value": "<a & 'b'>"}) == "<a & 'b'>"
+
+
+def test_a_missing_template_is_named(tmp_path: Path) -> None:
+    """A template that is nowhere is named."""
+    assert (
+        fault(theme(tmp_path), "pages/none.html")
+        == "templates/pages/none.html: is not there; add it"
+    )
+    made = theme(tmp_path, a="{% include 'partials/none.html' %}")
+    assert fault(made, "a.html") == "templates/partials/none.html: is not there; add it"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "what"),
+    [
+        ("a\n{% if %}", 2, "Expected an expression, got 'end of statement block'"),
+        ("{% for x in y %}\n\n{{ x }}", 3, "Unexpected end of template."),
+        ("a\n\n{{ titel }}", 3, "'titel' is undefined"),
+        ("a\n{{ words.wrod }}", 2, "has no attribute 'wrod'"),
+        ("a\n{{ 1 / 0 }}", 2, "ZeroDivisionError: division by zero"),
+        ("{{ '}' }}\n\n\n{{ none() }}", 4, "TypeError: 'NoneType' object is not callable"),
+        ("a\n{{ title|shout }}", 2, "No filter named 'shout'."),
+        ("a\n{{ range(10 ** 9) }}", 2, "OverflowError: Range too big"),
+    ],
+    ids="syntax unclosed undefined word division call filter range".split(),
+)
+def test_a_fault_in_a_template_has_its_line(
+    tmp_path: Path, text: str, line: int, what: str
+) -> None:
+    """A fault in a newsroom's own template is one line with its file and line."""
+    made = theme(tmp_path, pages__own=text)
+    found = fault(made, "pages/own.html", title="T", words=made.words, none=None)
+    assert found.startswith(f"templates/pages/own.html:{line}: ")
+    assert what in found
+    assert found.endswith("; correct it")
+    assert "\n" not in found
+
+
+def test_a_fault_in_an_included_template_is_found_there(tmp_path: Path) -> None:
+    """A fault is reported where it stands, not where it was included."""
+    made = theme(
+        tmp_path, partials__deep="\n{{ gone }}", outer="{% include 'partials/deep.html' %}"
+    )
+    assert fault(made, "outer.html").startswith(
+        "templates/partials/deep.html:2: 'gone' is undefined"
+    )
+
+
+def test_a_fault_in_the_theme_is_called_the_theme_s(tmp_path: Path) -> None:
+    """What fails in a built-in template says so: it is not the newsroom's to correct."""
+    found = fault(theme(tmp_path), "pages/index.html")
+    path, line, what = found.split(":", 2)
+    assert path.startswith("theme/")
+    assert path.endswith(".html")
+    assert int(line) > 0
+    assert "is undefined" in what
+
+
+def test_a_template_that_is_not_utf_8_is_one_line(tmp_path: Path) -> None:
+    """A template in another encoding is a fault with its name."""
+    made = theme(tmp_path, x="")
+    (tmp_path / "templates/x.html").write_bytes(b"caf\xe9")
+    assert fault(made, "x.html").startswith("templates/x.html: UnicodeDecodeError: ")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{ post.__class__ }}",
+        "{{ ''.__class__.__mro__ }}",
+        "{{ lipsum.__globals__ }}",
+        "{{ cycler.__init__.__globals__.os.environ }}",
+        "{{ self._TemplateReference__context }}",
+        "{{ here.__code__ }}",
+        "{{ '{0.__class__}'.format(post) }}",
+        "{{ posts.append(1) }}",
+        "{{ post|attr('__class__') }}",
+        "{% include '/etc/passwd' %}",
+        "{% include '../postroom.yaml' %}",
+        "{% import 'os' as os %}",
+    ],
+)
+def test_a_template_sees_values_and_nothing_else(tmp_path: Path, text: str) -> None:
+    """A template, which a pull request may bring, reaches neither Python nor other files."""
+    (tmp_path / "postroom.yaml").write_text("title: Secret\n")
+    made = theme(tmp_path, x=text)
+    values = {"post": ThemeSettings(), "posts": [], "here": lambda url: url}
+    assert fault(made, "x.html", **values).startswith("templates/")
+    assert values["posts"] == []
+
+
+@pytest.mark.parametrize("link", ["templates/x.html", "templates/sub", "templates"])
+@pytest.mark.parametrize("where", ["outside", "newsroom/.git"])
+def test_a_template_is_no_link_to_another_file(tmp_path: Path, link: str, where: str) -> None:
+    """A link out of templates/ is refused: it could bring any secret of the machine to light."""
+    newsroom = tmp_path / "newsroom"
+    (tmp_path / where / "sub").mkdir(parents=True)
+    for name in ("x.html", "sub/x.html"):
+        (tmp_path / where / name).write_text("secret")
+    newsroom.mkdir(exist_ok=True)
+    (newsroom / link).parent.mkdir(exist_ok=True)
+    target = {"templates/x.html": "x.html", "templates/sub": "sub", "templates": ""}[link]
+    (newsroom / link).symlink_to(tmp_path / where / target)
+    template = "sub/x.html" if link.endswith("sub") else "x.html"
+    what = "is a link to a file elsewhere; put the file itself there"
+    assert fault(Theme(newsroom, "en"), template) == f"templates/{template}: {what}"
+
+
+def test_words_are_no_link_to_another_file(tmp_path: Path) -> None:
+    """Words are not read through a link that leaves templates/."""
+    (tmp_path / "secret.yaml").write_text("contact: secret\n")
+    newsroom = tmp_path / "newsroom"
+    (newsroom / "templates/words").mkdir(parents=True)
+    (newsroom / "templates/words/en.yaml").symlink_to(tmp_path / "secret.yaml")
+    with pytest.raises(TemplateError, match=r"^templates/words/en\.yaml: is a link to "):
+        _ = Theme(newsroom, "en").words
+
+
+def test_a_link_among_the_templates_is_fine(tmp_path: Path) -> None:
+    """A link from one template to another is followed."""
+    made = theme(tmp_path, real="fine")
+    (tmp_path / "templates/alias.html").symlink_to("real.html")
+    assert made.render("alias.html", {}) == "fine"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (b"contact: [a]\n", "templates/words/en.yaml:1:10: contact: found a list; "),
+        (b"- a\n", "templates/words/en.yaml:"),
+        (b"contact: 'x\n", "templates/words/en.yaml:"),
+        (b"contact: caf\xe9\n", "templates/words/en.yaml: is not UTF-8 text; save it as UTF-8"),
+    ],
+    ids=["list", "no mapping", "quote", "bytes"],
+)
+def test_a_fault_in_the_words_is_named(tmp_path: Path, text: bytes, found: str) -> None:
+    """Words that cannot be read are one line with their file."""
+    path = tmp_path / "templates/words/en.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(text)
+    with pytest.raises(TemplateError) as caught:
+        _ = Theme(tmp_path, "en").words
+    assert str(caught.value.problems[0]).startswith(found)
+
+
+def test_a_fault_in_a_template_stops_the_build(make_newsroom: MakeSite, postroom: Postroom) -> None:
+    """A build with a faulty template ends with one line and exit code 1, and writes nothing."""
+    folder = make_newsroom({"posts/a.md": POST, "templates/pages/post.html": "\n{{ nothing }}"})
+    outcome = postroom(folder, "build")
+    line = "error: templates/pages/post.html:2: 'nothing' is undefined; correct it\n"
+    assert (outcome.code, outcome.out, outcome.err) == (1, "", line)
+    assert not (folder / "public").exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "address"),
+    [
+        ("+86 180-7235 8327", "tel:+8618072358327"),
+        ("+1 (212) 555.0100", "tel:+12125550100"),
+        ("+49 (0) 30 / 1234567", "tel:+49301234567"),
+        ("+44 (0)20 7946 0018", "tel:+442079460018"),
+    ],
+)
+def test_a_number_is_dialled_in_its_global_form(number: str, address: str) -> None:
+    """A phone number is linked in the form of E.164, whatever signs it is shown with."""
+    assert tel_url(number) == address
+
+
+@given(accent=st.integers(0, 0xFFFFFF).map("#{:06x}".format))
+def test_any_accent_can_be_read(accent: str) -> None:
+    """Whatever accent is chosen has a contrast of 4.5 on light and dark (WCAG 2.2, SC 1.4.3)."""
+    found = theme_colours(ThemeSettings(accent=accent))
+    assert contrast(found.accent, PAPER) >= 4.5
+    assert contrast(found.accent_dark, PAPER_DARK) >= 4.5
+    assert contrast(found.on_accent, found.accent) >= 4.5
+
+
+@pytest.mark.parametrize("accent", ["#0b6b62", "#000000", "#767676"])
+def test_an_accent_that_can_be_read_stays(accent: str) -> None:
+    """An accent that reads well on white is used as it is."""
+    assert theme_colours(ThemeSettings(accent=accent)).accent == accent
+
+
+@pytest.mark.parametrize("name", [".git/config", "sub/.secret", ".env"])
+@pytest.mark.parametrize("through", ["", "alias.html"])
+def test_a_template_is_no_hidden_file(tmp_path: Path, name: str, through: str) -> None:
+    """What is hidden below templates/ is nobody's page: a clone keeps passwords in its settings."""
+    made = theme(tmp_path)
+    (tmp_path / "templates" / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "templates" / name).write_text("secret")
+    if through:
+        (tmp_path / "templates" / through).symlink_to(name)
+    step = next(step for step in name.split("/") if step.startswith("."))
+    what = f"leads to the hidden '{step}'; put it in a file that is not hidden"
+    assert fault(made, through or name) == f"templates/{through or name}: {what}"

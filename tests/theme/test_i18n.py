@@ -1,0 +1,228 @@
+"""The words of the theme, in every language it has."""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from pathlib import Path
+from string import Formatter
+
+import pytest
+from babel import Locale
+
+from postroom.settings import validation
+from postroom.settings.yaml_reader import parse
+from postroom.theme.environment import Theme, built_in_folder
+from postroom.theme.i18n import Translations, load_translations
+
+LANGUAGES = sorted(path.stem for path in (built_in_folder() / "words").glob("*.yaml"))
+PLURAL = re.compile(r"(.+)_(zero|one|two|few|many|other)")
+DAY = date(2026, 11, 5)
+
+
+def texts(language: str) -> dict[str, str]:
+    """Return the words in the theme's file for a language."""
+    text = (built_in_folder() / f"words/{language}.yaml").read_text("utf-8")
+    return validation.mapping(validation.text)(parse(text, limit=64 * 1024))
+
+
+def plain_names(language: str) -> set[str]:
+    """Return the names of a language's words that have no plural forms."""
+    return {name for name in texts(language) if not PLURAL.fullmatch(name)}
+
+
+def plural_forms(language: str) -> dict[str, set[str]]:
+    """Return the plural forms of each word that counts."""
+    forms: dict[str, set[str]] = {}
+    for name in texts(language):
+        if found := PLURAL.fullmatch(name):
+            forms.setdefault(found[1], set()).add(found[2])
+    return forms
+
+
+def blanks(text: str) -> list[str | None]:
+    """Return the names of the places in `text` that are filled in."""
+    return [name for _, name, _, _ in Formatter().parse(text) if name is not None]
+
+
+def of_theme(language: str, newsroom: Path) -> Translations:
+    """Return the words that a newsroom of this language has."""
+    return Theme(newsroom, language).words
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_language_has_every_word(language: str) -> None:
+    """No language lacks a word of the English ones or has one too many."""
+    assert plain_names(language) == plain_names("en")
+    assert plural_forms(language).keys() == plural_forms("en").keys()
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_language_has_the_plural_forms_it_uses(language: str) -> None:
+    """Words that count have exactly forms of their language, `other` among them."""
+    known = set(Locale.parse(language).plural_form.tags) | {"other"}
+    for name, forms in plural_forms(language).items():
+        assert forms <= known, name
+        assert "other" in forms, name
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_language_fills_in_the_same(language: str) -> None:
+    """What is filled into a word in English is filled in everywhere; no word is empty."""
+    english, own = texts("en"), texts(language)
+    for name, text in own.items():
+        assert text, name
+        plural = PLURAL.fullmatch(name)
+        if not plural:
+            assert blanks(text) == blanks(english[name]), name
+        elif plural[2] == "other":
+            assert blanks(text) == blanks(english[f"{plural[1]}_other"]), name
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("number", [0, 1, 2, 3, 5, 11, 21, 100, 1_000_000])
+def test_every_number_can_be_counted(tmp_path: Path, language: str, number: int) -> None:
+    """Every word that counts has a text for every number, without a gap left in it."""
+    found = of_theme(language, tmp_path)
+    for name in plural_forms("en"):
+        text = found.count(name, number)
+        assert text
+        assert "{" not in text
+        assert number < 3 or str(number) in text
+
+
+SAMPLES = {
+    "posts_one": "{} post",
+    "posts_other": "{} posts",
+    "files_few": "{} pliki",
+    "files_many": "{} plików",
+    "files_one": "{} plik",
+    "files_other": "{} pliku",
+}
+
+
+@pytest.mark.parametrize(
+    ("language", "name", "number", "text"),
+    [
+        ("en", "posts", 0, "0 posts"),
+        ("en", "posts", 1, "1 post"),
+        ("en", "posts", 2, "2 posts"),
+        ("fr", "posts", 0, "0 post"),
+        ("ja", "posts", 1, "1 posts"),
+        ("pl", "files", 1, "1 plik"),
+        ("pl", "files", 3, "3 pliki"),
+        ("pl", "files", 5, "5 plików"),
+        ("pl", "files", 22, "22 pliki"),
+        # Without a form of its own a number takes the general one.
+        ("pl", "posts", 3, "3 posts"),
+    ],
+)
+def test_a_number_takes_its_plural_form(language: str, name: str, number: int, text: str) -> None:
+    """The word follows the plural rules of the language (CLDR)."""
+    assert load_translations(language, [SAMPLES]).count(name, number) == text
+
+
+@pytest.mark.parametrize(
+    ("language", "direction"),
+    [
+        ("en", "ltr"),
+        ("de", "ltr"),
+        ("zh", "ltr"),
+        ("ar", "rtl"),
+        ("he", "rtl"),
+        ("fa", "rtl"),
+        ("ur-PK", "rtl"),
+        ("az-Arab", "rtl"),
+        ("az", "ltr"),
+    ],
+)
+def test_a_language_has_a_direction(language: str, direction: str) -> None:
+    """Arabic, Hebrew and their kin run from right to left, by script where the tag names one."""
+    assert load_translations(language, []).direction == direction
+    assert load_translations("en", []).direction_of(language) == direction
+    assert load_translations(language, []).direction_of("") == direction
+
+
+@pytest.mark.parametrize(
+    ("language", "written", "month"),
+    [
+        ("en", "November 5, 2026", "November 2026"),
+        ("en-GB", "5 November 2026", "November 2026"),
+        ("de", "5. November 2026", "November 2026"),
+        ("fr", "5 novembre 2026", "novembre 2026"),
+        ("es", "5 de noviembre de 2026", "noviembre de 2026"),
+        ("zh", "2026年11月5日", "2026年11月"),
+        ("zh-Hant-TW", "2026年11月5日", "2026年11月"),
+    ],
+)
+def test_dates_and_periods_are_written_out(language: str, written: str, month: str) -> None:
+    """Days, weeks and months are named as people of the language name them."""
+    own = load_translations(language, [])
+    first, last = date(2026, 11, 1), date(2026, 11, 30)
+    assert own.date(DAY) == written
+    assert own.period("day", DAY, DAY) == written
+    assert own.period("month", first, last) == month
+    week = own.period("week", DAY, last)
+    assert week.startswith(written)
+    assert week.endswith(own.date(last))
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_language_of_the_theme_names_every_period(tmp_path: Path, language: str) -> None:
+    """Twelve months have twelve names in each language."""
+    own = of_theme(language, tmp_path)
+    months = [date(2026, month, 1) for month in range(1, 13)]
+    assert len({own.period("month", month, month) for month in months}) == 12
+    assert len({own.date(month) for month in months}) == 12
+
+
+def test_an_unknown_language_speaks_english(tmp_path: Path) -> None:
+    """Words, dates and direction of a language that nobody knows are English."""
+    unknown, english = of_theme("tlh", tmp_path), of_theme("en", tmp_path)
+    assert unknown.texts == english.texts
+    assert (unknown.date(DAY), unknown.direction) == (english.date(DAY), "ltr")
+    assert not Theme(tmp_path, "tlh").speaks
+
+
+def test_a_region_speaks_its_language(tmp_path: Path) -> None:
+    """A language with a region or script takes the words of the language."""
+    assert of_theme("en-ZA", tmp_path).texts == texts("en")
+    assert Theme(tmp_path, "en-ZA").speaks
+
+
+def override(newsroom: Path, language: str, text: str) -> None:
+    """Write words of the newsroom's own."""
+    path = newsroom / f"templates/words/{language}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, "utf-8")
+
+
+def test_a_newsroom_changes_one_word(tmp_path: Path) -> None:
+    """A word of the newsroom's own takes the place of the theme's; all others stay."""
+    override(tmp_path, "en", "contact: Talk to us\n")
+    own = of_theme("en", tmp_path)
+    assert own.contact == "Talk to us"
+    assert own.texts == {**texts("en"), "contact": "Talk to us"}
+
+
+def test_a_newsroom_brings_a_language(tmp_path: Path) -> None:
+    """A newsroom can bring words for a language that the theme lacks; the rest is English."""
+    override(tmp_path, "eo", "contact: Kontakto\n")
+    own = of_theme("eo", tmp_path)
+    assert own.contact == "Kontakto"
+    assert own.address == texts("en")["address"]
+    assert Theme(tmp_path, "eo").speaks
+
+
+def test_the_nearest_tag_decides(tmp_path: Path) -> None:
+    """Words for `pt-BR` go before those for `pt`, and those before English."""
+    override(tmp_path, "pt", "contact: Contacto\nemail: Correio\n")
+    override(tmp_path, "pt-BR", "contact: Contato\n")
+    own = of_theme("pt-BR", tmp_path)
+    assert (own.contact, own.email) == ("Contato", "Correio")
+
+
+def test_a_missing_word_is_named() -> None:
+    """A word that no language has is named with its language."""
+    with pytest.raises(AttributeError, match="no word 'wrod' in the words of 'de'"):
+        _ = load_translations("de", []).wrod

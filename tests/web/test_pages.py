@@ -1,0 +1,265 @@
+"""The pages of `postroom serve` in Chromium, under the header fields that they are served with."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import frozen
+
+from postroom.db.engine import make_engine
+from postroom.db.migrate import require_tables
+from postroom.db.store import Store, make_store
+from postroom.mail.tokens import new_token
+from postroom.models import Cursor, Subscriber
+from postroom.theme.environment import PAPER, PAPER_DARK
+from tests.publish.test_browser import DOCUMENTS, View
+from tests.support import browser, sites, web_server
+from tests.support.web_server import Served
+
+pytestmark = pytest.mark.slow  # a browser takes its time
+
+try:
+    from axe_playwright_python.sync_playwright import Axe
+    from playwright.sync_api import Browser, Page
+except ImportError:
+    if os.environ.get("CI"):
+        raise
+    pytest.skip("Playwright is not installed", allow_module_level=True)
+
+NAMES = ["demo", "german", "arabic", "stress"]
+PREFIX = {"stress": "company/"}
+TOKEN = "A" * 22
+DRAWING = b"""<svg xmlns="http://www.w3.org/2000/svg" width="8" height="8">
+<style>rect { fill: #00ff00 }</style><rect width="8" height="8"/>
+<script>document.querySelector("rect").style.fill = "#ff0000"</script></svg>"""
+EVIL = b"""<!doctype html><html lang="en"><title>Evil</title><p id="a">quiet</p>
+<script>document.getElementById("a").textContent = "loud"</script>
+<img src="none.png" alt="" onerror="document.getElementById('a').textContent = 'loud'">
+<iframe src="/" title="A frame"></iframe>"""
+
+
+@frozen
+class Newsroom:
+    """A served newsroom and its rows."""
+
+    served: Served
+    store: Store
+    prefix: str
+
+    def at(self, path: str) -> str:
+        """Return the address of a path of the newsroom."""
+        return f"{self.served.url}{self.prefix}{path}"
+
+
+@pytest.fixture(scope="module")
+def all_served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Newsroom]]:
+    """Build and serve every newsroom."""
+    folder = tmp_path_factory.mktemp("service")
+    sources = sites.write_all(folder)
+    # The demonstration stands in a checkout, where nothing may be written.
+    home = shutil.copytree(sources["demo"] / "posts", folder / "demo/posts").parent
+    shutil.copy(sources["demo"] / "postroom.yaml", home)
+    with ExitStack() as stack:
+        yield {name: _served(folder / name, PREFIX.get(name, ""), stack) for name in NAMES}
+
+
+def _served(folder: Path, prefix: str, stack: ExitStack) -> Newsroom:
+    public = sites.build(folder, folder / "public")
+    (public / "drawing.svg").write_bytes(DRAWING)
+    (public / "evil.html").write_bytes(EVIL)
+    database = stack.enter_context(closing(make_engine(None, folder)))
+    require_tables(database)
+    store = make_store(database)
+    return Newsroom(
+        stack.enter_context(web_server.serving(folder, store.subscribers)), store, prefix
+    )
+
+
+@pytest.fixture(scope="module")
+def chromium(program: Callable[[str], str]) -> Iterator[Browser]:
+    """Return a browser for all tests of this module."""
+    with browser.started(browser.installed() or program("chromium")) as started:
+        yield started
+
+
+@pytest.fixture(params=NAMES)
+def newsroom(request: pytest.FixtureRequest, all_served: dict[str, Newsroom]) -> Newsroom:
+    """Return each newsroom in turn."""
+    return all_served[request.param]
+
+
+@pytest.fixture
+def view(chromium: Browser) -> Iterator[View]:
+    """Return an empty page that tells what it asks for and complains of."""
+    with browser.tab(chromium) as page:
+        view = View(page, Path(), is_letter=False)
+        page.on("request", lambda asked: view.requests.append(asked.url))
+        page.on("pageerror", lambda error: view.complaints.append(str(error)))
+        page.on("console", lambda message: view.complaints.append(message.text))
+        yield view
+
+
+def about_policy(view: View) -> list[str]:
+    """Return what the browser says about things that the policy forbids."""
+    return [text for text in view.complaints if "ontent Security Policy" in text]
+
+
+def press(page: Page) -> None:
+    """Press the page's one button and wait for what comes."""
+    with page.expect_navigation():
+        page.get_by_role("button").click()
+
+
+def look_at(view: View) -> list[str]:
+    """Return what is wrong with the page that is shown: for all eyes, at all widths."""
+    view.page.evaluate(Axe().axe_script)
+    faults = [f"runs sideways at {width}" for width in (320, 375, 800) if view.runs_sideways(width)]
+    for width in (375, 800):
+        for scheme, paper in zip(browser.SCHEMES, (PAPER, PAPER_DARK), strict=True):
+            view.show(width, scheme)
+            faults += [f"{width} {scheme} {fault}" for fault in view.faults()]
+            shown = view.ask("getComputedStyle(document.body).backgroundColor")
+            if shown != "rgb({}, {}, {})".format(*bytes.fromhex(paper[1:])):
+                faults.append(f"{width} {scheme} paper is {shown}")
+    return faults
+
+
+@pytest.mark.parametrize("path", [f"list/leave/{TOKEN}", "list/no", "no/such/page"])
+def test_a_page_is_for_all_eyes(newsroom: Newsroom, view: View, path: str) -> None:
+    """No fault of accessibility, nothing sideways, styled by day and by night, nothing foreign."""
+    view.page.goto(newsroom.at(path))
+    assert look_at(view) == []
+    assert about_policy(view) == []
+    assert [url for url in view.requests if not url.startswith(newsroom.served.url)] == []
+
+
+def test_the_page_after_leaving_is_for_all_eyes(newsroom: Newsroom, view: View) -> None:
+    """So is what comes after the button."""
+    view.page.goto(newsroom.at(f"list/leave/{TOKEN}"))
+    press(view.page)
+    assert look_at(view) == []
+    assert (about_policy(view), view.complaints) == ([], [])
+    assert view.page.get_by_role("button").count() == 0
+
+
+def test_the_button_is_large(newsroom: Newsroom, view: View) -> None:
+    """S2: one button, for fingers, in view without scrolling on a phone."""
+    view.page.goto(newsroom.at(f"list/leave/{TOKEN}"))
+    view.page.set_viewport_size({"width": 375, "height": 667})
+    box = view.page.get_by_role("button").bounding_box()
+    assert box
+    assert (box["height"] >= 44, box["width"] >= 300, box["y"] + box["height"] <= 667) == (
+        True,
+        True,
+        True,
+    )
+
+
+def test_the_way_out_works_without_script_and_mouse(
+    all_served: dict[str, Newsroom], chromium: Browser
+) -> None:
+    """With JavaScript off, the keyboard alone leads from the page out of the list."""
+    newsroom = all_served["arabic"]
+    reader = Subscriber(
+        id=0,
+        address="reader@port.example",
+        state="active",
+        frequency="month",
+        topics=frozenset(),
+        language="",
+        cursor=Cursor(date(2026, 11, 1)),
+        start=date(2026, 11, 1),
+        token=new_token(),
+    )
+    newsroom.store.subscribers.add([reader], web_server.now())
+    with closing(chromium.new_context(java_script_enabled=False)) as context:
+        page = context.new_page()
+        page.goto(newsroom.at(f"list/leave/{reader.token}"))
+        for _ in range(20):
+            page.keyboard.press("Tab")
+            if page.locator("button:focus").count():
+                break
+        with page.expect_navigation():
+            page.keyboard.press("Enter")
+        assert page.locator("h1").inner_text() == "أُلغي اشتراكك"
+        assert context.cookies() == []
+    found = newsroom.store.subscribers.with_token(reader.token)
+    assert found
+    assert found.state == "left"
+
+
+def test_links_lead_back_to_the_newsroom(newsroom: Newsroom, view: View) -> None:
+    """From a page of the service, each link to the newsroom meets a page."""
+    view.page.goto(newsroom.at(f"list/leave/{TOKEN}"))
+    links: list[str] = view.ask("[...document.querySelectorAll('header a')].map(a => a.href)")
+    assert links
+    assert [view.page.request.get(link).status for link in links] == [200] * len(links)
+
+
+# The built output under its policy
+
+
+@pytest.mark.parametrize("view_of", [f"{n}: {k}" for n, kinds in DOCUMENTS.items() for k in kinds])
+def test_what_is_built_works_under_the_policy(
+    all_served: dict[str, Newsroom], view: View, view_of: str
+) -> None:
+    """Pages and letters look as from the disk: styles are applied, aligned cells stay aligned."""
+    name, _, kind = view_of.partition(": ")
+    newsroom = all_served[name]
+    view.page.goto(newsroom.at(DOCUMENTS[name][kind]))
+    view.page.emulate_media(color_scheme="dark")
+    assert about_policy(view) == []
+    paper = "rgb({}, {}, {})".format(*bytes.fromhex(PAPER_DARK[1:]))
+    assert view.ask("getComputedStyle(document.body).backgroundColor") == paper
+    aligned: list[list[str]] = view.ask(
+        """[...document.querySelectorAll('[style*="text-align"]')].map(
+             cell => [cell.style.textAlign, getComputedStyle(cell).textAlign])"""
+    )
+    assert all(written == shown for written, shown in aligned)
+
+
+@pytest.mark.parametrize("feed", ["atom.xml", "rss.xml"])
+def test_a_served_feed_is_a_page(all_served: dict[str, Newsroom], view: View, feed: str) -> None:
+    """S18: a feed is shown with its styles, in a browser that would else save it or show code."""
+    view.page.goto(all_served["demo"].at(feed))
+    shown: list[Any] = view.ask("""() => {
+      const all = name => [...document.getElementsByTagName(name)];
+      const display = one => getComputedStyle(one).display;
+      const hidden = [...all("content"), ...all("content:encoded")];
+      return [all("title").some(one => display(one) === "none"), hidden.length > 0,
+              hidden.every(one => display(one) === "none")];
+    }""")
+    assert shown == [False, True, True]
+    assert about_policy(view) == []
+
+
+def test_a_script_does_not_run(all_served: dict[str, Newsroom], view: View) -> None:
+    """S18: a script that got into the output does nothing, nor does it frame a page of ours."""
+    view.page.goto(all_served["demo"].at("evil.html"))
+    assert view.page.locator("#a").inner_text() == "quiet"
+    assert len(about_policy(view)) >= 3
+
+
+def test_a_drawing_keeps_its_colours(all_served: dict[str, Newsroom], view: View) -> None:
+    """S18: a picture may style itself, opened or in a page; a script in it does not run."""
+    newsroom = all_served["demo"]
+    view.page.goto(newsroom.at("drawing.svg"))
+    assert view.ask("getComputedStyle(document.querySelector('rect')).fill") == "rgb(0, 255, 0)"
+    assert ["allow-scripts" in text for text in view.complaints] == [True]
+    view.page.goto(newsroom.at(""))
+    pixel = view.ask("""async () => {
+      const image = new Image();
+      image.src = "/drawing.svg";
+      await image.decode();
+      const context = new OffscreenCanvas(8, 8).getContext("2d");
+      context.drawImage(image, 0, 0);
+      return [...context.getImageData(4, 4, 1, 1).data];
+    }""")
+    assert pixel == [0, 255, 0, 255]

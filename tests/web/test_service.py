@@ -1,0 +1,778 @@
+"""The service over real HTTP: leaving the list, limits, header fields and the journal."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import signal
+import socket
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from datetime import date, datetime
+from itertools import count
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+
+from postroom.db.engine import make_engine
+from postroom.db.migrate import require_tables
+from postroom.db.store import Store, make_store, open_store
+from postroom.errors import PostroomError
+from postroom.mail.tokens import new_token
+from postroom.mail.unsubscribe import unsubscribe_url
+from postroom.models import Cursor, Site, Subscriber, SubscriberEvent
+from postroom.settings.site import load_settings
+from postroom.web.http import BODY_LIMIT, path_variants, prefixes
+from postroom.web.middleware import printable_path, truncate_network
+from postroom.web.server import open_socket, parse_trusted_proxies
+from tests.support import postgresql, processes, sites, web_server
+from tests.support.processes import Process
+from tests.support.site import POST, SETTINGS, CommandResult, MakeSite
+from tests.support.web_server import Answer, Served, ready
+
+MAIL = "mail: {unsubscribe: https://news.example.com}\n"
+ONE_CLICK = "List-Unsubscribe=One-Click"
+MULTIPART = (
+    b'--b\r\nContent-Disposition: form-data; name="List-Unsubscribe"\r\n\r\nOne-Click\r\n--b--\r\n'
+)
+PREFETCHES = [
+    {"Purpose": "prefetch"},
+    {"Sec-Purpose": "prefetch;prerender"},
+    {"X-Moz": "prefetch"},
+    {"User-Agent": "LinkScanner/1.0", "Range": "bytes=0-9"},
+    {"X-HTTP-Method-Override": "POST", "X-Method-Override": "POST"},
+]
+STRICT = (
+    "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'"
+)
+_numbers = count()
+
+
+@pytest.fixture(scope="module")
+def newsroom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a newsroom that was built."""
+    folder = tmp_path_factory.mktemp("web") / "newsroom"
+    files = {"postroom.yaml": SETTINGS + MAIL, "posts/moved.md": POST}
+    sites.build(sites.write(folder, files), folder / "public")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def store(newsroom: Path) -> Iterator[Store]:
+    """Return the newsroom's store, on SQLite and impatient."""
+    database = make_engine(None, newsroom, patience=0.2)
+    require_tables(database)
+    with closing(database):
+        yield make_store(database)
+
+
+@pytest.fixture(scope="module")
+def served(newsroom: Path, store: Store) -> Iterator[Served]:
+    """Serve the newsroom for all tests of this module."""
+    with web_server.serving(newsroom, store.subscribers) as running:
+        yield running
+
+
+@pytest.fixture
+def reader(store: Store) -> Subscriber:
+    """Return an active subscriber whom no other test knows."""
+    return added(store)
+
+
+def added(store: Store) -> Subscriber:
+    """Add an active subscriber and return them as the store has them."""
+    newcomer = Subscriber(
+        id=0,
+        address=f"reader{next(_numbers)}@example.com",
+        state="active",
+        frequency="month",
+        topics=frozenset(),
+        language="",
+        cursor=Cursor(date(2026, 11, 1)),
+        start=date(2026, 11, 1),
+        token=new_token(),
+    )
+    store.subscribers.add([newcomer], web_server.now())
+    return found(store, newcomer)
+
+
+def found(store: Store, whose: Subscriber) -> Subscriber:
+    """Return a subscriber as the store has them now."""
+    one = store.subscribers.with_token(whose.token)
+    assert one
+    return one
+
+
+def page_of(reader: Subscriber) -> str:
+    """Return the path to the page on which a subscriber leaves."""
+    return f"/list/leave/{reader.token}"
+
+
+def events_of(store: Store, whose: Subscriber) -> list[SubscriberEvent]:
+    """Return what is on record of a subscriber."""
+    return list(store.events.of(whose.id))
+
+
+def snapshot(store: Store) -> list[tuple[object, ...]]:
+    """Return every row of every table that a request could change."""
+    tables = ("subscribers", "deliveries", "events", "suppressions")
+    with store.database.reading() as connection:
+        return [
+            tuple(row)
+            for table in tables
+            for row in connection.exec_driver_sql(f"SELECT * FROM {table} ORDER BY 1")  # noqa: S608
+        ]
+
+
+def lasting(answer: Answer) -> tuple[object, ...]:
+    """Return an answer without its date."""
+    fields = {name: value for name, value in answer.fields.items() if name != "date"}
+    return answer.status, fields, answer.body
+
+
+# Leaving
+
+
+def test_the_page_is_where_letters_lead(served: Served, newsroom: Path, reader: Subscriber) -> None:
+    """The address in a letter is one that the service answers, with one button."""
+    address = unsubscribe_url(load_settings(newsroom), reader.token)
+    answer = served.ask(address.removeprefix("https://news.example.com"))
+    page = answer.body.decode()
+    assert (answer.status, answer.fields["content-type"]) == (200, "text/html; charset=utf-8")
+    assert page.count("<button") == page.count("<form") == 1
+    assert '<form method="post">' in page
+
+
+def test_the_button_leaves(served: Served, store: Store, reader: Subscriber) -> None:
+    """The page's own form lets its reader leave, and says what may still come."""
+    answer = served.post(page_of(reader))
+    assert answer.status == 200
+    assert "may still arrive" in answer.body.decode()
+    assert found(store, reader).state == "left"
+    (event,) = events_of(store, reader)
+    assert (event.kind, event.detail) == ("left", "page")
+    assert abs((web_server.now() - event.at).total_seconds()) < 60
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (ONE_CLICK, "application/x-www-form-urlencoded"),
+        (ONE_CLICK, "application/x-www-form-urlencoded; charset=utf-8"),
+        (MULTIPART, "multipart/form-data; boundary=b"),
+    ],
+)
+def test_one_click_leaves(
+    served: Served, store: Store, reader: Subscriber, body: str | bytes, kind: str
+) -> None:
+    """S5, rule 5: without cookie, CSRF token or redirect, urlencoded and multipart (RFC 8058)."""
+    answer = served.post(page_of(reader), body, kind)
+    assert answer.status == 200
+    assert not {"set-cookie", "location"} & answer.fields.keys()
+    assert found(store, reader).state == "left"
+    assert [event.detail for event in events_of(store, reader)] == ["one click"]
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ("", ""),
+        (MULTIPART, "multipart/form-data"),
+        (b"\xff\xfe\x00", "multipart/form-data; boundary=b; charset=none"),
+        ("{", "application/json"),
+        ("&&=%%%zz" * 100, "application/x-www-form-urlencoded"),
+    ],
+)
+def test_a_body_that_nobody_can_parse_leaves_too(
+    served: Served, store: Store, reader: Subscriber, body: str | bytes, kind: str
+) -> None:
+    """Whoever posts to the address wants out, however badly their program writes."""
+    assert served.post(page_of(reader), body, kind).status == 200
+    assert found(store, reader).state == "left"
+
+
+def test_a_body_in_chunks_leaves(served: Served, store: Store, reader: Subscriber) -> None:
+    """A body without a length is a body."""
+    head = f"POST {page_of(reader)} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    answer = served.raw(head.encode() + b"1a\r\n" + ONE_CLICK.encode() + b"\r\n0\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert [event.detail for event in events_of(store, reader)] == ["one click"]
+
+
+def test_an_old_proxy_is_understood(served: Served, store: Store, reader: Subscriber) -> None:
+    """Many a proxy still speaks HTTP/1.0 to what stands behind it."""
+    head = f"POST {page_of(reader)} HTTP/1.0\r\nContent-Length: 26\r\n\r\n{ONE_CLICK}"
+    answer = served.raw(head.encode())
+    assert (answer.split(b" ")[1], found(store, reader).state) == (b"200", "left")
+
+
+def test_a_client_may_ask_before_it_sends(served: Served, store: Store, reader: Subscriber) -> None:
+    """RFC 9110 §10.1.1: who expects to be told to go on is told so."""
+    with served.connected() as connection:
+        fields = "Host: x\r\nContent-Length: 26\r\nExpect: 100-continue\r\nConnection: close"
+        connection.sendall(f"POST {page_of(reader)} HTTP/1.1\r\n{fields}\r\n\r\n".encode())
+        assert connection.recv(65536).startswith(b"HTTP/1.1 100 ")
+        connection.sendall(ONE_CLICK.encode())
+        assert web_server.heard(connection).startswith(b"HTTP/1.1 200 ")
+    assert [event.detail for event in events_of(store, reader)] == ["one click"]
+
+
+def test_leaving_again_is_answered_alike(served: Served, store: Store, reader: Subscriber) -> None:
+    """S4, rule 5: the second click has the answer of the first and writes nothing."""
+    first, second = (served.post(page_of(reader), ONE_CLICK) for _ in range(2))
+    assert lasting(first) == lasting(second)
+    assert len(events_of(store, reader)) == 1
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "AAAAAAAAAAAAAAAAAAAAAA",
+        "short",
+        "reader@example.com",
+        "x" * 500,
+        "'%20OR%201=1%20--",
+        "%F0%9F%A7%B2",
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+def test_an_unknown_token_is_answered_as_a_known_one(
+    served: Served, store: Store, reader: Subscriber, token: str, method: str
+) -> None:
+    """S6, rule 5: status, fields and body are the same, and nobody leaves."""
+    before = snapshot(store)
+    forged = served.ask(f"/list/leave/{token}", method)
+    assert snapshot(store) == before
+    known = served.ask(page_of(reader), method)
+    assert lasting(forged) == lasting(known)
+
+
+def test_looking_changes_nothing(served: Served, store: Store, reader: Subscriber) -> None:
+    """S1, rule 6: a thousand GET, HEAD and OPTIONS, by scanners and prefetchers, change nothing."""
+    before, statuses = snapshot(store), set()
+    with closing(http.client.HTTPConnection("127.0.0.1", served.port, timeout=20)) as client:
+        for number in range(1000):
+            method = ("GET", "HEAD", "OPTIONS")[number % 3]
+            fields = PREFETCHES[number % len(PREFETCHES)]
+            path = page_of(reader) + ("", "?List-Unsubscribe=One-Click")[number % 2]
+            statuses.add((method, web_server.asked(client, path, method, None, fields).status))
+    assert statuses == {("GET", 200), ("HEAD", 200), ("OPTIONS", 405)}
+    assert snapshot(store) == before
+
+
+def test_an_open_connection_answers_at_once(served: Served) -> None:
+    """No answer waits for the client to acknowledge the one before, which takes it 40 ms."""
+    with closing(http.client.HTTPConnection("127.0.0.1", served.port, timeout=20)) as client:
+        took = []
+        for _ in range(20):
+            began = time.monotonic()
+            assert web_server.asked(client, "/list/leave/x").status == 200
+            took.append(time.monotonic() - began)
+    assert min(took[1:]) < 0.03
+
+
+def test_a_get_with_a_body_changes_nothing(
+    served: Served, store: Store, reader: Subscriber
+) -> None:
+    """S1: the method decides, not what is sent with it."""
+    answer = served.ask(page_of(reader), "GET", ONE_CLICK)
+    assert (answer.status, found(store, reader).state) == (200, "active")
+
+
+def test_the_page_holds_no_address_and_no_token(served: Served, reader: Subscriber) -> None:
+    """Nothing in an answer belongs to its reader: it may be cached, logged or looked at."""
+    answers = [served.ask(page_of(reader)), served.post(page_of(reader))]
+    for answer in answers:
+        text = f"{answer.fields} {answer.body.decode()}"
+        assert reader.token not in text
+        assert "@" not in text.replace("@media", "")
+
+
+def test_a_locked_database_is_an_answer(
+    served: Served, store: Store, reader: Subscriber, newsroom: Path
+) -> None:
+    """Who cannot be taken off the list now is told to try again, and then it works."""
+    with closing(sqlite3.connect(newsroom / ".postroom/postroom.db")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        busy = served.post(page_of(reader), ONE_CLICK)
+        page, site = served.ask(page_of(reader)), served.ask("/")
+        other.rollback()
+    assert (busy.status, busy.fields["retry-after"]) == (503, "60")
+    assert "Nothing has changed" in busy.body.decode()
+    assert (page.status, site.status) == (200, 200)
+    assert found(store, reader).state == "active"
+    assert served.post(page_of(reader), ONE_CLICK).status == 200
+    assert found(store, reader).state == "left"
+
+
+def test_a_database_that_was_started_anew_loses_no_click(
+    newsroom: Path, tmp_path: Path, postgresql_server: postgresql.Server
+) -> None:
+    """A server of databases that ended every connection is asked again at once."""
+    store = open_store(postgresql_server.emptied(), tmp_path)
+    reader = added(store)
+    with closing(store.database), web_server.serving(newsroom, store.subscribers) as running:
+        for _ in range(2):
+            postgresql_server.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            )
+            assert running.post(page_of(reader), ONE_CLICK).status == 200
+        assert found(store, reader).state == "left"
+
+
+class _Broken:
+    """Rows behind which everything is wrong."""
+
+    def unsubscribe(self, token: str, at: datetime, way: str) -> bool:
+        """Fail with what must not be seen."""
+        raise ValueError(f"{token} of reader@example.com at {at} by {way}")
+
+
+def test_a_fault_of_ours_is_a_page_and_a_line(newsroom: Path, reader: Subscriber) -> None:
+    """S20: a fault says its kind and its place; no trace, no token, and the service goes on."""
+    with web_server.serving(newsroom, _Broken()) as running:
+        answer = running.post(page_of(reader))
+        assert running.ask(page_of(reader)).status == 200
+    assert answer.status == 500
+    assert b"The fault is on our side" in answer.body
+    fault, line = running.journal[:2]
+    assert re.fullmatch(r"error: ValueError at test_service\.py:\d+", fault)
+    assert "POST /list/leave/… 500" in line
+
+
+# Prefixes
+
+
+@pytest.mark.parametrize(
+    ("url", "unsubscribe"),
+    [
+        ("https://example.com/news/", "https://example.com/news"),
+        ("https://news.example.com/", "https://example.com/news"),
+        ("https://example.com/news/", "https://list.example.com"),
+    ],
+)
+def test_a_prefix_may_be_left_on_or_taken_away(
+    tmp_path: Path, store: Store, url: str, unsubscribe: str
+) -> None:
+    """A proxy that forwards /news/ may leave the prefix on or take it away."""
+    settings = SETTINGS.replace("https://news.example.com/", url)
+    settings += f"mail: {{unsubscribe: {unsubscribe!r}}}\n"
+    files = {"postroom.yaml": settings, "posts/moved.md": POST}
+    folder = sites.write(tmp_path, files)
+    sites.build(folder, folder / "public")
+    with web_server.serving(folder, store.subscribers) as running:
+        for prefix in ("/news", ""):
+            page = running.ask(f"{prefix}/list/leave/x").body.decode()
+            style = re.findall(r'rel="stylesheet" href="([^"]*)"', page)
+            assert [running.ask(address).status for address in style] == [200]
+            assert running.ask(f"{prefix}/posts/moved/").status == 200
+            moved = running.ask(f"{prefix}/posts/moved")
+            assert (moved.status, moved.fields["location"]) == (301, "./moved/")
+
+
+def test_a_prefix_is_known_as_it_is_written(site: Site) -> None:
+    """A path with letters beyond ASCII is the same, encoded or not."""
+    other = evolve(site, url="https://example.com/caf%C3%A9/")
+    assert path_variants("/café/a/", prefixes(other)) == ("/a/", "/café/a/")
+
+
+def test_readings_go_from_the_longest_prefix() -> None:
+    """A path below a prefix is read without it first, and as it is after that."""
+    assert path_variants("/news/a/", ("/", "/news/")) == ("/a/", "/news/a/")
+    assert path_variants("/newsletter/", ("/", "/news/")) == ("/newsletter/",)
+
+
+# Header fields and methods
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_token_pages_have_strict_fields(served: Served, reader: Subscriber, method: str) -> None:
+    """S18: no script, no frame, no cache, no referrer, no index; HSTS only over HTTPS."""
+    fields = served.ask(page_of(reader), method).fields
+    assert fields["content-security-policy"] == STRICT
+    assert fields["x-content-type-options"] == "nosniff"
+    assert fields["cache-control"] == "no-store"
+    assert fields["referrer-policy"] == "no-referrer"
+    assert fields["x-robots-tag"] == "noindex"
+    assert not {"strict-transport-security", "set-cookie", "server"} & fields.keys()
+
+
+@pytest.mark.parametrize("path", ["/", "/atom.xml", "/no/such/page", "/list/none", "/%2e%2e/x"])
+def test_every_answer_refuses_scripts(served: Served, path: str) -> None:
+    """S18: also of files, and of what is not there."""
+    fields = served.ask(path).fields
+    policy = fields["content-security-policy"]
+    assert policy.startswith("default-src 'none'; style-src 'self'")
+    assert "script" not in policy
+    assert fields["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    "method", ["OPTIONS", "PUT", "DELETE", "PATCH", "TRACE", "CONNECT", "PROPFIND", "get", "X"]
+)
+@pytest.mark.parametrize("path", ["/", "/list/leave/x", "/no"])
+def test_other_methods_are_refused(served: Served, path: str, method: str) -> None:
+    """S21: only GET, HEAD and POST are known."""
+    answer = served.raw(f"{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 405 ")
+    assert b"allow: GET, HEAD, POST\r\n" in answer
+
+
+def test_files_take_no_post(served: Served) -> None:
+    """S21: what is only a file is only read."""
+    answer = served.post("/", "a=b")
+    assert (answer.status, answer.fields["allow"]) == (405, "GET, HEAD")
+
+
+def test_head_is_get_without_a_body(served: Served, reader: Subscriber) -> None:
+    """RFC 9110 §9.3.2: the fields are the same, the length too."""
+    for path in (page_of(reader), "/", "/atom.xml", "/no"):
+        get, head = served.ask(path), served.ask(path, "HEAD")
+        assert head.body == b""
+        assert (head.status, head.fields["content-length"]) == (get.status, str(len(get.body)))
+
+
+def test_what_is_refused_is_kept_nowhere(served: Served) -> None:
+    """S18: a path that leads astray may hold a token, so its answer is as strict."""
+    fields = served.ask("/list/leave/%2Fx").fields
+    assert (fields["cache-control"], fields["referrer-policy"]) == ("no-store", "no-referrer")
+
+
+def test_a_missing_page_of_the_service_is_a_page(served: Served) -> None:
+    """An address below /list/ that is not there is a page of the theme."""
+    answer = served.ask("/list/nothing/here")
+    assert (answer.status, b"Page not found" in answer.body) == (404, True)
+
+
+# Limits
+
+
+def test_long_bodies_are_refused(served: Served, store: Store, reader: Subscriber) -> None:
+    """S21: a body over the limit is refused, announced or not, and nobody leaves."""
+    long = b"x" * (BODY_LIMIT + 1)
+    assert served.post(page_of(reader), long).status == 413
+    head = f"POST {page_of(reader)} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    answer = served.raw(head.encode() + b"%x\r\n%b\r\n0\r\n\r\n" % (len(long), long))
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert found(store, reader).state == "active"
+    assert served.post(page_of(reader), b"x" * BODY_LIMIT).status == 200
+
+
+def test_a_long_body_is_refused_before_it_comes(served: Served) -> None:
+    """S21: who announces too much has the answer at once."""
+    head = f"POST /list/leave/x HTTP/1.1\r\nHost: x\r\nContent-Length: {BODY_LIMIT + 1}\r\n\r\n"
+    assert served.raw(head.encode()).startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "beginning",
+    [
+        b"",
+        b"GET / HTTP/1.1\r\nHo",
+        b"\r\n",
+        b"POST /list/leave/%b HTTP/1.1\r\nHost: x\r\nContent-Length: 26\r\n\r\nList-",
+        b"POST /list/leave/%b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nList-",
+    ],
+)
+def test_slow_clients_are_cut_off(
+    newsroom: Path, store: Store, reader: Subscriber, beginning: bytes
+) -> None:
+    """S21: who does not finish asking loses the connection, and half a request changes nothing."""
+    request = beginning.replace(b"%b", reader.token.encode())
+    with (
+        web_server.serving(newsroom, store.subscribers, patience=0.3) as running,
+        running.connected() as connection,
+    ):
+        began = time.monotonic()
+        for part in (request[:1], request[1:]):
+            connection.sendall(part)
+        heard = web_server.heard(connection)
+        took = time.monotonic() - began
+    assert b"HTTP/1.1 200" not in heard
+    assert took < 8
+    assert found(store, reader).state == "active"
+
+
+def test_dripping_does_not_help(newsroom: Path, store: Store) -> None:
+    """S21: the time is that of the whole request, not of its next byte."""
+    with (
+        web_server.serving(newsroom, store.subscribers, patience=0.5) as running,
+        running.connected() as connection,
+    ):
+        connection.settimeout(0.02)
+        sent = 0
+        while sent < 200 and _is_open(connection):
+            connection.sendall(b"X")
+            sent += 1
+    assert 1 < sent < 200
+
+
+def _is_open(connection: socket.socket) -> bool:
+    """Wait a little for the other side to end a connection; return whether it did not."""
+    try:
+        return connection.recv(1) != b""
+    except TimeoutError:
+        return True
+    except ConnectionResetError:
+        return False
+
+
+def test_who_does_not_listen_is_cut_off(newsroom: Path, store: Store) -> None:
+    """S21: a large file is not kept in memory for a client that takes nothing of it."""
+    (newsroom / "public/large.zip").write_bytes(b"x" * 30_000_000)
+    with (
+        web_server.serving(newsroom, store.subscribers, patience=0.3) as running,
+        running.connected() as connection,
+    ):
+        connection.sendall(b"GET /large.zip HTTP/1.1\r\nHost: x\r\n\r\n")
+        time.sleep(1)
+        assert len(web_server.heard(connection)) < 30_000_000
+
+
+def test_a_head_of_any_length_is_no_way_in(served: Served) -> None:
+    """S21: the fields of a request are limited, too."""
+    answer = served.raw(b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 100_000 + b"\r\n\r\n")
+    assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 431 "))
+    assert served.ask("/").status == 200
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [b"\x16\x03\x01\x02\x00\x01", b"GET /\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", b"\0" * 100],
+)
+def test_noise_is_no_way_in(served: Served, request_: bytes) -> None:
+    """What is no HTTP ends the connection, and nothing else."""
+    assert not served.raw(request_).startswith(b"HTTP/1.1 2")
+    assert served.ask("/").status == 200
+
+
+# Proxies
+
+
+@pytest.mark.parametrize("network", ["*", "0.0.0.0/0", "::/0", "nginx", "", "10.0.0.0/33", "1.1.1"])
+def test_no_proxy_is_trusted_blindly(network: str) -> None:
+    """S19: a star, the whole world and what is no network are refused at the start."""
+    with pytest.raises(PostroomError, match="--proxy"):
+        parse_trusted_proxies(["127.0.0.1", network])
+
+
+def test_trusted_networks_are_written_out() -> None:
+    """An address is the network of itself; bits behind the mask are no fault."""
+    written = parse_trusted_proxies(["127.0.0.1", "10.1.2.3/8", "::1"])
+    assert written == ("127.0.0.1/32", "10.0.0.0/8", "::1/128")
+
+
+def forwarded(running: Served) -> Answer:
+    """Ask as a proxy does for a client of 203.0.113.9 that talks HTTPS."""
+    fields = {"X-Forwarded-For": "1.1.1.1, 203.0.113.9", "X-Forwarded-Proto": "https"}
+    return running.ask("/list/leave/x", fields=fields)
+
+
+def test_a_stranger_cannot_say_who_they_are(
+    newsroom: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S19: without --proxy no such field is believed, whatever the environment says."""
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")
+    with web_server.serving(newsroom, store.subscribers) as running:
+        answer = forwarded(running)
+    assert "strict-transport-security" not in answer.fields
+    assert " 127.0.0.0/24 GET " in running.journal[0]
+
+
+def test_a_proxy_is_believed_what_it_saw(newsroom: Path, store: Store) -> None:
+    """S18, S19: the last address that no trusted proxy has is the client's, and HSTS is sent."""
+    networks = parse_trusted_proxies(["127.0.0.1"])
+    with web_server.serving(newsroom, store.subscribers, proxies=networks) as running:
+        answer = forwarded(running)
+    assert answer.fields["strict-transport-security"] == "max-age=31536000"
+    assert " 203.0.113.0/24 GET " in running.journal[0]
+
+
+# The journal
+
+
+def test_the_journal_names_nobody(
+    newsroom: Path,
+    store: Store,
+    reader: Subscriber,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """S20: neither token nor address nor query stands in any line, whatever was asked."""
+    token = reader.token
+    paths = [
+        f"/list/leave/{token}",
+        f"/list/leave/{token}?email={reader.address}",
+        f"/list/leave/{token}/",
+        f"/list/{token}",
+        f"/leave/{token}",
+        f"/{token}",
+        f"/x/{reader.address}",
+        f"/%2F{token}",
+        f"/?token={token}",
+        "/atom.xml?secret",
+    ]
+    with web_server.serving(newsroom, store.subscribers) as running:
+        for path in paths:
+            running.ask(path)
+            running.post(path, ONE_CLICK)
+            running.ask(path, "OPTIONS")
+        running.raw(f"GET /list/leave/{token} HTTP/9\r\n\r\n".encode())
+        running.raw(f"{token} / HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        running.raw(f"POST /list/leave/{token} HTTP/1.1\r\nContent-Length: 9\r\n\r\n".encode())
+    printed = capfd.readouterr()
+    everything = "\n".join([*running.journal, printed.out, printed.err, caplog.text])
+    for secret in (token, reader.address, reader.address.split("@")[0], "secret", "127.0.0.1"):
+        assert secret not in everything
+    assert (printed.out, printed.err, caplog.text) == ("", "", "")
+    assert len(running.journal) >= 3 * len(paths)
+
+
+def test_a_line_says_what_was_asked(newsroom: Path, store: Store) -> None:
+    """A line has time, network, method, path, status and how long it took."""
+    with web_server.serving(newsroom, store.subscribers) as running:
+        running.ask("/posts/moved/")
+    (line,) = running.journal
+    pattern = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ 127\.0\.0\.0/24 GET /posts/moved/ 200 \d+ ms"
+    assert re.fullmatch(pattern, line)
+
+
+@pytest.mark.parametrize(
+    ("client", "known"),
+    [
+        ("192.0.2.77", "192.0.2.0/24"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("::ffff:192.0.2.77", "192.0.2.0/24"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("", "-"),
+        ("reader@example.com", "-"),
+    ],
+)
+def test_networks_are_truncated(client: str, known: str) -> None:
+    """S20: /24 and /64 stay of an address."""
+    assert truncate_network(client) == known
+
+
+@pytest.mark.parametrize(
+    ("path", "there", "line"),
+    [
+        (
+            "/posts/a-long-name-of-a-post-that-is-there/",
+            True,
+            "/posts/a-long-name-of-a-post-that-is-there/",
+        ),
+        ("/posts/a-long-name-of-a-post-that-is-gone/", False, "/posts/…/"),
+        ("/posts/名/", True, "/posts/%E5%90%8D/"),
+        ("/list/leave/short", True, "/list/leave/…"),
+        ("/list/style.css", True, "/list/style.css"),
+        ("/a@b.example", False, "/…"),
+        (None, False, "…"),
+    ],
+)
+def test_paths_are_shown_as_far_as_they_are_public(
+    path: str | None,
+    there: bool,  # noqa: FBT001 - a column of the table
+    line: str,
+) -> None:
+    """S20: the name of a file that is there is public, all else may be somebody's."""
+    assert printable_path(path, there=there) == line
+
+
+# The command
+
+
+@pytest.fixture
+def command(newsroom: Path) -> Iterator[Callable[..., Process[str]]]:
+    """Return a function that starts `postroom serve` without a secret key."""
+    running: list[Process[str]] = []
+
+    def start(*arguments: str) -> Process[str]:
+        process = processes.start(newsroom, {}, "serve", "--port", "0", *arguments)
+        running.append(process)
+        return process
+
+    yield start
+    for process in running:
+        with process:
+            process.kill()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_command_serves_until_a_signal(
+    command: Callable[..., Process[str]],
+    store: Store,
+    reader: Subscriber,
+    number: int,
+    code: int,
+) -> None:
+    """It says where it listens, needs no secret key, and stops cleanly with the signal's code."""
+    process = command()
+    running = ready(process)
+    assert running.post(page_of(reader), ONE_CLICK).status == 200
+    assert found(store, reader).state == "left"
+    process.send_signal(number)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == code
+    (line,) = err.split("\n")[:1]
+    assert " 127.0.0.0/24 POST /list/leave/… 200 " in line
+    assert err.removeprefix(line).strip() == ""
+
+
+def test_a_port_in_use_is_one_line(newsroom: Path, postroom: Callable[..., CommandResult]) -> None:
+    """A port that another program has is named."""
+    with open_socket("127.0.0.1", 0) as taken:
+        port = str(taken.getsockname()[1])
+        outcome = postroom(newsroom, "serve", "--port", port)
+    assert outcome.code == 2
+    what = f"cannot listen on 127.0.0.1 port {port}: address already in use"
+    assert outcome.errors == [f"serve: {what}; choose --host and --port"]
+
+
+@pytest.mark.parametrize("arguments", [["--proxy", "*"], ["--host", "no.such.host.invalid"]])
+def test_wrong_use_is_one_line(
+    newsroom: Path, postroom: Callable[..., CommandResult], arguments: Sequence[str]
+) -> None:
+    """S19: a star for a proxy is wrong use, as is a host that is not ours."""
+    outcome = postroom(newsroom, "serve", "--port", "0", *arguments)
+    assert (outcome.code, len(outcome.errors)) == (2, 1)
+
+
+def test_a_newsroom_that_is_not_ready_is_told(
+    make_newsroom: MakeSite, postroom: Callable[..., CommandResult]
+) -> None:
+    """What keeps letters and readers from finding the service is named at the start."""
+    folder = make_newsroom()
+    with open_socket("127.0.0.1", 0) as taken:
+        port = str(taken.getsockname()[1])
+        outcome = postroom(folder, "serve", "--port", port)
+    unset = "is not set, so no letter leads here; write the address of this service"
+    assert outcome.warnings == [
+        "public/: is not there yet; run postroom build",
+        f"postroom.yaml: mail.unsubscribe: {unset}",
+    ]
+
+
+def test_a_fault_of_a_template_is_met_at_the_start(
+    make_newsroom: MakeSite, postroom: Callable[..., CommandResult]
+) -> None:
+    """A page that cannot be made stops the command, not the first reader."""
+    folder = make_newsroom({"templates/service/left.html": "{{ nothing.there }}"})
+    outcome = postroom(folder, "serve", "--port", "0")
+    assert (outcome.code, len(outcome.errors)) == (1, 1)
+    assert outcome.errors[0].startswith("templates/service/left.html:1: ")
+
+
+def test_it_listens_on_ipv6_too() -> None:
+    """An address with colons is one of IPv6."""
+    try:
+        listener = open_socket("::1", 0)
+    except PostroomError:
+        pytest.skip("this machine has no IPv6")
+    with listener:
+        assert listener.getsockname()[0] == "::1"

@@ -1,0 +1,353 @@
+"""The built output over real HTTP: served as a static host would, and nothing beside it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+
+import feedparser
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from postroom.media_types import media_type
+from tests.support import sites, web_server
+from tests.support.feed_readers import let_time_pass
+from tests.support.site import POST, SETTINGS
+from tests.support.web_server import Nobody, Served
+
+SECRET = b"what must not be served"
+MARK = '<meta name="postroom-status" content="410">'
+FILES: sites.Files = {
+    "postroom.yaml": SETTINGS + "theme: {logo: logo.svg}\n",
+    "posts/moved.md": POST,
+    "posts/gone.md": (
+        "---\ntitle: Gone\ndate: 2026-11-01\nid: tag:news.example.com,2026:gone\n"
+        "withdrawn: 2026-11-20\n---\nNo longer true.\n"
+    ),
+    "posts/marked.md": (
+        f"---\ntitle: '{MARK}'\ndate: 2026-11-02\nid: tag:news.example.com,2026:marked\n"
+        f"slug: marked\n---\n{MARK}\n\n```\n{MARK}\n```\n"
+    ),
+    "posts/名.md": "---\ntitle: 名\ndate: 2026-11-03\nid: tag:news.example.com,2026:n\n---\n名\n",
+    "logo.svg": "<svg xmlns='http://www.w3.org/2000/svg'/>",
+}
+
+
+@pytest.fixture(scope="module")
+def newsroom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a newsroom that was built, with all beside its output that must stay there."""
+    folder = sites.write(tmp_path_factory.mktemp("public") / "newsroom", FILES)
+    public = sites.build(folder, folder / "public")
+    (folder / "secret.txt").write_bytes(SECRET)
+    (folder / ".postroom").mkdir()
+    (folder / ".postroom/postroom.db").write_bytes(SECRET)
+    (public / "secrets").symlink_to(folder)
+    (public / "secret.txt").symlink_to(folder / "secret.txt")
+    (public / "inside.xml").symlink_to("atom.xml")
+    (public / ".hidden").write_bytes(SECRET)
+    (public / ".well-known").mkdir()
+    (public / ".well-known/security.txt").write_text("Contact: mailto:a@example.com\n")
+    (public / "empty").mkdir()
+    (public / "by-hand.html").write_text(f"<html><head></head><body>{MARK}</body></html>")
+    (public / "data").write_bytes(b"\0\1")
+    os.mkfifo(public / "pipe")
+    let_time_pass(public)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def served(newsroom: Path) -> Iterator[Served]:
+    """Serve the newsroom for all tests of this module."""
+    with web_server.serving(newsroom, Nobody()) as running:
+        yield running
+
+
+# What is there
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/", "text/html; charset=utf-8"),
+        ("/posts/moved/", "text/html; charset=utf-8"),
+        ("/posts/moved/index.html", "text/html; charset=utf-8"),
+        ("/posts/%E5%90%8D/", "text/html; charset=utf-8"),
+        ("/style.css", "text/css; charset=utf-8"),
+        ("/atom.xml", "application/xml; charset=utf-8"),
+        ("/rss.xml", "application/xml; charset=utf-8"),
+        ("/topics/company-news/rss.xml", "application/xml; charset=utf-8"),
+        ("/feed.json", "application/json"),
+        ("/feeds.opml", "text/x-opml; charset=utf-8"),
+        ("/robots.txt", "text/plain; charset=utf-8"),
+        ("/digest/2026-11/letter.txt", "text/plain; charset=utf-8"),
+        ("/logo.svg", "image/svg+xml"),
+        ("/.well-known/security.txt", "text/plain; charset=utf-8"),
+        ("/data", "application/octet-stream"),
+        ("/atom.xml?from=reader", "application/xml; charset=utf-8"),
+    ],
+)
+def test_a_file_is_given_as_it_is(served: Served, newsroom: Path, path: str, kind: str) -> None:
+    """A page of a folder is its index.html; the name tells the type, on every machine the same."""
+    answer = served.ask(path)
+    file = newsroom / "public" / path.partition("?")[0].removeprefix("/").replace("%E5%90%8D", "名")
+    there = (file / "index.html" if file.is_dir() else file).read_bytes()
+    assert (answer.status, answer.fields["content-type"]) == (200, kind)
+    assert (answer.body, answer.fields["content-length"]) == (there, str(len(there)))
+
+
+def test_every_file_of_a_build_has_a_type(newsroom: Path) -> None:
+    """Nothing that Postroom makes is a file that browsers can only save."""
+    made = [path for path in (newsroom / "public").rglob("*.*") if not path.name.startswith(".")]
+    unknown = {path.name for path in made if "octet-stream" in media_type(path.name)}
+    assert unknown == set()
+
+
+def test_a_large_file_is_sent_whole(served: Served, newsroom: Path) -> None:
+    """A film is read a piece at a time, and none is lost."""
+    data = os.urandom(1_000_003)
+    (newsroom / "public/film.mp4").write_bytes(data)
+    answer = served.ask("/film.mp4")
+    assert (answer.fields["content-type"], answer.body) == ("video/mp4", data)
+
+
+def test_a_folder_without_its_slash_leads_to_the_one_with_it(served: Served) -> None:
+    """Links inside a page are relative, so the slash matters."""
+    answer = served.ask("/posts/moved")
+    assert (answer.status, answer.fields["location"]) == (301, "./moved/")
+    answer = served.ask("/posts/%E5%90%8D")
+    assert answer.fields["location"] == "./%E5%90%8D/"
+
+
+def test_no_redirect_leads_to_another_host(served: Served) -> None:
+    """What looks like a host's name in a path stays a path."""
+    for path in ("//evil.example/posts", "/\\evil.example", "/https://evil.example"):
+        answer = served.ask(path)
+        assert (answer.status, "location" in answer.fields) == (404, False)
+
+
+def test_a_missing_page_is_the_newsrooms_own(served: Served, newsroom: Path) -> None:
+    """The page for missing pages is the one that was built."""
+    for path in ("/no/such/page", "/empty/", "/posts/moved/index.html/", "/atom.xml/"):
+        answer = served.ask(path)
+        there = (newsroom / "public/404.html").read_bytes()
+        assert (answer.status, answer.body) == (404, there)
+
+
+def test_a_drawing_may_style_itself_alone(served: Served) -> None:
+    """A drawing opened by itself is a document: it may run nothing."""
+    policy = served.ask("/logo.svg").fields["content-security-policy"]
+    assert policy.startswith("default-src 'none'; style-src 'unsafe-inline'")
+    assert policy.endswith("sandbox")
+
+
+# Withdrawn posts
+
+
+def test_a_withdrawn_post_is_gone_and_says_so(served: Served, newsroom: Path) -> None:
+    """The page with the notice comes with 410, always: a copy is not kept beyond it."""
+    answer = served.ask("/posts/gone/")
+    assert answer.status == 410
+    assert answer.body == (newsroom / "public/posts/gone/index.html").read_bytes()
+    assert not {"etag", "last-modified"} & answer.fields.keys()
+    assert served.ask("/posts/gone/", fields={"If-None-Match": "*"}).status == 410
+
+
+def test_words_of_a_post_cannot_make_it_gone(served: Served) -> None:
+    """The mark counts in a page's head alone, where no post can write it."""
+    for path in ("/posts/marked/", "/by-hand.html"):
+        answer = served.ask(path)
+        assert (answer.status, b"postroom-status" in answer.body) == (200, True)
+
+
+# Copies
+
+
+def test_a_known_file_is_not_sent_again(served: Served) -> None:
+    """RFC 9110 §13: by tag, also a weak one or one of several, and by date."""
+    for path in ("/atom.xml", "/"):
+        first = served.ask(path)
+        tag, date = first.fields["etag"], first.fields["last-modified"]
+        for known in (
+            {"If-None-Match": tag},
+            {"If-None-Match": f'"other", W/{tag}'},
+            {"If-None-Match": "*"},
+            {"If-Modified-Since": date},
+            {"If-None-Match": tag, "If-Modified-Since": "Thu, 01 Jan 1970 00:00:00 GMT"},
+        ):
+            for method in ("GET", "HEAD"):
+                again = served.ask(path, method, fields=known)
+                assert (again.status, again.body) == (304, b"")
+                assert again.fields["etag"] == tag
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        {"If-None-Match": '"other"'},
+        {"If-None-Match": '"other"', "If-Modified-Since": "Fri, 31 Dec 9999 23:59:59 GMT"},
+        {"If-Modified-Since": "Thu, 01 Jan 1970 00:00:00 GMT"},
+        {"If-Modified-Since": "yesterday"},
+        {"If-Modified-Since": "Fri, 31 Dec 9999 23:59:59 -0000"},
+        {"If-Modified-Since": ""},
+    ],
+)
+def test_an_unknown_copy_is_replaced(served: Served, known: dict[str, str]) -> None:
+    """Another tag wins over any date; what is no date is none."""
+    assert served.ask("/atom.xml", fields=known).status == 200
+
+
+def test_a_feed_reader_gets_a_304(served: Served) -> None:
+    """A real reader that polls again is told that nothing is new."""
+    first = feedparser.parse(f"{served.url}rss.xml")
+    again = feedparser.parse(f"{served.url}rss.xml", etag=first.etag)
+    since = feedparser.parse(f"{served.url}rss.xml", modified=first.modified)
+    assert (first.status, len(first.entries)) == (200, 4)
+    assert (again.status, since.status) == (304, 304)
+
+
+def test_a_build_is_seen_at_once(tmp_path: Path) -> None:
+    """What a build replaces is new with the next request; what it leaves alone stays known."""
+    folder = sites.write(tmp_path, FILES)
+    sites.build(folder, folder / "public")
+    let_time_pass(folder / "public")
+    with web_server.serving(folder, Nobody()) as running:
+        tags = {path: running.ask(path).fields["etag"] for path in ("/posts/moved/", "/robots.txt")}
+        post = folder / "posts/moved.md"
+        post.write_text(post.read_text().replace("*new* office", "*newer* office"))
+        sites.build(folder, folder / "public")
+        after = {path: running.ask(path, fields={"If-None-Match": tags[path]}) for path in tags}
+        assert [answer.status for answer in after.values()] == [200, 304]
+        assert b"newer" in after["/posts/moved/"].body
+        post.unlink()
+        sites.build(folder, folder / "public")
+        assert running.ask("/posts/moved/").status == 404
+
+
+def test_a_release_is_turned_to_at_once(tmp_path: Path) -> None:
+    """The output folder itself may be a link, to be turned from one release to the next."""
+    folder = sites.write(tmp_path, FILES)
+    for name in ("one", "two"):
+        (folder / name).mkdir()
+        (folder / name / "index.html").write_text(name)
+    (folder / "public").symlink_to("one")
+    with web_server.serving(folder, Nobody()) as running:
+        assert running.ask("/").body == b"one"
+        (folder / "next").symlink_to("two")
+        (folder / "next").replace(folder / "public")
+        assert running.ask("/").body == b"two"
+
+
+def test_without_output_there_is_a_page(tmp_path: Path) -> None:
+    """Before the first build the service answers, and says that nothing is published."""
+    folder = sites.write(tmp_path, FILES)
+    with web_server.serving(folder, Nobody()) as running:
+        answer = running.ask("/")
+        assert (answer.status, b"Nothing has been published yet" in answer.body) == (404, True)
+        assert running.ask("/list/leave/x").status == 200
+        (folder / "public").mkdir()
+        assert b"Page not found" in running.ask("/").body
+
+
+# What is not there
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/../secret.txt",
+        "/posts/../../secret.txt",
+        "/%2e%2e/secret.txt",
+        "/..%2fsecret.txt",
+        "/..%5csecret.txt",
+        "/posts%2fmoved/",
+        "/%2F..%2Fsecret.txt",
+        "//secret.txt",
+        "/./atom.xml",
+        "/posts//moved/",
+        "/atom.xml%00",
+        "/atom.xml%00.html",
+        "/atom.xml%0a",
+        "/%ff",
+        "/%252e%252e/secret.txt",
+        "/secret.txt",
+        "/secrets/secret.txt",
+        "/secrets/",
+        "/secrets",
+        "/inside.xml",
+        "/.hidden",
+        "/.postroom.json",
+        "/.well-known/../.hidden",
+        "/.well-known/.hidden",
+        "/posts/.well-known/x",
+        "/pipe",
+        "/pipe/",
+        "/empty",
+        "/data/",
+        "/" + "x" * 300,
+        "/" + "x/" * 3000,
+        "*",
+        "http://news.example.com/atom.xml",
+        "/~root/",
+    ],
+)
+def test_nothing_else_is_served(served: Served, path: str) -> None:
+    """S21: no traversal, no link, no hidden file, no slash or NUL in disguise, no pipe."""
+    answer = served.raw(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 404 ")
+    assert SECRET not in answer
+
+
+STEPS = st.sampled_from(
+    """.. . %2e%2e %2e secrets public posts secret.txt .postroom .hidden postroom.db
+    ..%2f.. %00 ~ index.html moved %c0%ae%c0%ae""".split()
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(STEPS | st.just(""), max_size=8).map("/".join))
+def test_no_path_leads_out(served: Served, path: str) -> None:
+    """Whatever steps a path is made of, nothing that lies outside comes back, and no fault."""
+    answer = served.raw(f"GET /{path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    assert answer.startswith((b"HTTP/1.1 404 ", b"HTTP/1.1 200 ", b"HTTP/1.1 301 "))
+    assert SECRET not in answer
+
+
+def test_a_link_put_there_later_is_refused(tmp_path: Path) -> None:
+    """S21: links are refused when a file is opened, not when the service starts."""
+    folder = sites.write(tmp_path, FILES)
+    public = sites.build(folder, folder / "public")
+    with web_server.serving(folder, Nobody()) as running:
+        assert running.ask("/posts/moved/").status == 200
+        (public / "posts").rename(folder / "elsewhere")
+        (public / "posts").symlink_to(folder / "elsewhere")
+        assert running.ask("/posts/moved/").status == 404
+
+
+def test_no_file_stays_open(served: Served) -> None:
+    """However a request ends, its file is closed: a service runs for years."""
+    paths = [
+        "/",
+        "/atom.xml",
+        "/posts/moved",
+        "/posts/gone/",
+        "/no",
+        "/pipe",
+        "/secrets/",
+        "/empty/",
+    ]
+    for method in ("GET", "HEAD", "POST"):
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        for path in paths * 5:
+            served.ask(path, method)
+            served.ask(path, method, fields={"If-None-Match": "*"})
+        assert len(list(Path("/proc/self/fd").iterdir())) <= before + 3
+
+
+def test_a_date_of_the_future_is_a_date(served: Served) -> None:
+    """A clock that is wrong at the reader's does no harm."""
+    ahead = format_datetime(datetime.now(UTC) + timedelta(days=1), usegmt=True)
+    assert served.ask("/atom.xml", fields={"If-Modified-Since": ahead}).status == 304
