@@ -30,7 +30,7 @@ COMMANDS = ("check", "build", "digest", "plan", "send")
 # Those that read the subscribers' database.
 KNOWING = ("plan", "send")
 FEEDS = ("atom.xml", "rss.xml", "feed.json")
-LETTER = ("letter.html", "letter.txt", "letter.eml")
+LETTER = ("email.html", "email.txt", "letter.eml")
 # A step's summary may have 1 MiB; a page that long nobody reads.
 MOST_SHOWN = 60_000
 # What `postroom` prints: error: posts/a.md:4:9: what was found; click's errors have a capital.
@@ -138,7 +138,7 @@ def words(command: str, postroom: Postroom, kept: Path) -> list[str]:
     if command == "plan":
         letters = owed(postroom, more)
         output(environment, letters=letters)
-        sample = ["--letter", str(kept / "first.eml")] if letters else []
+        sample = ["--received", str(kept / "first.eml")] if letters else []
         return ["plan", "--out", str(kept / "plan.json"), *sample, *more]
     return [command, *more]
 
@@ -260,7 +260,7 @@ def looked_at(postroom: Postroom, kept: Path) -> Iterator[str]:
     yield "### What would be published\n"
     yield from block(made.decode().splitlines())
     yield from table([*map(site.joinpath, FEEDS), *map(kept.joinpath, LETTER)])
-    text = kept / "letter.txt"
+    text = kept / "email.txt"
     if text.exists():
         yield "<details><summary>The letter</summary>\n"
         yield from block(text.read_text("utf-8").splitlines())
@@ -271,7 +271,7 @@ def keep_letter(postroom: Postroom, site: Path, kept: Path) -> None:
     """Keep the newest letter in its three forms, if there is one."""
     # Periods are named so that the newest is the last: 2026-11, 2026-W47, 2026-11-22.
     for folder in sorted(site.glob("digest/*/"))[-1:]:
-        for name in ("letter.html", "letter.txt"):
+        for name in ("email.html", "email.txt"):
             shutil.copy(folder / name, kept)
         _, message = postroom.quiet("digest", "--eml", folder.name)
         (kept / "letter.eml").write_bytes(message)

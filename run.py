@@ -185,7 +185,7 @@ def demo() -> int:
     set_up()
     code = call(BIN / "postroom", "build")
     if code == 0:
-        letters = sorted((ROOT / "public" / "digest").glob("*/letter.html"))
+        letters = sorted((ROOT / "public" / "digest").glob("*/email.html"))
         newest = f"; the newest letter is {letters[-1].relative_to(ROOT)}" if letters else ""
         print(f"Open public/index.html, or subscribe to public/atom.xml{newest}.")  # noqa: T201
     return code

@@ -81,21 +81,21 @@ def write(folder: Path, count: int) -> Path:
     return folder
 
 
-def once(newsroom: Path, output: Path) -> tuple[float, float, int]:
+def once(site_dir: Path, output: Path) -> tuple[float, float, int]:
     """Return the seconds of a cold build and of the lints, and how much these found."""
-    site = load_settings(newsroom)
+    site = load_settings(site_dir)
     began = time.process_time()
-    scanned = scan_folder(newsroom, site.posts, site.output)
+    scanned = scan_folder(site_dir, site.posts, site.output)
     loaded, drafts = loader.read_every_post(scanned, site, AT)
-    replace_output(output, make_outputs(newsroom, site, loaded.posts))
+    replace_output(output, make_outputs(site_dir, site, loaded.posts))
     built = time.process_time()
     found = run_rules(LintContext(site, AT, scanned, loaded, drafts), LintTarget(output))
     return built - began, time.process_time() - built, len(found)
 
 
-def best(newsroom: Path, scratch: Path) -> tuple[float, float, int]:
+def best(site_dir: Path, scratch: Path) -> tuple[float, float, int]:
     """Return the best of three, each figure for itself."""
-    runs = [once(newsroom, scratch / f"{newsroom.name}-{n}") for n in range(3)]
+    runs = [once(site_dir, scratch / f"{site_dir.name}-{n}") for n in range(3)]
     return min(run[0] for run in runs), min(run[1] for run in runs), runs[0][2]
 
 

@@ -66,7 +66,7 @@ mail:
 # The newsroom
 
 
-def write_newsroom(folder: Path, paragraphs: int, connections: int) -> None:
+def write_site(folder: Path, paragraphs: int, connections: int) -> None:
     """Write settings and one post of today."""
     (folder / "posts").mkdir(parents=True, exist_ok=True)
     settings = SETTINGS.format(connections=connections)
@@ -90,13 +90,13 @@ def fitted(desk: Desk) -> tuple[int, int]:
     """Return how many paragraphs make a letter of about the size, and the size that it then has."""
     folder = desk.folder / "fitting"
     few, many = 10, 50
-    write_newsroom(folder, few, 1)
+    write_site(folder, few, 1)
     subscribe(desk, folder, 1)
     least = letter_size(desk, folder)
-    write_newsroom(folder, many, 1)
+    write_site(folder, many, 1)
     each = (letter_size(desk, folder) - least) / (many - few)
     needed = max(1, few + round((desk.size - least) / each))
-    write_newsroom(folder, needed, 1)
+    write_site(folder, needed, 1)
     return needed, letter_size(desk, folder)
 
 
@@ -118,7 +118,7 @@ class Newsrooms:
         self._desk, self._paragraphs, self._server = desk, paragraphs, server
         self._original = desk.folder / ("postgresql" if server else "sqlite")
         self._copies = 0
-        write_newsroom(self._original, paragraphs, 1)
+        write_site(self._original, paragraphs, 1)
         if server:
             server.execute(f"CREATE DATABASE {ORIGINAL}")
         subscribe(desk, self._original, desk.letters, self._url(ORIGINAL) if server else None)
@@ -126,10 +126,10 @@ class Newsrooms:
     def run(self, connections: int, command: Sequence[str] = ("-m", "postroom")) -> Run:
         """Send the letters of a copy, which nobody has been sent any of."""
         with tempfile.TemporaryDirectory(dir=self._desk.folder) as name:
-            newsroom = Path(name) / "newsroom"
-            shutil.copytree(self._original, newsroom)
-            write_newsroom(newsroom, self._paragraphs, connections)
-            return by_postroom(self._desk, newsroom, self._database(), command)
+            site_dir = Path(name) / "newsroom"
+            shutil.copytree(self._original, site_dir)
+            write_site(site_dir, self._paragraphs, connections)
+            return by_postroom(self._desk, site_dir, self._database(), command)
 
     def _database(self) -> str | None:
         if self._server is None:

@@ -154,13 +154,13 @@ def bare_loop(port: int, letters: int, size: int, connections: int) -> None:
 
 
 def by_postroom(
-    desk: Desk, newsroom: Path, url: str | None, command: Sequence[str] = ("-m", "postroom")
+    desk: Desk, site_dir: Path, url: str | None, command: Sequence[str] = ("-m", "postroom")
 ) -> Run:
     """Send by `postroom send`, once with all letters and once with none left."""
     words = [sys.executable, *command, "send", "--keep-ledger-here"]
-    times = [used(words, cwd=newsroom, env=desk.environment(url)) for _ in range(2)]
+    times = [used(words, cwd=site_dir, env=desk.environment(url)) for _ in range(2)]
     (seconds, spent, said), (idle, idle_spent, _) = times
-    taken = sent(newsroom, url)
+    taken = sent(site_dir, url)
     if taken != desk.letters:
         sys.exit(f"postroom send sent {taken} letters of {desk.letters}:\n{said[-2000:]}")
     return Run(
@@ -168,11 +168,11 @@ def by_postroom(
     )
 
 
-def sent(newsroom: Path, url: str | None) -> int:
+def sent(site_dir: Path, url: str | None) -> int:
     """Return how many letters the ledger calls sent."""
     from postroom.db.store import open_store  # noqa: PLC0415 - the bare loop's process does not need it
 
-    store = open_store(url, newsroom)
+    store = open_store(url, site_dir)
     try:
         return store.ledger.tally().get("sent", 0)
     finally:

@@ -31,7 +31,7 @@ SLOW_LIMIT = 900
 
 
 @pytest.fixture
-def make_newsroom(tmp_path: Path) -> MakeSite:
+def make_site(tmp_path: Path) -> MakeSite:
     """Return a function that writes a newsroom of the given files and returns its folder.
 
     `settings` are added to the five required ones; the keys of `files` are paths, their values
@@ -79,7 +79,7 @@ def postroom(
 
 @pytest.fixture
 def site() -> Site:
-    """Return the settings that `make_newsroom` writes."""
+    """Return the settings that `make_site` writes."""
     return parse_settings(SETTINGS.encode())
 
 

@@ -538,7 +538,7 @@ _RULES: Mapping[str, tuple[Severity, str, str]] = {
     "preferences": ("warning", "Who may choose less need not leave.", "GDPR Art. 7(3)"),
 }
 
-LETTERS = tuple(Rule(f"letter-{name}", *known) for name, known in _RULES.items())
+LETTERS = tuple(Rule(f"email-{name}", *known) for name, known in _RULES.items())
 
 KINDS: Mapping[str, tuple[Rule, ...]] = {
     "Posts": POSTS,

@@ -30,7 +30,7 @@ def runner(tmp_path: Path) -> MakeRunner:
 
     def make(files: Mapping[str, str] | None = None) -> Runner:
         made = Runner(tmp_path / "runner")
-        write(made.newsroom, files or {})
+        write(made.site_dir, files or {})
         return made
 
     return make
@@ -38,7 +38,7 @@ def runner(tmp_path: Path) -> MakeRunner:
 
 def test_check_keeps_the_letter_and_says_what_would_be_published(runner: MakeRunner) -> None:
     """A newsroom in order passes; the summary has sizes and the letter, kept as an .eml too."""
-    ran = runner().use(command="check", newsroom="news")
+    ran = runner().use(command="check", site_dir="news")
     assert (ran.code, ran.annotations) == (0, [])
     assert "0 errors, 0 warnings" in ran.log
     assert ran.summary.startswith("## postroom check: fine\n")
@@ -46,16 +46,16 @@ def test_check_keeps_the_letter_and_says_what_would_be_published(runner: MakeRun
     assert re.search(r"^\| `atom\.xml` \| \d+\.\d \|$", ran.summary, re.MULTILINE)
     assert re.search(r"^\| `letter\.html` \| \d+\.\d \|$", ran.summary, re.MULTILINE)
     assert "We have moved to a new office." in ran.summary
-    assert {path.name for path in ran.kept.iterdir()} == {"letter.html", "letter.txt", "letter.eml"}
+    assert {path.name for path in ran.kept.iterdir()} == {"email.html", "email.txt", "letter.eml"}
     letter = message_from_bytes((ran.kept / "letter.eml").read_bytes(), policy=policy.default)
     assert letter["Subject"] == "Example News: November 2026"
-    assert (ran.kept / "letter.html").read_text("utf-8").startswith("<!DOCTYPE html>")
+    assert (ran.kept / "email.html").read_text("utf-8").startswith("<!DOCTYPE html>")
 
 
 @pytest.mark.parametrize("command", ["check", "build", "digest"])
 def test_a_bad_post_is_shown_at_its_line(runner: MakeRunner, command: str) -> None:
     """A post that cannot be read fails the job, is named at its line, and in the summary."""
-    ran = runner({"posts/bad.md": BAD}).use(command=command, newsroom="news")
+    ran = runner({"posts/bad.md": BAD}).use(command=command, site_dir="news")
     assert ran.code == 1
     (annotation,) = ran.annotations
     assert annotation.startswith("::error file=news/posts/bad.md,line=3,")
@@ -70,24 +70,24 @@ def test_a_bad_post_is_shown_at_its_line(runner: MakeRunner, command: str) -> No
 def test_a_warning_fails_the_check_where_it_is_told_to(runner: MakeRunner) -> None:
     """`arguments` go to the command: with --strict a warning fails; it is shown either way."""
     files = {"posts/b.md": "---\ntitle: No id\ndate: 2026-11-21\ntopics: [Company news]\n---\nB.\n"}
-    strict = runner(files).use(command="check", newsroom="news", arguments="--strict")
+    strict = runner(files).use(command="check", site_dir="news", arguments="--strict")
     assert strict.code == 1
     assert any(one.startswith("::warning file=news/posts/b.md") for one in strict.annotations), (
         strict.log
     )
     assert "warning: news/posts/b.md" in strict.summary
     # The letter is there to be read all the same.
-    assert (strict.kept / "letter.txt").exists()
+    assert (strict.kept / "email.txt").exists()
 
 
 def test_words_with_spaces_stay_one_word(runner: MakeRunner) -> None:
     """`arguments` are taken apart as a shell does, and nothing in them is run."""
     made = runner()
     words = "--output '../my site' --at \"2026-11-22T00:00:00Z\""
-    ran = made.use(command="build", newsroom="news", arguments=words)
+    ran = made.use(command="build", site_dir="news", arguments=words)
     assert (ran.code, ran.annotations) == (0, [])
     assert (made.workspace / "my site/atom.xml").exists()
-    evil = made.use(command="build", newsroom="news", arguments="; touch $(echo evil) `touch evil`")
+    evil = made.use(command="build", site_dir="news", arguments="; touch $(echo evil) `touch evil`")
     assert evil.code == 2
     assert not list(made.workspace.rglob("evil"))
 
@@ -95,7 +95,7 @@ def test_words_with_spaces_stay_one_word(runner: MakeRunner) -> None:
 def test_build_writes_the_output(runner: MakeRunner) -> None:
     """`build` leaves what a host takes in the newsroom's output folder."""
     made = runner()
-    ran = made.use(command="build", newsroom="news")
+    ran = made.use(command="build", site_dir="news")
     assert (ran.code, ran.annotations) == (0, [])
     assert (made.workspace / "news/public/atom.xml").exists()
     assert "1 post → public/" in ran.summary
@@ -107,7 +107,7 @@ def test_a_post_cannot_speak_to_the_runner(runner: MakeRunner) -> None:
         "::error file=posts/a.md::A forgery\n\n    ::add-mask::news\n\n```\n<script>x</script>\n"
     )
     forged = POST.replace("We have moved", f"{words}\n\nWe have moved")
-    ran = runner({"posts/a.md": forged}).use(command="digest", newsroom="news")
+    ran = runner({"posts/a.md": forged}).use(command="digest", site_dir="news")
     assert ran.code == 0, ran.log
     assert "A forgery" in ran.log
     assert ran.annotations == []
@@ -143,11 +143,11 @@ def test_plan_tells_numbers(runner: MakeRunner, postgresql_server: postgresql.Se
     """`plan` says how many get a letter, keeps what would be sent, and names nobody."""
     made = runner()
     secrets = made.add_readers(postgresql_server.emptied(), 3)
-    ran = made.use(command="plan", newsroom="news", **secrets)
+    ran = made.use(command="plan", site_dir="news", **secrets)
     assert (ran.code, ran.annotations) == (0, [])
     assert ran.outputs["letters"] == "3"
     assert "1 letter to 3 subscribers" in ran.summary
-    assert {"first.eml", "plan.json", "letter.html"} <= {path.name for path in ran.kept.iterdir()}
+    assert {"first.eml", "plan.json", "email.html"} <= {path.name for path in ran.kept.iterdir()}
     kept = "".join(path.read_text("utf-8") for path in ran.kept.iterdir())
     assert not _ADDRESS.search(told(ran) + kept)
 
@@ -158,8 +158,8 @@ def test_plan_of_nothing(runner: MakeRunner, postgresql_server: postgresql.Serve
     secrets = made.add_readers(postgresql_server.emptied(), 1)
     with scripted({}) as server:
         url = f"smtp://127.0.0.1:{server.port}"
-        assert made.use(command="send", newsroom="news", smtp_url=url, **secrets).code == 0
-        ran = made.use(command="plan", newsroom="news", **secrets)
+        assert made.use(command="send", site_dir="news", smtp_url=url, **secrets).code == 0
+        ran = made.use(command="plan", site_dir="news", **secrets)
     assert (ran.code, ran.outputs["letters"]) == (0, "0")
     assert "first.eml" not in {path.name for path in ran.kept.iterdir()}
 
@@ -170,8 +170,8 @@ def test_send_sends_once(runner: MakeRunner, postgresql_server: postgresql.Serve
     secrets = made.add_readers(postgresql_server.emptied(), 3)
     with scripted({}) as server:
         url = f"smtp://127.0.0.1:{server.port}"
-        first = made.use(command="send", newsroom="news", smtp_url=url, **secrets)
-        again = made.use(command="send", newsroom="news", smtp_url=url, **secrets)
+        first = made.use(command="send", site_dir="news", smtp_url=url, **secrets)
+        again = made.use(command="send", site_dir="news", smtp_url=url, **secrets)
     assert (first.code, first.annotations) == (0, [])
     assert "3 sent" in first.summary
     assert (again.code, "nothing is due" in again.summary) == (0, True)
@@ -186,10 +186,10 @@ def test_send_is_not_late(runner: MakeRunner, postgresql_server: postgresql.Serv
     secrets = made.add_readers(postgresql_server.emptied(), 1, frequency="week")
     with scripted({}) as server:
         url = f"smtp://127.0.0.1:{server.port}"
-        late = made.use(command="send", newsroom="news", smtp_url=url, window="1m", **secrets)
+        late = made.use(command="send", site_dir="news", smtp_url=url, window="1m", **secrets)
         assert (late.code, late.annotations, server.messages) == (0, [], [])
         assert "too late for --window" in late.summary
-        ran = made.use(command="send", newsroom="news", smtp_url=url, window="8d", **secrets)
+        ran = made.use(command="send", site_dir="news", smtp_url=url, window="8d", **secrets)
     assert (ran.code, len(server.messages)) == (0, 1)
 
 
@@ -197,7 +197,7 @@ def test_send_refuses_a_ledger_that_the_runner_takes_along(runner: MakeRunner) -
     """Without PostgreSQL nothing is sent from a runner, and the job says why."""
     with scripted({}) as server:
         url = f"smtp://127.0.0.1:{server.port}"
-        ran = runner().use(command="send", newsroom="news", smtp_url=url, secret_key=KEY)
+        ran = runner().use(command="send", site_dir="news", smtp_url=url, secret_key=KEY)
     assert (ran.code, server.commands) == (2, [])
     (annotation,) = ran.annotations
     assert "in CI the ledger would be lost with this machine" in annotation
@@ -206,7 +206,7 @@ def test_send_refuses_a_ledger_that_the_runner_takes_along(runner: MakeRunner) -
 
 def test_send_without_secrets_names_each(runner: MakeRunner) -> None:
     """A secret that is not set arrives as nothing; each that is missing is an annotation."""
-    ran = runner().use(command="send", newsroom="news")
+    ran = runner().use(command="send", site_dir="news")
     assert ran.code == 2
     named = set(re.findall(r"POSTROOM_[A-Z_]+", "".join(ran.annotations)))
     assert named == {"POSTROOM_SMTP_URL", "POSTROOM_SECRET_KEY", "POSTROOM_DATABASE_URL"}
@@ -224,7 +224,7 @@ def test_a_refusal_that_repeats_the_reader_is_not_printed(
     secrets = made.add_readers(postgresql_server.emptied(), 30)
     with scripted({"RCPT": refused}) as server:
         url = f"smtp://127.0.0.1:{server.port}"
-        ran = made.use(command="send", newsroom="news", smtp_url=url, **secrets)
+        ran = made.use(command="send", site_dir="news", smtp_url=url, **secrets)
     assert ran.code == 1
     (annotation,) = ran.annotations
     assert "<…@…>: Relay access denied" in annotation
@@ -236,7 +236,7 @@ def test_a_trial_does_not_print_to_whom_it_went(runner: MakeRunner) -> None:
     with scripted({}) as server:
         url, words = f"smtp://127.0.0.1:{server.port}", "--test --to reader1@example.com"
         inputs = {"smtp_url": url, "secret_key": KEY, "arguments": words}
-        ran = runner().use(command="send", newsroom="news", **inputs)
+        ran = runner().use(command="send", site_dir="news", **inputs)
     assert (ran.code, len(server.messages)) == (0, 1), ran.log
     assert "…@…" in ran.log
     assert not _ADDRESS.search(told(ran))
@@ -263,7 +263,7 @@ def test_a_cancelled_job_finishes_the_letters_under_way(
                 assert line
         log = process.communicate(timeout=60)[0]
         sent = len(server.messages)
-        later = made.use(command="send", newsroom="news", smtp_url=url["smtp-url"], **secrets)
+        later = made.use(command="send", site_dir="news", smtp_url=url["smtp-url"], **secrets)
     assert process.returncode == 130, log
     assert "may or may not" not in log + later.log
     assert (sent, later.code, len(server.messages)) == (1, 0, 3)
@@ -271,13 +271,13 @@ def test_a_cancelled_job_finishes_the_letters_under_way(
 
 def test_every_block_is_run(runner: MakeRunner) -> None:
     """Each `run:` block of the action is run by every test here, save the installation: a proof."""
-    ran = runner().use(command="digest", newsroom="news")
+    ran = runner().use(command="digest", site_dir="news")
     assert [*ran.steps] == [name for name in run_blocks() if name != INSTALL]
 
 
 def test_the_cache_is_named_for_what_it_holds(runner: MakeRunner) -> None:
     """The cache's key names Python and the pins; its folder is pip's, and never the newsroom's."""
     made = runner()
-    ran = made.use(command="check", newsroom="news")
+    ran = made.use(command="check", site_dir="news")
     assert re.fullmatch(r"postroom-pip-\w+-\w+-3\.\d+\.\w+-[0-9a-f]{16}", ran.outputs["key"])
     assert Path(ran.outputs["path"]) == made.temp / "postroom-pip"

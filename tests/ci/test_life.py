@@ -151,9 +151,9 @@ def way_out(letter: EmailMessage) -> str:
     """Return the path where one click leaves (RFC 8058 §3.1)."""
     assert letter["List-Unsubscribe-Post"] == ONE_CLICK
     web, mail = re.findall("<([^>]*)>", str(letter["List-Unsubscribe"]))
-    token = web.removeprefix(f"{SITE}list/leave/")
+    token = web.removeprefix(f"{SITE}list/unsubscribe/")
     assert mail == f"mailto:bounces+leave-{token}@example.com"
-    return f"/list/leave/{token}"
+    return f"/list/unsubscribe/{token}"
 
 
 def release(origin: Origin, host: Path) -> None:
@@ -196,7 +196,7 @@ def life(
             service.send_signal(signal.SIGTERM)
             _, journal = service.communicate(timeout=20)
     assert service.returncode == 143
-    assert not re.search("@|list/leave/[^…]", journal)
+    assert not re.search("@|list/unsubscribe/[^…]", journal)
 
 
 def test_each_reader_hears_of_each_post_once(life: Life) -> None:

@@ -162,8 +162,8 @@ def test_demo_says_where_to_look(ready: Folder) -> None:
     """The second `demo` prints what the build says and one line that names the newest letter."""
     for period in ("2026-10", "2026-11"):
         (ready.root / "public" / "digest" / period).mkdir(parents=True)
-        (ready.root / "public" / "digest" / period / "letter.html").touch()
-    where = OPEN.replace(".\n", "; the newest letter is public/digest/2026-11/letter.html.\n")
+        (ready.root / "public" / "digest" / period / "email.html").touch()
+    where = OPEN.replace(".\n", "; the newest letter is public/digest/2026-11/email.html.\n")
     assert ready.run("demo") == (0, f"made it\n{where}", "")
 
 

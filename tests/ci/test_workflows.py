@@ -121,7 +121,7 @@ def of_ours(name: str) -> list[dict[str, Any]]:
 
 def test_the_workflows_that_need_no_secrets_run(tmp_path: Path) -> None:
     """`check.yml` and `publish.yml` pass on a newsroom in order, and leave what Pages takes."""
-    runner = Runner(tmp_path, newsroom=".")
+    runner = Runner(tmp_path, site_dir=".")
     ran = [use(runner, step, {}) for name in ("check.yml", "publish.yml") for step in of_ours(name)]
     assert [(one.code, one.annotations) for one in ran] == [(0, [])] * 3
     document = read(ROOT / "docs/workflows/publish.yml")
@@ -132,13 +132,13 @@ def test_the_workflows_that_need_no_secrets_run(tmp_path: Path) -> None:
 @pytest.fixture
 def new_site(tmp_path: Path) -> Runner:
     """Return a runner with the site that `init` writes and one more post, as plain as can be."""
-    runner = Runner(tmp_path, newsroom=".")
-    shutil.rmtree(runner.newsroom / "posts")
-    (runner.newsroom / "postroom.yaml").unlink()
+    runner = Runner(tmp_path, site_dir=".")
+    shutil.rmtree(runner.site_dir / "posts")
+    (runner.site_dir / "postroom.yaml").unlink()
     day = {"SOURCE_DATE_EPOCH": str(int(AT.timestamp()))}
-    assert run(runner.newsroom, day, "init", ".").code == 0
+    assert run(runner.site_dir, day, "init", ".").code == 0
     plain = "# We moved\n\nFrom today you find us in Example Street.\n"
-    write(runner.newsroom, {"posts/2026-11-22-we-moved.md": plain})
+    write(runner.site_dir, {"posts/2026-11-22-we-moved.md": plain})
     return runner
 
 
@@ -153,8 +153,8 @@ def test_a_new_site_passes_the_workflows(new_site: Runner) -> None:
             assert ran.code == 0, ran.log
             assert [line for line in ran.annotations if not line.startswith("::warning ")] == []
             assert any("2026-11-22-we-moved.md" in line for line in ran.annotations)
-            assert "From today you find us" in (ran.kept / "letter.txt").read_text("utf-8")
-    page = new_site.newsroom / "public/posts/we-moved/index.html"
+            assert "From today you find us" in (ran.kept / "email.txt").read_text("utf-8")
+    page = new_site.site_dir / "public/posts/we-moved/index.html"
     assert "From today you find us" in page.read_text("utf-8")
 
 
@@ -179,7 +179,7 @@ def secrets_for(
 
 def test_the_workflow_that_sends_runs(tmp_path: Path, postgresql_server: postgresql.Server) -> None:
     """`send.yml` sends what is due; run twice it sends nothing again."""
-    runner = Runner(tmp_path, newsroom=".")
+    runner = Runner(tmp_path, site_dir=".")
     (step,) = of_ours("send.yml")
     with scripted({}) as server:
         secrets = secrets_for(runner, postgresql_server, server.port, 2)
@@ -192,16 +192,16 @@ def test_the_workflow_that_sends_runs(tmp_path: Path, postgresql_server: postgre
 def test_the_workflow_with_a_veto_runs(
     tmp_path: Path, postgresql_server: postgresql.Server, now: str
 ) -> None:
-    """`veto.yml` sends what was looked at; if a post has changed since, it refuses and says so."""
-    runner = Runner(tmp_path, newsroom=".")
-    plan, send = of_ours("veto.yml")
+    """`approve.yml` sends what was approved; if a post has changed since, it refuses."""
+    runner = Runner(tmp_path, site_dir=".")
+    plan, send = of_ours("approve.yml")
     with scripted({}) as server:
         secrets = secrets_for(runner, postgresql_server, server.port, 2)
         looks = {"POSTROOM_DATABASE_URL": may_only_read(postgresql_server)}
         planned = use(runner, plan, looks)
         assert (planned.code, planned.outputs["letters"]) == (0, "2"), planned.log
         download(planned, runner)
-        post = runner.newsroom / "posts/a.md"
+        post = runner.site_dir / "posts/a.md"
         post.write_text(post.read_text("utf-8").replace("office", now), "utf-8")
         sent = use(runner, send, secrets)
     told = (sent.code, len(server.messages), len(sent.annotations))
@@ -219,7 +219,7 @@ def may_only_read(server: postgresql.Server) -> str:
 
 def download(planned: Ran, runner: Runner) -> None:
     """Do what the veto's second job does with the artifact of its first."""
-    document = read(ROOT / "docs/workflows/veto.yml")
+    document = read(ROOT / "docs/workflows/approve.yml")
     (step,) = (one for one in steps(document) if "download-artifact" in one["uses"])
     wanted = step["with"]
     assert wanted["name"] == "postroom-plan"
@@ -231,7 +231,7 @@ def download(planned: Ran, runner: Runner) -> None:
 
 def test_nobody_is_asked_to_approve_nothing() -> None:
     """The veto's second job waits for somebody only where its first has letters."""
-    document = jobs(read(ROOT / "docs/workflows/veto.yml"))
+    document = jobs(read(ROOT / "docs/workflows/approve.yml"))
     assert document["plan"]["outputs"] == {"letters": "${{ steps.plan.outputs.letters }}"}
     assert document["send"]["if"] == "needs.plan.outputs.letters != '0'"
     (plan,) = (one for one in document["plan"]["steps"] if OURS in one["uses"])
@@ -244,13 +244,13 @@ GITLAB = read(ROOT / "docs/gitlab-ci.yml")
 
 def test_the_jobs_for_gitlab_run(tmp_path: Path, postgresql_server: postgresql.Server) -> None:
     """Every line of `script:` for GitLab runs in a job's shell, and leaves what is kept."""
-    runner = Runner(tmp_path, newsroom=".")
+    runner = Runner(tmp_path, site_dir=".")
     with scripted({}) as server:
         secrets = secrets_for(runner, postgresql_server, server.port, 2)
         for name in ("check", "pages", "send"):
             assert in_gitlab(name, runner, secrets if name == "send" else {}) == [0, 0]
             kept = GITLAB[name].get("artifacts", {}).get("paths", [])
-            assert [path for path in kept if not (runner.newsroom / path).exists()] == []
+            assert [path for path in kept if not (runner.site_dir / path).exists()] == []
     assert len(server.messages) == 2
 
 
@@ -260,7 +260,7 @@ def in_gitlab(name: str, runner: Runner, variables: Mapping[str, str]) -> list[i
     for part in ("script", "after_script"):
         done = subprocess.run(
             ["bash", "-e", "-o", "pipefail", "-c", "\n".join(GITLAB[name].get(part, []))],
-            cwd=runner.newsroom,
+            cwd=runner.site_dir,
             env={
                 "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
                 "CI": "true",
@@ -280,13 +280,13 @@ def test_a_new_site_passes_the_jobs_for_gitlab(new_site: Runner, posts: str) -> 
     """What `init` writes and a plain post pass; so does a site on which nothing is out yet."""
     day = {"SOURCE_DATE_EPOCH": str(int(AT.timestamp()))}
     if posts == "only a draft":
-        for path in (new_site.newsroom / "posts").iterdir():
+        for path in (new_site.site_dir / "posts").iterdir():
             path.unlink()
-        assert run(new_site.newsroom, day, "new", "We moved").code == 0
+        assert run(new_site.site_dir, day, "new", "We moved").code == 0
     for name in ("check", "pages"):
         assert in_gitlab(name, new_site, day)[0] == 0
-    assert (new_site.newsroom / "public/index.html").exists()
-    letter = (new_site.newsroom / "letter.html").read_text("utf-8")
+    assert (new_site.site_dir / "public/index.html").exists()
+    letter = (new_site.site_dir / "email.html").read_text("utf-8")
     assert ("From today you find us" in letter) == (posts == "as written")
 
 

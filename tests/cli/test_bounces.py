@@ -35,12 +35,12 @@ Run = Callable[..., CommandResult]
 
 
 @pytest.fixture
-def here(make_newsroom: MakeSite, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(make_site: MakeSite, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make a newsroom with a secret key and no mailbox."""
     monkeypatch.setenv("POSTROOM_SECRET_KEY", KEY)
     for name in ("POSTROOM_DATABASE_URL", "POSTROOM_MAILBOX_URL"):
         monkeypatch.delenv(name, raising=False)
-    return make_newsroom()
+    return make_site()
 
 
 @pytest.fixture

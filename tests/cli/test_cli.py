@@ -41,12 +41,12 @@ def start(
     )
 
 
-def test_builds_a_newsroom(make_newsroom: MakeSite, postroom: Postroom) -> None:
+def test_builds_a_site(make_site: MakeSite, postroom: Postroom) -> None:
     """A post in a newsroom becomes a feed, pages and a letter."""
-    folder = make_newsroom({"posts/2026-11-20-we-moved.md": POST})
+    folder = make_site({"posts/2026-11-20-we-moved.md": POST})
     outcome = postroom(folder, "build")
     assert (outcome.code, outcome.err) == (0, "")
-    names = ["atom.xml", "index.html", "posts/we-moved/index.html", "digest/2026-11/letter.txt"]
+    names = ["atom.xml", "index.html", "posts/we-moved/index.html", "digest/2026-11/email.txt"]
     assert [name for name in names if not (folder / "public" / name).is_file()] == []
     count = sum(path.is_file() for path in (folder / "public").rglob("*")) - 1
     assert outcome.out == (f"1 post → public/: {count} files written, 0 unchanged, 0 removed\n")
@@ -95,10 +95,10 @@ def test_the_version_is_said(tmp_path: Path, postroom: Postroom) -> None:
     ids="command option extra title directory value nothing".split(),
 )
 def test_wrong_use_is_exit_code_2(
-    make_newsroom: MakeSite, postroom: Postroom, arguments: list[str], complaint: str
+    make_site: MakeSite, postroom: Postroom, arguments: list[str], complaint: str
 ) -> None:
     """What the program does not know it says, changes nothing, and ends with 2."""
-    folder = make_newsroom(NEWS)
+    folder = make_site(NEWS)
     outcome = postroom(folder, *arguments)
     assert (outcome.code, outcome.out) == (2, "")
     assert complaint in outcome.err
@@ -106,7 +106,7 @@ def test_wrong_use_is_exit_code_2(
 
 
 @pytest.mark.parametrize("arguments", [["build"], ["new", "Title"], ["digest"]])
-def test_outside_of_a_newsroom_one_line_says_so(
+def test_outside_of_a_site_one_line_says_so(
     tmp_path: Path, postroom: Postroom, arguments: list[str]
 ) -> None:
     """A command that needs a newsroom tells where it looked and what to do."""
@@ -115,29 +115,27 @@ def test_outside_of_a_newsroom_one_line_says_so(
     assert postroom(tmp_path, *arguments) == CommandResult(2, "", f"error: {line}; {repair}\n")
 
 
-def test_a_newsroom_is_found_from_any_folder_of_it(
-    make_newsroom: MakeSite, postroom: Postroom
-) -> None:
+def test_a_site_is_found_from_any_folder_of_it(make_site: MakeSite, postroom: Postroom) -> None:
     """Commands work on the newsroom around the folder they are called in."""
-    folder = make_newsroom({"posts/deep/er/a.md": POST})
+    folder = make_site({"posts/deep/er/a.md": POST})
     assert postroom(folder / "posts/deep/er", "build").code == 0
     assert (folder / "public/atom.xml").is_file()
     assert postroom(folder / "posts/deep/er", "digest").code == 0
 
 
-def test_of_two_newsrooms_the_inner_one_counts(make_newsroom: MakeSite, postroom: Postroom) -> None:
+def test_of_two_sites_the_inner_one_counts(make_site: MakeSite, postroom: Postroom) -> None:
     """Within a newsroom inside of another one, the nearest is meant."""
-    folder = make_newsroom({"inner/postroom.yaml": SETTINGS, "inner/posts/a.md": POST})
+    folder = make_site({"inner/postroom.yaml": SETTINGS, "inner/posts/a.md": POST})
     assert "1 post" in postroom(folder / "inner/posts", "build").out
     assert (folder / "inner/public").is_dir()
     assert not (folder / "public").exists()
 
 
 def test_all_faults_of_the_settings_are_said_at_once(
-    make_newsroom: MakeSite, postroom: Postroom
+    make_site: MakeSite, postroom: Postroom
 ) -> None:
     """Wrong settings are exit code 2, a line for each fault with its place."""
-    folder = make_newsroom({}, "titel: x\noutput: ../up\nfeeds: {entries: many}\n")
+    folder = make_site({}, "titel: x\noutput: ../up\nfeeds: {entries: many}\n")
     outcome = postroom(folder, "build")
     assert outcome.code == 2
     places = [line.split(": ")[:2] for line in outcome.errors]
@@ -155,26 +153,26 @@ def test_all_faults_of_the_settings_are_said_at_once(
 )
 @pytest.mark.parametrize("form", ["--text", "--html", None])
 def test_digest_shows_the_letter_of_the_build(
-    make_newsroom: MakeSite,
+    make_site: MakeSite,
     postroom: Postroom,
     arguments: list[str],
     period: str,
     form: str | None,
 ) -> None:
     """`digest` prints the very letter that `build` writes: of the newest period, or of one."""
-    folder = make_newsroom(NEWS)
+    folder = make_site(NEWS)
     postroom(folder, "build")
     outcome = postroom(folder, "digest", *arguments, *([form] if form else []))
     name = "2026-09" if "September" in period else "2026-11"
     ending = "html" if form == "--html" else "txt"
     assert (outcome.code, outcome.err) == (0, "")
-    assert outcome.out == (folder / f"public/digest/{name}/letter.{ending}").read_text("utf-8")
+    assert outcome.out == (folder / f"public/digest/{name}/email.{ending}").read_text("utf-8")
     assert period in outcome.out
 
 
-def test_digest_as_a_message_can_be_opened(make_newsroom: MakeSite, postroom: Postroom) -> None:
+def test_digest_as_a_message_can_be_opened(make_site: MakeSite, postroom: Postroom) -> None:
     """`digest --eml` is a whole message of both letters, the same at the same instant."""
-    folder = make_newsroom(NEWS, "mail: {from: Über News <news@example.com>}\n")
+    folder = make_site(NEWS, "mail: {from: Über News <news@example.com>}\n")
     outcome = postroom(folder, "digest", "--eml")
     assert (outcome.code, outcome.err) == (0, "")
     mail = BytesParser(policy=policy.default).parsebytes(outcome.out.encode())
@@ -191,33 +189,33 @@ def test_digest_as_a_message_can_be_opened(make_newsroom: MakeSite, postroom: Po
 
 @pytest.mark.parametrize("period", ["2026-10", "2026-W47", "2026-11-20", "latest", ""])
 def test_a_period_without_posts_gets_the_choice(
-    make_newsroom: MakeSite, postroom: Postroom, period: str
+    make_site: MakeSite, postroom: Postroom, period: str
 ) -> None:
     """A period that is not there is wrong use; the message lists those that are."""
-    outcome = postroom(make_newsroom(NEWS), "digest", period)
+    outcome = postroom(make_site(NEWS), "digest", period)
     line = f"digest: no post stands in the period '{period}'; choose one of 2026-11, 2026-09"
     assert (outcome.code, outcome.out, outcome.errors) == (2, "", [line])
 
 
-def test_without_posts_there_is_no_letter(make_newsroom: MakeSite, postroom: Postroom) -> None:
+def test_without_posts_there_is_no_letter(make_site: MakeSite, postroom: Postroom) -> None:
     """In an empty newsroom `digest` says how to write a post."""
-    outcome = postroom(make_newsroom(), "digest")
+    outcome = postroom(make_site(), "digest")
     line = "digest: no post is published yet; write one with: postroom new TITLE"
     assert (outcome.code, outcome.out, outcome.errors) == (2, "", [line])
 
 
-def test_digest_looks_at_the_instant(make_newsroom: MakeSite, postroom: Postroom) -> None:
+def test_digest_looks_at_the_instant(make_site: MakeSite, postroom: Postroom) -> None:
     """`digest --at` shows the newest letter as it stood then."""
-    folder = make_newsroom(NEWS)
+    folder = make_site(NEWS)
     outcome = postroom(folder, "digest", "--at", "2026-10-01T00:00:00Z")
     assert "September 2026" in outcome.out
     assert "November" not in outcome.out
 
 
 @pytest.mark.parametrize("arguments", [["build"], ["digest"], ["digest", "--html"], ["--help"]])
-def test_a_reader_that_goes_away_is_no_fault(make_newsroom: MakeSite, arguments: list[str]) -> None:
+def test_a_reader_that_goes_away_is_no_fault(make_site: MakeSite, arguments: list[str]) -> None:
     """When nobody reads the output any more, as in `| head -0`, the program ends in silence."""
-    folder = make_newsroom(NEWS)
+    folder = make_site(NEWS)
     reading, writing = os.pipe()
     os.close(reading)
     with start(folder, *arguments, stdout=writing) as process:
@@ -230,11 +228,11 @@ def test_a_reader_that_goes_away_is_no_fault(make_newsroom: MakeSite, arguments:
     "arguments", [["digest"], ["digest", "--html"], ["--help"], ["--version"], ["build"]]
 )
 def test_a_full_disk_behind_the_output_is_one_line(
-    make_newsroom: MakeSite, arguments: list[str]
+    make_site: MakeSite, arguments: list[str]
 ) -> None:
     """Output that cannot be printed for want of space is one line, and exit code 1."""
     with Path("/dev/full").open("wb") as full:
-        process = start(make_newsroom(NEWS), *arguments, stdout=full.fileno())
+        process = start(make_site(NEWS), *arguments, stdout=full.fileno())
         _, errors = process.communicate(timeout=30)
     assert (process.returncode, errors) == (1, b"error: no space left on device\n")
 
@@ -245,31 +243,31 @@ def test_a_full_disk_behind_the_output_is_one_line(
     ids=["period", "command", "option", "none"],
 )
 def test_errors_that_cannot_be_printed_keep_their_exit_code(
-    make_newsroom: MakeSite, arguments: list[str], code: int
+    make_site: MakeSite, arguments: list[str], code: int
 ) -> None:
     """An exit code says what happened, also where standard error is on a full disk."""
     with Path("/dev/full").open("wb") as full:
         process = start(
-            make_newsroom(NEWS), *arguments, stdout=subprocess.DEVNULL, stderr=full.fileno()
+            make_site(NEWS), *arguments, stdout=subprocess.DEVNULL, stderr=full.fileno()
         )
         assert process.wait(30) == code
 
 
-def test_warnings_that_cannot_be_printed_are_a_fault(make_newsroom: MakeSite) -> None:
+def test_warnings_that_cannot_be_printed_are_a_fault(make_site: MakeSite) -> None:
     """Standard output and standard error may both be on a full disk: exit code 1, not 120."""
-    folder = make_newsroom({"posts/2026-11-20-a.md": "# Without an id\n\nText.\n"})
+    folder = make_site({"posts/2026-11-20-a.md": "# Without an id\n\nText.\n"})
     with Path("/dev/full").open("wb") as full:
         process = start(folder, "build", stdout=full.fileno(), stderr=full.fileno())
         assert process.wait(30) == 1
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
-def test_a_closed_stream_is_no_fault(make_newsroom: MakeSite, closed: str) -> None:
+def test_a_closed_stream_is_no_fault(make_site: MakeSite, closed: str) -> None:
     """Where a stream is closed, what would be printed there is dropped, and all else works."""
     code = "import os, sys; from postroom.cli.main import main; code = main(['digest']);"
     # A file that took the number of a closed stream would get what others print.
     code += "print(os.open(os.devnull, 0) > 2, code, file=open('result', 'w'))"
-    folder = make_newsroom(NEWS)
+    folder = make_site(NEWS)
     done = subprocess.run(
         ["sh", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, code],
         cwd=folder,
@@ -282,14 +280,14 @@ def test_a_closed_stream_is_no_fault(make_newsroom: MakeSite, closed: str) -> No
     assert (folder / "result").read_text() == "True 0\n"
 
 
-def test_what_is_only_buffered_is_written_out_before_the_end(make_newsroom: MakeSite) -> None:
+def test_what_is_only_buffered_is_written_out_before_the_end(make_site: MakeSite) -> None:
     """Whatever printed it and did not flush: what cannot be written is one line, exit code 1."""
     code = "import sys; from postroom.cli.main import cli, main; cli.main = lambda **_: print('x');"
     code += "sys.exit(main([]))"
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
             [sys.executable, "-c", code],
-            cwd=make_newsroom(NEWS),
+            cwd=make_site(NEWS),
             env=plain(),
             stdout=full,
             stderr=subprocess.PIPE,
@@ -298,10 +296,10 @@ def test_what_is_only_buffered_is_written_out_before_the_end(make_newsroom: Make
     assert (done.returncode, done.stderr) == (1, b"error: no space left on device\n")
 
 
-def test_any_encoding_will_do(make_newsroom: MakeSite, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_encoding_will_do(make_site: MakeSite, monkeypatch: pytest.MonkeyPatch) -> None:
     """A terminal that knows few letters gets the others written out, not a trace."""
     monkeypatch.setenv("PYTHONIOENCODING", "latin-1")
-    with start(make_newsroom(NEWS), "build", stdout=subprocess.PIPE) as process:
+    with start(make_site(NEWS), "build", stdout=subprocess.PIPE) as process:
         output, errors = process.communicate(timeout=30)
     assert (process.returncode, errors) == (0, b"")
     assert output.startswith(b"2 posts \\u2192 public/")
@@ -311,12 +309,12 @@ def test_any_encoding_will_do(make_newsroom: MakeSite, monkeypatch: pytest.Monke
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)]
 )
 def test_a_signal_stops_the_program_without_a_trace(
-    make_newsroom: MakeSite, number: signal.Signals, code: int
+    make_site: MakeSite, number: signal.Signals, code: int
 ) -> None:
     """Ctrl-C ends a build with 130 and a terminating signal as ever; nothing half stays behind."""
     endless = "{% for a in range(90000) %}{% for b in range(90000) %}{% endfor %}{% endfor %}"
     warned = "# Without an id\n\nText.\n"
-    folder = make_newsroom({"posts/2026-11-20-a.md": warned, "templates/pages/post.html": endless})
+    folder = make_site({"posts/2026-11-20-a.md": warned, "templates/pages/post.html": endless})
     with start(folder, "build", stdout=subprocess.DEVNULL) as process:
         assert process.stderr is not None
         assert process.stderr.readline().startswith(b"warning: posts/2026-11-20-a.md:1: id: ")
@@ -340,15 +338,15 @@ def test_a_folder_that_is_gone_is_one_line(tmp_path: Path) -> None:
     )
 
 
-def test_says_that_the_theme_lacks_a_language(make_newsroom: MakeSite, postroom: Postroom) -> None:
+def test_says_that_the_theme_lacks_a_language(make_site: MakeSite, postroom: Postroom) -> None:
     """A newsroom in a language that the theme does not know is built, with advice."""
-    folder = make_newsroom({"posts/2026-11-20-we-moved.md": POST})
+    folder = make_site({"posts/2026-11-20-we-moved.md": POST})
     settings = folder / "postroom.yaml"
     settings.write_text(
         settings.read_text("utf-8").replace("language: en", "language: eo"), "utf-8"
     )
     outcome = postroom(folder, "build")
     assert outcome.code == 0
-    advice = "translate templates/words/en.yaml as templates/words/eo.yaml"
+    advice = "translate templates/translations/en.yaml as templates/translations/eo.yaml"
     what = "the theme has no words for 'eo', so it speaks English"
     assert outcome.warnings == [f"postroom.yaml: language: {what}; {advice}"]

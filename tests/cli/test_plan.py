@@ -55,8 +55,8 @@ def demo(tmp_path: Path, postroom: Postroom, monkeypatch: pytest.MonkeyPatch) ->
     return tmp_path
 
 
-def _dump(newsroom: Path) -> list[str]:
-    with closing(sqlite3.connect(newsroom / ".postroom/postroom.db")) as database:
+def _dump(site_dir: Path) -> list[str]:
+    with closing(sqlite3.connect(site_dir / ".postroom/postroom.db")) as database:
         return list(database.iterdump())
 
 
@@ -90,14 +90,14 @@ def test_tells_a_program_counts_and_no_address(demo: Path, postroom: Postroom) -
 
 def test_writes_the_first_letter_for_nobody_real(demo: Path, postroom: Postroom) -> None:
     """The sample is a whole message with the ways to leave, to an address that nobody has."""
-    assert postroom(demo, "plan", "--letter", "first.eml").code == 0
+    assert postroom(demo, "plan", "--email", "first.eml").code == 0
     letter = message_from_bytes((demo / "first.eml").read_bytes(), policy=policy.default)
     assert letter["To"] == "reader@example.com"
     assert letter["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
     assert [part.get_content_type() for part in letter.iter_parts()] == ["text/plain", "text/html"]
 
 
-def test_a_newsroom_without_subscribers_gets_no_database(demo: Path, postroom: Postroom) -> None:
+def test_a_site_without_subscribers_gets_no_database(demo: Path, postroom: Postroom) -> None:
     """To look must not make anything."""
     shutil.rmtree(demo / ".postroom")
     outcome = postroom(demo, "plan")
@@ -125,7 +125,7 @@ def test_a_problem_is_as_severe_as_the_settings_say(
     """What a letter lacks is an error, a warning or nothing, as in `check`; the plan is shown."""
     settings = demo / "postroom.yaml"
     text = settings.read_text("utf-8") + "  reply_to: no-reply@example.com\n"
-    settings.write_text(f"{text}checks: {{letter-reply-address: {severity}}}\n", "utf-8")
+    settings.write_text(f"{text}checks: {{email-reply-address: {severity}}}\n", "utf-8")
     shown = postroom(demo, "plan", "--at", "2024-03-01T09:00:00Z")
     told = [kind for kind in ("error", "warning") if f"{kind}: " in shown.err]
     assert (shown.code, told) == (0, [] if severity == "off" else [severity])

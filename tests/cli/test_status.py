@@ -28,14 +28,14 @@ mail:
 
 
 @pytest.fixture
-def newsroom(
-    make_newsroom: MakeSite,
+def site_dir(
+    make_site: MakeSite,
     postroom: Callable[..., CommandResult],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Path:
     """Return a newsroom of four readers who are owed one post each."""
     monkeypatch.setenv("POSTROOM_SECRET_KEY", "a secret key of the tests")
-    folder = make_newsroom({"posts/a.md": POST}, SETTINGS)
+    folder = make_site({"posts/a.md": POST}, SETTINGS)
     readers = [f"reader{number}@example.com" for number in range(4)]
     options = ("--confirmed", "--frequency", "post", "--from", "2026-11-01")
     assert postroom(folder, "subscribers", "add", *options, *readers).code == 0
@@ -55,25 +55,25 @@ def sent(
 
 
 def test_before_anything_was_done_there_is_nothing_to_see(
-    make_newsroom: MakeSite, postroom: Callable[..., CommandResult]
+    make_site: MakeSite, postroom: Callable[..., CommandResult]
 ) -> None:
     """To look makes no database."""
-    folder = make_newsroom({"posts/a.md": POST})
+    folder = make_site({"posts/a.md": POST})
     assert postroom(folder, "status").out == "Nothing was sent yet, and nobody subscribes.\n"
     assert postroom(folder, "status", "--json").out == "{}\n"
     assert not (folder / ".postroom").exists()
 
 
 def test_every_letter_is_accounted_for(
-    newsroom: Path, postroom: Callable[..., CommandResult], monkeypatch: pytest.MonkeyPatch
+    site_dir: Path, postroom: Callable[..., CommandResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One is sent, one put off, one refused, one in doubt: each is counted, the doubtful named."""
     script: dict[str, bytes | list[bytes]] = {
         "RCPT": [b"250 ok\r\n", b"451 4.3.0 later\r\n", b"550 5.1.1 no such user\r\n"],
         ".": [b"250 2.0.0 taken\r\n", CLOSE],
     }
-    assert sent(newsroom, postroom, monkeypatch, script).code == 1
-    shown = re.sub(r"to 13:00:\d\d", "to 13:00:00", postroom(newsroom, "status").out)
+    assert sent(site_dir, postroom, monkeypatch, script).code == 1
+    shown = re.sub(r"to 13:00:\d\d", "to 13:00:00", postroom(site_dir, "status").out)
     assert shown == (
         "Runs\n"
         "  2026-11-22 13:00:00 to 13:00:00: 1 sent, 1 deferred, 1 bounced, 1 uncertain\n"
@@ -94,42 +94,42 @@ def test_every_letter_is_accounted_for(
         "  postroom status --acknowledge: or leave them, counted as delivered; until then send "
         "ends with exit code 1\n"
     )
-    told = json.loads(postroom(newsroom, "status", "--json").out)
+    told = json.loads(postroom(site_dir, "status", "--json").out)
     assert [one["address"] for one in told["uncertain"]] == ["reader3@example.com"]
     assert told["letters"] == {"sent": 1, "deferred": 1, "bounced": 1, "uncertain": 1}
     assert (told["sending"], len(told["runs"]), len(told["advice"])) == (False, 1, 3)
 
 
 def test_what_was_put_off_goes_with_a_later_run(
-    newsroom: Path, postroom: Callable[..., CommandResult], monkeypatch: pytest.MonkeyPatch
+    site_dir: Path, postroom: Callable[..., CommandResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before its time a letter waits; after it, it is sent, and there is nothing left to do."""
-    assert sent(newsroom, postroom, monkeypatch, {"RCPT": b"451 later\r\n"}).code == 1
-    early = sent(newsroom, postroom, monkeypatch, {})
+    assert sent(site_dir, postroom, monkeypatch, {"RCPT": b"451 later\r\n"}).code == 1
+    early = sent(site_dir, postroom, monkeypatch, {})
     must_wait = "nothing is due; 4 letters put off by the mail server must wait\n"
     assert (early.code, early.out) == (0, must_wait)
     with scripted({}) as server, time_machine.travel(AT + timedelta(minutes=16)):
         monkeypatch.setenv("POSTROOM_SMTP_URL", f"smtp://127.0.0.1:{server.port}")
-        monkeypatch.chdir(newsroom)
+        monkeypatch.chdir(site_dir)
         assert main(["send", "--keep-ledger-here"]) == 0
-    assert "What to do" not in postroom(newsroom, "status").out
+    assert "What to do" not in postroom(site_dir, "status").out
 
 
 def test_a_run_that_was_broken_off_is_told_from_one_under_way(
-    newsroom: Path, postroom: Callable[..., CommandResult]
+    site_dir: Path, postroom: Callable[..., CommandResult]
 ) -> None:
     """While its process lives a run is under way; once it is dead, the next send is called for."""
-    store = open_store(None, newsroom)
+    store = open_store(None, site_dir)
     run = store.runs.begin(AT)
     ((group, _),) = store.segments.groups()
     letter = store.issues.freeze(IssueSnapshot("post", AT.date(), "", ("p",), AT, b"x"))
     store.deliveries.plan(run, Segment(group), letter, Cursor(AT.date(), 9), AT)
     store.deliveries.record_and_claim(run, [], 1, AT, str)
-    alive = postroom(newsroom, "status").out
+    alive = postroom(site_dir, "status").out
     assert "13:00:00 is under way: 3 planned, 1 sending" in alive
     assert "  wait: a run is under way\n" in alive
     store.database.close()
-    dead = postroom(newsroom, "status").out
+    dead = postroom(site_dir, "status").out
     assert "13:00:00 was broken off: 3 planned, 1 sending" in dead
     (named,) = re.findall(r"May or may not have arrived\n  (\S+),.*\n", dead)
     assert named == "reader0@example.com"
@@ -138,22 +138,22 @@ def test_a_run_that_was_broken_off_is_told_from_one_under_way(
 
 
 def test_many_complaints_are_told_and_stop_the_next_run(
-    newsroom: Path, postroom: Callable[..., CommandResult], monkeypatch: pytest.MonkeyPatch
+    site_dir: Path, postroom: Callable[..., CommandResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From 0.3 % on, and two, `send` refuses until somebody says that they know."""
-    assert sent(newsroom, postroom, monkeypatch, {}).code == 0
-    store = open_store(None, newsroom)
+    assert sent(site_dir, postroom, monkeypatch, {}).code == 0
+    store = open_store(None, site_dir)
     readers = list(store.subscribers.every())
     for number, reader in enumerate(readers[:2], 1):
-        assert "spam" not in postroom(newsroom, "status").out
-        assert sent(newsroom, postroom, monkeypatch, {}).code == 0
+        assert "spam" not in postroom(site_dir, "status").out
+        assert sent(site_dir, postroom, monkeypatch, {}).code == 0
         trace = BounceTrace(token=reader.token, report=f"{number:016}")
         assert store.bounces.record_complaint(trace, str, AT) == "stopped"
     store.database.close()
-    assert "  find out why 2 of 4 letters were called spam;" in postroom(newsroom, "status").out
-    refused = sent(newsroom, postroom, monkeypatch, {})
+    assert "  find out why 2 of 4 letters were called spam;" in postroom(site_dir, "status").out
+    refused = sent(site_dir, postroom, monkeypatch, {})
     assert (refused.code, refused.out) == (1, "")
     assert refused.errors[0].startswith("send: 2 complaints about 4 letters in 30 days")
     with scripted({}) as server:
         monkeypatch.setenv("POSTROOM_SMTP_URL", f"smtp://127.0.0.1:{server.port}")
-        assert postroom(newsroom, "send", "--keep-ledger-here", "--despite-complaints").code == 0
+        assert postroom(site_dir, "send", "--keep-ledger-here", "--despite-complaints").code == 0

@@ -30,11 +30,11 @@ Run = Callable[..., CommandResult]
 
 
 @pytest.fixture
-def here(make_newsroom: MakeSite, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(make_site: MakeSite, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make a newsroom that has a secret key and a list of readers."""
     monkeypatch.setenv("POSTROOM_SECRET_KEY", KEY)
     monkeypatch.delenv("POSTROOM_DATABASE_URL", raising=False)
-    return make_newsroom({"list.csv": LIST})
+    return make_site({"list.csv": LIST})
 
 
 @pytest.fixture

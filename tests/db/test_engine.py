@@ -105,7 +105,7 @@ def test_the_default_is_a_file_of_its_owner(tmp_path: Path) -> None:
     database.close()
 
 
-def test_a_relative_file_is_in_the_newsroom(tmp_path: Path) -> None:
+def test_a_relative_file_is_in_the_site(tmp_path: Path) -> None:
     """A relative SQLite file is relative to the newsroom, not to where one stands."""
     open_database("sqlite:///kept/news.db", tmp_path).close()
     assert (tmp_path / "kept/news.db").is_file()
@@ -417,9 +417,9 @@ def test_deleted_rows_leave_the_log(tmp_path: Path) -> None:
     database.close()
 
 
-def test_building_imports_no_database(make_newsroom: MakeSite) -> None:
+def test_building_imports_no_database(make_site: MakeSite) -> None:
     """`postroom build` imports neither SQLAlchemy nor any room of the database."""
-    folder = make_newsroom({"posts/2026-11-20-we-moved.md": "# We moved\n\nTo a new office.\n"})
+    folder = make_site({"posts/2026-11-20-we-moved.md": "# We moved\n\nTo a new office.\n"})
     code = (
         "import sys; from postroom.cli.main import main; assert main(['build']) == 0;"
         "names = ('sqlalchemy', 'alembic', 'psycopg', 'email_validator', 'sqlite3',"
@@ -432,11 +432,9 @@ def test_building_imports_no_database(make_newsroom: MakeSite) -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_the_command_upgrades(
-    make_newsroom: MakeSite, postroom: Callable[..., CommandResult]
-) -> None:
+def test_the_command_upgrades(make_site: MakeSite, postroom: Callable[..., CommandResult]) -> None:
     """`postroom db upgrade` names the database and its version, and may be repeated."""
-    folder = make_newsroom()
+    folder = make_site()
     for _ in range(2):
         outcome = postroom(folder, "db", "upgrade")
         assert (outcome.code, outcome.err) == (0, "")
@@ -455,10 +453,10 @@ def test_a_database_that_is_refused_is_closed(tmp_path: Path) -> None:
 
 
 def test_the_command_refuses_a_newer_database(
-    make_newsroom: MakeSite, postroom: Callable[..., CommandResult]
+    make_site: MakeSite, postroom: Callable[..., CommandResult]
 ) -> None:
     """A newer database is wrong use: exit code 2 and one line."""
-    folder = make_newsroom()
+    folder = make_site()
     postroom(folder, "db", "upgrade")
     raw = sqlite3.connect(folder / ".postroom/postroom.db")
     raw.execute("UPDATE postroom_version SET version_num = '9999'")

@@ -45,12 +45,12 @@ def fenced(mark: str, page: str) -> list[str]:
     return [re.sub(rf"^{indent}", "", block, flags=re.MULTILINE) for indent, block in found]
 
 
-def test_the_commands_for_a_newsroom_run(tmp_path: Path) -> None:
+def test_the_commands_for_a_site_run(tmp_path: Path) -> None:
     """Every command that the README gives for a newsroom runs, in the order that it gives them."""
     assert run_in(tmp_path, "".join(blocks("newsroom"))) == (0, [])
-    newsroom = tmp_path / "my-news"
+    site_dir = tmp_path / "my-news"
     made = ["postroom.yaml", "posts", "public/atom.xml", "public/index.html", "letter.eml"]
-    assert [name for name in made if not (newsroom / name).exists()] == []
+    assert [name for name in made if not (site_dir / name).exists()] == []
 
 
 def test_the_commands_for_sending_run(tmp_path: Path) -> None:
@@ -276,7 +276,7 @@ def test_the_theme_speaks_the_languages_that_are_named() -> None:
     """The README names the languages that the theme has words for, one each."""
     (named,) = re.findall(r"The theme speaks ([^;]+);", " ".join(README.split()))
     languages = re.split(r", | and ", named)
-    files = (ROOT / "templates/words").glob("*.yaml")
+    files = (ROOT / "templates/translations").glob("*.yaml")
     assert sorted(languages) == sorted(
         str(Locale.parse(path.stem).get_language_name("en")) for path in files
     )

@@ -176,12 +176,12 @@ mail:
 
 
 def test_prints_a_line_for_each_finding(
-    make_newsroom: MakeSite,
+    make_site: MakeSite,
     postroom: Callable[..., CommandResult],
     alone: pytest.MonkeyPatch,
 ) -> None:
     """The command prints grouped lines with plain marks, and its exit code counts problems."""
-    folder = make_newsroom({"posts/2026-11-20-we-moved.md": POST}, SENDER)
+    folder = make_site({"posts/2026-11-20-we-moved.md": POST}, SENDER)
     for file in (folder / "postroom.yaml", folder / "posts/2026-11-20-we-moved.md"):
         # Written before the instant that the command takes for now.
         os.utime(file, times=(AT.timestamp() - 60,) * 2)
@@ -202,11 +202,11 @@ def test_prints_a_line_for_each_finding(
 
 
 def test_a_missing_mail_server_is_a_finding(
-    make_newsroom: MakeSite, postroom: Callable[..., CommandResult], alone: pytest.MonkeyPatch
+    make_site: MakeSite, postroom: Callable[..., CommandResult], alone: pytest.MonkeyPatch
 ) -> None:
     """Without POSTROOM_SMTP_URL the doctor goes on; a database elsewhere is not looked at."""
     alone.setenv("POSTROOM_DATABASE_URL", "postgresql://db.example/news")
-    outcome = postroom(make_newsroom({"posts/2026-11-20-a.md": "no title"}), "doctor")
+    outcome = postroom(make_site({"posts/2026-11-20-a.md": "no title"}), "doctor")
     assert outcome.code == 1
     assert "✗ POSTROOM_SMTP_URL: is not set; set it to smtp+starttls://" in outcome.out
     assert "✗ posts/2026-11-20-a.md" in outcome.out
@@ -215,10 +215,10 @@ def test_a_missing_mail_server_is_a_finding(
 
 @pytest.mark.usefixtures("alone")
 def test_finds_a_damaged_ledger(
-    make_newsroom: MakeSite, postroom: Callable[..., CommandResult]
+    make_site: MakeSite, postroom: Callable[..., CommandResult]
 ) -> None:
     """A file that is no ledger is a problem."""
-    folder = make_newsroom({".postroom/postroom.db": b"not a database at all" * 100})
+    folder = make_site({".postroom/postroom.db": b"not a database at all" * 100})
     assert "✗ .postroom/postroom.db: file is not a database" in postroom(folder, "doctor").out
     ledger = folder / ".postroom/postroom.db"
     ledger.unlink()
@@ -226,7 +226,7 @@ def test_finds_a_damaged_ledger(
     assert "✓ database: .postroom/postroom.db can be" in postroom(folder, "doctor").out
 
 
-def test_needs_a_newsroom(tmp_path: Path, postroom: Callable[..., CommandResult]) -> None:
+def test_needs_a_site(tmp_path: Path, postroom: Callable[..., CommandResult]) -> None:
     """Called where no newsroom is, the doctor says so and leaves with 2."""
     outcome = postroom(tmp_path, "doctor")
     assert outcome.code == 2

@@ -1,4 +1,4 @@
-"""`postroom doctor --letter`: letters signed with a key made for the test, sound and damaged."""
+"""`postroom doctor --received`: letters signed with a key made for the test, sound and damaged."""
 
 from __future__ import annotations
 
@@ -305,14 +305,14 @@ def test_the_command_reads_a_file(
     """`--letter` needs no newsroom; its exit code tells whether there are problems."""
     with time_machine.travel(AT):
         (tmp_path / "sound.eml").write_bytes(signed())
-    outcome = postroom(tmp_path, "doctor", "--letter", "sound.eml")
+    outcome = postroom(tmp_path, "doctor", "--received", "sound.eml")
     assert (outcome.code, outcome.err) == (0, "")
     printed = outcome.out.splitlines()
     titles = [line for line in printed if not line.startswith("  ")]
     assert titles[:-1] == ["Fields", "Leaving", "Parts", "Signature", "Receiver"]
     assert titles[-1] == "0 problems, 0 to consider"
     (tmp_path / "unsigned.eml").write_bytes(unsigned)
-    outcome = postroom(tmp_path, "doctor", "--letter", "unsigned.eml")
+    outcome = postroom(tmp_path, "doctor", "--received", "unsigned.eml")
     assert outcome.code == 1
     assert "✗ DKIM-Signature: is missing; let the mail server sign letters" in outcome.out
 
@@ -322,10 +322,10 @@ def test_the_command_refuses_what_is_no_file(
     tmp_path: Path, postroom: Callable[..., CommandResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file that is missing or far too long is wrong use."""
-    assert postroom(tmp_path, "doctor", "--letter", "none.eml").code == 2
+    assert postroom(tmp_path, "doctor", "--received", "none.eml").code == 2
     monkeypatch.setattr("postroom.cli.doctor.LIMIT", 10)
     (tmp_path / "long.eml").write_bytes(b"x" * 11)
-    outcome = postroom(tmp_path, "doctor", "--letter", "long.eml")
+    outcome = postroom(tmp_path, "doctor", "--received", "long.eml")
     assert (outcome.code, outcome.errors) == (
         2,
         ["long.eml: has more than 10 bytes; choose a letter"],

@@ -23,12 +23,12 @@ mail:
 
 
 @pytest.fixture
-def here(make_newsroom: MakeSite, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(make_site: MakeSite, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make a newsroom that may send letters and has one post."""
     monkeypatch.setenv("POSTROOM_SECRET_KEY", KEY)
     for name in ("POSTROOM_DATABASE_URL", "POSTROOM_MAILBOX_URL", "CI"):
         monkeypatch.delenv(name, raising=False)
-    return make_newsroom({"posts/we-moved.md": POST}, SETTINGS)
+    return make_site({"posts/we-moved.md": POST}, SETTINGS)
 
 
 def test_a_letter_that_comes_back_takes_its_reader_off(

@@ -22,7 +22,7 @@ from postroom.publish.build import make_outputs
 from postroom.publish.output import replace_output
 from postroom.settings.site import parse_settings
 from tests.support.generated_sites import SETTINGS as MORE
-from tests.support.generated_sites import newsroom_files
+from tests.support.generated_sites import site_files
 from tests.support.site import POST, SETTINGS, CommandResult, MakeSite
 
 Run = Callable[..., CommandResult]
@@ -33,9 +33,9 @@ POST = POST.replace("Our office has a new address.", SUMMARY)
 NAMELESS = POST.replace("id: tag:news.example.com,2026:we-moved\n", "")
 
 
-def test_a_whole_newsroom_passes(make_newsroom: MakeSite, postroom: Run) -> None:
+def test_a_whole_site_passes(make_site: MakeSite, postroom: Run) -> None:
     """Where nothing is wrong, nothing is said but the count, and nothing is written."""
-    folder = make_newsroom({"posts/a.md": POST})
+    folder = make_site({"posts/a.md": POST})
     outcome = postroom(folder, "check")
     assert (outcome.code, outcome.out, outcome.err) == (0, "0 errors, 0 warnings\n", "")
     assert sorted(path.name for path in folder.rglob("*")) == ["a.md", "postroom.yaml", "posts"]
@@ -43,24 +43,24 @@ def test_a_whole_newsroom_passes(make_newsroom: MakeSite, postroom: Run) -> None
 
 @pytest.mark.parametrize(("options", "code"), [((), 0), (("--strict",), 1)])
 def test_warnings_fail_when_strict(
-    make_newsroom: MakeSite, postroom: Run, options: tuple[str, ...], code: int
+    make_site: MakeSite, postroom: Run, options: tuple[str, ...], code: int
 ) -> None:
     """A warning is told with the rule that found it; with --strict it is a failure."""
-    outcome = postroom(make_newsroom({"posts/a.md": NAMELESS}), "check", *options)
+    outcome = postroom(make_site({"posts/a.md": NAMELESS}), "check", *options)
     assert outcome.code == code
     assert outcome.warnings == [f'posts/a.md:1: id: is missing; add id: "{ID}" [post-id]']
     assert outcome.out == "0 errors, 1 warning\n"
 
 
-def test_strict_is_content_with_a_whole_newsroom(make_newsroom: MakeSite, postroom: Run) -> None:
+def test_strict_is_content_with_a_whole_site(make_site: MakeSite, postroom: Run) -> None:
     """--strict changes nothing where nothing is wrong."""
-    assert postroom(make_newsroom({"posts/a.md": POST}), "check", "--strict").code == 0
+    assert postroom(make_site({"posts/a.md": POST}), "check", "--strict").code == 0
 
 
-def test_what_is_wrong_in_a_feed_is_an_error(make_newsroom: MakeSite, postroom: Run) -> None:
+def test_what_is_wrong_in_a_feed_is_an_error(make_site: MakeSite, postroom: Run) -> None:
     """A feed that validators refuse fails, with the file, the rule and the repair."""
     text = POST.replace("title: We moved", "title: We <b>moved</b>")
-    outcome = postroom(make_newsroom({"posts/a.md": text}), "check")
+    outcome = postroom(make_site({"posts/a.md": text}), "check")
     assert outcome.code == 1
     assert outcome.errors[0] == (
         "public/atom.xml: title: 'We <b>moved</b>' looks like HTML, as in 4 files;"
@@ -70,9 +70,9 @@ def test_what_is_wrong_in_a_feed_is_an_error(make_newsroom: MakeSite, postroom: 
     assert outcome.out == "1 error, 0 warnings\n"
 
 
-def test_faults_of_posts_stop_the_check(make_newsroom: MakeSite, postroom: Run) -> None:
+def test_faults_of_posts_stop_the_check(make_site: MakeSite, postroom: Run) -> None:
     """A post that cannot be published is an error, and with --fix nothing is written."""
-    folder = make_newsroom({"posts/a.md": NAMELESS, "posts/b.md": "# No date\n"})
+    folder = make_site({"posts/a.md": NAMELESS, "posts/b.md": "# No date\n"})
     outcome = postroom(folder, "check", "--fix")
     assert outcome.code == 1
     assert [error.partition(";")[0] for error in outcome.errors] == [
@@ -81,21 +81,21 @@ def test_faults_of_posts_stop_the_check(make_newsroom: MakeSite, postroom: Run) 
     assert (folder / "posts/a.md").read_text() == NAMELESS
 
 
-def test_an_instant_may_be_named(make_newsroom: MakeSite, postroom: Run) -> None:
+def test_an_instant_may_be_named(make_site: MakeSite, postroom: Run) -> None:
     """--at checks the feeds as they will be at that instant."""
     text = POST.replace("title: We moved", "title: <b>x</b>").replace("2026-11-20", "2026-12-24")
-    folder = make_newsroom({"posts/a.md": text})
+    folder = make_site({"posts/a.md": text})
     assert postroom(folder, "check").code == 0
     assert postroom(folder, "check", "--at", "2026-12-24T12:00:00Z").code == 1
 
 
-def test_fix_writes_the_ids(make_newsroom: MakeSite, postroom: Run) -> None:
+def test_fix_writes_the_ids(make_site: MakeSite, postroom: Run) -> None:
     """--fix tells each file and id; drafts and posts to come get theirs too; twice is as once."""
     draft = NAMELESS.replace("title:", "draft: true\ntitle:")
     later = NAMELESS.replace("2026-11-20", "2027-01-01")
     names = {"a.md": NAMELESS, "b.md": draft, "c.md": later.replace("We moved", "C"), "d.md": POST}
     files = {f"posts/{name}": text for name, text in names.items()}
-    folder = make_newsroom(files, "checks: {page-title: off, letter-preheader: off}\n")
+    folder = make_site(files, "checks: {page-title: off, email-preheader: off}\n")
     outcome = postroom(folder, "check", "--fix", "--strict")
     base = "tag:news.example.com,2026:"
     assert (outcome.code, outcome.err) == (0, "")
@@ -109,14 +109,12 @@ def test_fix_writes_the_ids(make_newsroom: MakeSite, postroom: Run) -> None:
     assert {path: path.read_bytes() for path in (folder / "posts").iterdir()} == before
 
 
-def test_one_head_that_cannot_be_edited_stops_no_other(
-    make_newsroom: MakeSite, postroom: Run
-) -> None:
+def test_one_head_that_cannot_be_edited_stops_no_other(make_site: MakeSite, postroom: Run) -> None:
     """What cannot be written is an error and stays as it is; every other post gets its id."""
     flow = "---\n{title: Flow, date: 2026-01-01}\n---\nText.\n"
     returns = NAMELESS.replace("\n", "\r")
     texts = {"posts/a.md": flow, "posts/b.md": returns, "posts/c.md": NAMELESS.replace("We", "C")}
-    folder = make_newsroom(texts, 'pages: {permalink: "/{path}/"}\n')
+    folder = make_site(texts, 'pages: {permalink: "/{path}/"}\n')
     outcome = postroom(folder, "check", "--fix")
     assert outcome.code == 1
     assert outcome.errors == [
@@ -295,11 +293,11 @@ def test_a_new_spelling_that_yaml_reads_otherwise_is_not_written(tmp_path: Path)
     assert file.read_text() == "---\ntopics: [a b]\n---\nText\n"
 
 
-def test_fix_writes_the_usual_spelling(make_newsroom: MakeSite, postroom: Run) -> None:
+def test_fix_writes_the_usual_spelling(make_site: MakeSite, postroom: Run) -> None:
     """--fix tells each topic that it wrote; nothing is left to say of it."""
     text = POST.replace("Company news", "company News").replace("we-moved", "b")
     files = {"posts/a.md": POST, "posts/b.md": text.replace("We moved", "B").replace("-20", "-21")}
-    folder = make_newsroom(files, "checks: {letter-preheader: off}\n")
+    folder = make_site(files, "checks: {email-preheader: off}\n")
     assert "post-topic" in postroom(folder, "check").err
     outcome = postroom(folder, "check", "--fix")
     assert (outcome.code, outcome.err) == (0, "")
@@ -309,7 +307,7 @@ def test_fix_writes_the_usual_spelling(make_newsroom: MakeSite, postroom: Run) -
 @pytest.mark.slow
 def test_looking_costs_less_than_building(tmp_path: Path) -> None:
     """The lint of 2,000 posts takes less time than the cold build that it looks at."""
-    for name, contents in newsroom_files(2000).items():
+    for name, contents in site_files(2000).items():
         file = tmp_path / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(contents if isinstance(contents, bytes) else contents.encode())

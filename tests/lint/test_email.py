@@ -201,9 +201,9 @@ def test_a_problem_says_where_and_how(whole: Case) -> None:
     letter = evolve(
         whole.letter, html=whole.letter.html.replace("<h1", "<h2").replace("h1>", "h2>")
     )
-    (problem,) = lint_rendered_email(letter, whole.site, "public/digest/2024-02/letter.html")
+    (problem,) = lint_rendered_email(letter, whole.site, "public/digest/2024-02/email.html")
     assert str(problem) == (
-        "public/digest/2024-02/letter.html: first-heading: 0 first-level headings; "
+        "public/digest/2024-02/email.html: first-heading: 0 first-level headings; "
         "let the title be the only one"
     )
 
@@ -283,7 +283,7 @@ MESSAGES = [
     ("opaque-token", "ends with no opaque token", rb"tttt>,", b"?id=7>,"),
     ("opaque-token", "holds the reader's address", rb"<mailto:", b"<mailto:reader%40example.org"),
     ("one-click", "is not List-Unsubscribe=One-Click", rb"=One-Click", b"=One-click"),
-    ("own-page", "not that of List-Unsubscribe", rb"(leave/)t(.*>,)", rb"\1s\2"),
+    ("own-page", "not that of List-Unsubscribe", rb"(unsubscribe/)t(.*>,)", rb"\1s\2"),
     ("head-lines", "a line of the head is longer", rb"Subject: ", b"Subject: " + b"x" * 999),
     ("one-sender", "From holds several mailboxes", rb"From: ", b"From: other@example.com, "),
     (
@@ -511,7 +511,7 @@ HTML = [
     ("contact", "the HTML lacks contact.name", "Daniel Wong", "Somebody"),
     ("contact", "not link contact.phone as tel:+8618072358327", r'href="tel:[^"]*"', 'href="#a"'),
     ("contact", "the HTML lacks contact.message", r"mailto:news@example\.com\?", "mailto:a@b.c?"),
-    ("unsubscribe", "the HTML has no link to the page to leave", "/list/leave/[a-z-]*", "/"),
+    ("unsubscribe", "the HTML has no link to the page to leave", "/list/unsubscribe/[a-z-]*", "/"),
     ("postal-address", "the HTML lacks 'YIWU County", "YIWU County", "County"),
     (
         "same-links",
@@ -526,7 +526,7 @@ TEXT = [
     ("contact", "the text lacks contact.organization", "Example Magnets", "Our"),
     ("contact", "the text lacks contact.phone", r"\+86-18072358327", "+86-1"),
     ("contact", "the text lacks contact.email", "news@example.com", "news@example.org"),
-    ("unsubscribe", "the text has no link to the page to leave", "/list/leave/[a-z-]*", "/"),
+    ("unsubscribe", "the text has no link to the page to leave", "/list/unsubscribe/[a-z-]*", "/"),
     ("postal-address", "the text lacks 'YIWU County", "Province", "Land"),
     ("same-links", "the text lacks the link https://news.", "/digest/", "/letters/"),
     ("same-links", "the HTML lacks the link https://a.example/b", r"\Z", "https://a.example/b.\n"),

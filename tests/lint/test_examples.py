@@ -81,7 +81,7 @@ def in_letter(rule: str) -> Plant:
     """Return what breaks a rule of letters in the newest of them."""
 
     def plant(_folder: Path, patch: pytest.MonkeyPatch) -> tuple[str, ...]:
-        message = _spoiled(rule.removeprefix("letter-"))
+        message = _spoiled(rule.removeprefix("email-"))
         patch.setattr(check, "_letter", lambda *_: message)
         return ()
 
@@ -137,7 +137,7 @@ CLOSED = "http://127.0.0.1:1/"
 SETTINGS = {
     "settings-url": ("url: https:", "url: http:"),
     "settings-language": ("language: en", "language: tlh"),
-    "letter-signed": (FOUNDER, ""),
+    "email-signed": (FOUNDER, ""),
 }
 EARLIER: Mapping[str, Mapping[str, str | bytes | None]] = {
     "earlier-id": a(id="tag:news.example.com,2026:new"),
@@ -148,7 +148,7 @@ EARLIER: Mapping[str, Mapping[str, str | bytes | None]] = {
 EXAMPLES: Mapping[str, Plant] = {
     **{case.rule: in_posts(case.broken) for case in reversed(POSTS)},
     **{rule: in_output(*row) for rule, row in OUTPUT.items()},
-    **{rule: in_letter(rule) for rule in RULES if rule.startswith("letter-")},
+    **{rule: in_letter(rule) for rule in RULES if rule.startswith("email-")},
     **{rule: in_settings(*row) for rule, row in SETTINGS.items()},
     **{rule: after(change) for rule, change in EARLIER.items()},
     "post-link-outside": with_links(a(f"[Our neighbours]({CLOSED})\n")),
@@ -156,13 +156,13 @@ EXAMPLES: Mapping[str, Plant] = {
 
 
 @pytest.fixture
-def newsroom(make_newsroom: MakeSite) -> Callable[[str], Path]:
+def site_dir(make_site: MakeSite) -> Callable[[str], Path]:
     """Return a function that writes a newsroom in which no rule of that name is broken yet."""
 
     def made(rule: str) -> Path:
         more = "feeds: {entries: 1}\n" if rule.startswith("earlier-") else ""
-        folder = make_newsroom({"posts/a.md": post(), "posts/b.md": other()}, NAMED + more)
-        if rule.startswith("letter-"):
+        folder = make_site({"posts/a.md": post(), "posts/b.md": other()}, NAMED + more)
+        if rule.startswith("email-"):
             (folder / "postroom.yaml").write_text(SENT, "utf-8")
         return folder
 
@@ -208,12 +208,12 @@ def severities(outcome: CommandResult, rule: str) -> set[str]:
 @pytest.mark.parametrize("rule", RULES)
 def test_every_rule_is_found_and_judged_by_the_settings(
     rule: str,
-    newsroom: Callable[[str], Path],
+    site_dir: Callable[[str], Path],
     postroom: Run,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What breaks a rule is found as severe as docs/checks.md says, or as the settings say."""
-    folder = newsroom(rule)
+    folder = site_dir(rule)
     options = EXAMPLES[rule](folder, monkeypatch)
     settings = (folder / "postroom.yaml").read_text("utf-8")
     usual = RULES[rule].severity
@@ -227,17 +227,17 @@ def test_every_rule_is_found_and_judged_by_the_settings(
         assert outcome.code == 1 or severity != "error"
 
 
-@pytest.mark.parametrize("kind", ["post-", "letter-", "earlier-"])
+@pytest.mark.parametrize("kind", ["post-", "email-", "earlier-"])
 def test_nothing_is_found_before_a_rule_is_broken(
     kind: str,
-    newsroom: Callable[[str], Path],
+    site_dir: Callable[[str], Path],
     postroom: Run,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The newsrooms that the examples break are whole, to the last warning."""
-    folder = newsroom(kind)
+    folder = site_dir(kind)
     options: tuple[str, ...] = ()
-    if kind == "letter-":
+    if kind == "email-":
         monkeypatch.setattr(check, "_letter", lambda *_: whole().message())
     elif kind == "earlier-":
         options = after({})(folder, monkeypatch)
@@ -285,11 +285,11 @@ def test_a_fault_planted_in_a_template_is_found(fault: str, demo: Path, postroom
     """One fault in the template of letters: it is told, and at most that the text lacks words."""
     rule, old, new = PLANTED[fault]
     assert postroom(demo, "check", "--strict").code == 0
-    _exchange(demo / "templates/letter/letter.html", old, new)
+    _exchange(demo / "templates/email/email.html", old, new)
     outcome = postroom(demo, "check", "--strict", "--format", "json")
     assert outcome.code == 1
     found = {one["rule"] for one in json.loads(outcome.out)["findings"]}
-    assert found - {"letter-same-words"} == {f"letter-{rule}"}
+    assert found - {"email-same-words"} == {f"email-{rule}"}
 
 
 MAIN = '<main id="main">'
@@ -342,10 +342,10 @@ def test_a_pale_colour_in_a_stylesheet_is_found(demo: Path, postroom: Run) -> No
     ids=["alt", "empty link", "click here", "heading skip", "bad href", "no href"],
 )
 def test_a_fault_planted_in_a_post_is_found(
-    fault: str, rule: str, line: int, newsroom: Callable[[str], Path], postroom: Run
+    fault: str, rule: str, line: int, site_dir: Callable[[str], Path], postroom: Run
 ) -> None:
     """Those that an author can make are told with the line of the post."""
-    folder = newsroom(rule)
+    folder = site_dir(rule)
     (folder / "posts/a.md").write_text(post(f"{fault}\n"), "utf-8")
     (folder / "posts/p.png").write_bytes(PIXEL)
     outcome = postroom(folder, "check", "--strict", "--format", "json")

@@ -214,14 +214,14 @@ def test_a_real_server_is_asked_at_that_pace(server: Site) -> None:
 
 
 def test_pictures_and_files_in_the_head_are_asked_for(
-    make_newsroom: MakeSite, server: Site, postroom: Run, monkeypatch: pytest.MonkeyPatch
+    make_site: MakeSite, server: Site, postroom: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A lead picture and an enclosure elsewhere are told with the line of their key."""
     monkeypatch.setattr("postroom.cli.check.make_link_checker", web)
     url = server.url
     head = f"image: {{src: {url}/missing.png, alt: A}}\n"
     head += f"enclosure: {{url: {url}/gone.png, type: image/png, length: 1}}\ntopics"
-    folder = make_newsroom({"posts/a.md": POST.replace("topics", head)})
+    folder = make_site({"posts/a.md": POST.replace("topics", head)})
     outcome = postroom(folder, "check", "--links")
     found = [line.partition(";")[0] for line in outcome.warnings if "outside" in line]
     assert found == [f"posts/a.md:7: enclosure: '{url}/gone.png' answers 410 Gone"]
@@ -364,14 +364,14 @@ def test_a_redirect_may_be_written_in_any_letters(server: Site) -> None:
 
 @pytest.mark.slow
 def test_hostile_hosts_end_no_check(
-    make_newsroom: MakeSite, postroom: Run, monkeypatch: pytest.MonkeyPatch
+    make_site: MakeSite, postroom: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The command tells each link to a host that hangs, at its place, and goes on."""
     monkeypatch.setattr("postroom.lint.external_links._TIMEOUT", 2.0)
     monkeypatch.setattr("postroom.cli.check.make_link_checker", web)
     with telling(hangs) as site, serving() as well:
         links = f"[Our past]({site.url}/) [Our year]({well.url}/round) [Us]({well.url}/busy)\n"
-        folder = make_newsroom({"posts/a.md": f"{POST}\n{links}"})
+        folder = make_site({"posts/a.md": f"{POST}\n{links}"})
         outcome = postroom(folder, "check", "--links", "--format", "json")
     found = [one for one in json.loads(outcome.out)["findings"] if "outside" in one["rule"]]
     assert [(one["line"], one["what"].partition("' ")[2]) for one in found] == [
@@ -382,14 +382,14 @@ def test_hostile_hosts_end_no_check(
 
 
 @pytest.fixture
-def posts_with_links(make_newsroom: MakeSite, server: Site) -> Path:
+def posts_with_links(make_site: MakeSite, server: Site) -> Path:
     """Return a newsroom whose post links to the server."""
     text = POST + (
         f"\nSee [our report]({server.url}/well#part), [our past]({server.url}/missing),\n"
         f"[the same]({server.url}/missing) and ![a plan]({server.url}/gone.png).\n"
     )
-    return make_newsroom(
-        {"posts/a.md": text}, "checks: {post-image-pixels: off, letter-preheader: off}\n"
+    return make_site(
+        {"posts/a.md": text}, "checks: {post-image-pixels: off, email-preheader: off}\n"
     )
 
 

@@ -18,7 +18,7 @@ from postroom.posts import loader
 from postroom.publish.build import make_outputs
 from postroom.settings.site import load_settings
 from tests.support.feed_readers import FORMATS, items, newsboat, poll, seen, serving, subscribed
-from tests.support.generated_sites import SETTINGS, newsroom_files
+from tests.support.generated_sites import SETTINGS, site_files
 from tests.support.site import AT, ROOT
 from tests.support.site import SETTINGS as REQUIRED
 
@@ -251,13 +251,13 @@ class Built:
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """Return a newsroom of 500 odd posts, with its feeds written."""
-    newsroom = tmp_path_factory.mktemp("large")
-    for path, contents in newsroom_files(500).items():
-        (newsroom / path).parent.mkdir(parents=True, exist_ok=True)
+    site_dir = tmp_path_factory.mktemp("large")
+    for path, contents in site_files(500).items():
+        (site_dir / path).parent.mkdir(parents=True, exist_ok=True)
         data = contents.encode() if isinstance(contents, str) else contents
-        (newsroom / path).write_bytes(data)
-    (newsroom / "postroom.yaml").write_text(REQUIRED + SETTINGS, "utf-8")
-    return built(newsroom, tmp_path_factory.mktemp("large-output"))
+        (site_dir / path).write_bytes(data)
+    (site_dir / "postroom.yaml").write_text(REQUIRED + SETTINGS, "utf-8")
+    return built(site_dir, tmp_path_factory.mktemp("large-output"))
 
 
 @pytest.fixture(scope="module")
@@ -266,12 +266,12 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Built:
     return built(ROOT, tmp_path_factory.mktemp("demo-output"))
 
 
-def built(newsroom: Path, output: Path) -> Built:
-    """Write the feeds of `newsroom` below `output`."""
-    site = load_settings(newsroom)
-    known = loader.load_posts(newsroom, site, AT).posts
+def built(site_dir: Path, output: Path) -> Built:
+    """Write the feeds of `site_dir` below `output`."""
+    site = load_settings(site_dir)
+    known = loader.load_posts(site_dir, site, AT).posts
     feeds = []
-    for path, contents in make_outputs(newsroom, site, known).items():
+    for path, contents in make_outputs(site_dir, site, known).items():
         if isinstance(contents, bytes) and re.search(r"(atom|rss)\.xml$|\.json$", path):
             (output / path).parent.mkdir(parents=True, exist_ok=True)
             (output / path).write_bytes(contents)

@@ -17,7 +17,7 @@ from tests.support.site import CommandResult, MakeSite
 
 Run = Callable[..., CommandResult]
 GOLDEN = Path(__file__).parents[1] / "golden/check"
-SETTINGS = "contact: {organization: Example Company}\nchecks: {letter-preheader: off}\n"
+SETTINGS = "contact: {organization: Example Company}\nchecks: {email-preheader: off}\n"
 POSTS = {
     "posts/100%, a: b.md": """\
 ---
@@ -38,9 +38,9 @@ and [what comes](/posts/later/#why).
 
 
 @pytest.mark.parametrize("form", ["text", "json", "github"])
-def test_each_format_is_the_golden_one(make_newsroom: MakeSite, postroom: Run, form: str) -> None:
+def test_each_format_is_the_golden_one(make_site: MakeSite, postroom: Run, form: str) -> None:
     """What a newsroom of many faults is told is, byte for byte, what was read and found good."""
-    folder = make_newsroom(POSTS, SETTINGS)
+    folder = make_site(POSTS, SETTINGS)
     outcome = postroom(folder, "check", "--format", form)
     assert outcome.code == 1
     made = outcome.err + outcome.out if form == "text" else outcome.out
@@ -55,10 +55,10 @@ def test_each_format_is_the_golden_one(make_newsroom: MakeSite, postroom: Run, f
 
 @pytest.mark.parametrize("form", ["json", "github"])
 def test_what_cannot_be_built_has_the_same_form(
-    make_newsroom: MakeSite, postroom: Run, form: str
+    make_site: MakeSite, postroom: Run, form: str
 ) -> None:
     """A fault that stops a build is told as findings are, for a program reads them."""
-    folder = make_newsroom({"posts/a.md": "---\ndate: soon\n---\n# A\n"})
+    folder = make_site({"posts/a.md": "---\ndate: soon\n---\n# A\n"})
     outcome = postroom(folder, "check", "--format", form)
     assert (outcome.code, outcome.err) == (1, "")
     if form == "json":
@@ -70,9 +70,9 @@ def test_what_cannot_be_built_has_the_same_form(
     assert postroom(folder, "check", "--format", form).code == 2
 
 
-def test_fix_leaves_json_alone(make_newsroom: MakeSite, postroom: Run) -> None:
+def test_fix_leaves_json_alone(make_site: MakeSite, postroom: Run) -> None:
     """What --fix did is told beside the document, not in it."""
-    folder = make_newsroom({"posts/2026-11-20-a.md": "# A\n"}, SETTINGS)
+    folder = make_site({"posts/2026-11-20-a.md": "# A\n"}, SETTINGS)
     outcome = postroom(folder, "check", "--fix", "--format", "json")
     assert outcome.err == (
         "posts/2026-11-20-a.md: wrote id tag:news.example.com,2026:2026-11-20-a.md\n"
@@ -82,11 +82,11 @@ def test_fix_leaves_json_alone(make_newsroom: MakeSite, postroom: Run) -> None:
 
 
 def test_annotations_name_files_from_the_root_of_the_repository(
-    make_newsroom: MakeSite, postroom: Run, tmp_path: Path
+    make_site: MakeSite, postroom: Run, tmp_path: Path
 ) -> None:
     """A newsroom in a folder of a repository is found by who reads the annotations there."""
     (tmp_path / ".git").mkdir()
-    folder = make_newsroom({"posts/2026-11-20-a.md": "# A\n"}, SETTINGS, name="site")
+    folder = make_site({"posts/2026-11-20-a.md": "# A\n"}, SETTINGS, name="site")
     (folder / "posts/deep").mkdir()
     for place in (folder, folder / "posts/deep"):
         lines = postroom(place, "check", "--format", "github").out.splitlines()

@@ -26,12 +26,12 @@ DEEP = "stands in more than 100 elements, which no mail program shows; nest less
 
 @pytest.fixture
 def check(
-    make_newsroom: MakeSite, postroom: Run
+    make_site: MakeSite, postroom: Run
 ) -> Callable[[bytes | Callable[[Path], None]], CommandResult]:
     """Return a function that checks a newsroom with a post, or with what is put into posts/."""
 
     def checked(bad: bytes | Callable[[Path], None]) -> CommandResult:
-        folder = make_newsroom({"posts/good.md": post()}, SETTINGS)
+        folder = make_site({"posts/good.md": post()}, SETTINGS)
         if callable(bad):
             bad(folder / "posts")
         else:
@@ -71,7 +71,7 @@ def test_a_post_of_two_megabytes_is_read(check: Check) -> None:
     assert len(HUGE) > 2_000_000
     outcome = check(another(HUGE))
     assert outcome.code == 0
-    assert "[letter-" not in outcome.err
+    assert "[email-" not in outcome.err
 
 
 def test_ten_thousand_links_are_ten_thousand_lines(check: Check) -> None:
@@ -104,10 +104,10 @@ def test_links_in_circles_are_named(check: Check) -> None:
 
 
 def test_a_post_that_is_closed_to_us_is_named(
-    make_newsroom: MakeSite, program: Callable[[str], str]
+    make_site: MakeSite, program: Callable[[str], str]
 ) -> None:
     """A file without the right to read it is told with what the system says."""
-    folder = make_newsroom({"posts/good.md": post(), "posts/bad.md": ""}, SETTINGS)
+    folder = make_site({"posts/good.md": post(), "posts/bad.md": ""}, SETTINGS)
     (folder / "posts/bad.md").chmod(0)
     # Nothing is closed to root, unless root gives the right away.
     drop = [program("setpriv"), f"--bounding-set={RIGHTS}", f"--inh-caps={RIGHTS}"]
@@ -155,8 +155,8 @@ def test_what_is_nested_too_deep_is_named(check: Check, body: str, line: int) ->
     ],
     ids=["div", "quotes", "lists", "tables", "open paragraphs", "breaks"],
 )
-def test_what_is_nested_less_deep_passes(make_newsroom: MakeSite, postroom: Run, body: str) -> None:
+def test_what_is_nested_less_deep_passes(make_site: MakeSite, postroom: Run, body: str) -> None:
     """As deep as is allowed, pages, feeds and letters still hold what stands behind it."""
-    folder = make_newsroom({"posts/a.md": another(body)}, SETTINGS)
+    folder = make_site({"posts/a.md": another(body)}, SETTINGS)
     outcome = postroom(folder, "check")
     assert (outcome.code, outcome.err) == (0, "")

@@ -12,7 +12,7 @@ from postroom.cli.main import main
 from tests.support.site import AT, SETTINGS, CommandResult, MakeSite
 
 Run = Callable[..., CommandResult]
-CHECKS = "feeds: {entries: 2}\nchecks: {letter-preheader: off, post-summary: off}\n"
+CHECKS = "feeds: {entries: 2}\nchecks: {email-preheader: off, post-summary: off}\n"
 FEEDS = ("atom.xml", "rss.xml", "feed.json")
 
 
@@ -28,10 +28,10 @@ def post(number: int, day: str, **lines: str) -> str:
 
 
 @pytest.fixture
-def newsroom(make_newsroom: MakeSite, monkeypatch: pytest.MonkeyPatch) -> Path:
+def site_dir(make_site: MakeSite, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a newsroom of five posts, built: its archive has two documents of two posts."""
     files = {f"posts/{n}.md": post(n, f"1{n}") for n in range(5)}
-    folder = make_newsroom(files, CHECKS)
+    folder = make_site(files, CHECKS)
     monkeypatch.chdir(folder)
     assert main(["build", "--at", AT.isoformat()]) == 0
     assert sorted(path.name for path in (folder / "public/history").glob("*.json")) == [
@@ -50,23 +50,23 @@ def found(folder: Path, postroom: Run, against: str = "public") -> list[str]:
 
 
 @pytest.mark.parametrize("against", ["public", *(f"public/{name}" for name in FEEDS)])
-def test_nothing_is_said_of_what_stayed(newsroom: Path, postroom: Run, against: str) -> None:
+def test_nothing_is_said_of_what_stayed(site_dir: Path, postroom: Run, against: str) -> None:
     """The same posts with a new one on top, or at another domain, change nothing for readers."""
-    assert found(newsroom, postroom, against) == []
-    (newsroom / "posts/5.md").write_text(post(5, "20"))
-    assert found(newsroom, postroom, against) == []
+    assert found(site_dir, postroom, against) == []
+    (site_dir / "posts/5.md").write_text(post(5, "20"))
+    assert found(site_dir, postroom, against) == []
     moved = (SETTINGS + CHECKS).replace("https://news.example.com/", "https://new.example.org/")
-    (newsroom / "postroom.yaml").write_text(moved)
-    assert found(newsroom, postroom, against) == []
+    (site_dir / "postroom.yaml").write_text(moved)
+    assert found(site_dir, postroom, against) == []
 
 
 @pytest.mark.parametrize("against", ["public", *(f"public/{name}" for name in FEEDS)])
 def test_a_new_id_at_an_old_address_is_an_error(
-    newsroom: Path, postroom: Run, against: str
+    site_dir: Path, postroom: Run, against: str
 ) -> None:
     """A post whose id changed would be shown anew; the repair is to write the old one."""
-    (newsroom / "posts/4.md").write_text(post(4, "14", id="tag:x.example,2026:four"))
-    outcome = postroom(newsroom, "check", "--against", against)
+    (site_dir / "posts/4.md").write_text(post(4, "14", id="tag:x.example,2026:four"))
+    outcome = postroom(site_dir, "check", "--against", against)
     assert outcome.code == 1
     assert outcome.errors == [
         (
@@ -76,10 +76,10 @@ def test_a_new_id_at_an_old_address_is_an_error(
     ]
 
 
-def test_a_moved_post_is_named(newsroom: Path, postroom: Run) -> None:
+def test_a_moved_post_is_named(site_dir: Path, postroom: Run) -> None:
     """A post that keeps its id and stands elsewhere breaks links; its old slug is the repair."""
-    (newsroom / "posts/4.md").rename(newsroom / "posts/four.md")
-    (line,) = postroom(newsroom, "check", "--against", "public/atom.xml").warnings
+    (site_dir / "posts/4.md").rename(site_dir / "posts/four.md")
+    (line,) = postroom(site_dir, "check", "--against", "public/atom.xml").warnings
     url = "https://news.example.com/posts"
     assert line == (
         f"posts/four.md:1: slug: stood at {url}/4/ in atom.xml, and stands at {url}/four/ now;"
@@ -88,32 +88,32 @@ def test_a_moved_post_is_named(newsroom: Path, postroom: Run) -> None:
 
 
 @pytest.mark.parametrize("change", ["deleted", "draft", "waits"])
-def test_a_post_that_is_gone_is_named(newsroom: Path, postroom: Run, change: str) -> None:
+def test_a_post_that_is_gone_is_named(site_dir: Path, postroom: Run, change: str) -> None:
     """Deleted, a draft again or put off: readers have it, and its address answers no more."""
-    path = newsroom / "posts/4.md"
+    path = site_dir / "posts/4.md"
     if change == "deleted":
         path.unlink()
     else:
         path.write_text(
             post(4, "14", **({"draft": "true"} if change == "draft" else {"date": "2027-01-01"}))
         )
-    (line,) = found(newsroom, postroom, "public/feed.json")
+    (line,) = found(site_dir, postroom, "public/feed.json")
     address = "https://news.example.com/posts/4/ (tag:x.example,2026:4)"
     assert line == f"feed.json: {address} is published no more [earlier-gone]"
 
 
-def test_a_withdrawn_post_is_not_gone(newsroom: Path, postroom: Run) -> None:
+def test_a_withdrawn_post_is_not_gone(site_dir: Path, postroom: Run) -> None:
     """A post that is taken back as Postroom does it keeps its id, its address and its slot."""
-    (newsroom / "posts/1.md").write_text(post(1, "11", withdrawn="2026-11-20"))
-    assert found(newsroom, postroom) == []
+    (site_dir / "posts/1.md").write_text(post(1, "11", withdrawn="2026-11-20"))
+    assert found(site_dir, postroom) == []
 
 
-def test_a_backdated_post_that_rewrites_the_history_is_named(newsroom: Path, postroom: Run) -> None:
+def test_a_backdated_post_that_rewrites_the_history_is_named(site_dir: Path, postroom: Run) -> None:
     """A post dated among those that are archived is told, with the documents that it changes."""
     told = []
     for day in ("12", "01", "14"):
-        (newsroom / "posts/old.md").write_text(post(9, day))
-        told.append(found(newsroom, postroom))
+        (site_dir / "posts/old.md").write_text(post(9, day))
+        told.append(found(site_dir, postroom))
     end = "which readers do not fetch again [earlier-history]"
     assert told == [
         [f"posts/old.md:3: date: 2026-11-12 changes history/2, {end}"],
@@ -122,10 +122,10 @@ def test_a_backdated_post_that_rewrites_the_history_is_named(newsroom: Path, pos
     ]
 
 
-def test_other_chunks_rewrite_the_history(newsroom: Path, postroom: Run) -> None:
+def test_other_chunks_rewrite_the_history(site_dir: Path, postroom: Run) -> None:
     """Another number of entries, or a deleted post, makes every document after it another one."""
-    (newsroom / "postroom.yaml").write_text(SETTINGS + CHECKS.replace("entries: 2", "entries: 3"))
-    assert found(newsroom, postroom) == [
+    (site_dir / "postroom.yaml").write_text(SETTINGS + CHECKS.replace("entries: 2", "entries: 3"))
+    assert found(site_dir, postroom) == [
         (
             "public: the newsroom changes history/1 to 2, which readers do not fetch again"
             " [earlier-history]"
@@ -157,14 +157,14 @@ BOMB = (
     ],
 )
 def test_what_is_no_feed_is_wrong_use(
-    newsroom: Path, postroom: Run, name: str, text: str | None, what: str
+    site_dir: Path, postroom: Run, name: str, text: str | None, what: str
 ) -> None:
     """Something else than an output or a feed is named, and nothing is looked at."""
     if text is None:
-        (newsroom / name).mkdir()
+        (site_dir / name).mkdir()
     else:
-        (newsroom / name).write_text(text)
-    outcome = postroom(newsroom, "check", "--against", name)
+        (site_dir / name).write_text(text)
+    outcome = postroom(site_dir, "check", "--against", name)
     assert outcome.code == 2
     assert outcome.errors == [f"{name}: {what}; name an output folder with a feed, or a feed"]
 
@@ -179,39 +179,39 @@ def test_what_is_no_feed_is_wrong_use(
     ],
     ids=["bad address", "odd values", "no values", "empty entries"],
 )
-def test_odd_entries_of_a_feed_are_gone_posts(newsroom: Path, postroom: Run, text: str) -> None:
+def test_odd_entries_of_a_feed_are_gone_posts(site_dir: Path, postroom: Run, text: str) -> None:
     """An entry that nobody can make sense of is one that is published no more, never a trace."""
     name = "a.json" if text.startswith("{") else "a.xml"
-    (newsroom / name).write_text(text)
-    told = found(newsroom, postroom, name)
+    (site_dir / name).write_text(text)
+    told = found(site_dir, postroom, name)
     assert told
     assert all(line.endswith("is published no more [earlier-gone]") for line in told)
 
 
-def test_a_feed_that_is_not_there_is_wrong_use(newsroom: Path, postroom: Run) -> None:
+def test_a_feed_that_is_not_there_is_wrong_use(site_dir: Path, postroom: Run) -> None:
     """A slip in the name is told with the name."""
-    outcome = postroom(newsroom, "check", "--against", "publik")
+    outcome = postroom(site_dir, "check", "--against", "publik")
     assert outcome.code == 2
     assert "'publik' does not exist" in outcome.err
 
 
-def test_a_feed_that_leads_to_itself_is_no_feed(newsroom: Path, postroom: Run) -> None:
+def test_a_feed_that_leads_to_itself_is_no_feed(site_dir: Path, postroom: Run) -> None:
     """A link in a circle where a feed should be is named, and nothing is looked at."""
-    (newsroom / "old").mkdir()
-    (newsroom / "old/atom.xml").symlink_to("atom.xml")
-    outcome = postroom(newsroom, "check", "--against", "old")
+    (site_dir / "old").mkdir()
+    (site_dir / "old/atom.xml").symlink_to("atom.xml")
+    outcome = postroom(site_dir, "check", "--against", "old")
     assert (outcome.code, outcome.errors) == (
         2,
         ["old: holds no feed; name an output folder with a feed, or a feed"],
     )
 
 
-def test_an_entity_is_no_way_to_a_file(newsroom: Path, postroom: Run) -> None:
+def test_an_entity_is_no_way_to_a_file(site_dir: Path, postroom: Run) -> None:
     """A feed that names a file of this machine gets nothing of it shown."""
-    (newsroom / "secret").write_text("hidden words")
-    (newsroom / "a.xml").write_text(
-        f'<!DOCTYPE rss [<!ENTITY x SYSTEM "file://{newsroom}/secret">]>'
+    (site_dir / "secret").write_text("hidden words")
+    (site_dir / "a.xml").write_text(
+        f'<!DOCTYPE rss [<!ENTITY x SYSTEM "file://{site_dir}/secret">]>'
         "<rss><channel><item><guid>&x;</guid><link>/</link></item></channel></rss>"
     )
-    outcome = postroom(newsroom, "check", "--against", "a.xml")
+    outcome = postroom(site_dir, "check", "--against", "a.xml")
     assert "hidden words" not in outcome.out + outcome.err

@@ -35,14 +35,14 @@ def test_no_name_stands_for_two_rules() -> None:
     """Each rule has a name of its own, and says of what kind it is."""
     assert len(RULES) == sum(len(rules) for rules in KINDS.values())
     assert {name.partition("-")[0] for name in RULES} == {
-        "post", "settings", "feed", "page", "letter", "earlier",
+        "post", "settings", "feed", "page", "email", "earlier",
     }  # fmt: skip
 
 
 def test_every_rule_of_letters_is_in_the_table() -> None:
     """A number under which the lint of letters knows a rule is one of the table."""
-    assert {f"letter-{number.lower()}" for number in LETTER_RULES} == {
-        name for name in RULES if name.startswith("letter-")
+    assert {f"email-{number.lower()}" for number in LETTER_RULES} == {
+        name for name in RULES if name.startswith("email-")
     }
 
 

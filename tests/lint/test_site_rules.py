@@ -35,7 +35,7 @@ OTHER = {
     "id": "tag:news.example.com,2026:second",
     "summary": "A second workshop comes, with room for twenty people and for two machines.",
 }
-FOLLOWS = {"letter-preheader"}
+FOLLOWS = {"email-preheader"}
 """What a letter of several posts says of titles that are short."""
 SETTINGS = "contact: {organization: Example Company}\n"
 
@@ -56,7 +56,7 @@ Look = Callable[..., list[Problem]]
 
 
 @pytest.fixture
-def look(make_newsroom: MakeSite, tmp_path: Path) -> Look:
+def look(make_site: MakeSite, tmp_path: Path) -> Look:
     """Return a function that looks at a newsroom, whose output may have been changed."""
 
     def problems(
@@ -65,7 +65,7 @@ def look(make_newsroom: MakeSite, tmp_path: Path) -> Look:
         changes: Mapping[str, tuple[str, str]] | None = None,
     ) -> list[Problem]:
         files = {"posts/a.md": post(), "posts/b.md": other(), **(files or {})}
-        folder = make_newsroom(files, settings or SETTINGS)
+        folder = make_site(files, settings or SETTINGS)
         site = load_settings(folder)
         scanned = scan_folder(folder, site.posts)
         loaded, drafts = loader.read_every_post(scanned, site, AT)
@@ -80,7 +80,7 @@ def look(make_newsroom: MakeSite, tmp_path: Path) -> Look:
     return problems
 
 
-def test_a_whole_newsroom_has_no_finding(look: Look) -> None:
+def test_a_whole_site_has_no_finding(look: Look) -> None:
     """Nothing is said of the newsroom that the broken ones are made of."""
     assert look() == []
 
@@ -277,8 +277,8 @@ OUTPUT = {
     "page-link": ("index.html", 'href="subscribe/"', 'href="subscribe-here/"'),
     "page-anchor": ("index.html", 'href="#main"', 'href="#content"'),
     "page-contrast": ("style.css", "--soft: #57616a", "--soft: #b0b8be"),
-    "letter-language": ("digest/2026-11/letter.html", '<html lang="en"', "<html"),
-    "letter-contact": ("digest/2026-11/letter.txt", "Example Company", "Nobody"),
+    "email-language": ("digest/2026-11/email.html", '<html lang="en"', "<html"),
+    "email-contact": ("digest/2026-11/email.txt", "Example Company", "Nobody"),
 }
 """A rule → a file of the output, what stands in it, and what breaks the rule instead."""
 
@@ -297,7 +297,7 @@ def test_every_rule_has_a_broken_example() -> None:
     known = {case.rule for case in POSTS} | OUTPUT.keys() | {"settings-url", "settings-language"}
     others = {"post-link-outside", "earlier-id", "earlier-address", "earlier-gone"}
     missing = RULES.keys() - known - others - {"earlier-history"}
-    assert {name for name in missing if not name.startswith("letter-")} == set()
+    assert {name for name in missing if not name.startswith("email-")} == set()
 
 
 def test_a_broken_link_of_a_post_is_not_told_of_its_pages(look: Look) -> None:
@@ -329,10 +329,10 @@ def test_addresses_of_another_program_are_not_judged(look: Look) -> None:
     assert [problem.rule for problem in found] == ["post-link", "post-link-unpublished"]
 
 
-def test_files_of_others_in_the_output_are_there(make_newsroom: MakeSite, postroom: Run) -> None:
+def test_files_of_others_in_the_output_are_there(make_site: MakeSite, postroom: Run) -> None:
     """What somebody put into public/ can be linked to, and nothing that the next build removes."""
     text = post("[Our map](/map.pdf) and [our past](/old.html)\n")
-    folder = make_newsroom({"posts/a.md": text, "public/map.pdf": b"%PDF"}, SETTINGS)
+    folder = make_site({"posts/a.md": text, "public/map.pdf": b"%PDF"}, SETTINGS)
     (folder / "public/.postroom.json").write_text('{"files": {"old.html": ["x"]}}')
     (folder / "public/old.html").write_text("<p>")
     outcome = postroom(folder, "check")
@@ -389,9 +389,9 @@ def test_no_accent_of_the_settings_is_hard_to_read(accent: str, look: Look) -> N
     assert look(settings=f'{SETTINGS}theme: {{accent: "{accent}"}}\n') == []
 
 
-def test_settings_are_looked_at(make_newsroom: MakeSite, postroom: Run) -> None:
+def test_settings_are_looked_at(make_site: MakeSite, postroom: Run) -> None:
     """An address without encryption and a language without words are told with their key."""
-    folder = make_newsroom({"posts/a.md": post()}, SETTINGS)
+    folder = make_site({"posts/a.md": post()}, SETTINGS)
     whole = (folder / "postroom.yaml").read_text()
     assert postroom(folder, "check").err == ""
     odd = whole.replace("https:", "http:").replace("language: en", "language: tlh")
@@ -399,7 +399,8 @@ def test_settings_are_looked_at(make_newsroom: MakeSite, postroom: Run) -> None:
     url, language = postroom(folder, "check").warnings
     assert language == (
         "postroom.yaml:4: language: the theme has no words for 'tlh', so it speaks English;"
-        " translate templates/words/en.yaml as templates/words/tlh.yaml [settings-language]"
+        " translate templates/translations/en.yaml as templates/translations/tlh.yaml"
+        " [settings-language]"
     )
     assert url == (
         "postroom.yaml:2: url: http://news.example.com/ comes without encryption;"
@@ -416,12 +417,12 @@ def test_settings_are_looked_at(make_newsroom: MakeSite, postroom: Run) -> None:
     ],
 )
 def test_the_settings_judge(
-    make_newsroom: MakeSite, postroom: Run, settings: str, code: int, out: str
+    make_site: MakeSite, postroom: Run, settings: str, code: int, out: str
 ) -> None:
     """A rule is as severe as the settings say, and silent where they switch it off."""
     text = post("[Click here](https://a.example/)\n")
     files = {"posts/a.md": text, "posts/b.md": other()}
-    outcome = postroom(make_newsroom(files, SETTINGS + settings), "check")
+    outcome = postroom(make_site(files, SETTINGS + settings), "check")
     assert (outcome.code, outcome.out) == (code, out)
 
 
@@ -448,15 +449,15 @@ mail: {from: News <news@example.com>, unsubscribe: "https://news.example.com"}
     ("old", "new", "rules"),
     [
         ("", "", []),
-        (', address: "1 Example Street, Example Town"', "", ["letter-postal-address"]),
+        (', address: "1 Example Street, Example Town"', "", ["email-postal-address"]),
         ('"https:', '"http:', []),
-        ("mail:", "checks: {letter-reply-address: off}\nmail:", []),
+        ("mail:", "checks: {email-reply-address: off}\nmail:", []),
     ],
 )
 def test_a_letter_is_looked_at_as_a_subscriber_gets_it(
-    make_newsroom: MakeSite, postroom: Run, old: str, new: str, rules: list[str]
+    make_site: MakeSite, postroom: Run, old: str, new: str, rules: list[str]
 ) -> None:
     """Where letters can be sent, the newest is looked at with its fields and its ways to leave."""
-    folder = make_newsroom({"posts/a.md": post()}, MAIL.replace(old, new))
+    folder = make_site({"posts/a.md": post()}, MAIL.replace(old, new))
     outcome = postroom(folder, "check")
     assert [line[line.rfind("[") + 1 : -1] for line in outcome.errors] == rules

@@ -194,7 +194,7 @@ def test_a_mailbox_without_a_name_is_its_address() -> None:
 
 def test_a_long_unsubscribe_address_stays_plain() -> None:
     """An address of 200 characters is neither encoded nor broken: mail programs decode none."""
-    address = "https://news.example.com/list/leave/".ljust(200, "x")
+    address = "https://news.example.com/list/unsubscribe/".ljust(200, "x")
     field = mime.encode_plain("List-Unsubscribe", f"<{address}>")
     assert field == f"List-Unsubscribe: <{address}>\r\n"
 
@@ -215,7 +215,7 @@ def test_a_plain_value_has_a_line_of_76_where_it_can(length: int, lines: list[st
 
 def test_plain_fields_are_folded_between_addresses() -> None:
     """Two long addresses stand on a line each, and unfolded they are what was written."""
-    value = "<https://news.example.com/list/leave/abcdefghijklmnop>, <mailto:leave@example.com>"
+    value = "<https://news.example.com/list/x/abcdefghijklmnop>, <mailto:leave@example.com>"
     field = mime.encode_plain("List-Unsubscribe", value)
     assert (field.count("\r\n"), unfolded(field)) == (2, value)
 

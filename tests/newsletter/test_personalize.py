@@ -114,7 +114,7 @@ def demo() -> tuple[RenderedEmail, Site]:
 
 def slowly(letter: RenderedEmail, site: Site, address: str, token: str, message_id: str) -> bytes:
     """Return the message as it is built for one subscriber alone, by the standard library."""
-    page = f"{site.mail.unsubscribe}/list/leave/{token}"
+    page = f"{site.mail.unsubscribe}/list/unsubscribe/{token}"
     local, _, domain = site.mail.bounces.partition("@")
     lines = [
         mime.encode_mailbox("To", address),
@@ -183,7 +183,7 @@ def test_a_token_across_a_soft_line_break_is_whole(filler: str, offset: int) -> 
     letter = RenderedEmail("We moved", f"{start}{PAGE}{start}{CHOICES}", f"{start}{PAGE}\n")
     data = made(letter)
     assert data == slowly(letter, SITE, ADDRESS, TOKEN, raw(data, "Message-ID").strip("<>"))
-    mine = f"{start}https://news.example.com/list/leave/{TOKEN}"
+    mine = f"{start}https://news.example.com/list/unsubscribe/{TOKEN}"
     expected = f"{mine}{start}https://news.example.com/list/preferences/{TOKEN}\n"
     assert parts(data) == (f"{mine}\n", expected)
 
@@ -355,9 +355,9 @@ def test_an_address_that_html_writes_otherwise_is_known() -> None:
     """A page whose address holds `&` is the reader's page in HTML, too."""
     site = sent_by(unsubscribe="https://news.example.com/a&b")
     page = unsubscribe_url(site)
-    assert page == f"https://news.example.com/a&b/list/leave/{TOKEN_PLACEHOLDER}"
+    assert page == f"https://news.example.com/a&b/list/unsubscribe/{TOKEN_PLACEHOLDER}"
     letter = RenderedEmail("We moved", f'<a href="{page.replace("&", "&amp;")}">Leave</a>', page)
-    assert f"a&amp;b/list/leave/{TOKEN}" in parts(made(letter, site))[1]
+    assert f"a&amp;b/list/unsubscribe/{TOKEN}" in parts(made(letter, site))[1]
 
 
 Tamper = Callable[[bytes], bytes]
@@ -372,14 +372,14 @@ Tamper = Callable[[bytes], bytes]
         ("head", lambda data: re.sub(rb"List-Unsubscribe-Post.*\n", b"", data), "Post: the field"),
         ("head", lambda data: re.sub(rb"Date.*\n", b"", data), "Date: the field would be lost"),
         ("head", lambda data: data.replace(b"One-", b"Two-"), "would arrive as 'List-Unsub.*Two-"),
-        ("head", lambda data: data.replace(b"/leave/", b"/love/"), "List-Unsubscribe: '<https"),
+        ("head", lambda data: data.replace(b"/unsubscribe/", b"/love/"), "List-Unsubscribe: '<"),
         ("head", lambda data: data.replace(b"<news.", b"<old."), "List-Id: '<news"),
         ("head", lambda data: data.replace(b"We moved", b"We  moved"), "Subject: 'We moved' would"),
         ("head", lambda data: data + b"\r\n", "the field would be lost"),
         ("body", lambda data: data.replace(b"We moved.", b"We stay."), "would arrive damaged"),
         ("body", lambda data: data.replace(b"text/plain", b"text/html"), "would arrive damaged"),
         ("body", lambda data: data.replace(b"=_", b"=-", 1), "would arrive damaged"),
-        ("body", lambda data: data.replace(b"/leave/", b"/love/", 1), "would arrive damaged"),
+        ("body", lambda data: data.replace(b"/unsubscribe/", b"/love/", 1), "would arrive damaged"),
     ],
     ids=[
         "injected Bcc",
@@ -421,7 +421,8 @@ def test_m1_values_come_back_from_a_letter(name: str) -> None:
         "List-Unsubscribe-Post MIME-Version Content-Type".split()
     )
     leave = (
-        f"<https://news.example.com/list/leave/{TOKEN}>, <mailto:bounces+leave-{TOKEN}@example.com>"
+        f"<https://news.example.com/list/unsubscribe/{TOKEN}>,"
+        f" <mailto:bounces+leave-{TOKEN}@example.com>"
     )
     assert mime.decode_field(raw(data, "Subject")) == name
     assert mime.decode_mailbox(raw(data, "From")) == (name, "news@example.com")
@@ -629,7 +630,7 @@ def test_n3_one_click_is_enough() -> None:
     data = made()
     uris = re.findall(r"<([^>]*)>", raw(data, "List-Unsubscribe"))
     assert [uri.partition(":")[0] for uri in uris] == ["https", "mailto"]
-    assert uris[0] == f"https://news.example.com/list/leave/{TOKEN}"
+    assert uris[0] == f"https://news.example.com/list/unsubscribe/{TOKEN}"
     assert raw(data, "List-Unsubscribe-Post") == "List-Unsubscribe=One-Click"
     assert ADDRESS not in raw(data, "List-Unsubscribe")
 
@@ -637,12 +638,12 @@ def test_n3_one_click_is_enough() -> None:
 def test_n3_without_an_address_for_failures_the_page_stands_alone() -> None:
     """Where no mailbox is read, no mail is offered as a way to leave."""
     data = made(site=sent_by(bounces=""))
-    assert raw(data, "List-Unsubscribe") == f"<https://news.example.com/list/leave/{TOKEN}>"
+    assert raw(data, "List-Unsubscribe") == f"<https://news.example.com/list/unsubscribe/{TOKEN}>"
 
 
 def test_n7_the_way_to_leave_stands_in_both_parts(demo: tuple[RenderedEmail, Site]) -> None:
     """Both parts show the page to leave at, and it is the one of the field."""
-    page = f"https://news.example.com/list/leave/{TOKEN}"
+    page = f"https://news.example.com/list/unsubscribe/{TOKEN}"
     text, html = parts(made(*demo))
     assert f"\n{page}\n" in text
     assert re.search(rf'<a [^>]*href="{page}"[^>]*>[^<]+</a>', html)
@@ -690,7 +691,7 @@ def test_n21_both_parts_lead_to_the_same_pages_of_a_reader(
     """Each part has the reader's two pages, once."""
     for part in parts(made(*demo)):
         found = re.findall(rf"/list/(\w+)/{TOKEN}", part)
-        assert found == ["leave", "preferences"]
+        assert found == ["unsubscribe", "preferences"]
 
 
 BREAKS = ("\r\n", "\n", "\r", "\0", "\u2028", "\x85", "\v", "Bcc: a@example.com", "=?utf-8?q?=0A?=")

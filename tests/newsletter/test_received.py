@@ -55,10 +55,10 @@ class Arrived:
         return str(body.get_content()).replace("\r\n", "\n")
 
 
-def digest(newsroom: Path, form: str) -> bytes:
+def digest(site_dir: Path, form: str) -> bytes:
     """Return what `postroom digest` prints."""
     command = [str(POSTROOM), "digest", form, "--at", AT.isoformat()]
-    return subprocess.run(command, cwd=newsroom, capture_output=True, check=True).stdout
+    return subprocess.run(command, cwd=site_dir, capture_output=True, check=True).stdout
 
 
 def sent(data: bytes) -> Envelope:
@@ -80,15 +80,15 @@ def sent(data: bytes) -> Envelope:
 @pytest.fixture(scope="module", params=["demo", "arabic", "stress"])
 def arrived(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Arrived:
     """Return the newest letter of each newsroom after its way."""
-    newsroom = sites.write_all(tmp_path_factory.mktemp("inbox"))[request.param]
-    envelope = sent(digest(newsroom, "--eml"))
+    site_dir = sites.write_all(tmp_path_factory.mktemp("inbox"))[request.param]
+    envelope = sent(digest(site_dir, "--eml"))
     assert isinstance(envelope.content, bytes)
     message = message_from_bytes(envelope.content, policy=policy.default)
     assert isinstance(message, EmailMessage)
-    html, text = (digest(newsroom, form).decode() for form in ("--html", "--text"))
+    html, text = (digest(site_dir, form).decode() for form in ("--html", "--text"))
     # The older parser: the newer one puts blanks between the encoded words of a name.
     sender = str(message_from_bytes(envelope.content)["From"])
-    return Arrived(load_settings(newsroom), sender, message, html, text)
+    return Arrived(load_settings(site_dir), sender, message, html, text)
 
 
 def test_the_parts_arrive_as_composed(arrived: Arrived) -> None:

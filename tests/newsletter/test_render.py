@@ -71,12 +71,12 @@ class Letter:
         return [link.get("href", "") for link in self.all("//a")]
 
 
-def letters_of(newsroom: Path) -> dict[str, Letter]:
+def letters_of(site_dir: Path) -> dict[str, Letter]:
     """Return the letter of every period of a newsroom."""
-    site = load_settings(newsroom)
-    theme = Theme(newsroom, site.language)
+    site = load_settings(site_dir)
+    theme = Theme(site_dir, site.language)
     found = {}
-    for digest in group_by_period(loader.load_posts(newsroom, site, AT).posts, site):
+    for digest in group_by_period(loader.load_posts(site_dir, site, AT).posts, site):
         rendered = render_email(digest, site, theme)
         tree = lxml_html.document_fromstring(rendered.html)
         found[digest.period] = Letter(site, digest, rendered, tree)
@@ -163,14 +163,14 @@ def test_headings_of_a_post_stand_below_its_title(letters: dict[str, Letter]) ->
     ]
 
 
-def test_a_digest_too_long_is_cut(make_newsroom: MakeSite) -> None:
+def test_a_digest_too_long_is_cut(make_site: MakeSite) -> None:
     """Of 200 posts as many are shown as fit in 90 KB; a link says how many more there are."""
     files = {
         f"posts/2026-11-{day:02}-{day}-{number}.md": f"# Post {day}.{number}\n\n{'Words. ' * 40}"
         for day in range(1, 21)
         for number in range(10)
     }
-    letter = letters_of(make_newsroom(files))["2026-11"]
+    letter = letters_of(make_site(files))["2026-11"]
     shown = [words(h2) for h2 in letter.all("//h2[a]")]
     (more,) = [a for a in letter.all("//a") if words(a).endswith("more posts on the web")]
     size = len(letter.html.encode())
@@ -183,10 +183,10 @@ def test_a_digest_too_long_is_cut(make_newsroom: MakeSite) -> None:
     assert LIMIT - 2_000 < size <= LIMIT
 
 
-def test_a_post_too_long_stands_as_its_summary(make_newsroom: MakeSite) -> None:
+def test_a_post_too_long_stands_as_its_summary(make_site: MakeSite) -> None:
     """A lone post that is too long for a letter stands with its summary and the link to it."""
     post = f"---\nsummary: In short.\n---\n# A long story\n\n{'Many words. ' * 10_000}"
-    letter = letters_of(make_newsroom({"posts/2026-11-20-long.md": post}))["2026-11"]
+    letter = letters_of(make_site({"posts/2026-11-20-long.md": post}))["2026-11"]
     summaries = [words(p) for p in letter.all("//p[contains(@class, 'summary')]")]
     assert (summaries, "Many words" in letter.html + letter.text) == (["In short."], False)
     assert "https://news.example.com/posts/long/" in letter.links
@@ -231,10 +231,10 @@ def test_build_and_digest_show_the_same_letter(
     folders: dict[str, Path], name: str, tmp_path: Path, postroom: Callable[..., CommandResult]
 ) -> None:
     """The files that `build` writes are what `digest` shows."""
-    newsroom, period = folders[name[:-8]], name[-7:]
-    written = sites.build(newsroom, tmp_path / "out") / "digest" / period
-    shown = [postroom(newsroom, "digest", period, form).out for form in ("--html", "--text")]
-    assert [(written / f"letter.{kind}").read_text() for kind in ("html", "txt")] == shown
+    site_dir, period = folders[name[:-8]], name[-7:]
+    written = sites.build(site_dir, tmp_path / "out") / "digest" / period
+    shown = [postroom(site_dir, "digest", period, form).out for form in ("--html", "--text")]
+    assert [(written / f"email.{kind}").read_text() for kind in ("html", "txt")] == shown
 
 
 def test_composing_twice_gives_the_same_letter(folders: dict[str, Path]) -> None:
@@ -471,11 +471,11 @@ def test_what_is_written_runs_as_its_language_does(letter: Letter) -> None:
     assert found == [(lang, directions.get(lang, "ltr")) for lang, _ in found]
 
 
-def test_an_arabic_title_may_begin_with_a_latin_name(make_newsroom: MakeSite) -> None:
+def test_an_arabic_title_may_begin_with_a_latin_name(make_site: MakeSite) -> None:
     """The first letter of a title does not decide which way the title runs."""
     title = "Example Magnets توقع اتفاقية"
     files = {f"posts/2026-11-0{day}-a{day}.md": f"# {title}\n\nText.\n" for day in (1, 2)}
-    folder = make_newsroom({"posts/2026-10-01-b.md": f"# {title}\n\nText.\n", **files})
+    folder = make_site({"posts/2026-10-01-b.md": f"# {title}\n\nText.\n", **files})
     settings = folder / "postroom.yaml"
     settings.write_text(settings.read_text().replace("language: en", "language: ar"))
     made = letters_of(folder)
@@ -564,13 +564,13 @@ def test_every_title_stands_in_both_parts(letter: Letter) -> None:
 # Pictures in a letter.
 
 
-def in_letter(make_newsroom: MakeSite, markdown: str) -> Letter:
+def in_letter(make_site: MakeSite, markdown: str) -> Letter:
     """Return the letter of one post with this text and two pictures beside it."""
     files: dict[str, str | bytes] = {
         "posts/2026-11-20-post.md": f"# A post\n\n{markdown}\n",
         "posts/a.png": sites.PICTURE,
     }
-    return letters_of(make_newsroom(files))["2026-11"]
+    return letters_of(make_site(files))["2026-11"]
 
 
 PICTURE = "https://news.example.com/posts/post/a.png"
@@ -588,28 +588,28 @@ PICTURE = "https://news.example.com/posts/post/a.png"
     ids=["described", "not described", "linked", "linked, not described", "in a link's words"],
 )
 def test_a_picture_becomes_its_description(
-    make_newsroom: MakeSite, markdown: str, links: list[tuple[str, str]]
+    make_site: MakeSite, markdown: str, links: list[tuple[str, str]]
 ) -> None:
     """A letter shows a picture's description as a link to it, or as the words of its link."""
-    letter = in_letter(make_newsroom, markdown)
+    letter = in_letter(make_site, markdown)
     body = letter.one("//div[@class='body']")
     assert [(a.get("href"), words(a)) for a in body.iter("a")] == links
 
 
-def test_a_picture_is_named_as_one(make_newsroom: MakeSite) -> None:
+def test_a_picture_is_named_as_one(make_site: MakeSite) -> None:
     """Where a picture was, the letter says so: a link alone would look like a part of the text."""
-    letter = in_letter(make_newsroom, "Words ![A ship](a.png) and words.")
+    letter = in_letter(make_site, "Words ![A ship](a.png) and words.")
     assert words(letter.one("//span[@class='picture']")) == "Picture: A ship"
 
 
-def test_a_lone_post_names_its_authors_and_its_file(make_newsroom: MakeSite) -> None:
+def test_a_lone_post_names_its_authors_and_its_file(make_site: MakeSite) -> None:
     """A letter of one post says who wrote it and leads to the file that belongs to it."""
     head = "authors: [Ann Lee, Bo Li]\nenclosure: talk.mp3\n"
     files: dict[str, str | bytes] = {
         "posts/2026-11-20-post.md": f"---\ntitle: A post\n{head}---\nText.\n",
         "posts/talk.mp3": b"ID3",
     }
-    letter = letters_of(make_newsroom(files))["2026-11"]
+    letter = letters_of(make_site(files))["2026-11"]
     assert words(letter.one("//p[contains(@class, 'byline')]")) == "By Ann Lee · Bo Li"
     file = "https://news.example.com/posts/post/talk.mp3"
     assert (file in letter.links, "https://news.example.com/posts/post/" in letter.links) == (
@@ -623,16 +623,16 @@ def test_a_lone_post_names_its_authors_and_its_file(make_newsroom: MakeSite) -> 
 # What is a subscriber's own.
 
 
-LEAVE, PREFER = "https://list.example/list/leave/x", "https://list.example/list/prefer/x"
+LEAVE, PREFER = "https://list.example/list/unsubscribe/x", "https://list.example/list/prefer/x"
 
 
 @pytest.mark.parametrize("language", ["en", "de", "fr", "es", "ar", "he", "zh"])
-def test_a_subscriber_can_leave(make_newsroom: MakeSite, language: str) -> None:
+def test_a_subscriber_can_leave(make_site: MakeSite, language: str) -> None:
     """A subscriber's letter says why it comes and how to end or change it, in both parts."""
-    newsroom = make_newsroom({"posts/2026-11-20-post.md": "# A post\n\nText.\n"})
-    site = evolve(load_settings(newsroom), language=language)
-    (digest,) = group_by_period(loader.load_posts(newsroom, site, AT).posts, site)
-    theme = Theme(newsroom, language)
+    site_dir = make_site({"posts/2026-11-20-post.md": "# A post\n\nText.\n"})
+    site = evolve(load_settings(site_dir), language=language)
+    (digest,) = group_by_period(loader.load_posts(site_dir, site, AT).posts, site)
+    theme = Theme(site_dir, language)
     own = render_email(digest, site, theme, unsubscribe=LEAVE, preferences=PREFER)
     foot = lxml_html.document_fromstring(own.html).xpath("//td[contains(@class, 'personal')]")[0]
     texts = theme.words.texts
@@ -651,9 +651,9 @@ def test_the_letter_of_everyone_is_nobodys_own(letter: Letter) -> None:
     assert letter.all("//td[contains(@class, 'personal')]") == []
 
 
-def test_boxes_of_a_task_list_are_words(make_newsroom: MakeSite) -> None:
+def test_boxes_of_a_task_list_are_words(make_site: MakeSite) -> None:
     """A task list needs no form: its boxes are characters, and take the place of bullets."""
-    letter = in_letter(make_newsroom, "- [x] Done\n- [ ] To do")
+    letter = in_letter(make_site, "- [x] Done\n- [ ] To do")
     items = [(words(item), item.get("class")) for item in letter.all("//li")]
     assert items == [("☑ Done", "task"), ("☐ To do", "task")]
 
@@ -690,7 +690,7 @@ def test_the_letter_of_the_demonstration_is_golden(letters: dict[str, Letter], k
     """The letter of February 2024 is the one that people have looked at, byte for byte."""
     rendered = letters["demo 2024-02"].rendered
     made = {"html": rendered.html, "txt": rendered.text}[kind]
-    path = GOLDEN / f"letter.{kind}"
+    path = GOLDEN / f"email.{kind}"
     if os.environ.get("POSTROOM_GOLDEN") == "write":
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(made.encode())

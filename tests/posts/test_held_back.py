@@ -107,12 +107,12 @@ def held_back(lines: str) -> str:
     return POST.replace("id: tag:news.example.com,2026:we-moved", f"id: urn:x-held:1\n{lines}")
 
 
-def shown(newsroom: Path, postroom: Postroom, *options: str, at: datetime = AT) -> set[str]:
+def shown(site_dir: Path, postroom: Postroom, *options: str, at: datetime = AT) -> set[str]:
     """Build; return the names of the files that hold a word of the post."""
-    outcome = postroom(newsroom, "build", *options, at=at)
+    outcome = postroom(site_dir, "build", *options, at=at)
     assert outcome.code == 0, outcome.err
     assert outcome.warnings == []
-    return {name for name, data in contents(newsroom / "public").items() if b"We moved" in data}
+    return {name for name, data in contents(site_dir / "public").items() if b"We moved" in data}
 
 
 def load(lines: str, at: datetime = AT, *, drafts: bool = False) -> LoadedPosts:
@@ -155,24 +155,24 @@ def test_the_other_answer_changes_nothing(lines: str) -> None:
 
 @pytest.mark.parametrize("lines", KINDS)
 def test_a_post_that_is_held_back_is_nowhere(
-    make_newsroom: MakeSite, postroom: Postroom, lines: str
+    make_site: MakeSite, postroom: Postroom, lines: str
 ) -> None:
     """Neither page, list, feed, digest nor email holds a word of it, and no warning is needed."""
-    newsroom = make_newsroom({"posts/a.md": held_back(lines)}, MAIL)
-    assert shown(newsroom, postroom) == set()
-    assert not (newsroom / "public/digest").exists()
-    assert postroom(newsroom, "digest", "--text").code == 2
-    assert postroom(newsroom, "check").code == 0
+    site_dir = make_site({"posts/a.md": held_back(lines)}, MAIL)
+    assert shown(site_dir, postroom) == set()
+    assert not (site_dir / "public/digest").exists()
+    assert postroom(site_dir, "digest", "--text").code == 2
+    assert postroom(site_dir, "check").code == 0
 
 
 def test_a_post_that_is_not_held_back_is_everywhere(
-    make_newsroom: MakeSite, postroom: Postroom
+    make_site: MakeSite, postroom: Postroom
 ) -> None:
     """The places in which nothing of the other posts was found."""
     lines = "published: 2026-11-22\nstatus: publish\nexpiryDate: 2026-11-23"
-    newsroom = make_newsroom({"posts/a.md": held_back(lines)}, MAIL)
+    site_dir = make_site({"posts/a.md": held_back(lines)}, MAIL)
     expected = {"atom.xml", "rss.xml", "feed.json", "posts/a/index.html", "index.html"}
-    assert shown(newsroom, postroom) >= {*expected, "digest/2026-11/letter.html"}
+    assert shown(site_dir, postroom) >= {*expected, "digest/2026-11/email.html"}
 
 
 @pytest.mark.parametrize(
@@ -184,61 +184,59 @@ def test_a_post_that_is_not_held_back_is_everywhere(
     ],
 )
 def test_the_build_counts_what_it_holds_back(
-    make_newsroom: MakeSite, postroom: Postroom, lines: str, says: str
+    make_site: MakeSite, postroom: Postroom, lines: str, says: str
 ) -> None:
     """A person who wonders where a post is reads why it is not there."""
-    newsroom = make_newsroom({"posts/a.md": held_back(lines)})
-    assert postroom(newsroom, "build").out.startswith(f"0 posts → public/, {says}: ")
+    site_dir = make_site({"posts/a.md": held_back(lines)})
+    assert postroom(site_dir, "build").out.startswith(f"0 posts → public/, {says}: ")
 
 
 @pytest.mark.parametrize("lines", ["publishDate: 2026-11-23", "expiryDate: 2026-11-21"])
 def test_the_instant_of_the_build_decides(
-    make_newsroom: MakeSite, postroom: Postroom, lines: str
+    make_site: MakeSite, postroom: Postroom, lines: str
 ) -> None:
     """A waiting post comes and an expired one was there, whatever the machine's clock says."""
-    newsroom = make_newsroom({"posts/a.md": held_back(lines)})
+    site_dir = make_site({"posts/a.md": held_back(lines)})
     there = "2026-11-24T00:00Z" if "publish" in lines else "2026-11-20T12:00Z"
-    assert "atom.xml" in shown(newsroom, postroom, "--at", there)
+    assert "atom.xml" in shown(site_dir, postroom, "--at", there)
     for days in (-900, 900):
         at = AT + timedelta(days=days)
-        assert shown(newsroom, postroom, "--at", AT.isoformat(), at=at) == set()
+        assert shown(site_dir, postroom, "--at", AT.isoformat(), at=at) == set()
 
 
-def test_a_day_alone_begins_on_the_sites_clock(make_newsroom: MakeSite, postroom: Postroom) -> None:
+def test_a_day_alone_begins_on_the_sites_clock(make_site: MakeSite, postroom: Postroom) -> None:
     """A post comes, and another one goes, as the day begins in the site's timezone."""
     midnight = datetime(2026, 11, 22, 23, 0, tzinfo=UTC)
-    coming = make_newsroom({"posts/a.md": held_back("publishDate: 2026-11-23")}, name="coming")
-    going = make_newsroom({"posts/a.md": held_back("expiryDate: 2026-11-23")}, name="going")
+    coming = make_site({"posts/a.md": held_back("publishDate: 2026-11-23")}, name="coming")
+    going = make_site({"posts/a.md": held_back("expiryDate: 2026-11-23")}, name="going")
     for at, there in ((midnight - timedelta(seconds=1), False), (midnight, True)):
         assert ("atom.xml" in shown(coming, postroom, at=at)) == there
         assert ("atom.xml" in shown(going, postroom, at=at)) != there
 
 
-def test_a_publish_date_moves_no_date(make_newsroom: MakeSite, postroom: Postroom) -> None:
+def test_a_publish_date_moves_no_date(make_site: MakeSite, postroom: Postroom) -> None:
     """It holds a post back and no more: feeds and pages show the post's own date."""
-    newsroom = make_newsroom({"posts/a.md": held_back("publishDate: 2026-11-22")})
-    shown(newsroom, postroom)
-    feed = json.loads((newsroom / "public/feed.json").read_text("utf-8"))
+    site_dir = make_site({"posts/a.md": held_back("publishDate: 2026-11-22")})
+    shown(site_dir, postroom)
+    feed = json.loads((site_dir / "public/feed.json").read_text("utf-8"))
     assert feed["items"][0]["date_published"].startswith("2026-11-20")
 
 
 @pytest.mark.parametrize("folder", ["_drafts", "2026/_drafts", "2026/11/_drafts/more", "_Drafts"])
-def test_folders_of_drafts_stay_out(
-    make_newsroom: MakeSite, postroom: Postroom, folder: str
-) -> None:
+def test_folders_of_drafts_stay_out(make_site: MakeSite, postroom: Postroom, folder: str) -> None:
     """What lies in `_drafts` is out of everything at any depth, also where drafts are shown."""
-    newsroom = make_newsroom({f"posts/{folder}/2026-11-20-a.md": "# We moved\n\nWords.\n"})
-    assert shown(newsroom, postroom) == set()
-    assert shown(newsroom, postroom, "--drafts") == set()
+    site_dir = make_site({f"posts/{folder}/2026-11-20-a.md": "# We moved\n\nWords.\n"})
+    assert shown(site_dir, postroom) == set()
+    assert shown(site_dir, postroom, "--drafts") == set()
 
 
 @pytest.fixture
 def room(
-    make_newsroom: MakeSite, postroom: Postroom, monkeypatch: pytest.MonkeyPatch
+    make_site: MakeSite, postroom: Postroom, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Room]:
     """Yield a site with two subscribers of every post, and the mail server for them."""
     monkeypatch.setenv("POSTROOM_SECRET_KEY", KEY)
-    folder = make_newsroom({}, MAIL)
+    folder = make_site({}, MAIL)
     with scripted({}) as server:
         monkeypatch.setenv("POSTROOM_SMTP_URL", f"smtp://127.0.0.1:{server.port}")
         room = Room(folder, server, postroom)

@@ -286,14 +286,14 @@ def post_with(*lines: str) -> str:
         ("2026-11-20 09:30Z", "2026-11-20T09:30:00+00:00"),
     ],
 )
-def test_a_time_without_a_zone_is_in_the_newsrooms(written: str, instant: str) -> None:
+def test_a_time_without_a_zone_is_in_the_sites(written: str, instant: str) -> None:
     """Berlin's clock counts in Berlin, in summer and in winter; an offset goes before it."""
     post = one(post_with(f"date: {written}"))
     assert post.published.astimezone(UTC).isoformat() == instant
     assert post.published.utcoffset() == post.published.astimezone(site_of().timezone).utcoffset()
 
 
-def test_the_day_of_a_post_is_the_newsrooms() -> None:
+def test_the_day_of_a_post_is_the_sites() -> None:
     """What is published in the evening elsewhere may be the next day at home."""
     assert one(post_with("date: 2026-11-19 20:00 -05:00")).day == date(2026, 11, 20)
 
@@ -595,7 +595,7 @@ def test_a_permalink_is_filled_in(permalink: str, path: str, url: str) -> None:
     assert one("# A\n", path, site).url == f"https://news.example.com/{url}"
 
 
-def test_a_newsroom_may_live_below_a_path() -> None:
+def test_a_site_may_live_below_a_path() -> None:
     """Addresses are joined to the whole `url`."""
     site = parse_settings(SETTINGS.replace(".com/\n", ".com/news\n").encode())
     post = one("# A\n\n[pic](a.png)\n", site=site, sizes={"a.png": 1})
@@ -744,9 +744,9 @@ def test_a_file_that_is_not_there_is_refused(key: str, written: str) -> None:
 # --- On disk ---
 
 
-def test_a_folder_is_read_with_all_its_folders(make_newsroom: MakeSite) -> None:
+def test_a_folder_is_read_with_all_its_folders(make_site: MakeSite) -> None:
     """Hidden files and those that begin with an underscore are nobody's news."""
-    folder = make_newsroom(
+    folder = make_site(
         {
             "posts/2026-11-20-a.md": "# A\n",
             "posts/2026/x.md/2026-11-19-b.markdown": "# B\n\n[x](door.jpg)\n",
@@ -770,9 +770,9 @@ def test_a_folder_is_read_with_all_its_folders(make_newsroom: MakeSite) -> None:
     )
 
 
-def test_links_inside_the_newsroom_are_followed(make_newsroom: MakeSite) -> None:
+def test_links_inside_the_site_are_followed(make_site: MakeSite) -> None:
     """A post, or a picture, may be a link to another file of the newsroom."""
-    folder = make_newsroom({"shared/a.md": "# A\n\n[x](b.txt)\n", "shared/b.txt": "123"})
+    folder = make_site({"shared/a.md": "# A\n\n[x](b.txt)\n", "shared/b.txt": "123"})
     (folder / "posts/2026-11-20-a.md").symlink_to("../shared/a.md")
     (folder / "posts/b.txt").symlink_to(folder / "shared/b.txt")
     (post,) = loader.load_posts(folder, site_of(), AT).posts
@@ -789,10 +789,10 @@ def refusals(folder: Path) -> list[str]:
 REPLACE = "replace it with a file that can be read"
 
 
-def test_links_that_lead_out_are_refused(make_newsroom: MakeSite, tmp_path: Path) -> None:
+def test_links_that_lead_out_are_refused(make_site: MakeSite, tmp_path: Path) -> None:
     """A pull request cannot publish what lies on the machine that builds, nor what is hidden."""
     (tmp_path / "secret.md").write_text("# Secret\n")
-    folder = make_newsroom({".postroom/postroom.db": "addresses"})
+    folder = make_site({".postroom/postroom.db": "addresses"})
     (folder / "posts/a.md").symlink_to(tmp_path / "secret.md")
     (folder / "posts/b.png").symlink_to("../../secret.md")
     (folder / "posts/c.txt").symlink_to("../.postroom/postroom.db")
@@ -806,9 +806,9 @@ def test_links_that_lead_out_are_refused(make_newsroom: MakeSite, tmp_path: Path
     ]
 
 
-def test_what_cannot_be_read_is_told(make_newsroom: MakeSite) -> None:
+def test_what_cannot_be_read_is_told(make_site: MakeSite) -> None:
     """A loop of links, a broken one, a folder, a pipe: each is a fault and no trace."""
-    folder = make_newsroom({"shared/x/y.md": "# Y\n"})
+    folder = make_site({"shared/x/y.md": "# Y\n"})
     (folder / "posts/a.md").symlink_to("b.md")
     (folder / "posts/b.md").symlink_to("a.md")
     (folder / "posts/c.md").symlink_to("gone.md")
@@ -826,22 +826,22 @@ def test_what_cannot_be_read_is_told(make_newsroom: MakeSite) -> None:
     ]
 
 
-def test_a_name_that_is_no_text_is_told(make_newsroom: MakeSite) -> None:
+def test_a_name_that_is_no_text_is_told(make_site: MakeSite) -> None:
     """Some file systems allow names that are not UTF-8, and no address can hold them."""
-    folder = make_newsroom()
+    folder = make_site()
     (Path(os.fsdecode(os.fsencode(folder) + b"/posts/caf\xe9.md"))).write_text("# A\n")
     assert refusals(folder) == [f"posts/caf\udce9.md: has a name that is not UTF-8; {REPLACE}"]
 
 
-def test_a_name_of_two_lines_is_told_in_one(make_newsroom: MakeSite) -> None:
+def test_a_name_of_two_lines_is_told_in_one(make_site: MakeSite) -> None:
     """No file's name can forge a line of its own in what is printed."""
-    folder = make_newsroom({"posts/a\nerror: b.md": ""})
+    folder = make_site({"posts/a\nerror: b.md": ""})
     assert refusals(folder)[0].startswith("posts/a\\x0aerror: b.md:1: date: is missing")
 
 
-def test_a_folder_that_cannot_be_listed_is_told(make_newsroom: MakeSite) -> None:
+def test_a_folder_that_cannot_be_listed_is_told(make_site: MakeSite) -> None:
     """Posts never vanish in silence: a folder deeper than the system can name is a fault."""
-    folder = make_newsroom()
+    folder = make_site()
     home = Path.cwd()
     os.chdir(folder / "posts")
     try:
@@ -855,9 +855,9 @@ def test_a_folder_that_cannot_be_listed_is_told(make_newsroom: MakeSite) -> None
     shutil.rmtree(folder / "posts")
 
 
-def test_no_posts_folder_is_a_fault_and_an_empty_one_is_none(make_newsroom: MakeSite) -> None:
+def test_no_posts_folder_is_a_fault_and_an_empty_one_is_none(make_site: MakeSite) -> None:
     """An empty newsroom is fine; one whose folder is misnamed must not publish emptiness."""
-    folder = make_newsroom()
+    folder = make_site()
     assert loader.load_posts(folder, site_of(), AT) == LoadedPosts(())
     (folder / "posts").rmdir()
     assert refusals(folder) == [
@@ -865,8 +865,8 @@ def test_no_posts_folder_is_a_fault_and_an_empty_one_is_none(make_newsroom: Make
     ]
 
 
-def test_posts_may_lie_elsewhere(make_newsroom: MakeSite) -> None:
+def test_posts_may_lie_elsewhere(make_site: MakeSite) -> None:
     """`posts:` says where; paths count from the newsroom, ids from the posts."""
-    folder = make_newsroom({"content/news/2026-11-20-a.md": "# A\n"})
+    folder = make_site({"content/news/2026-11-20-a.md": "# A\n"})
     (post,) = loader.load_posts(folder, site_of("posts: content/news\n"), AT).posts
     assert (post.path, post.id) == ("content/news/2026-11-20-a.md", f"{TAG}2026-11-20-a.md")

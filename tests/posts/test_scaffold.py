@@ -25,7 +25,7 @@ LISTS = "# Lists of subscribers and letters hold addresses.\n/*.csv\n/*.eml\n"
 SITE = site.parse_settings(SETTINGS.encode())
 
 
-def test_a_new_newsroom_builds_at_once(tmp_path: Path, postroom: Postroom) -> None:
+def test_a_new_site_builds_at_once(tmp_path: Path, postroom: Postroom) -> None:
     """What `init` makes builds without a fault; only the plain post is told of its missing id."""
     made = postroom(tmp_path, "init", "my-news")
     names = [
@@ -99,7 +99,7 @@ def test_folders_on_the_way_are_made(tmp_path: Path, postroom: Postroom, place: 
     assert postroom(tmp_path / place, "build").code == 0
 
 
-def test_the_folder_at_hand_can_become_a_newsroom(tmp_path: Path, postroom: Postroom) -> None:
+def test_the_folder_at_hand_can_become_a_site(tmp_path: Path, postroom: Postroom) -> None:
     """`init .` makes a newsroom of the folder it is called in, and leaves its files alone."""
     (tmp_path / "README.md").write_text("mine")
     assert postroom(tmp_path, "init", ".").code == 0
@@ -119,7 +119,7 @@ def test_the_folder_at_hand_can_become_a_newsroom(tmp_path: Path, postroom: Post
         ("public/\n.postroom/\n*.csv\n*.eml", "public/\n.postroom/\n*.csv\n*.eml"),
     ],
 )
-def test_a_repository_can_become_a_newsroom(
+def test_a_repository_can_become_a_site(
     tmp_path: Path, postroom: Postroom, before: str, after: str
 ) -> None:
     """What git ignores there stays ignored, and what is made is ignored from now on."""
@@ -170,9 +170,9 @@ def test_a_folder_name_that_is_too_long_is_named(tmp_path: Path, postroom: Postr
     assert outcome.errors[0].endswith(": file name too long")
 
 
-def test_a_new_post_is_a_draft_with_an_id(make_newsroom: MakeSite, postroom: Postroom) -> None:
+def test_a_new_post_is_a_draft_with_an_id(make_site: MakeSite, postroom: Postroom) -> None:
     """`new` writes a draft of today with its title and an id that is the settings' and its name."""
-    folder = make_newsroom({})
+    folder = make_site({})
     outcome = postroom(folder, "new", "We moved: “again”!")
     path = "posts/2026-11-22-we-moved-again.md"
     assert (outcome.code, outcome.out, outcome.err) == (0, f"{path}\n", "")
@@ -190,10 +190,10 @@ def test_a_new_post_is_a_draft_with_an_id(make_newsroom: MakeSite, postroom: Pos
 
 
 def test_without_its_draft_line_a_new_post_is_published(
-    make_newsroom: MakeSite, postroom: Postroom
+    make_site: MakeSite, postroom: Postroom
 ) -> None:
     """A new post builds as it is, without a warning, once it is no draft any more."""
-    folder = make_newsroom({})
+    folder = make_site({})
     path = folder / postroom(folder, "new", "We moved").out.strip()
     path.write_text(path.read_text().replace("draft: true\n", "") + "To a new office.\n")
     outcome = postroom(folder, "build")
@@ -201,26 +201,26 @@ def test_without_its_draft_line_a_new_post_is_published(
     assert b"We moved" in (folder / "public/posts/we-moved/index.html").read_bytes()
 
 
-def test_the_day_is_that_of_the_newsroom(
-    make_newsroom: MakeSite, postroom: Postroom, monkeypatch: pytest.MonkeyPatch
+def test_the_day_is_that_of_the_site(
+    make_site: MakeSite, postroom: Postroom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A new post has the date that it is in the newsroom's zone, not where the command runs."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1796079600")  # 2026-11-30T23:00:00Z
-    folder = make_newsroom({})
+    folder = make_site({})
     assert postroom(folder, "new", "x").out == "posts/2026-12-01-x.md\n"
 
 
-def test_new_works_in_any_folder_of_a_newsroom(make_newsroom: MakeSite, postroom: Postroom) -> None:
+def test_new_works_in_any_folder_of_a_site(make_site: MakeSite, postroom: Postroom) -> None:
     """The post lands where the settings say, wherever in the newsroom the command is called."""
-    folder = make_newsroom({"some/where/x.txt": ""}, "posts: content/news\n")
+    folder = make_site({"some/where/x.txt": ""}, "posts: content/news\n")
     outcome = postroom(folder / "some/where", "new", "A b")
     assert outcome.out == "content/news/2026-11-22-a-b.md\n"
     assert (folder / "content/news/2026-11-22-a-b.md").is_file()
 
 
-def test_a_post_is_not_written_twice(make_newsroom: MakeSite, postroom: Postroom) -> None:
+def test_a_post_is_not_written_twice(make_site: MakeSite, postroom: Postroom) -> None:
     """A second post of the same name on one day is refused, and the first one stays."""
-    folder = make_newsroom({"posts/2026-11-22-we-moved.md": "mine"})
+    folder = make_site({"posts/2026-11-22-we-moved.md": "mine"})
     outcome = postroom(folder, "new", "We moved!")
     what = "is there already; open it, or choose another title"
     assert (outcome.code, outcome.errors) == (2, [f"posts/2026-11-22-we-moved.md: {what}"])
@@ -229,10 +229,10 @@ def test_a_post_is_not_written_twice(make_newsroom: MakeSite, postroom: Postroom
 
 @pytest.mark.parametrize("title", ["", "   ", "!?…", "🎉", "---", "\n"])
 def test_a_title_without_letters_is_refused(
-    make_newsroom: MakeSite, postroom: Postroom, title: str
+    make_site: MakeSite, postroom: Postroom, title: str
 ) -> None:
     """A title that makes no file name is wrong use, and nothing is written."""
-    folder = make_newsroom({})
+    folder = make_site({})
     outcome = postroom(folder, "new", "--", title)
     shown = " ".join(title.split())
     line = f"TITLE: found '{shown}'; use letters or digits"
@@ -242,10 +242,10 @@ def test_a_title_without_letters_is_refused(
 
 @pytest.mark.parametrize("character", ["\x01", "\x1b", "\ufffe", "\udce9"])
 def test_a_title_that_no_feed_can_hold_is_refused(
-    make_newsroom: MakeSite, postroom: Postroom, character: str
+    make_site: MakeSite, postroom: Postroom, character: str
 ) -> None:
     """A character that XML forbids is named when the post is made, not when it is built."""
-    folder = make_newsroom({})
+    folder = make_site({})
     outcome = postroom(folder, "new", f"a{character}b")
     code = f"U+{ord(character):04X}"
     line = f"TITLE: found the character {code}, which no feed can hold; leave it out"
@@ -255,10 +255,10 @@ def test_a_title_that_no_feed_can_hold_is_refused(
 
 @pytest.mark.parametrize("title", ["新" * 200, "word " * 100, "é" * 300], ids=["zh", "en", "fr"])
 def test_a_long_title_makes_a_short_name(
-    make_newsroom: MakeSite, postroom: Postroom, title: str
+    make_site: MakeSite, postroom: Postroom, title: str
 ) -> None:
     """A title may be longer than a file's name can be: the name is cut, the title is not."""
-    folder = make_newsroom({})
+    folder = make_site({})
     outcome = postroom(folder, "new", title)
     assert outcome.code == 0
     assert len(Path(outcome.out.strip()).name.encode()) <= 255

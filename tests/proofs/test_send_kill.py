@@ -125,7 +125,7 @@ class Newsroom:
             return Counter(dict(connection.execute(asked).fetchall()))
 
 
-def newsroom(
+def site_dir(
     folder: Path,
     readers: int,
     server: MailServer,
@@ -239,7 +239,7 @@ def test_a_killed_send_is_known_letter_by_letter(
     table.append(f"{'taken':>6} {'out':>4} {'left':>6}")
     try:
         with mail_server(tmp_path) as server:
-            prepared = newsroom(tmp_path / "prepared", 2000, server)
+            prepared = site_dir(tmp_path / "prepared", 2000, server)
             while len(kills) < 100:
                 folder = tmp_path / f"newsroom{len(kills)}"
                 shutil.copytree(prepared.folder, folder)
@@ -308,7 +308,7 @@ def points_of(
     tmp_path: Path, server: MailServer, mutant: str = ""
 ) -> Iterator[tuple[int, Verdict]]:
     """Yield every point at which a small send can die, and how it was judged then."""
-    prepared = newsroom(tmp_path / "small", 6, server, connections=2)
+    prepared = site_dir(tmp_path / "small", 6, server, connections=2)
     for point in range(1, 200):
         folder = tmp_path / f"point{point}"
         shutil.copytree(prepared.folder, folder)
@@ -341,7 +341,7 @@ def test_a_send_on_postgresql_may_die_too(
     with mail_server(tmp_path) as server:
         for point in range(1, 200, 3):
             url = postgresql_server.emptied()
-            room = newsroom(tmp_path / f"at{point}", 6, server, connections=2, database=url)
+            room = site_dir(tmp_path / f"at{point}", 6, server, connections=2, database=url)
             if not died_and_finished(room, point):
                 break
             assert judge(room).holds, point

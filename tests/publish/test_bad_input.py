@@ -21,9 +21,9 @@ GOOD = {"posts/2026-11-20-we-moved.md": POST}
 
 
 @pytest.fixture
-def newsroom(make_newsroom: MakeSite, postroom: Build) -> Path:
+def site_dir(make_site: MakeSite, postroom: Build) -> Path:
     """Return a newsroom that was built once, without a word of complaint."""
-    folder = make_newsroom(GOOD)
+    folder = make_site(GOOD)
     outcome = postroom(folder, "build")
     assert (outcome.code, outcome.err) == (0, "")
     return folder
@@ -38,22 +38,22 @@ def snapshot(folder: Path) -> dict[str, tuple[bytes, int]]:
     }
 
 
-def refused(newsroom: Path, postroom: Build, code: int) -> list[str]:
+def refused(site_dir: Path, postroom: Build, code: int) -> list[str]:
     """Return the errors of a build that must fail with `code` and leave `public/` alone."""
-    before = snapshot(newsroom / "public")
-    outcome = postroom(newsroom, "build")
+    before = snapshot(site_dir / "public")
+    outcome = postroom(site_dir, "build")
     assert (outcome.code, outcome.out) == (code, "")
     assert "Traceback" not in outcome.err
     assert outcome.err.splitlines() == [f"error: {line}" for line in outcome.errors]
-    assert snapshot(newsroom / "public") == before
+    assert snapshot(site_dir / "public") == before
     assert before
     return outcome.errors
 
 
-def write(newsroom: Path, files: Mapping[str, str | bytes]) -> None:
+def write(site_dir: Path, files: Mapping[str, str | bytes]) -> None:
     """Write files into a newsroom."""
     for name, contents in files.items():
-        path = newsroom / name
+        path = site_dir / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(contents.encode() if isinstance(contents, str) else contents)
 
@@ -222,11 +222,11 @@ POSTS: Mapping[str, tuple[str | bytes, str]] = {
 
 @pytest.mark.parametrize(("contents", "said"), POSTS.values(), ids=POSTS)
 def test_a_bad_post_is_named_and_nothing_is_touched(
-    newsroom: Path, postroom: Build, contents: str | bytes, said: str
+    site_dir: Path, postroom: Build, contents: str | bytes, said: str
 ) -> None:
     """File, line, key, what was found and what to write instead; `public/` stays byte for byte."""
-    write(newsroom, {"posts/a.md": contents})
-    assert refused(newsroom, postroom, 1) == [said]
+    write(site_dir, {"posts/a.md": contents})
+    assert refused(site_dir, postroom, 1) == [said]
 
 
 def with_line(line: str) -> str:
@@ -291,17 +291,17 @@ BAD_SETTINGS: Mapping[str, tuple[str | bytes, str]] = {
 
 @pytest.mark.parametrize(("contents", "said"), BAD_SETTINGS.values(), ids=BAD_SETTINGS)
 def test_bad_settings_are_named_and_nothing_is_touched(
-    newsroom: Path, postroom: Build, contents: str | bytes, said: str
+    site_dir: Path, postroom: Build, contents: str | bytes, said: str
 ) -> None:
     """The exit code is 2, for it is no post that must be mended."""
-    write(newsroom, {"postroom.yaml": contents})
-    assert refused(newsroom, postroom, 2) == [said]
+    write(site_dir, {"postroom.yaml": contents})
+    assert refused(site_dir, postroom, 2) == [said]
 
 
-def test_empty_settings_name_all_that_is_needed(newsroom: Path, postroom: Build) -> None:
+def test_empty_settings_name_all_that_is_needed(site_dir: Path, postroom: Build) -> None:
     """Five settings are required, and told at once."""
-    write(newsroom, {"postroom.yaml": ""})
-    assert refused(newsroom, postroom, 2) == [
+    write(site_dir, {"postroom.yaml": ""})
+    assert refused(site_dir, postroom, 2) == [
         "postroom.yaml:1: id: is missing; add id: …",
         "postroom.yaml:1: language: is missing; add language: …",
         "postroom.yaml:1: timezone: is missing; add timezone: …",
@@ -310,10 +310,10 @@ def test_empty_settings_name_all_that_is_needed(newsroom: Path, postroom: Build)
     ]
 
 
-def test_without_settings_there_is_no_newsroom(newsroom: Path, postroom: Build) -> None:
+def test_without_settings_there_is_no_site(site_dir: Path, postroom: Build) -> None:
     """The way into a newsroom, or to a new one, is shown."""
-    (newsroom / "postroom.yaml").unlink()
-    assert refused(newsroom, postroom, 2) == [
+    (site_dir / "postroom.yaml").unlink()
+    assert refused(site_dir, postroom, 2) == [
         (
             "postroom.yaml: is not here, nor in a folder above;"
             " go to a newsroom, or make one with: postroom init my-news"
@@ -356,30 +356,30 @@ TEMPLATES = {
 
 @pytest.mark.parametrize(("contents", "said"), TEMPLATES.values(), ids=TEMPLATES)
 def test_a_template_that_fails_is_named_by_file_and_line(
-    newsroom: Path, postroom: Build, contents: str, said: str
+    site_dir: Path, postroom: Build, contents: str, said: str
 ) -> None:
     """A newsroom's own template is mended by its owner, so its own line is told."""
-    write(newsroom, {"templates/pages/post.html": contents})
-    assert refused(newsroom, postroom, 1) == [f"templates/pages/post.html:{said}"]
+    write(site_dir, {"templates/pages/post.html": contents})
+    assert refused(site_dir, postroom, 1) == [f"templates/pages/post.html:{said}"]
 
 
-def test_a_template_without_end_is_stopped(newsroom: Path, postroom: Build) -> None:
+def test_a_template_without_end_is_stopped(site_dir: Path, postroom: Build) -> None:
     """A template that includes itself is named, and the program lives on."""
-    write(newsroom, {"templates/pages/post.html": "{% include 'pages/post.html' %}\n"})
-    (said,) = refused(newsroom, postroom, 1)
+    write(site_dir, {"templates/pages/post.html": "{% include 'pages/post.html' %}\n"})
+    (said,) = refused(site_dir, postroom, 1)
     assert said.startswith("templates/pages/post.html:1: RecursionError: ")
 
 
 def test_a_post_that_cannot_be_read_is_named(
-    newsroom: Path, postroom: Build, tmp_path: Path
+    site_dir: Path, postroom: Build, tmp_path: Path
 ) -> None:
     """Links in a circle, to nowhere and out of the newsroom are faults, never silence."""
     (tmp_path / "secret.md").write_text("# Secret\n")
     for name, target in (("a.md", "a.md"), ("b.md", "gone.md"), ("c.md", "../../secret.md")):
-        (newsroom / "posts" / name).symlink_to(target)
-    os.mkfifo(newsroom / "posts/d.md")
+        (site_dir / "posts" / name).symlink_to(target)
+    os.mkfifo(site_dir / "posts/d.md")
 
-    assert refused(newsroom, postroom, 1) == [
+    assert refused(site_dir, postroom, 1) == [
         f"posts/a.md: cannot be read: too many levels of symbolic links; {REPLACE}",
         f"posts/b.md: cannot be read: no such file or directory; {REPLACE}",
         f"posts/c.md: leads out of the site; {REPLACE}",
@@ -387,21 +387,21 @@ def test_a_post_that_cannot_be_read_is_named(
     ]
 
 
-def test_twenty_megabytes_of_front_matter_take_no_time(newsroom: Path, postroom: Build) -> None:
+def test_twenty_megabytes_of_front_matter_take_no_time(site_dir: Path, postroom: Build) -> None:
     """A head as long as a library is refused before anybody reads it."""
     line = "key: " + "x" * 995 + "\n"
-    write(newsroom, {"posts/a.md": post(HEAD + "summary: |\n" + f"  {line}" * 20_000)})
+    write(site_dir, {"posts/a.md": post(HEAD + "summary: |\n" + f"  {line}" * 20_000)})
     started = time.process_time()
-    assert refused(newsroom, postroom, 1) == [
+    assert refused(site_dir, postroom, 1) == [
         "posts/a.md:2:1: front matter: longer than 16 KiB; shorten it"
     ]
     assert time.process_time() - started < 2
 
 
-def test_all_faults_of_all_posts_are_named_in_one_run(newsroom: Path, postroom: Build) -> None:
+def test_all_faults_of_all_posts_are_named_in_one_run(site_dir: Path, postroom: Build) -> None:
     """Nobody mends one fault only to be told the next."""
     write(
-        newsroom,
+        site_dir,
         {
             "posts/a.md": post("title: A\ndate: soon\nslug: A B\ndraft: perhaps\n"),
             "posts/b.md": post("title: A: B"),
@@ -411,8 +411,8 @@ def test_all_faults_of_all_posts_are_named_in_one_run(newsroom: Path, postroom: 
             "posts/2026-11-18-e.md": "# E\n\n&#x0;&#x1;\n",
         },
     )
-    (newsroom / "posts/f.md").symlink_to("gone.md")
-    assert refused(newsroom, postroom, 1) == [
+    (site_dir / "posts/f.md").symlink_to("gone.md")
+    assert refused(site_dir, postroom, 1) == [
         (
             "posts/2026-11-18-e.md:3:6: a character reference makes U+0001,"
             " which no feed can hold; delete it"
@@ -437,21 +437,19 @@ def test_all_faults_of_all_posts_are_named_in_one_run(newsroom: Path, postroom: 
     ]
 
 
-def test_a_mended_newsroom_is_built_again(newsroom: Path, postroom: Build) -> None:
+def test_a_mended_site_is_built_again(site_dir: Path, postroom: Build) -> None:
     """A refused build leaves nothing behind that stands in the way of the next."""
-    write(newsroom, {"posts/a.md": post("title: A")})
-    refused(newsroom, postroom, 1)
-    write(newsroom, {"posts/a.md": post(HEAD)})
-    outcome = postroom(newsroom, "build")
+    write(site_dir, {"posts/a.md": post("title: A")})
+    refused(site_dir, postroom, 1)
+    write(site_dir, {"posts/a.md": post(HEAD)})
+    outcome = postroom(site_dir, "build")
     assert (outcome.code, outcome.err) == (0, "")
-    assert (newsroom / "public/posts/a/index.html").is_file()
+    assert (site_dir / "public/posts/a/index.html").is_file()
 
 
-def test_no_posts_yet_make_an_empty_feed_and_a_hint(
-    make_newsroom: MakeSite, postroom: Build
-) -> None:
+def test_no_posts_yet_make_an_empty_feed_and_a_hint(make_site: MakeSite, postroom: Build) -> None:
     """A new newsroom builds; its feed is valid, and the next step is told."""
-    folder = make_newsroom()
+    folder = make_site()
     outcome = postroom(folder, "build")
     first, hint = outcome.out.splitlines()
     assert (outcome.code, outcome.err) == (0, "")
@@ -464,9 +462,9 @@ def test_no_posts_yet_make_an_empty_feed_and_a_hint(
     assert feedparser.parse(folder / "public/atom.xml").bozo == 0
 
 
-def test_posts_that_wait_are_told_beside_the_hint(make_newsroom: MakeSite, postroom: Build) -> None:
+def test_posts_that_wait_are_told_beside_the_hint(make_site: MakeSite, postroom: Build) -> None:
     """Who wonders where a post is reads that it waits, or is a draft."""
-    folder = make_newsroom(
+    folder = make_site(
         {"posts/2026-12-24-a.md": "# A\n", "posts/2026-11-20-b.md": "---\ndraft: yes\n---\n# B\n"}
     )
     outcome = postroom(folder, "build")
@@ -475,10 +473,10 @@ def test_posts_that_wait_are_told_beside_the_hint(make_newsroom: MakeSite, postr
     assert outcome.out.splitlines()[1].startswith("no post is published yet")
 
 
-def test_no_posts_folder_is_no_empty_newsroom(newsroom: Path, postroom: Build) -> None:
+def test_no_posts_folder_is_no_empty_site(site_dir: Path, postroom: Build) -> None:
     """A folder that was renamed must not empty a feed that people follow."""
-    shutil.move(newsroom / "posts", newsroom / "news")
-    assert refused(newsroom, postroom, 1) == [
+    shutil.move(site_dir / "posts", site_dir / "news")
+    assert refused(site_dir, postroom, 1) == [
         "posts: is not a folder; make it, or write where the posts are as posts: in postroom.yaml"
     ]
 
@@ -507,11 +505,11 @@ ODD = {
 
 @pytest.mark.parametrize("head", ODD.values(), ids=ODD)
 def test_an_odd_title_arrives_as_it_was_written(
-    make_newsroom: MakeSite, postroom: Build, head: Head
+    make_site: MakeSite, postroom: Build, head: Head
 ) -> None:
     """From the head of a post to the feed that others read, nothing is turned into anything."""
     text = post(f"{head.text}\ndate: 2026-11-20\nid: urn:x-a:b")
-    folder = make_newsroom({"posts/a.md": text})
+    folder = make_site({"posts/a.md": text})
     outcome = postroom(folder, "build")
     assert (outcome.code, outcome.err) == (0, "")
     feed = etree.parse(folder / "public/atom.xml")

@@ -27,13 +27,13 @@ except ImportError:
 
 DOCUMENTS = {
     "demo": {
-        "letter": "digest/2024-02/letter.html",
+        "letter": "digest/2024-02/email.html",
         "index": "index.html",
         "post": "posts/magnets-outside-asia/index.html",
         "digest": "digest/2024-02/index.html",
     },
     "german": {
-        "letter": "digest/2026-11/letter.html",
+        "letter": "digest/2026-11/email.html",
         "index": "index.html",
         "post": "posts/preise/index.html",
         "post taken back": "posts/lehrling/index.html",
@@ -44,15 +44,15 @@ DOCUMENTS = {
         "contact": "contact/index.html",
     },
     "arabic": {
-        "letter": "digest/2026-11/letter.html",
+        "letter": "digest/2026-11/email.html",
         "index": "index.html",
         "post": "posts/berth/index.html",
         "English post": "posts/notice/index.html",
         "digest": "digest/2026-11/index.html",
     },
     "stress": {
-        "letter": "digest/2026-W46/letter.html",
-        "letter of one post": "digest/2026-W47/letter.html",
+        "letter": "digest/2026-W46/email.html",
+        "letter of one post": "digest/2026-W47/email.html",
         "index": "index.html",
         "post": "posts/whole/index.html",
     },

@@ -65,11 +65,11 @@ VARIATIONS: Mapping[str, Mapping[str, str]] = {
 }
 
 
-def test_the_same_newsroom_makes_the_same_bytes_everywhere(make_newsroom: MakeSite) -> None:
+def test_the_same_site_makes_the_same_bytes_everywhere(make_site: MakeSite) -> None:
     """Neither zone, locale, hash order nor folder stands in the output of one instant."""
     builds = []
     for name, variables in VARIATIONS.items():
-        folder = make_newsroom(RICH, RICH_SETTINGS, name=name)
+        folder = make_site(RICH, RICH_SETTINGS, name=name)
         command = [sys.executable, "-m", "postroom", "build", "--at", "2026-11-22T12:00:00Z"]
         builds.append((folder, subprocess.Popen(command, cwd=folder, env=plain(**variables))))
     assert [build.wait(60) for _, build in builds] == [0, 0, 0]
@@ -79,9 +79,9 @@ def test_the_same_newsroom_makes_the_same_bytes_everywhere(make_newsroom: MakeSi
         assert other == first
 
 
-def test_an_unchanged_newsroom_touches_no_file(make_newsroom: MakeSite, postroom: Postroom) -> None:
+def test_an_unchanged_site_touches_no_file(make_site: MakeSite, postroom: Postroom) -> None:
     """A second build changes no file or folder of the output, so that readers get a 304."""
-    folder = make_newsroom(RICH, RICH_SETTINGS)
+    folder = make_site(RICH, RICH_SETTINGS)
     postroom(folder, "build")
     before = stamps(folder / "public")
     again = postroom(folder, "build")
@@ -90,9 +90,9 @@ def test_an_unchanged_newsroom_touches_no_file(make_newsroom: MakeSite, postroom
     assert again.out.endswith(f": 0 files written, {count} unchanged, 0 removed\n")
 
 
-def test_time_passes_without_a_trace(make_newsroom: MakeSite, postroom: Postroom) -> None:
+def test_time_passes_without_a_trace(make_site: MakeSite, postroom: Postroom) -> None:
     """While no post falls due, a build at another instant changes nothing."""
-    folder = make_newsroom(RICH, RICH_SETTINGS)
+    folder = make_site(RICH, RICH_SETTINGS)
     postroom(folder, "build", "--at", "2026-11-22T12:00:00Z")
     before = stamps(folder / "public")
     postroom(folder, "build", "--at", "2026-12-20T01:02:03Z")
@@ -109,10 +109,10 @@ def test_time_passes_without_a_trace(make_newsroom: MakeSite, postroom: Postroom
     ids=["day", "time", "offset"],
 )
 def test_a_post_appears_when_its_time_has_come(
-    make_newsroom: MakeSite, postroom: Postroom, date: str, before: str, after: str
+    make_site: MakeSite, postroom: Postroom, date: str, before: str, after: str
 ) -> None:
     """A post of the future waits to the second; a day begins in the newsroom's own zone."""
-    folder = make_newsroom({"posts/a.md": POST, "posts/due.md": note("due", date, title="Due")})
+    folder = make_site({"posts/a.md": POST, "posts/due.md": note("due", date, title="Due")})
     assert "1 post → public/, 1 waiting" in postroom(folder, "build", "--at", before).out
     waiting = tree(folder / "public")
     assert not [path for path, data in waiting.items() if "due" in path or b"Due" in data]
@@ -122,9 +122,9 @@ def test_a_post_appears_when_its_time_has_come(
     assert b"<title>Due</title>" in published["atom.xml"]
 
 
-def test_at_goes_before_the_environment(make_newsroom: MakeSite, postroom: Postroom) -> None:
+def test_at_goes_before_the_environment(make_site: MakeSite, postroom: Postroom) -> None:
     """`--at` decides, else SOURCE_DATE_EPOCH, whatever the clock says."""
-    folder = make_newsroom({"posts/a.md": POST, "posts/b.md": note("b", "2026-12-01")})
+    folder = make_site({"posts/a.md": POST, "posts/b.md": note("b", "2026-12-01")})
     assert "1 post → public/, 1 waiting" in postroom(folder, "build").out
     later = postroom(folder, "build", "--at", "2026-12-02T00:00:00+01:00")
     assert "2 posts → public/: " in later.out
@@ -134,7 +134,7 @@ def test_at_goes_before_the_environment(make_newsroom: MakeSite, postroom: Postr
 
 @pytest.mark.parametrize("epoch", [None, ""], ids=["unset", "empty"])
 def test_without_an_instant_it_is_now(
-    make_newsroom: MakeSite,
+    make_site: MakeSite,
     postroom: Postroom,
     monkeypatch: pytest.MonkeyPatch,
     epoch: str | None,
@@ -145,7 +145,7 @@ def test_without_an_instant_it_is_now(
     else:
         monkeypatch.setenv("SOURCE_DATE_EPOCH", epoch)
     past, future = note("past", "2001-01-01"), note("future", "2999-01-01")
-    folder = make_newsroom({"posts/past.md": past, "posts/future.md": future})
+    folder = make_site({"posts/past.md": past, "posts/future.md": future})
     assert "1 post → public/, 1 waiting" in postroom(folder, "build").out
 
 
@@ -153,11 +153,11 @@ def test_without_an_instant_it_is_now(
     "epoch", ["soon", "1.5", "9" * 12, "9" * 40, "253402300799", "-" + "9" * 11]
 )
 def test_a_bad_epoch_is_named(
-    make_newsroom: MakeSite, postroom: Postroom, monkeypatch: pytest.MonkeyPatch, epoch: str
+    make_site: MakeSite, postroom: Postroom, monkeypatch: pytest.MonkeyPatch, epoch: str
 ) -> None:
     """A SOURCE_DATE_EPOCH that is no instant of our time is one line, and exit code 2."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", epoch)
-    outcome = postroom(make_newsroom({"posts/a.md": POST}), "build")
+    outcome = postroom(make_site({"posts/a.md": POST}), "build")
     assert (outcome.code, len(outcome.err.splitlines())) == (2, 1)
     assert outcome.errors[0].startswith(f"SOURCE_DATE_EPOCH: found '{epoch}'; ")
 
@@ -165,19 +165,19 @@ def test_a_bad_epoch_is_named(
 @pytest.mark.parametrize(
     "instant", ["", "soon", "2026-02-30T00:00:00Z", "9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z"]
 )
-def test_a_bad_instant_is_named(make_newsroom: MakeSite, postroom: Postroom, instant: str) -> None:
+def test_a_bad_instant_is_named(make_site: MakeSite, postroom: Postroom, instant: str) -> None:
     """An `--at` that is no instant of our time is wrong use."""
-    outcome = postroom(make_newsroom({"posts/a.md": POST}), "build", "--at", instant)
+    outcome = postroom(make_site({"posts/a.md": POST}), "build", "--at", instant)
     assert outcome.code == 2
     assert f"Error: Invalid value for '--at': '{instant}' is " in outcome.err
 
 
 @pytest.mark.parametrize("written", ["2026-11-22", "2026-11-22T09:00", "2026-11-22 09:00:30"])
 def test_an_instant_without_offset_is_put_right(
-    make_newsroom: MakeSite, postroom: Postroom, written: str
+    make_site: MakeSite, postroom: Postroom, written: str
 ) -> None:
     """Where `--at` lacks its offset, the message shows how to write it, and that works."""
-    folder = make_newsroom({"posts/a.md": POST})
+    folder = make_site({"posts/a.md": POST})
     outcome = postroom(folder, "build", "--at", written)
     assert outcome.code == 2
     assert "has no offset; write " in outcome.err
@@ -185,10 +185,10 @@ def test_an_instant_without_offset_is_put_right(
     assert postroom(folder, "build", "--at", advice).code == 0
 
 
-def test_drafts_are_built_only_when_asked(make_newsroom: MakeSite, postroom: Postroom) -> None:
+def test_drafts_are_built_only_when_asked(make_site: MakeSite, postroom: Postroom) -> None:
     """A draft is published by `--drafts` and gone again with the next build without it."""
     draft = note("draft").replace("---\n", "---\ndraft: true\n", 1)
-    folder = make_newsroom({"posts/a.md": POST, "posts/draft.md": draft})
+    folder = make_site({"posts/a.md": POST, "posts/draft.md": draft})
     page = folder / "public/posts/draft/index.html"
     assert "1 post → public/, 1 draft: " in postroom(folder, "build").out
     assert not page.exists()
@@ -198,9 +198,9 @@ def test_drafts_are_built_only_when_asked(make_newsroom: MakeSite, postroom: Pos
     assert not page.parent.exists()
 
 
-def test_a_deleted_post_leaves_no_page(make_newsroom: MakeSite, postroom: Postroom) -> None:
+def test_a_deleted_post_leaves_no_page(make_site: MakeSite, postroom: Postroom) -> None:
     """When a post's file is deleted, its page, its folder and its attachments go."""
-    folder = make_newsroom(RICH, RICH_SETTINGS)
+    folder = make_site(RICH, RICH_SETTINGS)
     postroom(folder, "build")
     assert (folder / "public/posts/third/plan.png").exists()
     (folder / "posts/sub/2026-10-01 Third.md").unlink()
@@ -208,10 +208,10 @@ def test_a_deleted_post_leaves_no_page(make_newsroom: MakeSite, postroom: Postro
     assert not (folder / "public/posts/third").exists()
 
 
-def test_attachments_are_copied(make_newsroom: MakeSite, postroom: Postroom) -> None:
+def test_attachments_are_copied(make_site: MakeSite, postroom: Postroom) -> None:
     """A file that a post names is copied beside its page, byte for byte, and when it changes."""
     files = {"posts/a.md": note("a", text="![x](img/ä%20b.png)"), "posts/img/ä b.png": b"\x00\xff1"}
-    folder = make_newsroom({**files, "posts/img/unused.png": b"2"})
+    folder = make_site({**files, "posts/img/unused.png": b"2"})
     postroom(folder, "build")
     copy = folder / "public/posts/a/img/ä b.png"
     assert copy.read_bytes() == b"\x00\xff1"
@@ -236,51 +236,47 @@ def test_attachments_are_copied(make_newsroom: MakeSite, postroom: Postroom) -> 
     ids=["index", "digest", "feed as folder", "style as folder"],
 )
 def test_a_post_cannot_take_a_place_of_ours(
-    make_newsroom: MakeSite, postroom: Postroom, permalink: str, name: str, clash: str
+    make_site: MakeSite, postroom: Postroom, permalink: str, name: str, clash: str
 ) -> None:
     """A post whose address is that of a file of ours is named, and nothing is written."""
-    folder = make_newsroom(
-        {f"posts/{name}.md": note("a")}, f"pages: {{permalink: '{permalink}'}}\n"
-    )
+    folder = make_site({f"posts/{name}.md": note("a")}, f"pages: {{permalink: '{permalink}'}}\n")
     outcome = postroom(folder, "build")
     line = f"posts/{name}.md: leads to {clash}; give it another slug"
     assert (outcome.code, outcome.errors) == (1, [line])
     assert not (folder / "public").exists()
 
 
-def test_an_attachment_cannot_take_a_place_of_ours(
-    make_newsroom: MakeSite, postroom: Postroom
-) -> None:
+def test_an_attachment_cannot_take_a_place_of_ours(make_site: MakeSite, postroom: Postroom) -> None:
     """A file beside a post cannot stand in for the letter of a digest."""
-    files = {"posts/digest.md": note("a", text="[x](2026-11/letter.txt)")}
-    folder = make_newsroom(
-        {**files, "posts/2026-11/letter.txt": "Spam"}, "pages: {permalink: '/{slug}/'}\n"
+    files = {"posts/digest.md": note("a", text="[x](2026-11/email.txt)")}
+    folder = make_site(
+        {**files, "posts/2026-11/email.txt": "Spam"}, "pages: {permalink: '/{slug}/'}\n"
     )
     outcome = postroom(folder, "build")
-    what = "leads to digest/2026-11/letter.txt, which the digest 2026-11 makes already"
+    what = "leads to digest/2026-11/email.txt, which the digest 2026-11 makes already"
     line = f"posts/digest.md: {what}; give it another slug"
     assert (outcome.code, outcome.errors) == (1, [line])
     assert not (folder / "public").exists()
 
 
-def test_the_logo_is_copied(make_newsroom: MakeSite, postroom: Postroom) -> None:
+def test_the_logo_is_copied(make_site: MakeSite, postroom: Postroom) -> None:
     """The logo of the settings stands in the output at the path it has in the newsroom."""
-    folder = make_newsroom({"art/logo.png": b"\x89PNG"}, "theme: {logo: art/logo.png}\n")
+    folder = make_site({"art/logo.png": b"\x89PNG"}, "theme: {logo: art/logo.png}\n")
     assert postroom(folder, "build").code == 0
     assert (folder / "public/art/logo.png").read_bytes() == b"\x89PNG"
 
 
 def test_a_post_called_digest_stands_beside_the_digests(
-    make_newsroom: MakeSite, postroom: Postroom
+    make_site: MakeSite, postroom: Postroom
 ) -> None:
     """A post may have the slug `digest`: its page and the digests' pages are all there."""
-    folder = make_newsroom(
+    folder = make_site(
         {"posts/digest.md": note("a", title="My digest")}, "pages: {permalink: '/{slug}/'}\n"
     )
     assert postroom(folder, "build").code == 0
     made = tree(folder / "public")
     assert b"My digest" in made["digest/index.html"]
-    assert {"digest/2026-11/index.html", "digest/2026-11/letter.txt"} <= made.keys()
+    assert {"digest/2026-11/index.html", "digest/2026-11/email.txt"} <= made.keys()
 
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1)
@@ -314,24 +310,22 @@ def test_no_name_leads_out_of_the_output(name: str, permalink: str, address: str
     assert path.endswith(".html")
 
 
-def test_without_pages_the_feed_and_digests_stay(
-    make_newsroom: MakeSite, postroom: Postroom
-) -> None:
+def test_without_pages_the_feed_and_digests_stay(make_site: MakeSite, postroom: Postroom) -> None:
     """With `pages.enabled: false` another generator's pages stay, and we add feed and digests."""
     theirs = {"public/index.html": "theirs", "public/posts/we-moved/index.html": "theirs"}
-    folder = make_newsroom(
+    folder = make_site(
         {"posts/2026-11-20-we-moved.md": POST, **theirs}, "pages: {enabled: false}\n"
     )
     assert postroom(folder, "build").code == 0
     made = tree(folder / "public")
-    assert {"atom.xml", "digest/2026-11/index.html", "digest/2026-11/letter.html"} <= made.keys()
+    assert {"atom.xml", "digest/2026-11/index.html", "digest/2026-11/email.html"} <= made.keys()
     assert [made[path.removeprefix("public/")] for path in theirs] == [b"theirs", b"theirs"]
     assert b"https://news.example.com/posts/we-moved/" in made["atom.xml"]
 
 
-def test_a_faulty_post_changes_nothing(make_newsroom: MakeSite, postroom: Postroom) -> None:
+def test_a_faulty_post_changes_nothing(make_site: MakeSite, postroom: Postroom) -> None:
     """While one post is wrong nothing is written, and the old output stays as it is."""
-    folder = make_newsroom({"posts/a.md": POST})
+    folder = make_site({"posts/a.md": POST})
     postroom(folder, "build")
     before = stamps(folder / "public")
     (folder / "posts/b.md").write_text("---\ntitle: B\ndate: tomorrow\n---\n")
@@ -343,10 +337,10 @@ def test_a_faulty_post_changes_nothing(make_newsroom: MakeSite, postroom: Postro
 
 
 def test_a_strange_file_in_the_output_stops_the_build(
-    make_newsroom: MakeSite, postroom: Postroom
+    make_site: MakeSite, postroom: Postroom
 ) -> None:
     """A file of somebody else at a place of ours is one line and exit code 1."""
-    folder = make_newsroom({"posts/a.md": POST, "public/atom.xml": "theirs"})
+    folder = make_site({"posts/a.md": POST, "public/atom.xml": "theirs"})
     outcome = postroom(folder, "build")
     assert (outcome.code, outcome.errors) == (
         1,
@@ -356,10 +350,10 @@ def test_a_strange_file_in_the_output_stops_the_build(
 
 
 def test_a_changed_file_that_is_no_longer_made_is_a_warning(
-    make_newsroom: MakeSite, postroom: Postroom
+    make_site: MakeSite, postroom: Postroom
 ) -> None:
     """Somebody's change to a page that goes is kept, with a warning and exit code 0."""
-    folder = make_newsroom({"posts/a.md": POST, "posts/b.md": note("b")})
+    folder = make_site({"posts/a.md": POST, "posts/b.md": note("b")})
     postroom(folder, "build")
     (folder / "public/posts/b/index.html").write_text("changed")
     (folder / "posts/b.md").unlink()
@@ -370,9 +364,9 @@ def test_a_changed_file_that_is_no_longer_made_is_a_warning(
     assert (folder / "public/posts/b/index.html").read_text() == "changed"
 
 
-def test_two_builds_at_once(make_newsroom: MakeSite, postroom: Postroom) -> None:
+def test_two_builds_at_once(make_site: MakeSite, postroom: Postroom) -> None:
     """A build into a folder in which another one writes is one line and exit code 1."""
-    folder = make_newsroom({"posts/a.md": POST})
+    folder = make_site({"posts/a.md": POST})
     postroom(folder, "build")
     descriptor = os.open(folder / "public", os.O_RDONLY)
     try:
@@ -394,9 +388,9 @@ sys.exit(main(["build"]))
 """
 
 
-def test_a_full_disk_is_one_line(make_newsroom: MakeSite, postroom: Postroom) -> None:
+def test_a_full_disk_is_one_line(make_site: MakeSite, postroom: Postroom) -> None:
     """Where nothing can be written one line says so, and the old output stays whole."""
-    folder = make_newsroom({"posts/a.md": POST})
+    folder = make_site({"posts/a.md": POST})
     postroom(folder, "build")
     before = tree(folder / "public")
     (folder / "posts/a.md").write_text(POST.replace("We moved", "We stayed"))
@@ -426,10 +420,10 @@ def test_a_full_disk_is_one_line(make_newsroom: MakeSite, postroom: Postroom) ->
     ids="itself parent root up posts below from-posts templates link".split(),
 )
 def test_output_and_sources_do_not_mix(
-    make_newsroom: MakeSite, postroom: Postroom, start: str, output: str, fault: str
+    make_site: MakeSite, postroom: Postroom, start: str, output: str, fault: str
 ) -> None:
     """An `--output` that is, holds or lies among the sources is wrong use, and changes nothing."""
-    folder = make_newsroom({"posts/a.md": POST, "posts/sub/b.md": note("b")})
+    folder = make_site({"posts/a.md": POST, "posts/sub/b.md": note("b")})
     (folder / "link").symlink_to("posts")
     before = tree(folder.parent)
     outcome = postroom(folder / start, "build", "--output", output)
@@ -438,20 +432,18 @@ def test_output_and_sources_do_not_mix(
     assert tree(folder.parent) == before
 
 
-def test_the_setting_for_output_cannot_mix_either(
-    make_newsroom: MakeSite, postroom: Postroom
-) -> None:
+def test_the_setting_for_output_cannot_mix_either(make_site: MakeSite, postroom: Postroom) -> None:
     """An `output:` among the posts is refused just as the option is."""
-    folder = make_newsroom({"news/a.md": POST}, "posts: news\noutput: news/public\n")
+    folder = make_site({"news/a.md": POST}, "posts: news\noutput: news/public\n")
     outcome = postroom(folder, "build")
     what = "'news/public' lies in news/, among the sources"
     line = f"postroom.yaml:7:9: output: {what}; write into a folder of its own, such as public"
     assert (outcome.code, outcome.errors) == (2, [line])
 
 
-def test_output_may_stand_anywhere_else(make_newsroom: MakeSite, postroom: Postroom) -> None:
+def test_output_may_stand_anywhere_else(make_site: MakeSite, postroom: Postroom) -> None:
     """`--output` counts from where the command is called, and works outside of the newsroom."""
-    folder = make_newsroom({"posts/a.md": POST})
+    folder = make_site({"posts/a.md": POST})
     assert postroom(folder / "posts", "build", "--output", "../site").code == 0
     outside = postroom(folder, "build", "--output", "../elsewhere/public")
     assert (outside.code, outside.out.partition(":")[0]) == (0, "1 post → public/")

@@ -141,14 +141,14 @@ def note(date: str, title: str, more: str = "", text: str = "Text.") -> str:
     return f"---\ntitle: {title}\ndate: {date}\n{more}---\n{text}\n"
 
 
-def test_pages_know_their_place(make_newsroom: MakeSite, postroom: Postroom) -> None:
+def test_pages_know_their_place(make_site: MakeSite, postroom: Postroom) -> None:
     """Index, posts and digests get their posts newest first, neighbours, and the way between."""
     files = {
         "posts/a.md": note("2026-09-01", "A"),
         "posts/b.md": note("2026-09-30", "B", "lang: de\n"),
         "posts/c.md": note("2026-11-02", "C"),
     }
-    folder = make_newsroom({**files, **OWN})
+    folder = make_site({**files, **OWN})
     assert postroom(folder, "build").code == 0
     pages = {
         "index": "index https://news.example.com/ 3"
@@ -163,11 +163,11 @@ def test_pages_know_their_place(make_newsroom: MakeSite, postroom: Postroom) -> 
     assert found == pages
 
 
-def test_the_index_shows_the_newest_ten(make_newsroom: MakeSite, postroom: Postroom) -> None:
+def test_the_index_shows_the_newest_ten(make_site: MakeSite, postroom: Postroom) -> None:
     """The front page shows ten posts; the older ones have their digests and pages."""
     days = [f"2026-10-{day:02}" for day in range(1, 26)]
     files = {f"posts/{day}-note.md": note(day, f"N{day}", f"slug: n{day}\n") for day in days}
-    folder = make_newsroom({**files, **OWN})
+    folder = make_site({**files, **OWN})
     postroom(folder, "build")
     shown = " ".join(f"posts/n{day}/" for day in reversed(days[15:]))
     assert (folder / "public/index.html").read_text() == (
@@ -192,7 +192,7 @@ def local_links(page: Path, public: Path, root: str) -> Iterator[Path]:
 @pytest.mark.parametrize("address", ["https://news.example.com/", BELOW], ids=["root", "below"])
 @pytest.mark.parametrize("permalink", ["/posts/{slug}/", "/{year}/{slug}.html"])
 def test_no_page_leads_nowhere(
-    make_newsroom: MakeSite, postroom: Postroom, address: str, permalink: str
+    make_site: MakeSite, postroom: Postroom, address: str, permalink: str
 ) -> None:
     """Every near address on every page leads to a file of the output, opened from anywhere."""
     text = "![p](ü.png) [b](b.md) [top](#top)\n\n| a |\n|---|\n| [c](c.md#x) |\n"
@@ -204,12 +204,12 @@ def test_no_page_leads_nowhere(
         "posts/c.md": note("2026-11-02", "C"),
         "posts/d.md": POST,
     }
-    folder = make_newsroom(files, f"pages: {{permalink: '{permalink}'}}\n")
+    folder = make_site(files, f"pages: {{permalink: '{permalink}'}}\n")
     settings = folder / "postroom.yaml"
     settings.write_text(settings.read_text().replace("https://news.example.com/", address))
     assert postroom(folder, "build").code == 0
     public = (folder / "public").resolve()
-    pages = [path for path in public.rglob("*.html") if path.name != "letter.html"]
+    pages = [path for path in public.rglob("*.html") if path.name != "email.html"]
     assert len(pages) >= 7
     met = {target for page in pages for target in local_links(page, public, urlsplit(address).path)}
     assert [str(target) for target in met if not target.is_file()] == []
@@ -224,10 +224,10 @@ def text_of(page: Path, path: str) -> list[str]:
 
 
 def test_the_page_for_missing_pages_works_at_any_depth(
-    make_newsroom: MakeSite, postroom: Postroom
+    make_site: MakeSite, postroom: Postroom
 ) -> None:
     """A host shows it at any address, so its links begin at the root of the host."""
-    folder = make_newsroom({"posts/a.md": POST})
+    folder = make_site({"posts/a.md": POST})
     settings = folder / "postroom.yaml"
     settings.write_text(settings.read_text().replace("https://news.example.com/", BELOW))
     assert postroom(folder, "build").code == 0
@@ -238,14 +238,14 @@ def test_the_page_for_missing_pages_works_at_any_depth(
     assert {address.rpartition("/")[2] for address in feeds} <= {"atom.xml", "rss.xml", "feed.json"}
 
 
-def test_the_index_leads_to_years_and_topics(make_newsroom: MakeSite, postroom: Postroom) -> None:
+def test_the_index_leads_to_years_and_topics(make_site: MakeSite, postroom: Postroom) -> None:
     """At the head of each page and below the news there are ways to all older news."""
     files = {
         "posts/a.md": note("2025-09-01", "A", "topics: [Ships]\n"),
         "posts/b.md": note("2026-09-30", "B", "topics: [Ships]\nimage: p.png\n"),
         "posts/p.png": sites.PICTURE,
     }
-    public = make_newsroom(files) / "public"
+    public = make_site(files) / "public"
     assert postroom(public.parent, "build").code == 0
     index = html.parse(public / "index.html").getroot()
     links = [(a.text_content(), a.get("href")) for a in index.iter("a")]
@@ -257,11 +257,11 @@ def test_the_index_leads_to_years_and_topics(make_newsroom: MakeSite, postroom: 
 
 
 def test_where_pages_are_made_elsewhere_topics_are_words(
-    make_newsroom: MakeSite, postroom: Postroom
+    make_site: MakeSite, postroom: Postroom
 ) -> None:
     """Without a page for it a topic is named, but leads nowhere."""
     files = {"posts/a.md": note("2026-09-01", "A", "topics: [Ships]\n")}
-    folder = make_newsroom(files, "pages: {enabled: false, permalink: '/{slug}/'}\n")
+    folder = make_site(files, "pages: {enabled: false, permalink: '/{slug}/'}\n")
     assert postroom(folder, "build").code == 0
     page = folder / "public/digest/2026-09/index.html"
     assert text_of(page, "//*[@class='topic']") == ["Ships"]
@@ -269,14 +269,14 @@ def test_where_pages_are_made_elsewhere_topics_are_words(
 
 
 def test_the_page_to_follow_has_one_row_for_each_feed(
-    make_newsroom: MakeSite, postroom: Postroom
+    make_site: MakeSite, postroom: Postroom
 ) -> None:
     """First comes the main feed with its address, then topics and languages in a row each."""
     files = {
         "posts/a.md": note("2026-09-01", "A", "topics: [Ships, الميناء]\n"),
         "posts/b.md": note("2026-09-30", "B", "lang: ar\n"),
     }
-    folder = make_newsroom(files)
+    folder = make_site(files)
     assert postroom(folder, "build").code == 0
     page = folder / "public/subscribe/index.html"
     assert text_of(page, "//code") == ["https://news.example.com/atom.xml"]

@@ -69,11 +69,11 @@ def test_an_address_is_readable_in_any_script(name: str, slug: str) -> None:
 
 
 def test_feeds_lie_where_they_say(
-    make_newsroom: MakeSite, postroom: Callable[..., CommandResult]
+    make_site: MakeSite, postroom: Callable[..., CommandResult]
 ) -> None:
     """Each topic's feeds and page lie in the output under the address it calls its own."""
     texts = tagged(*([name] for name in NAMES_OF_TOPICS))
-    folder = make_newsroom({f"posts/{path}": text for path, text in texts.items()})
+    folder = make_site({f"posts/{path}": text for path, text in texts.items()})
     outcome = postroom(folder, "build")
     assert (outcome.code, outcome.err) == (0, "")
     for slug in map(topic_slug, NAMES_OF_TOPICS):
@@ -128,11 +128,11 @@ def test_the_settings_say_how_a_topic_is_spelled() -> None:
 
 
 def test_other_spellings_are_named(
-    make_newsroom: MakeSite, postroom: Callable[..., CommandResult]
+    make_site: MakeSite, postroom: Callable[..., CommandResult]
 ) -> None:
     """Each post that spells a topic as others do not is named with its file and the repair."""
     texts = tagged(["Company news"], ["company news"])
-    folder = make_newsroom({f"posts/{path}": text for path, text in texts.items()})
+    folder = make_site({f"posts/{path}": text for path, text in texts.items()})
     outcome = postroom(folder, "check")
     assert outcome.code == 0
     assert [line for line in outcome.warnings if "post-topic" in line] == [
@@ -141,10 +141,10 @@ def test_other_spellings_are_named(
 
 
 def test_a_topic_that_can_have_no_address_is_named(
-    make_newsroom: MakeSite, postroom: Callable[..., CommandResult]
+    make_site: MakeSite, postroom: Callable[..., CommandResult]
 ) -> None:
     """A topic without a letter or digit has no feed, and its author learns why."""
-    folder = make_newsroom({f"posts/{path}": text for path, text in tagged(["🎉"]).items()})
+    folder = make_site({f"posts/{path}": text for path, text in tagged(["🎉"]).items()})
     outcome = postroom(folder, "check")
     assert [line for line in outcome.warnings if "post-topic" in line] == [
         "posts/000.md:5: topics: '🎉' makes no address; write it in letters [post-topic]"

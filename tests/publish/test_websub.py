@@ -186,12 +186,10 @@ def test_each_feed_is_told_for_itself() -> None:
         ]
 
 
-def test_all_feeds_are_told(
-    make_newsroom: MakeSite, postroom: Callable[..., CommandResult]
-) -> None:
+def test_all_feeds_are_told(make_site: MakeSite, postroom: Callable[..., CommandResult]) -> None:
     """`postroom ping` tells of every feed that can be subscribed to, a line each."""
     with hub(Answer(204)) as there:
-        folder = make_newsroom({"posts/a.md": POST}, f"feeds: {{hub: '{there.url}'}}\n")
+        folder = make_site({"posts/a.md": POST}, f"feeds: {{hub: '{there.url}'}}\n")
         outcome = postroom(folder, "ping")
     base = "https://news.example.com/"
     topic = base + "topics/company-news/"
@@ -203,12 +201,10 @@ def test_all_feeds_are_told(
     assert [form["hub.url"] for _, _, form in there.asked] == [[feed] for feed in feeds]
 
 
-def test_named_feeds_are_told(
-    make_newsroom: MakeSite, postroom: Callable[..., CommandResult]
-) -> None:
+def test_named_feeds_are_told(make_site: MakeSite, postroom: Callable[..., CommandResult]) -> None:
     """Feeds can be named by path or by whole address, and only those are told."""
     with hub(Answer(204)) as there:
-        folder = make_newsroom({"posts/a.md": POST}, f"feeds: {{hub: '{there.url}'}}\n")
+        folder = make_site({"posts/a.md": POST}, f"feeds: {{hub: '{there.url}'}}\n")
         outcome = postroom(folder, "ping", "topics/company-news/rss.xml", FEED)
     assert outcome.code == 0
     assert [form["hub.url"][0] for _, _, form in there.asked] == [
@@ -217,32 +213,30 @@ def test_named_feeds_are_told(
     ]
 
 
-def test_a_refused_feed_fails(
-    make_newsroom: MakeSite, postroom: Callable[..., CommandResult]
-) -> None:
+def test_a_refused_feed_fails(make_site: MakeSite, postroom: Callable[..., CommandResult]) -> None:
     """Where one feed is refused the others are told, its line goes to errors, and the code is 1."""
     with hub(Answer(403), Answer(204)) as there:
-        folder = make_newsroom({"posts/a.md": POST}, f"feeds: {{hub: '{there.url}'}}\n")
+        folder = make_site({"posts/a.md": POST}, f"feeds: {{hub: '{there.url}'}}\n")
         outcome = postroom(folder, "ping", "atom.xml", "rss.xml")
     assert outcome.code == 1
     assert outcome.err.splitlines() == [f"failed: {FEED} (403 Forbidden)"]
     assert outcome.out.splitlines() == ["told: https://news.example.com/rss.xml (204 No Content)"]
 
 
-def test_tries_are_counted(make_newsroom: MakeSite, postroom: Callable[..., CommandResult]) -> None:
+def test_tries_are_counted(make_site: MakeSite, postroom: Callable[..., CommandResult]) -> None:
     """The line of a feed says if it took more than one try."""
     with hub(Answer(503, (("Retry-After", "1"),)), Answer(204)) as there:
-        folder = make_newsroom({"posts/a.md": POST}, f"feeds: {{hub: '{there.url}'}}\n")
+        folder = make_site({"posts/a.md": POST}, f"feeds: {{hub: '{there.url}'}}\n")
         outcome = postroom(folder, "ping", "atom.xml")
     assert outcome.out == f"told: {FEED} (204 No Content after 2 tries)\n"
 
 
 def test_an_unknown_feed_is_refused(
-    make_newsroom: MakeSite, postroom: Callable[..., CommandResult]
+    make_site: MakeSite, postroom: Callable[..., CommandResult]
 ) -> None:
     """A slip in a feed's name is met with the right one, and nobody is told anything."""
     with hub(Answer(204)) as there:
-        folder = make_newsroom({"posts/a.md": POST}, f"feeds: {{hub: '{there.url}'}}\n")
+        folder = make_site({"posts/a.md": POST}, f"feeds: {{hub: '{there.url}'}}\n")
         outcome = postroom(folder, "ping", "atom.xm", "rss.xml")
     assert (outcome.code, outcome.out, there.asked) == (2, "", [])
     assert outcome.errors == [
@@ -254,9 +248,9 @@ def test_an_unknown_feed_is_refused(
 
 
 def test_no_hub_is_a_wrong_setting(
-    make_newsroom: MakeSite, postroom: Callable[..., CommandResult]
+    make_site: MakeSite, postroom: Callable[..., CommandResult]
 ) -> None:
     """Without feeds.hub there is nobody to tell."""
-    outcome = postroom(make_newsroom({"posts/a.md": POST}), "ping")
+    outcome = postroom(make_site({"posts/a.md": POST}), "ping")
     assert outcome.code == 2
     assert outcome.errors == ["postroom.yaml: feeds.hub: is missing; set feeds: {hub: https://…}"]

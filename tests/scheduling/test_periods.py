@@ -100,7 +100,7 @@ def test_without_posts_there_is_no_digest(every: DigestFrequency) -> None:
     assert made(every) == ()
 
 
-def test_a_day_is_one_of_the_newsroom_s_own_zone() -> None:
+def test_a_day_is_one_of_the_site_s_own_zone() -> None:
     """A post of late evening elsewhere stands in the period of the newsroom's own date."""
     (digest,) = made("month", "2026-10-31 23:30 +00:00")
     assert digest.period == "2026-11"

@@ -23,7 +23,7 @@ KEEPS = "a letter that some have already keeps its words of 2026-11-22 13:00 CET
 @pytest.fixture
 def room(
     database_url: str,
-    make_newsroom: MakeSite,
+    make_site: MakeSite,
     postroom: Callable[..., CommandResult],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Room]:
@@ -32,7 +32,7 @@ def room(
     with scripted({}) as server:
         monkeypatch.setenv("POSTROOM_SECRET_KEY", KEY)
         monkeypatch.setenv("POSTROOM_SMTP_URL", f"smtp://127.0.0.1:{server.port}")
-        made = Room(make_newsroom({"posts/a.md": TEXT}, MAIL), server, postroom)
+        made = Room(make_site({"posts/a.md": TEXT}, MAIL), server, postroom)
         made.add(*READERS)
         yield made
 

@@ -45,13 +45,13 @@ ON_MONDAY = datetime(2026, 11, 23, 8, 5, tzinfo=UTC)
 
 @pytest.fixture
 def room(
-    make_newsroom: MakeSite, postroom: Callable[..., CommandResult], monkeypatch: pytest.MonkeyPatch
+    make_site: MakeSite, postroom: Callable[..., CommandResult], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Room]:
     """Make a newsroom with a post, and three readers who get every post."""
     with scripted({}) as server:
         monkeypatch.setenv("POSTROOM_SECRET_KEY", KEY)
         monkeypatch.setenv("POSTROOM_SMTP_URL", f"smtp://127.0.0.1:{server.port}")
-        made = Room(make_newsroom({"posts/a.md": POST}, MAIL), server, postroom)
+        made = Room(make_site({"posts/a.md": POST}, MAIL), server, postroom)
         made.add(*READERS)
         yield made
 
@@ -174,9 +174,9 @@ def test_nothing_planned_nothing_sent(room: Room) -> None:
     assert (send(room, LATER).code, room.got()) == (1, Counter())
 
 
-def test_nobody_yet_is_a_plan_too(make_newsroom: MakeSite, room: Room) -> None:
+def test_nobody_yet_is_a_plan_too(make_site: MakeSite, room: Room) -> None:
     """Before there is a database, a plan makes none."""
-    folder = make_newsroom({"posts/a.md": POST}, MAIL, name="fresh")
+    folder = make_site({"posts/a.md": POST}, MAIL, name="fresh")
     fresh = evolve(room, folder=folder)
     plan(fresh)
     assert not (folder / ".postroom").exists()

@@ -336,10 +336,10 @@ def test_what_a_living_run_has_in_hand_is_left_to_it(make_room: MakeRoom) -> Non
 
 
 def test_without_a_database_there_is_nothing_to_acknowledge(
-    make_newsroom: MakeSite, postroom: Callable[..., CommandResult]
+    make_site: MakeSite, postroom: Callable[..., CommandResult]
 ) -> None:
     """Nor does it make one."""
-    folder = make_newsroom()
+    folder = make_site()
     for options, said in (
         ((), "nothing to acknowledge: no email is uncertain\n"),
         (("--json",), '{\n "acknowledged": []\n}\n'),

@@ -64,10 +64,10 @@ def received(server: Scripted) -> dict[str, tuple[str, str]]:
 
 
 def test_newcomers_get_what_was_new_before_them(
-    make_newsroom: MakeSite, postroom: Callable[..., CommandResult], server: Scripted
+    make_site: MakeSite, postroom: Callable[..., CommandResult], server: Scripted
 ) -> None:
     """The next run welcomes who was added with posts that no later letter will hold, once."""
-    folder = make_newsroom(POSTS, MAIL)
+    folder = make_site(POSTS, MAIL)
     assert postroom(folder, "send", "--keep-ledger-here").out == NOTHING_DUE
     added = postroom(folder, "subscribers", "add", "--confirmed", "reader@example.com")
     assert added.out == "1 added\n1 will be welcomed by the next: postroom send\n"
@@ -82,10 +82,10 @@ def test_newcomers_get_what_was_new_before_them(
 
 
 def test_only_who_is_new_is_welcomed(
-    make_newsroom: MakeSite, postroom: Callable[..., CommandResult], server: Scripted
+    make_site: MakeSite, postroom: Callable[..., CommandResult], server: Scripted
 ) -> None:
     """Who was there before, or comes with an import, is not; nor is anybody for other topics."""
-    folder = make_newsroom(POSTS, MAIL)
+    folder = make_site(POSTS, MAIL)
     postroom(folder, "subscribers", "add", "--confirmed", "early@example.com")
     postroom(folder, "send", "--keep-ledger-here")
     (folder / "list.csv").write_text("email\nimported@example.com\n")
@@ -100,10 +100,10 @@ def test_only_who_is_new_is_welcomed(
 
 
 def test_nobody_is_welcomed_unless_the_settings_say_so(
-    make_newsroom: MakeSite, postroom: Callable[..., CommandResult], server: Scripted
+    make_site: MakeSite, postroom: Callable[..., CommandResult], server: Scripted
 ) -> None:
     """Without `digest.welcome` a newcomer's first letter is the next one."""
-    folder = make_newsroom(POSTS, MAIL.replace("welcome: true", "welcome: false"))
+    folder = make_site(POSTS, MAIL.replace("welcome: true", "welcome: false"))
     postroom(folder, "send", "--keep-ledger-here")
     added = postroom(folder, "subscribers", "add", "--confirmed", "reader@example.com")
     assert added.out == "1 added\n"
@@ -112,10 +112,10 @@ def test_nobody_is_welcomed_unless_the_settings_say_so(
 
 
 def test_a_welcome_with_a_post_that_is_gone_is_not_sent(
-    make_newsroom: MakeSite, postroom: Callable[..., CommandResult], server: Scripted
+    make_site: MakeSite, postroom: Callable[..., CommandResult], server: Scripted
 ) -> None:
     """What was withdrawn after the welcome was planned is in no letter."""
-    folder = make_newsroom(POSTS, MAIL)
+    folder = make_site(POSTS, MAIL)
     postroom(folder, "send", "--keep-ledger-here")
     postroom(folder, "subscribers", "add", "--confirmed", "reader@example.com")
     (folder / "posts/late.md").unlink()
@@ -124,9 +124,9 @@ def test_a_welcome_with_a_post_that_is_gone_is_not_sent(
 
 
 @pytest.mark.parametrize("language", ["en", "de", "fr", "es", "ar", "he", "zh"])
-def test_every_language_of_the_theme_welcomes(make_newsroom: MakeSite, language: str) -> None:
+def test_every_language_of_the_theme_welcomes(make_site: MakeSite, language: str) -> None:
     """The greeting stands in both parts, in the newsroom's language, and the lint finds nothing."""
-    folder = make_newsroom(POSTS, MAIL)
+    folder = make_site(POSTS, MAIL)
     settings = (folder / "postroom.yaml").read_text("utf-8")
     (folder / "postroom.yaml").write_text(settings.replace("language: en", f"language: {language}"))
     site = load_settings(folder)

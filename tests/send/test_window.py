@@ -105,7 +105,7 @@ def run(room: Room, at: datetime, *options: str) -> CommandResult:
 
 @pytest.fixture
 def room(
-    make_newsroom: MakeSite,
+    make_site: MakeSite,
     postroom: Callable[..., CommandResult],
     database_url: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -115,7 +115,7 @@ def room(
         monkeypatch.setenv("POSTROOM_SECRET_KEY", KEY)
         monkeypatch.setenv("POSTROOM_SMTP_URL", f"smtp://127.0.0.1:{server.port}")
         monkeypatch.setenv("POSTROOM_DATABASE_URL", database_url)
-        made = Room(make_newsroom({"posts/a.md": POST}, MAIL), server, postroom)
+        made = Room(make_site({"posts/a.md": POST}, MAIL), server, postroom)
         made.add("weekly@example.com", frequency="week")
         yield made
 

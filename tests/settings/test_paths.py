@@ -57,9 +57,9 @@ def plant(folder: Path) -> None:
         ("...", "..."),
     ],
 )
-def test_no_hidden_folder_is_named(make_newsroom: MakeSite, key: str, path: str, step: str) -> None:
+def test_no_hidden_folder_is_named(make_site: MakeSite, key: str, path: str, step: str) -> None:
     """A step that begins with a dot is refused wherever it stands in the path."""
-    folder = make_newsroom({}, f"{key}: {path}\n")
+    folder = make_site({}, f"{key}: {path}\n")
     what = f"'{path}' leads to the hidden '{step}'"
     example = {"posts": "posts", "output": "public"}[key]
     line = f"postroom.yaml:6:{len(key) + 3}: {key}: {what}; {FOLDER} {example}"
@@ -69,20 +69,20 @@ def test_no_hidden_folder_is_named(make_newsroom: MakeSite, key: str, path: str,
 @pytest.mark.parametrize(
     ("written", "meant"), [(".", "."), ("./", "."), ("./content", "content"), ("a//b/./c", "a/b/c")]
 )
-def test_a_path_is_normalised_first(make_newsroom: MakeSite, written: str, meant: str) -> None:
+def test_a_path_is_normalised_first(make_site: MakeSite, written: str, meant: str) -> None:
     """Dots that mean the folder itself are no hidden steps."""
-    assert load_settings(make_newsroom({}, f"posts: {written}\n")).posts == meant
+    assert load_settings(make_site({}, f"posts: {written}\n")).posts == meant
 
 
-def test_the_site_is_not_its_own_output(make_newsroom: MakeSite) -> None:
+def test_the_site_is_not_its_own_output(make_site: MakeSite) -> None:
     """An output folder that is the site would be served with settings, drafts and exports."""
-    folder = make_newsroom({}, "output: .\n")
+    folder = make_site({}, "output: .\n")
     assert problems(folder) == [f"postroom.yaml:6:9: output: found '.'; {FOLDER} public"]
 
 
-def test_no_post_has_a_hidden_address(make_newsroom: MakeSite) -> None:
+def test_no_post_has_a_hidden_address(make_site: MakeSite) -> None:
     """A permalink through a hidden folder would plant files in public/.git, and is never served."""
-    folder = make_newsroom({}, "pages: {permalink: '/.git/{slug}/'}\n")
+    folder = make_site({}, "pages: {permalink: '/.git/{slug}/'}\n")
     what = "'/.git/{slug}/' leads to the hidden '.git'"
     assert problems(folder) == [
         f"postroom.yaml:6:20: pages.permalink: {what}; write it without names that begin with '.'"
@@ -108,10 +108,10 @@ def test_no_post_has_a_hidden_address(make_newsroom: MakeSite) -> None:
     ],
 )
 def test_no_link_leads_a_folder_astray(
-    make_newsroom: MakeSite, setting: str, target: str, what: str
+    make_site: MakeSite, setting: str, target: str, what: str
 ) -> None:
     """A folder of the settings that is reached through a link is judged by where it is."""
-    folder = make_newsroom({}, f"{setting}\n")
+    folder = make_site({}, f"{setting}\n")
     plant(folder)
     (folder / "pub").symlink_to(target)
     key, path = setting.split(": ")
@@ -120,18 +120,18 @@ def test_no_link_leads_a_folder_astray(
     assert problems(folder) == [line]
 
 
-def test_the_folder_that_nobody_wrote_is_looked_at_too(make_newsroom: MakeSite) -> None:
+def test_the_folder_that_nobody_wrote_is_looked_at_too(make_site: MakeSite) -> None:
     """The output folder of a site without `output:` may be a link as well."""
-    folder = make_newsroom()
+    folder = make_site()
     plant(folder)
     (folder / "public").symlink_to(".postroom")
     what = f"'public' leads to the hidden '.postroom'; {OWN}"
     assert problems(folder) == [f"postroom.yaml: output: {what}"]
 
 
-def test_a_link_inside_the_site_is_fine(make_newsroom: MakeSite, postroom: Postroom) -> None:
+def test_a_link_inside_the_site_is_fine(make_site: MakeSite, postroom: Postroom) -> None:
     """Posts and output may be links to other folders of the site, as with releases."""
-    folder = make_newsroom({"content/a.md": POST}, "posts: news\n")
+    folder = make_site({"content/a.md": POST}, "posts: news\n")
     (folder / "releases/42").mkdir(parents=True)
     (folder / "public").symlink_to("releases/42")
     (folder / "news").symlink_to("content")
@@ -139,9 +139,9 @@ def test_a_link_inside_the_site_is_fine(make_newsroom: MakeSite, postroom: Postr
     assert (folder / "releases/42/atom.xml").is_file()
 
 
-def test_a_site_may_lie_in_a_hidden_folder(make_newsroom: MakeSite, postroom: Postroom) -> None:
+def test_a_site_may_lie_in_a_hidden_folder(make_site: MakeSite, postroom: Postroom) -> None:
     """Only steps below the site count, not those that lead to it."""
-    folder = make_newsroom({"posts/a.md": POST}, name=".sites/news")
+    folder = make_site({"posts/a.md": POST}, name=".sites/news")
     assert postroom(folder, "build").code == 0
 
 
@@ -159,7 +159,7 @@ GIT = "is, holds or lies in a git directory"
 @pytest.mark.parametrize("output", ["mirror", "mirror/info", "clone", "link"])
 @pytest.mark.parametrize("by", ["setting", "option"])
 def test_no_output_goes_into_a_git_directory(
-    make_newsroom: MakeSite,
+    make_site: MakeSite,
     postroom: Postroom,
     program: Callable[[str], str],
     output: str,
@@ -167,7 +167,7 @@ def test_no_output_goes_into_a_git_directory(
 ) -> None:
     """A bare repository, a folder in one, and a clone are refused whatever they are called."""
     program("git")
-    folder = make_newsroom({"posts/a.md": POST}, f"output: {output}\n" if by == "setting" else "")
+    folder = make_site({"posts/a.md": POST}, f"output: {output}\n" if by == "setting" else "")
     git(folder, "init", "--bare", "mirror")
     git(folder, "init", "clone")
     (folder / "link").symlink_to("mirror")
@@ -184,11 +184,11 @@ def all_paths(folder: Path) -> set[str]:
 
 
 def test_a_worktree_for_a_pages_branch_is_fine(
-    make_newsroom: MakeSite, postroom: Postroom, program: Callable[[str], str]
+    make_site: MakeSite, postroom: Postroom, program: Callable[[str], str]
 ) -> None:
     """The output may be a worktree of git's, which holds a file called .git."""
     program("git")
-    folder = make_newsroom({"posts/a.md": POST})
+    folder = make_site({"posts/a.md": POST})
     git(folder, "init")
     who = ["-c", "user.name=Example", "-c", "user.email=me@example.com"]
     git(folder, *who, "commit", "--allow-empty", "-m", "Begin")
@@ -207,10 +207,10 @@ def test_a_worktree_for_a_pages_branch_is_fine(
     ],
 )
 def test_the_option_for_output_is_held_to_the_same(
-    make_newsroom: MakeSite, postroom: Postroom, output: str, fault: str
+    make_site: MakeSite, postroom: Postroom, output: str, fault: str
 ) -> None:
     """A link that a branch brings turns no `--output` inside the site into another place."""
-    folder = make_newsroom({"posts/a.md": POST})
+    folder = make_site({"posts/a.md": POST})
     plant(folder)
     (folder / "pub").symlink_to(".git")
     (folder / "out").symlink_to("../outside")
@@ -222,7 +222,7 @@ def test_the_option_for_output_is_held_to_the_same(
 # The whole site as the folder of posts
 
 
-def test_posts_may_be_the_whole_site(make_newsroom: MakeSite, postroom: Postroom) -> None:
+def test_posts_may_be_the_whole_site(make_site: MakeSite, postroom: Postroom) -> None:
     """Neither hidden folders nor the output are read as posts, in a second build either."""
     files = {
         "a.md": POST + "\n[x](b.txt), [y](public/c.txt), [z](.postroom/postroom.db)\n",
@@ -233,7 +233,7 @@ def test_posts_may_be_the_whole_site(make_newsroom: MakeSite, postroom: Postroom
         ".git/x.md": "no post",
         "sub/.hidden/x.md": "no post",
     }
-    folder = make_newsroom(files, "posts: .\n")
+    folder = make_site(files, "posts: .\n")
     plant(folder)
     for _ in range(2):
         outcome = postroom(folder, "build")
@@ -244,9 +244,9 @@ def test_posts_may_be_the_whole_site(make_newsroom: MakeSite, postroom: Postroom
     assert not [path for path in made if SECRET in path.read_bytes()]
 
 
-def test_paths_count_from_the_whole_site(make_newsroom: MakeSite) -> None:
+def test_paths_count_from_the_whole_site(make_site: MakeSite) -> None:
     """A post at the top is named without a folder before it."""
-    folder = make_newsroom({"a.md": POST, "sub/b.txt": "1", "sub/bad.md": "x"}, "posts: .\n")
+    folder = make_site({"a.md": POST, "sub/b.txt": "1", "sub/bad.md": "x"}, "posts: .\n")
     with pytest.raises(ContentError) as caught:
         loader.load_posts(folder, load_settings(folder), AT)
     assert {problem.path for problem in caught.value.problems} == {"sub/bad.md"}
@@ -255,19 +255,19 @@ def test_paths_count_from_the_whole_site(make_newsroom: MakeSite) -> None:
     assert post.path == "a.md"
 
 
-def test_check_knows_posts_of_the_whole_site(make_newsroom: MakeSite, postroom: Postroom) -> None:
+def test_check_knows_posts_of_the_whole_site(make_site: MakeSite, postroom: Postroom) -> None:
     """`check` finds the post behind a page, and `new` writes beside the settings."""
-    folder = make_newsroom({"a.md": POST + "\n[gone](gone.md)\n"}, "posts: .\n")
+    folder = make_site({"a.md": POST + "\n[gone](gone.md)\n"}, "posts: .\n")
     found = postroom(folder, "check").errors
     assert any(line.startswith("a.md:") for line in found), found
     assert postroom(folder, "new", "A day").out == "2026-11-22-a-day.md\n"
 
 
 def test_an_output_that_is_a_link_is_not_read_as_posts(
-    make_newsroom: MakeSite, postroom: Postroom
+    make_site: MakeSite, postroom: Postroom
 ) -> None:
     """Neither the link nor the folder that it leads to holds posts."""
-    folder = make_newsroom({"a.md": POST, "releases/42/x.md": "no post"}, "posts: .\n")
+    folder = make_site({"a.md": POST, "releases/42/x.md": "no post"}, "posts: .\n")
     (folder / "public").symlink_to("releases/42")
     assert postroom(folder, "build").code == 0
     assert postroom(folder, "build").code == 0
@@ -290,11 +290,9 @@ def test_an_output_that_is_a_link_is_not_read_as_posts(
         ("../outside/logo.png", "found '../outside/logo.png'"),
     ],
 )
-def test_the_settings_name_an_image_of_the_site(
-    make_newsroom: MakeSite, logo: str, what: str
-) -> None:
+def test_the_settings_name_an_image_of_the_site(make_site: MakeSite, logo: str, what: str) -> None:
     """A logo is an image inside the site by its path already."""
-    folder = make_newsroom({}, f"theme: {{logo: {logo}}}\n")
+    folder = make_site({}, f"theme: {{logo: {logo}}}\n")
     plant(folder)
     assert problems(folder) == [f"postroom.yaml:6:15: theme.logo: {what}; {LOGO}"]
 
@@ -314,10 +312,10 @@ def test_the_settings_name_an_image_of_the_site(
 )
 @pytest.mark.parametrize("command", ["build", "serve"])
 def test_no_link_publishes_a_secret_as_a_logo(
-    make_newsroom: MakeSite, postroom: Postroom, target: str, what: str, command: str
+    make_site: MakeSite, postroom: Postroom, target: str, what: str, command: str
 ) -> None:
     """`build` and `serve` judge a logo by the file that it is in the end."""
-    folder = make_newsroom({"posts/a.md": POST}, "theme: {logo: logo.png}\n")
+    folder = make_site({"posts/a.md": POST}, "theme: {logo: logo.png}\n")
     plant(folder)
     (folder / "folder.png").mkdir()
     (folder / "logo.png").symlink_to(target)
@@ -333,18 +331,18 @@ def test_no_link_publishes_a_secret_as_a_logo(
     assert str(caught.value) == line
 
 
-def test_a_folder_that_is_a_link_hides_no_logo(make_newsroom: MakeSite, postroom: Postroom) -> None:
+def test_a_folder_that_is_a_link_hides_no_logo(make_site: MakeSite, postroom: Postroom) -> None:
     """A link in the middle of the path counts as one at its end."""
-    folder = make_newsroom({"posts/a.md": POST}, "theme: {logo: art/logo.png}\n")
+    folder = make_site({"posts/a.md": POST}, "theme: {logo: art/logo.png}\n")
     plant(folder)
     (folder / "art").symlink_to(".postroom")
     line = f"postroom.yaml:6:15: theme.logo: 'art/logo.png' leads to the hidden '.postroom'; {LOGO}"
     assert postroom(folder, "build").errors == [line]
 
 
-def test_a_logo_that_is_missing_stops_a_build(make_newsroom: MakeSite, postroom: Postroom) -> None:
+def test_a_logo_that_is_missing_stops_a_build(make_site: MakeSite, postroom: Postroom) -> None:
     """Pages are not built with an image that is not there."""
-    folder = make_newsroom({"posts/a.md": POST}, "theme: {logo: gone.png}\n")
+    folder = make_site({"posts/a.md": POST}, "theme: {logo: gone.png}\n")
     line = (
         "postroom.yaml:6:15: theme.logo: 'gone.png' is not there; put it there, or correct the path"
     )
@@ -358,17 +356,15 @@ def test_a_logo_that_is_missing_keeps_nobody_on_the_list(tmp_path: Path) -> None
         tmp_path, {"postroom.yaml": SETTINGS + "theme: {logo: gone.png}\n", "posts/a.md": POST}
     )
     with web_server.serving(folder, Nobody()) as running:
-        answer = running.ask("/list/leave/x")
+        answer = running.ask("/list/unsubscribe/x")
         assert (answer.status, b"<img" in answer.body) == (200, False)
         assert running.ask("/list/logo.png").status == 404
 
 
-def test_a_link_to_an_image_of_the_site_is_fine(
-    make_newsroom: MakeSite, postroom: Postroom
-) -> None:
+def test_a_link_to_an_image_of_the_site_is_fine(make_site: MakeSite, postroom: Postroom) -> None:
     """A logo may be a link to another image of the site."""
     files = {"posts/a.md": POST, "art/v2.PNG": sites.PICTURE}
-    folder = make_newsroom(files, "theme: {logo: ./logo.png}\n")
+    folder = make_site(files, "theme: {logo: ./logo.png}\n")
     (folder / "logo.png").symlink_to("art/v2.PNG")
     assert postroom(folder, "build").code == 0
     assert (folder / "public/logo.png").read_bytes() == sites.PICTURE
@@ -376,18 +372,18 @@ def test_a_link_to_an_image_of_the_site_is_fine(
         assert running.ask("/list/logo.png").body == sites.PICTURE
 
 
-def test_serve_warns_of_a_missing_logo(make_newsroom: MakeSite, postroom: Postroom) -> None:
+def test_serve_warns_of_a_missing_logo(make_site: MakeSite, postroom: Postroom) -> None:
     """The line says where the logo is named; the service starts all the same."""
-    folder = make_newsroom({"public/x.html": ""}, "theme: {logo: gone.png}\n")
+    folder = make_site({"public/x.html": ""}, "theme: {logo: gone.png}\n")
     # No machine has this address (RFC 5737), so the command ends after its warnings.
     outcome = postroom(folder, "serve", "--host", "192.0.2.1")
     what = "'gone.png' is not there, so the service's pages do without"
     assert f"postroom.yaml:6:15: theme.logo: {what}; put it there" in outcome.warnings
 
 
-def test_check_names_a_bad_logo_on_its_line(make_newsroom: MakeSite, postroom: Postroom) -> None:
+def test_check_names_a_bad_logo_on_its_line(make_site: MakeSite, postroom: Postroom) -> None:
     """`check` says what `build` would."""
-    folder = make_newsroom({"posts/a.md": POST}, "theme: {logo: logo.png}\n")
+    folder = make_site({"posts/a.md": POST}, "theme: {logo: logo.png}\n")
     (folder / "logo.png").symlink_to("/etc/passwd")
     outcome = postroom(folder, "check")
     line = f"postroom.yaml:6:15: theme.logo: 'logo.png' leads out of the site; {LOGO}"

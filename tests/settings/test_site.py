@@ -375,7 +375,7 @@ def test_a_permalink_may_be_built_of_all_its_fields(permalink: str) -> None:
         ("http://localhost:8000/", "http://localhost:8000/"),
     ],
 )
-def test_the_address_of_the_newsroom_ends_with_a_slash(written: str, url: str) -> None:
+def test_the_address_of_the_site_ends_with_a_slash(written: str, url: str) -> None:
     """Addresses are joined to it, so it is kept as they will come out."""
     assert parse_settings(with_line(f"url: {written}").encode()).url == url
 
@@ -465,9 +465,9 @@ def test_a_byte_order_mark_does_no_harm(site: Site) -> None:
     assert parse_settings(b"\xef\xbb\xbf" + SETTINGS.replace("\n", "\r\n").encode()) == site
 
 
-def test_the_newsroom_is_found_from_any_folder_of_it(make_newsroom: MakeSite) -> None:
+def test_the_site_is_found_from_any_folder_of_it(make_site: MakeSite) -> None:
     """The nearest folder upwards that holds `postroom.yaml` is the newsroom."""
-    folder = make_newsroom({"posts/2026/a.md": ""})
+    folder = make_site({"posts/2026/a.md": ""})
     assert find_site(folder / "posts" / "2026") == folder
     assert find_site(folder) == folder
 
@@ -479,7 +479,7 @@ def complaint(call: Callable[[Path], object], folder: Path) -> str:
     return str(caught.value)
 
 
-def test_outside_a_newsroom_the_way_into_one_is_shown(tmp_path: Path) -> None:
+def test_outside_a_site_the_way_into_one_is_shown(tmp_path: Path) -> None:
     """Where there are no settings, the command that makes some is named."""
     assert complaint(find_site, tmp_path) == (
         "postroom.yaml: is not here, nor in a folder above;"
@@ -498,9 +498,9 @@ def test_settings_that_cannot_be_read_are_told(tmp_path: Path) -> None:
     )
 
 
-def test_settings_are_read_from_their_file(make_newsroom: MakeSite, site: Site) -> None:
+def test_settings_are_read_from_their_file(make_site: MakeSite, site: Site) -> None:
     """The settings of a newsroom are those of its `postroom.yaml`."""
-    assert load_settings(make_newsroom()) == site
+    assert load_settings(make_site()) == site
 
 
 @pytest.mark.parametrize(

@@ -240,7 +240,7 @@ class TestShapes:
 
 @pytest.mark.parametrize("piped", [False, True], ids=["file", "standard-input"])
 def test_the_command_takes_nothing_and_names_the_line(
-    make_newsroom: MakeSite,
+    make_site: MakeSite,
     postroom: Callable[..., CommandResult],
     monkeypatch: pytest.MonkeyPatch,
     *,
@@ -248,7 +248,7 @@ def test_the_command_takes_nothing_and_names_the_line(
 ) -> None:
     """`subscribers import` ends with 1 and has imported nothing, from a file or a pipe."""
     monkeypatch.setenv("POSTROOM_SECRET_KEY", "a secret key of this test")
-    folder = make_newsroom({"list.csv": STRAY, "good.csv": HEAD + AFTER})
+    folder = make_site({"list.csv": STRAY, "good.csv": HEAD + AFTER})
 
     def run(name: str) -> CommandResult:
         if not piped:

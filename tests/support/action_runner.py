@@ -72,13 +72,13 @@ class Ran:
 class Runner:
     """A machine with a checked out newsroom, on which Postroom is installed if need be."""
 
-    def __init__(self, home: Path, *, newsroom: str = "news", installed: bool = True) -> None:
+    def __init__(self, home: Path, *, site_dir: str = "news", installed: bool = True) -> None:
         self.workspace, self.temp, self.files = home / "work", home / "temp", home / "files"
-        self.newsroom = self.workspace / newsroom
-        for folder in (self.newsroom, self.temp, self.files):
+        self.site_dir = self.workspace / site_dir
+        for folder in (self.site_dir, self.temp, self.files):
             folder.mkdir(parents=True)
         (self.workspace / ".git").mkdir()
-        write(self.newsroom, {"postroom.yaml": SETTINGS + MAIL, "posts/a.md": POST})
+        write(self.site_dir, {"postroom.yaml": SETTINGS + MAIL, "posts/a.md": POST})
         self.installed = installed
         if installed:
             (self.temp / "postroom").symlink_to(sys.prefix)
@@ -88,11 +88,11 @@ class Runner:
     ) -> dict[str, str]:
         """Let `number` readers be owed a post of ten days ago; return the secrets that it takes."""
         day = (datetime.now(UTC) - timedelta(days=10)).date()
-        write(self.newsroom, {"posts/a.md": POST.replace("2026-11-20", day.isoformat())})
+        write(self.site_dir, {"posts/a.md": POST.replace("2026-11-20", day.isoformat())})
         names = [f"reader{each}@example.com" for each in range(number)]
         options = ["--confirmed", "--frequency", frequency, "--from", str(day - timedelta(days=5))]
         secrets = {"POSTROOM_DATABASE_URL": database_url, "POSTROOM_SECRET_KEY": KEY}
-        added = run(self.newsroom, secrets, "subscribers", "add", *options, *names)
+        added = run(self.site_dir, secrets, "subscribers", "add", *options, *names)
         assert added.code == 0, added.err
         return {"database_url": database_url, "secret_key": KEY}
 

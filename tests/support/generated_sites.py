@@ -63,7 +63,7 @@ Number {n} has a [link](#more), a note[^1] and a ![picture](pixel.png).
 """
 
 
-def newsroom_files(count: int) -> dict[str, str | bytes]:
+def site_files(count: int) -> dict[str, str | bytes]:
     """Return the files below a newsroom of `count` posts with everything that a post can have."""
     files: dict[str, str | bytes] = {"posts/pixel.png": PIXEL, "posts/talk.mp3": b"ID3" * 100}
     for number in range(count):

@@ -33,7 +33,7 @@ NAMES = {
     "hidden line break": HIDDEN_BCC,
 }
 LEAVE = (
-    f"<https://news.example.com/list/leave/{'x' * 200}>,"
+    f"<https://news.example.com/list/unsubscribe/{'x' * 200}>,"
     f" <mailto:bounces+leave-{'x' * 22}@bounces.news.example.com>"
 )
 FIELDS = ["From", "Subject", "List-Unsubscribe"]

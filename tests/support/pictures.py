@@ -22,9 +22,9 @@ HEIGHTS = {375: 812, 800: 1000}
 DEMO = {
     "index": "index.html",
     "post": "posts/magnets-outside-asia/index.html",
-    "letter": "digest/2024-02/letter.html",
+    "letter": "digest/2024-02/email.html",
 }
-ARABIC = {"letter-rtl": "digest/2026-11/letter.html", "post-rtl": "posts/berth/index.html"}
+ARABIC = {"letter-rtl": "digest/2026-11/email.html", "post-rtl": "posts/berth/index.html"}
 _PIXELS = """async address => {
   const image = await createImageBitmap(await (await fetch(address)).blob());
   const context = new OffscreenCanvas(image.width, image.height).getContext('2d');
@@ -94,7 +94,7 @@ def main() -> int:
         for kind, path in ARABIC.items():
             draw(chromium, (port / path).as_uri(), kind, ("light",))
         with web_server.serving(ROOT, Nobody()) as served:
-            draw(chromium, f"{served.url}list/leave/token", "leave", browser.SCHEMES)
+            draw(chromium, f"{served.url}list/unsubscribe/token", "leave", browser.SCHEMES)
     return 0
 
 

@@ -102,7 +102,7 @@ class Room:
 
 @pytest.fixture
 def make_room(
-    make_newsroom: MakeSite,
+    make_site: MakeSite,
     postroom: Callable[..., CommandResult],
     monkeypatch: pytest.MonkeyPatch,
 ) -> MakeRoom:
@@ -117,7 +117,7 @@ def make_room(
   rate: {rate}
   per_connection: {per_connection}
 """
-        folder = make_newsroom({"posts/a.md": POST}, SENDER + settings)
+        folder = make_site({"posts/a.md": POST}, SENDER + settings)
         names = [f"reader{number}@example.com" for number in range(readers)]
         options = ("--confirmed", "--frequency", "post", "--from", "2026-11-01")
         assert postroom(folder, "subscribers", "add", *options, *names).code == 0

@@ -312,12 +312,12 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
-def build(newsroom: Path, output: Path) -> Path:
+def build(site_dir: Path, output: Path) -> Path:
     """Build a newsroom at a fixed instant and return the folder of what came out."""
-    with chdir(newsroom):
+    with chdir(site_dir):
         code = main(["build", "--at", AT.isoformat(), "--output", str(output)])
     if code:
-        raise RuntimeError(f"{newsroom} does not build")
+        raise RuntimeError(f"{site_dir} does not build")
     return output
 
 

@@ -114,19 +114,19 @@ def now() -> datetime:
 
 @contextmanager
 def serving(
-    newsroom: Path,
+    site_dir: Path,
     book: UnsubscribeStore,
     *,
     proxies: Sequence[str] = (),
     patience: float = SHUTDOWN_TIMEOUT,
 ) -> Iterator[Served]:
     """Serve a newsroom on a free port, as the command does."""
-    site = load_settings(newsroom)
-    pages = render_service_pages(site, Theme(newsroom, site.language), newsroom)
+    site = load_settings(site_dir)
+    pages = render_service_pages(site, Theme(site_dir, site.language), site_dir)
     listener = open_socket("127.0.0.1", 0)
     served = Served(listener.getsockname()[1])
     outside = AppDeps(book, now, served.journal.append)
-    app = make_app(site, newsroom / site.output, pages, outside)
+    app = make_app(site, site_dir / site.output, pages, outside)
     running = make_server(app, proxies, patience)
     thread = threading.Thread(target=running.run, args=([listener],), daemon=True)
     thread.start()

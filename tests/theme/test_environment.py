@@ -18,13 +18,13 @@ from tests.support.site import POST, CommandResult, MakeSite
 Postroom = Callable[..., CommandResult]
 
 
-def theme(newsroom: Path, **templates: str) -> Theme:
+def theme(site_dir: Path, **templates: str) -> Theme:
     """Return the theme of a newsroom with templates of its own, `pages__post` for pages/post."""
     for name, text in templates.items():
-        path = newsroom / "templates" / f"{name.replace('__', '/')}.html"
+        path = site_dir / "templates" / f"{name.replace('__', '/')}.html"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, "utf-8")
-    return Theme(newsroom, "en")
+    return Theme(site_dir, "en")
 
 
 def fault(made: Theme, template: str, **values: object) -> str:
@@ -35,10 +35,10 @@ def fault(made: Theme, template: str, **values: object) -> str:
     return str(problem)
 
 
-def test_one_template_can_be_replaced(make_newsroom: MakeSite, postroom: Postroom) -> None:
+def test_one_template_can_be_replaced(make_site: MakeSite, postroom: Postroom) -> None:
     """A template of the newsroom takes the place of the theme's of that name, and only of that."""
-    plain = make_newsroom({"posts/a.md": POST}, name="plain")
-    own = make_newsroom(
+    plain = make_site({"posts/a.md": POST}, name="plain")
+    own = make_site(
         {"posts/a.md": POST, "templates/pages/post.html": "<p>{{ post.title }}"}, name="own"
     )
     postroom(plain, "build")
@@ -155,27 +155,27 @@ def test_a_template_sees_values_and_nothing_else(tmp_path: Path, text: str) -> N
 @pytest.mark.parametrize("where", ["outside", "newsroom/.git"])
 def test_a_template_is_no_link_to_another_file(tmp_path: Path, link: str, where: str) -> None:
     """A link out of templates/ is refused: it could bring any secret of the machine to light."""
-    newsroom = tmp_path / "newsroom"
+    site_dir = tmp_path / "newsroom"
     (tmp_path / where / "sub").mkdir(parents=True)
     for name in ("x.html", "sub/x.html"):
         (tmp_path / where / name).write_text("secret")
-    newsroom.mkdir(exist_ok=True)
-    (newsroom / link).parent.mkdir(exist_ok=True)
+    site_dir.mkdir(exist_ok=True)
+    (site_dir / link).parent.mkdir(exist_ok=True)
     target = {"templates/x.html": "x.html", "templates/sub": "sub", "templates": ""}[link]
-    (newsroom / link).symlink_to(tmp_path / where / target)
+    (site_dir / link).symlink_to(tmp_path / where / target)
     template = "sub/x.html" if link.endswith("sub") else "x.html"
     what = "is a link to a file elsewhere; put the file itself there"
-    assert fault(Theme(newsroom, "en"), template) == f"templates/{template}: {what}"
+    assert fault(Theme(site_dir, "en"), template) == f"templates/{template}: {what}"
 
 
 def test_words_are_no_link_to_another_file(tmp_path: Path) -> None:
     """Words are not read through a link that leaves templates/."""
     (tmp_path / "secret.yaml").write_text("contact: secret\n")
-    newsroom = tmp_path / "newsroom"
-    (newsroom / "templates/words").mkdir(parents=True)
-    (newsroom / "templates/words/en.yaml").symlink_to(tmp_path / "secret.yaml")
-    with pytest.raises(TemplateError, match=r"^templates/words/en\.yaml: is a link to "):
-        _ = Theme(newsroom, "en").words
+    site_dir = tmp_path / "newsroom"
+    (site_dir / "templates/translations").mkdir(parents=True)
+    (site_dir / "templates/translations/en.yaml").symlink_to(tmp_path / "secret.yaml")
+    with pytest.raises(TemplateError, match=r"^templates/translations/en\.yaml: is a link to "):
+        _ = Theme(site_dir, "en").words
 
 
 def test_a_link_among_the_templates_is_fine(tmp_path: Path) -> None:
@@ -188,16 +188,19 @@ def test_a_link_among_the_templates_is_fine(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        (b"contact: [a]\n", "templates/words/en.yaml:1:10: contact: found a list; "),
-        (b"- a\n", "templates/words/en.yaml:"),
-        (b"contact: 'x\n", "templates/words/en.yaml:"),
-        (b"contact: caf\xe9\n", "templates/words/en.yaml: is not UTF-8 text; save it as UTF-8"),
+        (b"contact: [a]\n", "templates/translations/en.yaml:1:10: contact: found a list; "),
+        (b"- a\n", "templates/translations/en.yaml:"),
+        (b"contact: 'x\n", "templates/translations/en.yaml:"),
+        (
+            b"contact: caf\xe9\n",
+            "templates/translations/en.yaml: is not UTF-8 text; save it as UTF-8",
+        ),
     ],
     ids=["list", "no mapping", "quote", "bytes"],
 )
 def test_a_fault_in_the_words_is_named(tmp_path: Path, text: bytes, found: str) -> None:
     """Words that cannot be read are one line with their file."""
-    path = tmp_path / "templates/words/en.yaml"
+    path = tmp_path / "templates/translations/en.yaml"
     path.parent.mkdir(parents=True)
     path.write_bytes(text)
     with pytest.raises(TemplateError) as caught:
@@ -205,9 +208,9 @@ def test_a_fault_in_the_words_is_named(tmp_path: Path, text: bytes, found: str) 
     assert str(caught.value.problems[0]).startswith(found)
 
 
-def test_a_fault_in_a_template_stops_the_build(make_newsroom: MakeSite, postroom: Postroom) -> None:
+def test_a_fault_in_a_template_stops_the_build(make_site: MakeSite, postroom: Postroom) -> None:
     """A build with a faulty template ends with one line and exit code 1, and writes nothing."""
-    folder = make_newsroom({"posts/a.md": POST, "templates/pages/post.html": "\n{{ nothing }}"})
+    folder = make_site({"posts/a.md": POST, "templates/pages/post.html": "\n{{ nothing }}"})
     outcome = postroom(folder, "build")
     line = "error: templates/pages/post.html:2: 'nothing' is undefined; correct it\n"
     assert (outcome.code, outcome.out, outcome.err) == (1, "", line)

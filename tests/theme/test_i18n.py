@@ -15,14 +15,14 @@ from postroom.settings.yaml_reader import parse
 from postroom.theme.environment import Theme, built_in_folder
 from postroom.theme.i18n import Translations, load_translations
 
-LANGUAGES = sorted(path.stem for path in (built_in_folder() / "words").glob("*.yaml"))
+LANGUAGES = sorted(path.stem for path in (built_in_folder() / "translations").glob("*.yaml"))
 PLURAL = re.compile(r"(.+)_(zero|one|two|few|many|other)")
 DAY = date(2026, 11, 5)
 
 
 def texts(language: str) -> dict[str, str]:
     """Return the words in the theme's file for a language."""
-    text = (built_in_folder() / f"words/{language}.yaml").read_text("utf-8")
+    text = (built_in_folder() / f"translations/{language}.yaml").read_text("utf-8")
     return validation.mapping(validation.text)(parse(text, limit=64 * 1024))
 
 
@@ -45,9 +45,9 @@ def blanks(text: str) -> list[str | None]:
     return [name for _, name, _, _ in Formatter().parse(text) if name is not None]
 
 
-def of_theme(language: str, newsroom: Path) -> Translations:
+def of_theme(language: str, site_dir: Path) -> Translations:
     """Return the words that a newsroom of this language has."""
-    return Theme(newsroom, language).words
+    return Theme(site_dir, language).words
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -190,14 +190,14 @@ def test_a_region_speaks_its_language(tmp_path: Path) -> None:
     assert Theme(tmp_path, "en-ZA").speaks
 
 
-def override(newsroom: Path, language: str, text: str) -> None:
+def override(site_dir: Path, language: str, text: str) -> None:
     """Write words of the newsroom's own."""
-    path = newsroom / f"templates/words/{language}.yaml"
+    path = site_dir / f"templates/translations/{language}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, "utf-8")
 
 
-def test_a_newsroom_changes_one_word(tmp_path: Path) -> None:
+def test_a_site_changes_one_word(tmp_path: Path) -> None:
     """A word of the newsroom's own takes the place of the theme's; all others stay."""
     override(tmp_path, "en", "contact: Talk to us\n")
     own = of_theme("en", tmp_path)
@@ -205,7 +205,7 @@ def test_a_newsroom_changes_one_word(tmp_path: Path) -> None:
     assert own.texts == {**texts("en"), "contact": "Talk to us"}
 
 
-def test_a_newsroom_brings_a_language(tmp_path: Path) -> None:
+def test_a_site_brings_a_language(tmp_path: Path) -> None:
     """A newsroom can bring words for a language that the theme lacks; the rest is English."""
     override(tmp_path, "eo", "contact: Kontakto\n")
     own = of_theme("eo", tmp_path)

@@ -90,7 +90,7 @@ def chromium(program: Callable[[str], str]) -> Iterator[Browser]:
 
 
 @pytest.fixture(params=NAMES)
-def newsroom(request: pytest.FixtureRequest, all_served: dict[str, Newsroom]) -> Newsroom:
+def site_dir(request: pytest.FixtureRequest, all_served: dict[str, Newsroom]) -> Newsroom:
     """Return each newsroom in turn."""
     return all_served[request.param]
 
@@ -131,27 +131,27 @@ def look_at(view: View) -> list[str]:
     return faults
 
 
-@pytest.mark.parametrize("path", [f"list/leave/{TOKEN}", "list/no", "no/such/page"])
-def test_a_page_is_for_all_eyes(newsroom: Newsroom, view: View, path: str) -> None:
+@pytest.mark.parametrize("path", [f"list/unsubscribe/{TOKEN}", "list/no", "no/such/page"])
+def test_a_page_is_for_all_eyes(site_dir: Newsroom, view: View, path: str) -> None:
     """No fault of accessibility, nothing sideways, styled by day and by night, nothing foreign."""
-    view.page.goto(newsroom.at(path))
+    view.page.goto(site_dir.at(path))
     assert look_at(view) == []
     assert about_policy(view) == []
-    assert [url for url in view.requests if not url.startswith(newsroom.served.url)] == []
+    assert [url for url in view.requests if not url.startswith(site_dir.served.url)] == []
 
 
-def test_the_page_after_leaving_is_for_all_eyes(newsroom: Newsroom, view: View) -> None:
+def test_the_page_after_leaving_is_for_all_eyes(site_dir: Newsroom, view: View) -> None:
     """So is what comes after the button."""
-    view.page.goto(newsroom.at(f"list/leave/{TOKEN}"))
+    view.page.goto(site_dir.at(f"list/unsubscribe/{TOKEN}"))
     press(view.page)
     assert look_at(view) == []
     assert (about_policy(view), view.complaints) == ([], [])
     assert view.page.get_by_role("button").count() == 0
 
 
-def test_the_button_is_large(newsroom: Newsroom, view: View) -> None:
+def test_the_button_is_large(site_dir: Newsroom, view: View) -> None:
     """S2: one button, for fingers, in view without scrolling on a phone."""
-    view.page.goto(newsroom.at(f"list/leave/{TOKEN}"))
+    view.page.goto(site_dir.at(f"list/unsubscribe/{TOKEN}"))
     view.page.set_viewport_size({"width": 375, "height": 667})
     box = view.page.get_by_role("button").bounding_box()
     assert box
@@ -166,7 +166,7 @@ def test_the_way_out_works_without_script_and_mouse(
     all_served: dict[str, Newsroom], chromium: Browser
 ) -> None:
     """With JavaScript off, the keyboard alone leads from the page out of the list."""
-    newsroom = all_served["arabic"]
+    site_dir = all_served["arabic"]
     reader = Subscriber(
         id=0,
         address="reader@port.example",
@@ -178,10 +178,10 @@ def test_the_way_out_works_without_script_and_mouse(
         start=date(2026, 11, 1),
         token=new_token(),
     )
-    newsroom.store.subscribers.add([reader], web_server.now())
+    site_dir.store.subscribers.add([reader], web_server.now())
     with closing(chromium.new_context(java_script_enabled=False)) as context:
         page = context.new_page()
-        page.goto(newsroom.at(f"list/leave/{reader.token}"))
+        page.goto(site_dir.at(f"list/unsubscribe/{reader.token}"))
         for _ in range(20):
             page.keyboard.press("Tab")
             if page.locator("button:focus").count():
@@ -190,14 +190,14 @@ def test_the_way_out_works_without_script_and_mouse(
             page.keyboard.press("Enter")
         assert page.locator("h1").inner_text() == "أُلغي اشتراكك"
         assert context.cookies() == []
-    found = newsroom.store.subscribers.with_token(reader.token)
+    found = site_dir.store.subscribers.with_token(reader.token)
     assert found
     assert found.state == "left"
 
 
-def test_links_lead_back_to_the_newsroom(newsroom: Newsroom, view: View) -> None:
+def test_links_lead_back_to_the_site(site_dir: Newsroom, view: View) -> None:
     """From a page of the service, each link to the newsroom meets a page."""
-    view.page.goto(newsroom.at(f"list/leave/{TOKEN}"))
+    view.page.goto(site_dir.at(f"list/unsubscribe/{TOKEN}"))
     links: list[str] = view.ask("[...document.querySelectorAll('header a')].map(a => a.href)")
     assert links
     assert [view.page.request.get(link).status for link in links] == [200] * len(links)
@@ -212,8 +212,8 @@ def test_what_is_built_works_under_the_policy(
 ) -> None:
     """Pages and letters look as from the disk: styles are applied, aligned cells stay aligned."""
     name, _, kind = view_of.partition(": ")
-    newsroom = all_served[name]
-    view.page.goto(newsroom.at(DOCUMENTS[name][kind]))
+    site_dir = all_served[name]
+    view.page.goto(site_dir.at(DOCUMENTS[name][kind]))
     view.page.emulate_media(color_scheme="dark")
     assert about_policy(view) == []
     paper = "rgb({}, {}, {})".format(*bytes.fromhex(PAPER_DARK[1:]))
@@ -249,11 +249,11 @@ def test_a_script_does_not_run(all_served: dict[str, Newsroom], view: View) -> N
 
 def test_a_drawing_keeps_its_colours(all_served: dict[str, Newsroom], view: View) -> None:
     """S18: a picture may style itself, opened or in a page; a script in it does not run."""
-    newsroom = all_served["demo"]
-    view.page.goto(newsroom.at("drawing.svg"))
+    site_dir = all_served["demo"]
+    view.page.goto(site_dir.at("drawing.svg"))
     assert view.ask("getComputedStyle(document.querySelector('rect')).fill") == "rgb(0, 255, 0)"
     assert ["allow-scripts" in text for text in view.complaints] == [True]
-    view.page.goto(newsroom.at(""))
+    view.page.goto(site_dir.at(""))
     pixel = view.ask("""async () => {
       const image = new Image();
       image.src = "/drawing.svg";

@@ -53,7 +53,7 @@ _numbers = count()
 
 
 @pytest.fixture(scope="module")
-def newsroom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def site_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a newsroom that was built."""
     folder = tmp_path_factory.mktemp("web") / "newsroom"
     files = {"postroom.yaml": SETTINGS + MAIL, "posts/moved.md": POST}
@@ -62,18 +62,18 @@ def newsroom(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def store(newsroom: Path) -> Iterator[Store]:
+def store(site_dir: Path) -> Iterator[Store]:
     """Return the newsroom's store, on SQLite and impatient."""
-    database = make_engine(None, newsroom, patience=0.2)
+    database = make_engine(None, site_dir, patience=0.2)
     require_tables(database)
     with closing(database):
         yield make_store(database)
 
 
 @pytest.fixture(scope="module")
-def served(newsroom: Path, store: Store) -> Iterator[Served]:
+def served(site_dir: Path, store: Store) -> Iterator[Served]:
     """Serve the newsroom for all tests of this module."""
-    with web_server.serving(newsroom, store.subscribers) as running:
+    with web_server.serving(site_dir, store.subscribers) as running:
         yield running
 
 
@@ -109,7 +109,7 @@ def found(store: Store, whose: Subscriber) -> Subscriber:
 
 def page_of(reader: Subscriber) -> str:
     """Return the path to the page on which a subscriber leaves."""
-    return f"/list/leave/{reader.token}"
+    return f"/list/unsubscribe/{reader.token}"
 
 
 def events_of(store: Store, whose: Subscriber) -> list[SubscriberEvent]:
@@ -137,9 +137,9 @@ def lasting(answer: Answer) -> tuple[object, ...]:
 # Leaving
 
 
-def test_the_page_is_where_letters_lead(served: Served, newsroom: Path, reader: Subscriber) -> None:
+def test_the_page_is_where_letters_lead(served: Served, site_dir: Path, reader: Subscriber) -> None:
     """The address in a letter is one that the service answers, with one button."""
-    address = unsubscribe_url(load_settings(newsroom), reader.token)
+    address = unsubscribe_url(load_settings(site_dir), reader.token)
     answer = served.ask(address.removeprefix("https://news.example.com"))
     page = answer.body.decode()
     assert (answer.status, answer.fields["content-type"]) == (200, "text/html; charset=utf-8")
@@ -245,7 +245,7 @@ def test_an_unknown_token_is_answered_as_a_known_one(
 ) -> None:
     """S6, rule 5: status, fields and body are the same, and nobody leaves."""
     before = snapshot(store)
-    forged = served.ask(f"/list/leave/{token}", method)
+    forged = served.ask(f"/list/unsubscribe/{token}", method)
     assert snapshot(store) == before
     known = served.ask(page_of(reader), method)
     assert lasting(forged) == lasting(known)
@@ -270,7 +270,7 @@ def test_an_open_connection_answers_at_once(served: Served) -> None:
         took = []
         for _ in range(20):
             began = time.monotonic()
-            assert web_server.asked(client, "/list/leave/x").status == 200
+            assert web_server.asked(client, "/list/unsubscribe/x").status == 200
             took.append(time.monotonic() - began)
     assert min(took[1:]) < 0.03
 
@@ -293,10 +293,10 @@ def test_the_page_holds_no_address_and_no_token(served: Served, reader: Subscrib
 
 
 def test_a_locked_database_is_an_answer(
-    served: Served, store: Store, reader: Subscriber, newsroom: Path
+    served: Served, store: Store, reader: Subscriber, site_dir: Path
 ) -> None:
     """Who cannot be taken off the list now is told to try again, and then it works."""
-    with closing(sqlite3.connect(newsroom / ".postroom/postroom.db")) as other:
+    with closing(sqlite3.connect(site_dir / ".postroom/postroom.db")) as other:
         other.execute("BEGIN IMMEDIATE")
         busy = served.post(page_of(reader), ONE_CLICK)
         page, site = served.ask(page_of(reader)), served.ask("/")
@@ -310,12 +310,12 @@ def test_a_locked_database_is_an_answer(
 
 
 def test_a_database_that_was_started_anew_loses_no_click(
-    newsroom: Path, tmp_path: Path, postgresql_server: postgresql.Server
+    site_dir: Path, tmp_path: Path, postgresql_server: postgresql.Server
 ) -> None:
     """A server of databases that ended every connection is asked again at once."""
     store = open_store(postgresql_server.emptied(), tmp_path)
     reader = added(store)
-    with closing(store.database), web_server.serving(newsroom, store.subscribers) as running:
+    with closing(store.database), web_server.serving(site_dir, store.subscribers) as running:
         for _ in range(2):
             postgresql_server.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
@@ -333,16 +333,16 @@ class _Broken:
         raise ValueError(f"{token} of reader@example.com at {at} by {way}")
 
 
-def test_a_fault_of_ours_is_a_page_and_a_line(newsroom: Path, reader: Subscriber) -> None:
+def test_a_fault_of_ours_is_a_page_and_a_line(site_dir: Path, reader: Subscriber) -> None:
     """S20: a fault says its kind and its place; no trace, no token, and the service goes on."""
-    with web_server.serving(newsroom, _Broken()) as running:
+    with web_server.serving(site_dir, _Broken()) as running:
         answer = running.post(page_of(reader))
         assert running.ask(page_of(reader)).status == 200
     assert answer.status == 500
     assert b"The fault is on our side" in answer.body
     fault, line = running.journal[:2]
     assert re.fullmatch(r"error: ValueError at test_service\.py:\d+", fault)
-    assert "POST /list/leave/… 500" in line
+    assert "POST /list/unsubscribe/… 500" in line
 
 
 # Prefixes
@@ -367,7 +367,7 @@ def test_a_prefix_may_be_left_on_or_taken_away(
     sites.build(folder, folder / "public")
     with web_server.serving(folder, store.subscribers) as running:
         for prefix in ("/news", ""):
-            page = running.ask(f"{prefix}/list/leave/x").body.decode()
+            page = running.ask(f"{prefix}/list/unsubscribe/x").body.decode()
             style = re.findall(r'rel="stylesheet" href="([^"]*)"', page)
             assert [running.ask(address).status for address in style] == [200]
             assert running.ask(f"{prefix}/posts/moved/").status == 200
@@ -415,7 +415,7 @@ def test_every_answer_refuses_scripts(served: Served, path: str) -> None:
 @pytest.mark.parametrize(
     "method", ["OPTIONS", "PUT", "DELETE", "PATCH", "TRACE", "CONNECT", "PROPFIND", "get", "X"]
 )
-@pytest.mark.parametrize("path", ["/", "/list/leave/x", "/no"])
+@pytest.mark.parametrize("path", ["/", "/list/unsubscribe/x", "/no"])
 def test_other_methods_are_refused(served: Served, path: str, method: str) -> None:
     """S21: only GET, HEAD and POST are known."""
     answer = served.raw(f"{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
@@ -439,7 +439,7 @@ def test_head_is_get_without_a_body(served: Served, reader: Subscriber) -> None:
 
 def test_what_is_refused_is_kept_nowhere(served: Served) -> None:
     """S18: a path that leads astray may hold a token, so its answer is as strict."""
-    fields = served.ask("/list/leave/%2Fx").fields
+    fields = served.ask("/list/unsubscribe/%2Fx").fields
     assert (fields["cache-control"], fields["referrer-policy"]) == ("no-store", "no-referrer")
 
 
@@ -465,7 +465,9 @@ def test_long_bodies_are_refused(served: Served, store: Store, reader: Subscribe
 
 def test_a_long_body_is_refused_before_it_comes(served: Served) -> None:
     """S21: who announces too much has the answer at once."""
-    head = f"POST /list/leave/x HTTP/1.1\r\nHost: x\r\nContent-Length: {BODY_LIMIT + 1}\r\n\r\n"
+    head = (
+        f"POST /list/unsubscribe/x HTTP/1.1\r\nHost: x\r\nContent-Length: {BODY_LIMIT + 1}\r\n\r\n"
+    )
     assert served.raw(head.encode()).startswith(b"HTTP/1.1 413 ")
 
 
@@ -476,17 +478,18 @@ def test_a_long_body_is_refused_before_it_comes(served: Served) -> None:
         b"",
         b"GET / HTTP/1.1\r\nHo",
         b"\r\n",
-        b"POST /list/leave/%b HTTP/1.1\r\nHost: x\r\nContent-Length: 26\r\n\r\nList-",
-        b"POST /list/leave/%b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nList-",
+        b"POST /list/unsubscribe/%b HTTP/1.1\r\nHost: x\r\nContent-Length: 26\r\n\r\nList-",
+        b"POST /list/unsubscribe/%b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+        b"\r\n5\r\nList-",
     ],
 )
 def test_slow_clients_are_cut_off(
-    newsroom: Path, store: Store, reader: Subscriber, beginning: bytes
+    site_dir: Path, store: Store, reader: Subscriber, beginning: bytes
 ) -> None:
     """S21: who does not finish asking loses the connection, and half a request changes nothing."""
     request = beginning.replace(b"%b", reader.token.encode())
     with (
-        web_server.serving(newsroom, store.subscribers, patience=0.3) as running,
+        web_server.serving(site_dir, store.subscribers, patience=0.3) as running,
         running.connected() as connection,
     ):
         began = time.monotonic()
@@ -499,10 +502,10 @@ def test_slow_clients_are_cut_off(
     assert found(store, reader).state == "active"
 
 
-def test_dripping_does_not_help(newsroom: Path, store: Store) -> None:
+def test_dripping_does_not_help(site_dir: Path, store: Store) -> None:
     """S21: the time is that of the whole request, not of its next byte."""
     with (
-        web_server.serving(newsroom, store.subscribers, patience=0.5) as running,
+        web_server.serving(site_dir, store.subscribers, patience=0.5) as running,
         running.connected() as connection,
     ):
         connection.settimeout(0.02)
@@ -523,11 +526,11 @@ def _is_open(connection: socket.socket) -> bool:
         return False
 
 
-def test_who_does_not_listen_is_cut_off(newsroom: Path, store: Store) -> None:
+def test_who_does_not_listen_is_cut_off(site_dir: Path, store: Store) -> None:
     """S21: a large file is not kept in memory for a client that takes nothing of it."""
-    (newsroom / "public/large.zip").write_bytes(b"x" * 30_000_000)
+    (site_dir / "public/large.zip").write_bytes(b"x" * 30_000_000)
     with (
-        web_server.serving(newsroom, store.subscribers, patience=0.3) as running,
+        web_server.serving(site_dir, store.subscribers, patience=0.3) as running,
         running.connected() as connection,
     ):
         connection.sendall(b"GET /large.zip HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -571,24 +574,24 @@ def test_trusted_networks_are_written_out() -> None:
 def forwarded(running: Served) -> Answer:
     """Ask as a proxy does for a client of 203.0.113.9 that talks HTTPS."""
     fields = {"X-Forwarded-For": "1.1.1.1, 203.0.113.9", "X-Forwarded-Proto": "https"}
-    return running.ask("/list/leave/x", fields=fields)
+    return running.ask("/list/unsubscribe/x", fields=fields)
 
 
 def test_a_stranger_cannot_say_who_they_are(
-    newsroom: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+    site_dir: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """S19: without --proxy no such field is believed, whatever the environment says."""
     monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")
-    with web_server.serving(newsroom, store.subscribers) as running:
+    with web_server.serving(site_dir, store.subscribers) as running:
         answer = forwarded(running)
     assert "strict-transport-security" not in answer.fields
     assert " 127.0.0.0/24 GET " in running.journal[0]
 
 
-def test_a_proxy_is_believed_what_it_saw(newsroom: Path, store: Store) -> None:
+def test_a_proxy_is_believed_what_it_saw(site_dir: Path, store: Store) -> None:
     """S18, S19: the last address that no trusted proxy has is the client's, and HSTS is sent."""
     networks = parse_trusted_proxies(["127.0.0.1"])
-    with web_server.serving(newsroom, store.subscribers, proxies=networks) as running:
+    with web_server.serving(site_dir, store.subscribers, proxies=networks) as running:
         answer = forwarded(running)
     assert answer.fields["strict-transport-security"] == "max-age=31536000"
     assert " 203.0.113.0/24 GET " in running.journal[0]
@@ -598,7 +601,7 @@ def test_a_proxy_is_believed_what_it_saw(newsroom: Path, store: Store) -> None:
 
 
 def test_the_journal_names_nobody(
-    newsroom: Path,
+    site_dir: Path,
     store: Store,
     reader: Subscriber,
     capfd: pytest.CaptureFixture[str],
@@ -607,25 +610,27 @@ def test_the_journal_names_nobody(
     """S20: neither token nor address nor query stands in any line, whatever was asked."""
     token = reader.token
     paths = [
-        f"/list/leave/{token}",
-        f"/list/leave/{token}?email={reader.address}",
-        f"/list/leave/{token}/",
+        f"/list/unsubscribe/{token}",
+        f"/list/unsubscribe/{token}?email={reader.address}",
+        f"/list/unsubscribe/{token}/",
         f"/list/{token}",
-        f"/leave/{token}",
+        f"/unsubscribe/{token}",
         f"/{token}",
         f"/x/{reader.address}",
         f"/%2F{token}",
         f"/?token={token}",
         "/atom.xml?secret",
     ]
-    with web_server.serving(newsroom, store.subscribers) as running:
+    with web_server.serving(site_dir, store.subscribers) as running:
         for path in paths:
             running.ask(path)
             running.post(path, ONE_CLICK)
             running.ask(path, "OPTIONS")
-        running.raw(f"GET /list/leave/{token} HTTP/9\r\n\r\n".encode())
+        running.raw(f"GET /list/unsubscribe/{token} HTTP/9\r\n\r\n".encode())
         running.raw(f"{token} / HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-        running.raw(f"POST /list/leave/{token} HTTP/1.1\r\nContent-Length: 9\r\n\r\n".encode())
+        running.raw(
+            f"POST /list/unsubscribe/{token} HTTP/1.1\r\nContent-Length: 9\r\n\r\n".encode()
+        )
     printed = capfd.readouterr()
     everything = "\n".join([*running.journal, printed.out, printed.err, caplog.text])
     for secret in (token, reader.address, reader.address.split("@")[0], "secret", "127.0.0.1"):
@@ -634,9 +639,9 @@ def test_the_journal_names_nobody(
     assert len(running.journal) >= 3 * len(paths)
 
 
-def test_a_line_says_what_was_asked(newsroom: Path, store: Store) -> None:
+def test_a_line_says_what_was_asked(site_dir: Path, store: Store) -> None:
     """A line has time, network, method, path, status and how long it took."""
-    with web_server.serving(newsroom, store.subscribers) as running:
+    with web_server.serving(site_dir, store.subscribers) as running:
         running.ask("/posts/moved/")
     (line,) = running.journal
     pattern = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ 127\.0\.0\.0/24 GET /posts/moved/ 200 \d+ ms"
@@ -669,7 +674,7 @@ def test_networks_are_truncated(client: str, known: str) -> None:
         ),
         ("/posts/a-long-name-of-a-post-that-is-gone/", False, "/posts/…/"),
         ("/posts/名/", True, "/posts/%E5%90%8D/"),
-        ("/list/leave/short", True, "/list/leave/…"),
+        ("/list/unsubscribe/short", True, "/list/unsubscribe/…"),
         ("/list/style.css", True, "/list/style.css"),
         ("/a@b.example", False, "/…"),
         (None, False, "…"),
@@ -688,12 +693,12 @@ def test_paths_are_shown_as_far_as_they_are_public(
 
 
 @pytest.fixture
-def command(newsroom: Path) -> Iterator[Callable[..., Process[str]]]:
+def command(site_dir: Path) -> Iterator[Callable[..., Process[str]]]:
     """Return a function that starts `postroom serve` without a secret key."""
     running: list[Process[str]] = []
 
     def start(*arguments: str) -> Process[str]:
-        process = processes.start(newsroom, {}, "serve", "--port", "0", *arguments)
+        process = processes.start(site_dir, {}, "serve", "--port", "0", *arguments)
         running.append(process)
         return process
 
@@ -720,15 +725,15 @@ def test_the_command_serves_until_a_signal(
     _, err = process.communicate(timeout=20)
     assert process.returncode == code
     (line,) = err.split("\n")[:1]
-    assert " 127.0.0.0/24 POST /list/leave/… 200 " in line
+    assert " 127.0.0.0/24 POST /list/unsubscribe/… 200 " in line
     assert err.removeprefix(line).strip() == ""
 
 
-def test_a_port_in_use_is_one_line(newsroom: Path, postroom: Callable[..., CommandResult]) -> None:
+def test_a_port_in_use_is_one_line(site_dir: Path, postroom: Callable[..., CommandResult]) -> None:
     """A port that another program has is named."""
     with open_socket("127.0.0.1", 0) as taken:
         port = str(taken.getsockname()[1])
-        outcome = postroom(newsroom, "serve", "--port", port)
+        outcome = postroom(site_dir, "serve", "--port", port)
     assert outcome.code == 2
     what = f"cannot listen on 127.0.0.1 port {port}: address already in use"
     assert outcome.errors == [f"serve: {what}; choose --host and --port"]
@@ -736,18 +741,18 @@ def test_a_port_in_use_is_one_line(newsroom: Path, postroom: Callable[..., Comma
 
 @pytest.mark.parametrize("arguments", [["--proxy", "*"], ["--host", "no.such.host.invalid"]])
 def test_wrong_use_is_one_line(
-    newsroom: Path, postroom: Callable[..., CommandResult], arguments: Sequence[str]
+    site_dir: Path, postroom: Callable[..., CommandResult], arguments: Sequence[str]
 ) -> None:
     """S19: a star for a proxy is wrong use, as is a host that is not ours."""
-    outcome = postroom(newsroom, "serve", "--port", "0", *arguments)
+    outcome = postroom(site_dir, "serve", "--port", "0", *arguments)
     assert (outcome.code, len(outcome.errors)) == (2, 1)
 
 
-def test_a_newsroom_that_is_not_ready_is_told(
-    make_newsroom: MakeSite, postroom: Callable[..., CommandResult]
+def test_a_site_that_is_not_ready_is_told(
+    make_site: MakeSite, postroom: Callable[..., CommandResult]
 ) -> None:
     """What keeps letters and readers from finding the service is named at the start."""
-    folder = make_newsroom()
+    folder = make_site()
     with open_socket("127.0.0.1", 0) as taken:
         port = str(taken.getsockname()[1])
         outcome = postroom(folder, "serve", "--port", port)
@@ -759,13 +764,13 @@ def test_a_newsroom_that_is_not_ready_is_told(
 
 
 def test_a_fault_of_a_template_is_met_at_the_start(
-    make_newsroom: MakeSite, postroom: Callable[..., CommandResult]
+    make_site: MakeSite, postroom: Callable[..., CommandResult]
 ) -> None:
     """A page that cannot be made stops the command, not the first reader."""
-    folder = make_newsroom({"templates/service/left.html": "{{ nothing.there }}"})
+    folder = make_site({"templates/service/unsubscribed.html": "{{ nothing.there }}"})
     outcome = postroom(folder, "serve", "--port", "0")
     assert (outcome.code, len(outcome.errors)) == (1, 1)
-    assert outcome.errors[0].startswith("templates/service/left.html:1: ")
+    assert outcome.errors[0].startswith("templates/service/unsubscribed.html:1: ")
 
 
 def test_it_listens_on_ipv6_too() -> None:

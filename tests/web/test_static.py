@@ -38,7 +38,7 @@ FILES: sites.Files = {
 
 
 @pytest.fixture(scope="module")
-def newsroom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def site_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a newsroom that was built, with all beside its output that must stay there."""
     folder = sites.write(tmp_path_factory.mktemp("public") / "newsroom", FILES)
     public = sites.build(folder, folder / "public")
@@ -60,9 +60,9 @@ def newsroom(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def served(newsroom: Path) -> Iterator[Served]:
+def served(site_dir: Path) -> Iterator[Served]:
     """Serve the newsroom for all tests of this module."""
-    with web_server.serving(newsroom, Nobody()) as running:
+    with web_server.serving(site_dir, Nobody()) as running:
         yield running
 
 
@@ -83,33 +83,33 @@ def served(newsroom: Path) -> Iterator[Served]:
         ("/feed.json", "application/json"),
         ("/feeds.opml", "text/x-opml; charset=utf-8"),
         ("/robots.txt", "text/plain; charset=utf-8"),
-        ("/digest/2026-11/letter.txt", "text/plain; charset=utf-8"),
+        ("/digest/2026-11/email.txt", "text/plain; charset=utf-8"),
         ("/logo.svg", "image/svg+xml"),
         ("/.well-known/security.txt", "text/plain; charset=utf-8"),
         ("/data", "application/octet-stream"),
         ("/atom.xml?from=reader", "application/xml; charset=utf-8"),
     ],
 )
-def test_a_file_is_given_as_it_is(served: Served, newsroom: Path, path: str, kind: str) -> None:
+def test_a_file_is_given_as_it_is(served: Served, site_dir: Path, path: str, kind: str) -> None:
     """A page of a folder is its index.html; the name tells the type, on every machine the same."""
     answer = served.ask(path)
-    file = newsroom / "public" / path.partition("?")[0].removeprefix("/").replace("%E5%90%8D", "名")
+    file = site_dir / "public" / path.partition("?")[0].removeprefix("/").replace("%E5%90%8D", "名")
     there = (file / "index.html" if file.is_dir() else file).read_bytes()
     assert (answer.status, answer.fields["content-type"]) == (200, kind)
     assert (answer.body, answer.fields["content-length"]) == (there, str(len(there)))
 
 
-def test_every_file_of_a_build_has_a_type(newsroom: Path) -> None:
+def test_every_file_of_a_build_has_a_type(site_dir: Path) -> None:
     """Nothing that Postroom makes is a file that browsers can only save."""
-    made = [path for path in (newsroom / "public").rglob("*.*") if not path.name.startswith(".")]
+    made = [path for path in (site_dir / "public").rglob("*.*") if not path.name.startswith(".")]
     unknown = {path.name for path in made if "octet-stream" in media_type(path.name)}
     assert unknown == set()
 
 
-def test_a_large_file_is_sent_whole(served: Served, newsroom: Path) -> None:
+def test_a_large_file_is_sent_whole(served: Served, site_dir: Path) -> None:
     """A film is read a piece at a time, and none is lost."""
     data = os.urandom(1_000_003)
-    (newsroom / "public/film.mp4").write_bytes(data)
+    (site_dir / "public/film.mp4").write_bytes(data)
     answer = served.ask("/film.mp4")
     assert (answer.fields["content-type"], answer.body) == ("video/mp4", data)
 
@@ -129,11 +129,11 @@ def test_no_redirect_leads_to_another_host(served: Served) -> None:
         assert (answer.status, "location" in answer.fields) == (404, False)
 
 
-def test_a_missing_page_is_the_newsrooms_own(served: Served, newsroom: Path) -> None:
+def test_a_missing_page_is_the_sites_own(served: Served, site_dir: Path) -> None:
     """The page for missing pages is the one that was built."""
     for path in ("/no/such/page", "/empty/", "/posts/moved/index.html/", "/atom.xml/"):
         answer = served.ask(path)
-        there = (newsroom / "public/404.html").read_bytes()
+        there = (site_dir / "public/404.html").read_bytes()
         assert (answer.status, answer.body) == (404, there)
 
 
@@ -147,11 +147,11 @@ def test_a_drawing_may_style_itself_alone(served: Served) -> None:
 # Withdrawn posts
 
 
-def test_a_withdrawn_post_is_gone_and_says_so(served: Served, newsroom: Path) -> None:
+def test_a_withdrawn_post_is_gone_and_says_so(served: Served, site_dir: Path) -> None:
     """The page with the notice comes with 410, always: a copy is not kept beyond it."""
     answer = served.ask("/posts/gone/")
     assert answer.status == 410
-    assert answer.body == (newsroom / "public/posts/gone/index.html").read_bytes()
+    assert answer.body == (site_dir / "public/posts/gone/index.html").read_bytes()
     assert not {"etag", "last-modified"} & answer.fields.keys()
     assert served.ask("/posts/gone/", fields={"If-None-Match": "*"}).status == 410
 
@@ -247,7 +247,7 @@ def test_without_output_there_is_a_page(tmp_path: Path) -> None:
     with web_server.serving(folder, Nobody()) as running:
         answer = running.ask("/")
         assert (answer.status, b"Nothing has been published yet" in answer.body) == (404, True)
-        assert running.ask("/list/leave/x").status == 200
+        assert running.ask("/list/unsubscribe/x").status == 200
         (folder / "public").mkdir()
         assert b"Page not found" in running.ask("/").body
 

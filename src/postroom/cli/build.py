@@ -37,15 +37,15 @@ def command(output: Path | None, at: datetime | None, *, drafts: bool) -> None:
     postroom build                            into public/
     postroom build --at 2026-12-01T00:00:00Z  as it will look on that day
     """
-    newsroom = find_site(Path.cwd())
-    site = load_settings(newsroom)
-    folder = Path.cwd() / output if output else newsroom / site.output
-    if output and (fault := paths.output_fault(newsroom, folder, sources(site))):
+    site_dir = find_site(Path.cwd())
+    site = load_settings(site_dir)
+    folder = Path.cwd() / output if output else site_dir / site.output
+    if output and (fault := paths.output_fault(site_dir, folder, sources(site))):
         what = f"'{output}' {fault}"
         raise UseError([Problem("--output", message=what, hint=OUTPUT_HINT)])
-    loaded = loader.load_posts(newsroom, site, build_instant(at), drafts=drafts)
-    print_problems([*loaded.warnings, *missing_translation(newsroom, site)], "warning")
-    files = make_outputs(newsroom, site, loaded.posts)
+    loaded = loader.load_posts(site_dir, site, build_instant(at), drafts=drafts)
+    print_problems([*loaded.warnings, *missing_translation(site_dir, site)], "warning")
+    files = make_outputs(site_dir, site, loaded.posts)
     written = replace_output(folder, files)
     print_problems(written.warnings, "warning")
     click.echo(
@@ -56,12 +56,14 @@ def command(output: Path | None, at: datetime | None, *, drafts: bool) -> None:
         click.echo('no post is published yet; write one with: postroom new "What happened"')
 
 
-def missing_translation(newsroom: Path, site: Site) -> list[Problem]:
+def missing_translation(site_dir: Path, site: Site) -> list[Problem]:
     """Return a warning if the theme has no words for the newsroom's language."""
-    if Theme(newsroom, site.language).speaks:
+    if Theme(site_dir, site.language).speaks:
         return []
     what = f"the theme has no words for '{site.language}', so it speaks English"
-    repair = f"translate templates/words/en.yaml as templates/words/{site.language}.yaml"
+    repair = (
+        f"translate templates/translations/en.yaml as templates/translations/{site.language}.yaml"
+    )
     rule = "settings-language"
     return [Problem(FILE_NAME, key="language", message=what, hint=repair, rule=rule)]
 

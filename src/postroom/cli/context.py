@@ -93,7 +93,7 @@ def build_instant(at: datetime | None) -> datetime:
 
 
 @contextmanager
-def open_site_store(newsroom: Path) -> Iterator[Store]:
+def open_site_store(site_dir: Path) -> Iterator[Store]:
     """Open the newsroom's store for a block; POSTROOM_DATABASE_URL says where it is.
 
     Raises `SettingsError` and `DatabaseError`.
@@ -102,7 +102,7 @@ def open_site_store(newsroom: Path) -> Iterator[Store]:
     from postroom.db import engine  # noqa: PLC0415
     from postroom.db.store import open_store  # noqa: PLC0415
 
-    store = open_store(os.environ.get(engine.DATABASE_URL_VAR) or None, newsroom)
+    store = open_store(os.environ.get(engine.DATABASE_URL_VAR) or None, site_dir)
     try:
         yield store
     finally:

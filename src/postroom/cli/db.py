@@ -32,8 +32,8 @@ def upgrade() -> None:
     \b
     postroom db upgrade
     """
-    newsroom = site.find_site(Path.cwd())
-    database = engine.make_engine(os.environ.get(engine.DATABASE_URL_VAR) or None, newsroom)
+    site_dir = site.find_site(Path.cwd())
+    database = engine.make_engine(os.environ.get(engine.DATABASE_URL_VAR) or None, site_dir)
     try:
         click.echo(f"{database.name}: version {migrate.upgrade(database)}")
     finally:

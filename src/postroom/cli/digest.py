@@ -35,16 +35,16 @@ def command(period: str | None, form: str, at: datetime | None) -> None:
 
     \b
     postroom digest
-    postroom digest 2026-11 --html > letter.html
+    postroom digest 2026-11 --html > email.html
     postroom digest --eml > letter.eml
     """
-    newsroom = find_site(Path.cwd())
-    site = load_settings(newsroom)
+    site_dir = find_site(Path.cwd())
+    site = load_settings(site_dir)
     instant = build_instant(at)
-    loaded = loader.load_posts(newsroom, site, instant)
+    loaded = loader.load_posts(site_dir, site, instant)
     print_problems(loaded.warnings, "warning")
     digest = _chosen(group_by_period(loaded.posts, site), period)
-    letter = render_email(digest, site, Theme(newsroom, site.language))
+    letter = render_email(digest, site, Theme(site_dir, site.language))
     click.echo(_as(form, letter, digest, site, instant), nl=False)
 
 

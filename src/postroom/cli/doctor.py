@@ -31,7 +31,7 @@ _PATIENCE = transaction.Timeouts(connect=10, reply=15, end=15)
 
 @click.command("doctor")
 @click.option(
-    "--letter", "file", type=click.File("rb"), help="Look at this received letter (.eml)."
+    "--received", "file", type=click.File("rb"), help="Look at this received letter (.eml)."
 )
 def command(file: BinaryIO | None) -> int:
     """Look at everything that letters need to arrive, and say what to do about what is wrong.
@@ -50,10 +50,10 @@ def command(file: BinaryIO | None) -> int:
 
     \b
     postroom doctor
-    postroom doctor --letter received.eml
+    postroom doctor --received received.eml
     """
     found = Counter[str]()
-    for section in _letter(file) if file else _newsroom():
+    for section in _letter(file) if file else _site():
         found.update(_print(section))
     problems, advised = found["problem"], found["advice"]
     click.echo(f"{problems} problem{'s' * (problems != 1)}, {advised} to consider")
@@ -77,7 +77,7 @@ def _letter(file: BinaryIO) -> Iterator[DiagnosisSection]:
     return check_received(data, SystemResolver(), dkim.verify_signatures)
 
 
-def _newsroom() -> Iterator[DiagnosisSection]:
+def _site() -> Iterator[DiagnosisSection]:
     """Yield the sections one by one, since some take seconds."""
     folder = find_site(Path.cwd())
     site = load_settings(folder)

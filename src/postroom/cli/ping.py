@@ -30,13 +30,13 @@ def command(feeds: tuple[str, ...]) -> int:
     postroom ping
     postroom ping atom.xml topics/policy/atom.xml
     """
-    newsroom = find_site(Path.cwd())
-    site = load_settings(newsroom)
+    site_dir = find_site(Path.cwd())
+    site = load_settings(site_dir)
     if not site.feeds.hub:
         repair = "set feeds: {hub: https://…}"
         raise UseError([Problem(FILE_NAME, key="feeds.hub", message="is missing", hint=repair)])
-    loaded = loader.load_posts(newsroom, site, build_instant(None))
-    chosen = _chosen(feeds, feed_urls(newsroom, site, loaded.posts), site)
+    loaded = loader.load_posts(site_dir, site, build_instant(None))
+    chosen = _chosen(feeds, feed_urls(site_dir, site, loaded.posts), site)
     failed = 0
     for result in ping_hub(site.feeds.hub, chosen, time.sleep):
         tries = f" after {result.tries} tries" if result.tries > 1 else ""

@@ -81,7 +81,7 @@ class _Shown:
 @click.command("plan")
 @click.option("--json", "as_json", is_flag=True, help="For a program: counts, never addresses.")
 @click.option(
-    "--letter",
+    "--email",
     "file",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write the first letter to this file, addressed to nobody real.",
@@ -113,16 +113,16 @@ def command(  # noqa: PLR0913 - click's options are arguments
     postroom plan --at 2026-12-01T09:00:00Z --letter first.eml
     postroom plan --out plan.json
     """
-    newsroom = find_site(Path.cwd())
-    site = load_settings(newsroom)
-    with _rows(newsroom) as rows:
+    site_dir = find_site(Path.cwd())
+    site = load_settings(site_dir)
+    with _rows(site_dir) as rows:
         run = plan.begin_run(rows.book, site, build_instant(at), yes=yes)
-        loaded = loader.load_posts(newsroom, site, run.state.clock)
+        loaded = loader.load_posts(site_dir, site, run.state.clock)
         news = visible_posts(loaded.posts, site.language, {each for _, each in loaded.unnamed})
         outlook = plan.make_plan_input(rows.book, site, run, news, accept_missing=accept_missing)
         planned = list(plan.plan_segments(rows.book, outlook))
         there, clock = {post.id: post for post in loaded.posts}, run.state.clock
-        write, readers = _writer(newsroom, site, there), _readers(planned)
+        write, readers = _writer(site_dir, site, there), _readers(planned)
         shown = [
             _shown(letter, count, write(letter), site, kept=rows.letters, clock=clock)
             for letter, count in readers.items()
@@ -145,7 +145,7 @@ def command(  # noqa: PLR0913 - click's options are arguments
     print_outdated("plan", _outdated(shown), site.timezone)
     if file and not sample:
         repair = "see the plan" if not shown else "complete the settings"
-        raise UseError([Problem("--letter", message="there is no letter to write", hint=repair)])
+        raise UseError([Problem("--email", message="there is no letter to write", hint=repair)])
 
 
 def _complain(problems: Sequence[Problem], site: Site) -> None:
@@ -193,23 +193,23 @@ class _Rows:
 
 
 @contextmanager
-def _rows(newsroom: Path) -> Iterator[_Rows]:
+def _rows(site_dir: Path) -> Iterator[_Rows]:
     if (
         not os.environ.get(engine.DATABASE_URL_VAR)
-        and not (newsroom / engine.DEFAULT_PATH).exists()
+        and not (site_dir / engine.DEFAULT_PATH).exists()
     ):
         nobody: Any = _Nobody()
         yield _Rows(PlanningStore(nobody, nobody), {}, nobody)
         return
-    with open_site_store(newsroom) as store:
+    with open_site_store(site_dir) as store:
         book = PlanningStore(store.post_log, store.segments)
         yield _Rows(book, store.subscribers.count(), store.issues)
 
 
 def _writer(
-    newsroom: Path, site: Site, there: Mapping[str, Post]
+    site_dir: Path, site: Site, there: Mapping[str, Post]
 ) -> Callable[[Issue], RenderedEmail]:
-    theme = Theme(newsroom, site.language)
+    theme = Theme(site_dir, site.language)
     return lambda letter: render.render_issue(letter, there, site, theme)
 
 

@@ -41,7 +41,7 @@ from postroom.smtp.connection import SmtpConnection
 from postroom.theme.environment import Theme
 
 
-def send_test_email(newsroom: Path, site: Site, mailer: SmtpConnection, recipient: str) -> int:
+def send_test_email(site_dir: Path, site: Site, mailer: SmtpConnection, recipient: str) -> int:
     """Send the letter of the newest period to `recipient`; nothing is read or written of the rows.
 
     Its links to leave are nobody's. Raises `UseError` for no possible address and no posts.
@@ -51,7 +51,7 @@ def send_test_email(newsroom: Path, site: Site, mailer: SmtpConnection, recipien
     except address.AddressError as error:
         raise UseError([Problem("--to", message=str(error))]) from None
     now = current_instant()
-    loaded = loader.load_posts(newsroom, site, now)
+    loaded = loader.load_posts(site_dir, site, now)
     print_problems(loaded.warnings, "warning")
     found = group_by_period(loaded.posts, site)
     if not found:
@@ -59,7 +59,7 @@ def send_test_email(newsroom: Path, site: Site, mailer: SmtpConnection, recipien
     held = {post.id: post for post in found[0].posts}
     # The boundary of a letter is the day after its period.
     letter = Issue(found[0].every, Cursor(found[0].last + timedelta(days=1)), tuple(held), "")
-    rendered = render.render_issue(letter, held, site, Theme(newsroom, site.language))
+    rendered = render.render_issue(letter, held, site, Theme(site_dir, site.language))
     prepared = prepare_issue(rendered, site, now.astimezone(site.timezone))
     message = prepared.message(to.ascii, new_token(), prepared.message_id(new_token()))
     mailer.open()
@@ -136,8 +136,8 @@ def command(  # noqa: PLR0913 - click's options are arguments
     postroom send --test --to me@example.com
     postroom send --window 6h --plan plan.json
     """
-    newsroom = find_site(Path.cwd())
-    site = load_settings(newsroom)
+    site_dir = find_site(Path.cwd())
+    site = load_settings(site_dir)
     planned = bool(plan_file or window)
     _check_options(to=bool(recipient), test=test, planned=planned, again=resend_uncertain)
     if plan_file and anew:
@@ -145,19 +145,19 @@ def command(  # noqa: PLR0913 - click's options are arguments
         raise _wrong("--plan and --anew", what, "only one of them")
     server = _ready(site, keeps_ledger=test or keep_ledger_here)
     if recipient:
-        return send_test_email(newsroom, site, SmtpConnection(server), recipient)
+        return send_test_email(site_dir, site, SmtpConnection(server), recipient)
     approval = read_plan(plan_file, site.id) if plan_file else None
     consent = Overrides(yes=yes, accept_missing=accept_missing, anew=anew, plan=approval)
     with (
-        open_site_store(newsroom) as store,
+        open_site_store(site_dir) as store,
         stop_on_signals() as caught,
         Progress(site.timezone) as progress,
     ):
-        if window and _is_too_late(store, site, newsroom, consent, window):
+        if window and _is_too_late(store, site, site_dir, consent, window):
             return _report_late(store)
         if not despite_complaints:
             run.require_few_complaints(store.bounces, current_instant())
-        office = _send_context(store, newsroom, site, server, tell=progress.show, caught=caught)
+        office = _send_context(store, site_dir, site, server, tell=progress.show, caught=caught)
         if resend_uncertain:
             sent = run.send_again(office, progress.begin)
         else:
@@ -184,24 +184,24 @@ def _wrong(key: str, what: str, right: str) -> UseError:
 
 def _send_context(  # noqa: PLR0913 - a run works with all of it
     store: Store,
-    newsroom: Path,
+    site_dir: Path,
     site: Site,
     server: SmtpServer,
     *,
     tell: Callable[[Counts], None],
     caught: Sequence[int],
 ) -> SendContext:
-    desk = SiteContentSource(newsroom, site, lambda warnings: print_problems(warnings, "warning"))
+    desk = SiteContentSource(site_dir, site, lambda warnings: print_problems(warnings, "warning"))
     sender, way = queue.make_sender(site, load_keys(store)), _transport(site, server)
     return SendContext(store, site, desk, sender, way, current_instant, lambda: bool(caught), tell)
 
 
 def _is_too_late(
-    store: Store, site: Site, newsroom: Path, consent: Overrides, window: timedelta
+    store: Store, site: Site, site_dir: Path, consent: Overrides, window: timedelta
 ) -> bool:
     """Tell whether a run would come too late, and say so."""
     # It warns of nothing: the run that follows reads the posts again, and does.
-    desk = SiteContentSource(newsroom, site, lambda _: None)
+    desk = SiteContentSource(site_dir, site, lambda _: None)
     outlook = run.look_up_posts(store, site, desk, current_instant(), consent)
     owing = plan.frequencies_due(PlanningStore(store.post_log, store.segments), outlook)
     send_at = time.fromisoformat(site.digest.send_at)

@@ -42,7 +42,7 @@ from postroom.web.server import make_server, open_socket, parse_trusted_proxies
 def command(host: str, port: int, proxies: tuple[str, ...]) -> None:
     """Serve the built output, and the page to leave the list.
 
-    Letters lead to that page: it stands where mail.unsubscribe says, at list/leave/. Run this
+    Letters lead to that page: it stands where mail.unsubscribe says, at list/unsubscribe/. Run this
     behind a web server that speaks HTTPS, such as nginx or Caddy, and name its address with
     --proxy. Each request is a line on standard error, without address, token or query.
 
@@ -51,12 +51,12 @@ def command(host: str, port: int, proxies: tuple[str, ...]) -> None:
     postroom serve --port 8080 --proxy 127.0.0.1
     """
     networks = parse_trusted_proxies(proxies)
-    newsroom = find_site(Path.cwd())
-    site = load_settings(newsroom)
-    public = newsroom / site.output
-    pages = render_service_pages(site, Theme(newsroom, site.language), newsroom)
-    print_problems([*_lacking(site, public), *_missing_logo(newsroom, site, pages)], "warning")
-    with open_site_store(newsroom) as store, open_socket(host, port) as listener:
+    site_dir = find_site(Path.cwd())
+    site = load_settings(site_dir)
+    public = site_dir / site.output
+    pages = render_service_pages(site, Theme(site_dir, site.language), site_dir)
+    print_problems([*_lacking(site, public), *_missing_logo(site_dir, site, pages)], "warning")
+    with open_site_store(site_dir) as store, open_socket(host, port) as listener:
         app = make_app(site, public, pages, AppDeps(store.subscribers, _now, _write))
         click.echo(f"{_address(listener)} serves {site.output}/ and list/; Ctrl-C stops it")
         # The server stops on a signal, and then hands it on to these.
@@ -86,11 +86,11 @@ def _lacking(site: Site, public: Path) -> list[Problem]:
     return problems
 
 
-def _missing_logo(newsroom: Path, site: Site, pages: ServicePages) -> list[Problem]:
+def _missing_logo(site_dir: Path, site: Site, pages: ServicePages) -> list[Problem]:
     if not site.theme.logo or logo_path(site) in pages.files:
         return []
     what, repair = "is not there, so the service's pages do without", "put it there"
-    return [logo_problem(newsroom, site, what, repair)]
+    return [logo_problem(site_dir, site, what, repair)]
 
 
 def _address(listener: socket.socket) -> str:

@@ -72,11 +72,11 @@ def command(*, as_json: bool, acknowledge: bool) -> None:
     postroom status --json
     postroom status --acknowledge
     """
-    newsroom = find_site(Path.cwd())
-    site = load_settings(newsroom)
+    site_dir = find_site(Path.cwd())
+    site = load_settings(site_dir)
     if (
         not os.environ.get(engine.DATABASE_URL_VAR)
-        and not (newsroom / engine.DEFAULT_PATH).exists()
+        and not (site_dir / engine.DEFAULT_PATH).exists()
     ):
         # To look must not make one.
         if acknowledge:
@@ -84,7 +84,7 @@ def command(*, as_json: bool, acknowledge: bool) -> None:
         else:
             click.echo("{}" if as_json else "Nothing was sent yet, and nobody subscribes.")
         return
-    with open_site_store(newsroom) as store:
+    with open_site_store(site_dir) as store:
         if acknowledge:
             _show_acknowledged(
                 _acknowledge(store, current_instant()), site.timezone, as_json=as_json

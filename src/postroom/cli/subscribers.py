@@ -114,9 +114,9 @@ def add(  # noqa: PLR0913 - click's options are arguments
     if language and not is_language(language):
         what, repair = f"found '{language}'", "write a language tag such as en or en-US"
         raise UseError([Problem("--language", message=what, hint=repair)])
-    newsroom = find_site(Path.cwd())
-    site = load_settings(newsroom)
-    with open_site_store(newsroom) as store:
+    site_dir = find_site(Path.cwd())
+    site = load_settings(site_dir)
+    with open_site_store(site_dir) as store:
         consent = "the operator answers for it: subscribers add --confirmed"
         terms = evolve(
             _terms(store, site, frequency, start, consent),
@@ -135,7 +135,7 @@ def add(  # noqa: PLR0913 - click's options are arguments
         newcomers = (store.subscribers.find(key) for key in keys if key not in known)
         active = [one for one in newcomers if one and one.state == "active"]
         desk = SiteContentSource(
-            newsroom, site, lambda warnings: print_problems(warnings, "warning")
+            site_dir, site, lambda warnings: print_problems(warnings, "warning")
         )
         if greeted := send_welcome(store, site, desk, current_instant(), active):
             click.echo(f"{greeted} will be welcomed by the next: postroom send")
@@ -174,10 +174,10 @@ def import_(
     postroom subscribers import members.csv
     postroom subscribers import --confirmed --from 2026-11-01 list.csv
     """
-    newsroom = find_site(Path.cwd())
-    site = load_settings(newsroom)
+    site_dir = find_site(Path.cwd())
+    site = load_settings(site_dir)
     name = "standard input" if str(file) == "-" else file.name
-    with open_site_store(newsroom) as store, _source(file) as source:
+    with open_site_store(site_dir) as store, _source(file) as source:
         consent = f"the operator answers for it: import of {name} with --confirmed"
         terms = _terms(store, site, frequency, start, consent if confirmed else "")
         tally = importer.import_csv(

@@ -175,7 +175,7 @@ def _problem(name: str, error: Exception) -> Problem:
     return Problem(name, message=lines[0])
 
 
-def make_engine(url: str | None, newsroom: Path, *, patience: float | None = None) -> Database:
+def make_engine(url: str | None, site_dir: Path, *, patience: float | None = None) -> Database:
     """Return the database at `url`; without one, SQLite in the newsroom's `.postroom`.
 
     A relative file is relative to the newsroom. Nothing is opened yet, save that a new file is
@@ -185,7 +185,7 @@ def make_engine(url: str | None, newsroom: Path, *, patience: float | None = Non
     parsed = _parsed(url or f"sqlite:///{DEFAULT_PATH}")
     wait = BUSY_TIMEOUT if patience is None else patience
     if parsed.drivername.startswith("sqlite"):
-        return _sqlite(parsed, newsroom, wait, shown=DATABASE_URL_VAR if url else DEFAULT_PATH)
+        return _sqlite(parsed, site_dir, wait, shown=DATABASE_URL_VAR if url else DEFAULT_PATH)
     return _postgresql(parsed, wait)
 
 
@@ -204,8 +204,8 @@ def _parsed(url: str) -> sa.URL:
     raise SettingsError([Problem(DATABASE_URL_VAR, message=what, hint=_EXAMPLE)])
 
 
-def _sqlite(url: sa.URL, newsroom: Path, patience: float, *, shown: str) -> Database:
-    path = newsroom / str(url.database)
+def _sqlite(url: sa.URL, site_dir: Path, patience: float, *, shown: str) -> Database:
+    path = site_dir / str(url.database)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # SQLite gives its log the mode of the file.

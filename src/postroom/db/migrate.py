@@ -18,12 +18,12 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 _LOCK = 7_670_001
 
 
-def open_database(url: str | None, newsroom: Path) -> Database:
+def open_database(url: str | None, site_dir: Path) -> Database:
     """Return the database at `url`, with its tables there and of our version.
 
     Raises `SettingsError` if they are of another version, `DatabaseError` if it does not answer.
     """
-    database = make_engine(url, newsroom)
+    database = make_engine(url, site_dir)
     try:
         require_tables(database)
     except BaseException:

@@ -52,10 +52,10 @@ def make_store(database: Database) -> Store:
     )
 
 
-def open_store(url: str | None, newsroom: Path) -> Store:
+def open_store(url: str | None, site_dir: Path) -> Store:
     """Open the store at the database `url`, by default the newsroom's own file.
 
     Raises `SettingsError` if the URL or the version of the tables is not ours, `DatabaseError` if
     the database does not answer.
     """
-    return make_store(open_database(url, newsroom))
+    return make_store(open_database(url, site_dir))

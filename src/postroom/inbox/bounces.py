@@ -136,7 +136,7 @@ _SENT_TO = "Delivered-To X-Original-To X-Delivered-To Envelope-To X-Envelope-To 
 _SIGNED = re.compile(r"\+[0-9]{1,11}-[A-Za-z2-7]{16}@")
 _LEAVES = re.compile(r"\+leave-[A-Za-z0-9_-]{22}@")
 # `letters` writes the page's address into List-Unsubscribe; a test holds the two together.
-_PAGE = re.compile(r"/list/leave/([A-Za-z0-9_-]{22})(?![A-Za-z0-9_-])")
+_PAGE = re.compile(r"/list/unsubscribe/([A-Za-z0-9_-]{22})(?![A-Za-z0-9_-])")
 # RFC 5965 §7.3; not-spam (RFC 6430), auth-failure (RFC 6591) and virus are no complaints.
 _COMPLAINTS = frozenset("abuse fraud other opt-out opt-out-list".split())
 _DAEMON = re.compile(r"(?:mail(?:er)?-?daemon|postmaster|mdaemon)\Z", re.IGNORECASE)

@@ -38,7 +38,7 @@ _CLOSING = ".,;:!?)]>'\"。，"  # noqa: RUF001
 
 def _text_part(parts: EmailParts) -> EmailFindings:
     if not parts.text.strip():
-        yield "text-part", "the text is empty", "write templates/letter/letter.txt"
+        yield "text-part", "the text is empty", "write templates/email/email.txt"
 
 
 def _same_words(parts: EmailParts) -> EmailFindings:
@@ -214,6 +214,6 @@ def _guarded(rule: Callable[..., EmailFindings], *letter: object) -> EmailFindin
 
 def _problems(path: str, findings: EmailFindings | chain[EmailFinding]) -> list[Problem]:
     return [
-        Problem(path, key=name, message=what, hint=repair, rule=f"letter-{name}")
+        Problem(path, key=name, message=what, hint=repair, rule=f"email-{name}")
         for name, what, repair in dict.fromkeys(findings)
     ]

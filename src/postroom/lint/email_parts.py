@@ -12,7 +12,7 @@ from lxml.etree import _Element as Element
 from postroom.models import Site
 from postroom.rules import LETTERS, Rule
 
-RULES: Mapping[str, Rule] = {rule.name.removeprefix("letter-"): rule for rule in LETTERS}
+RULES: Mapping[str, Rule] = {rule.name.removeprefix("email-"): rule for rule in LETTERS}
 """The rules by the names that the lint gives them."""
 EmailFinding = tuple[str, str, str]
 """The name of a rule, what was found, and how to repair it."""

@@ -116,7 +116,7 @@ def index_site(
     files = frozenset(_files(folder))
     found = SiteIndex(site, files, standing)
     for path in sorted(files - passed):
-        if path.endswith(".html") and posixpath.basename(path) != "letter.html":
+        if path.endswith(".html") and posixpath.basename(path) != "email.html":
             found.take(path, (folder / path).read_bytes())
     return found
 

@@ -27,7 +27,7 @@ _FEED = re.compile(
     r"(?:(?:topics|lang)/[^/]+/)?(?:atom\.xml|rss\.xml|feed\.json)"
     r"|history/[0-9]+\.(?:atom\.xml|rss\.xml|json)"
 )
-_LETTER = re.compile(r"digest/[^/]+/letter\.html")
+_LETTER = re.compile(r"digest/[^/]+/email\.html")
 _STYLES = ("style.css", "feed.css")
 
 

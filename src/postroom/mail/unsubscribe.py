@@ -38,7 +38,7 @@ def unsubscribe(book: UnsubscribeStore, token: str, at: datetime, way: Unsubscri
 
 
 TOKEN_PLACEHOLDER = "postroom-token-is-here"  # noqa: S105 - stands for tokens, is none
-_UNSUBSCRIBE, _PREFERENCES = "list/leave/", "list/preferences/"
+_UNSUBSCRIBE, _PREFERENCES = "list/unsubscribe/", "list/preferences/"
 
 
 def unsubscribe_url(site: Site, token: str = TOKEN_PLACEHOLDER) -> str:

@@ -77,8 +77,8 @@ def render_email(  # noqa: PLR0913 - what a letter depends on
 
 
 def _rendered(theme: Theme, values: Mapping[str, object]) -> RenderedEmail:
-    html = _INLINER.inline(theme.render("letter/letter.html", values)).rstrip() + "\n"
-    text = re.sub(r"\n{3,}", "\n\n", theme.render("letter/letter.txt", values)).strip() + "\n"
+    html = _INLINER.inline(theme.render("email/email.html", values)).rstrip() + "\n"
+    text = re.sub(r"\n{3,}", "\n\n", theme.render("email/email.txt", values)).strip() + "\n"
     return RenderedEmail(str(values["subject"]), html, text)
 
 

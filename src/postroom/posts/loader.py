@@ -106,12 +106,12 @@ class LoadedPosts:
     warnings: tuple[Problem, ...] = ()
 
 
-def load_posts(newsroom: Path, site: Site, at: datetime, *, drafts: bool = False) -> LoadedPosts:
-    """Read all posts of the newsroom in the folder `newsroom` as they stand at the instant `at`.
+def load_posts(site_dir: Path, site: Site, at: datetime, *, drafts: bool = False) -> LoadedPosts:
+    """Read all posts of the newsroom in the folder `site_dir` as they stand at the instant `at`.
 
     Raises `ContentError` with every fault of every post.
     """
-    return read_posts(scan_folder(newsroom, site.posts, site.output), site, at, drafts=drafts)
+    return read_posts(scan_folder(site_dir, site.posts, site.output), site, at, drafts=drafts)
 
 
 def read_posts(

@@ -73,7 +73,7 @@ def _lines_lacking(there: str, wanted: str) -> str:
     return opening + "".join(lacking)
 
 
-def create_post(newsroom: Path, site: Site, title: str, today: date) -> Path:
+def create_post(site_dir: Path, site: Site, title: str, today: date) -> Path:
     """Write a draft with `title`, dated `today`, with an id of its own; return where it lies.
 
     Raises `UseError` if the title makes no file name, or the file is there already.
@@ -86,7 +86,7 @@ def create_post(newsroom: Path, site: Site, title: str, today: date) -> Path:
     if not slug:
         raise UseError([Problem("TITLE", message=f"found '{title}'", hint="use letters or digits")])
     stem = f"{today.isoformat()}-{slug}"
-    path = newsroom / site.posts / f"{stem}.md"
+    path = site_dir / site.posts / f"{stem}.md"
     if path.exists():
         what, repair = "is there already", "open it, or choose another title"
         raise UseError([Problem(paths.below(site.posts, path.name), message=what, hint=repair)])

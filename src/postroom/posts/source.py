@@ -51,7 +51,7 @@ class SourceFolder:
         return max(0, int(width)), max(0, int(height))
 
 
-def scan_folder(newsroom: Path, posts: str, output: str = "") -> SourceFolder:
+def scan_folder(site_dir: Path, posts: str, output: str = "") -> SourceFolder:
     """Read what lies under the folder `posts`, but not under `output`.
 
     Links that lead out of the site or to what is hidden are problems.
@@ -59,13 +59,13 @@ def scan_folder(newsroom: Path, posts: str, output: str = "") -> SourceFolder:
     texts: dict[str, bytes] = {}
     sizes: dict[str, int] = {}
     problems: list[Problem] = []
-    root = newsroom / posts
+    root = site_dir / posts
     if not root.is_dir():
         repair = "make it, or write where the posts are as posts: in postroom.yaml"
         return SourceFolder({}, problems=(Problem(posts, message="is not a folder", hint=repair),))
-    for path in sorted(_files(root, _left_out(newsroom, root, output), problems)):
+    for path in sorted(_files(root, _left_out(site_dir, root, output), problems)):
         try:
-            if why := _unfit(root / path, newsroom):
+            if why := _unfit(root / path, site_dir):
                 problems.append(_unreadable(path, why))
             elif path.lower().endswith(_SUFFIXES):
                 texts[path] = (root / path).read_bytes()
@@ -77,12 +77,12 @@ def scan_folder(newsroom: Path, posts: str, output: str = "") -> SourceFolder:
     return SourceFolder(texts, sizes, tuple(named), root)
 
 
-def _left_out(newsroom: Path, root: Path, output: str) -> frozenset[str]:
+def _left_out(site_dir: Path, root: Path, output: str) -> frozenset[str]:
     """Return the output folder as it may be met under `root`: a link, and where that leads."""
     if not output:
         return frozenset()
-    home, real = os.path.realpath(newsroom), os.path.realpath(root)
-    places = (posixpath.join(home, output), os.path.realpath(newsroom / output))
+    home, real = os.path.realpath(site_dir), os.path.realpath(root)
+    places = (posixpath.join(home, output), os.path.realpath(site_dir / output))
     return frozenset(posixpath.relpath(place, real) for place in places)
 
 
@@ -106,14 +106,14 @@ def _files(root: Path, left_out: Collection[str], problems: list[Problem]) -> It
                 yield path
 
 
-def _unfit(path: Path, newsroom: Path) -> str:
+def _unfit(path: Path, site_dir: Path) -> str:
     """Tell why the file at `path` is not read; nothing if it may be."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
         return "has a name that is not UTF-8"
     # What is hidden is nobody's news: the database, and git's own files.
-    if path.is_symlink() and (fault := paths.astray(newsroom, path)):
+    if path.is_symlink() and (fault := paths.astray(site_dir, path)):
         return fault
     return "" if stat.S_ISREG(path.stat().st_mode) else "is no file"
 

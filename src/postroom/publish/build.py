@@ -47,13 +47,13 @@ class Outputs:
                     self.problems.append(Problem(maker, message=what, hint="give it another slug"))
 
 
-def make_outputs(newsroom: Path, site: Site, posts: tuple[Post, ...]) -> dict[str, Contents]:
-    """Return every file that the newsroom in the folder `newsroom` makes of `posts`.
+def make_outputs(site_dir: Path, site: Site, posts: tuple[Post, ...]) -> dict[str, Contents]:
+    """Return every file that the newsroom in the folder `site_dir` makes of `posts`.
 
     Raises `TemplateError`, `SettingsError` for a logo that is no image of the site, and
     `OutputError` where two things claim one path.
     """
-    theme = Theme(newsroom, site.language)
+    theme = Theme(site_dir, site.language)
     posts = tuple(_as_shown(post, theme.words) for post in posts)
     made = Outputs()
     topics = topics_of(posts, site)
@@ -69,24 +69,24 @@ def make_outputs(newsroom: Path, site: Site, posts: tuple[Post, ...]) -> dict[st
     for digest in digests:
         letter = render_email(digest, site, theme)
         folder = output_path(digest.url, site).removesuffix("index.html")
-        made.add(f"{folder}letter.html", letter.html, f"the digest {digest.period}")
-        made.add(f"{folder}letter.txt", letter.text, f"the digest {digest.period}")
+        made.add(f"{folder}email.html", letter.html, f"the digest {digest.period}")
+        made.add(f"{folder}email.txt", letter.text, f"the digest {digest.period}")
     for post in posts:
         for attachment in post.attachments:
-            made.add(attachment.output, newsroom / attachment.source, post.path)
+            made.add(attachment.output, site_dir / attachment.source, post.path)
     if site.theme.logo:
-        made.add(site.theme.logo, _logo(newsroom, site), "the logo")
+        made.add(site.theme.logo, _logo(site_dir, site), "the logo")
     made.refuse_files_as_folders()
     if made.problems:
         raise OutputError(made.problems)
     return made.files
 
 
-def _logo(newsroom: Path, site: Site) -> bytes:
-    data = read_logo(newsroom, site)
+def _logo(site_dir: Path, site: Site) -> bytes:
+    data = read_logo(site_dir, site)
     if data is None:
         what, repair = "is not there", "put it there, or correct the path"
-        raise SettingsError([logo_problem(newsroom, site, what, repair)])
+        raise SettingsError([logo_problem(site_dir, site, what, repair)])
     return data
 
 
@@ -106,9 +106,9 @@ def _as_shown(post: Post, words: Translations) -> Post:
     )
 
 
-def feed_urls(newsroom: Path, site: Site, posts: tuple[Post, ...]) -> tuple[str, ...]:
+def feed_urls(site_dir: Path, site: Site, posts: tuple[Post, ...]) -> tuple[str, ...]:
     """Return the address of every feed that people can subscribe to, the main ones first."""
-    words = Theme(newsroom, site.language).words
+    words = Theme(site_dir, site.language).words
     catalogue = FeedCatalog(site, words.feed_note, words.language_name)
     documents = catalogue.documents(posts, topics_of(posts, site))
     return tuple(one.feed.url for one in documents if one.listed)

@@ -85,12 +85,12 @@ def resolve_issue(
 
 @define
 class SiteContentSource:
-    """Reads the posts in the folder `newsroom` and writes letters of them.
+    """Reads the posts in the folder `site_dir` and writes letters of them.
 
     `warn` hears of what is odd in the posts.
     """
 
-    newsroom: Path
+    site_dir: Path
     site: Site
     warn: Callable[[tuple[Problem, ...]], None]
     _posts: Mapping[str, Post] = field(factory=dict)
@@ -101,7 +101,7 @@ class SiteContentSource:
 
         Raises `ContentError` with every fault.
         """
-        loaded = loader.load_posts(self.newsroom, self.site, clock)
+        loaded = loader.load_posts(self.site_dir, self.site, clock)
         self.warn(loaded.warnings)
         self._posts = {post.id: post for post in loaded.posts}
         return visible_posts(loaded.posts, self.site.language, {each for _, each in loaded.unnamed})
@@ -112,6 +112,6 @@ class SiteContentSource:
         Raises `TemplateError`, `SettingsError` and `ContentError`.
         """
         if self._theme is None:
-            self._theme = Theme(self.newsroom, self.site.language)
+            self._theme = Theme(self.site_dir, self.site.language)
         rendered = render.render_issue(letter, self._posts, self.site, self._theme)
         return prepare_issue(rendered, self.site, date.astimezone(self.site.timezone)).content

@@ -82,7 +82,7 @@ class ApprovedIssue:
 
 @frozen
 class ApprovedPlan:
-    """What a run may send: the letters of a plan made for `newsroom`, its id, as of `clock`."""
+    """What a run may send: the letters of a plan made for `site_dir`, its id, as of `clock`."""
 
     site: str
     clock: datetime
@@ -224,8 +224,8 @@ def _is_file_of(approval: ApprovedPlan, data: bytes) -> bool:
     return at == len(data)
 
 
-def read_plan(path: Path, newsroom: str) -> ApprovedPlan:
-    """Return the plan in the file `path`, made for the newsroom with the id `newsroom`.
+def read_plan(path: Path, site_dir: str) -> ApprovedPlan:
+    """Return the plan in the file `path`, made for the newsroom with the id `site_dir`.
 
     A file is a plan if it has, byte for byte, the form in which one is written: then it says the
     same to who reads it and to us. Raises `UseError` for any other, or one that cannot be read.
@@ -245,8 +245,8 @@ def read_plan(path: Path, newsroom: str) -> ApprovedPlan:
     plan = _plan(found)
     if plan is None or not _is_file_of(plan, data):
         raise _no_plan(path, "is not a plan as postroom plan --out writes it")
-    if plan.site != newsroom:
-        raise _no_plan(path, f"is a plan for {plan.site}, and this newsroom is {newsroom}")
+    if plan.site != site_dir:
+        raise _no_plan(path, f"is a plan for {plan.site}, and this newsroom is {site_dir}")
     return plan
 
 

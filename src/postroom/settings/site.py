@@ -45,28 +45,28 @@ def find_site(start: Path) -> Path:
     )
 
 
-def load_settings(newsroom: Path) -> Site:
-    """Read and check the settings of the newsroom in the folder `newsroom`.
+def load_settings(site_dir: Path) -> Site:
+    """Read and check the settings of the newsroom in the folder `site_dir`.
 
     Raises `SettingsError` with every fault.
     """
     try:
-        data = (newsroom / FILE_NAME).read_bytes()
+        data = (site_dir / FILE_NAME).read_bytes()
     except OSError as error:
         reason = (error.strerror or "unknown error").lower()
         what, repair = f"cannot be read: {reason}", "replace it with a file that can be read"
         raise SettingsError([Problem(FILE_NAME, message=what, hint=repair)]) from None
     site = parse_settings(data)
-    if problems := list(_misplaced(newsroom, site, data)):
+    if problems := list(_misplaced(site_dir, site, data)):
         raise SettingsError(problems)
     return site
 
 
-def _misplaced(newsroom: Path, site: Site, data: bytes) -> Iterator[Problem]:
+def _misplaced(site_dir: Path, site: Site, data: bytes) -> Iterator[Problem]:
     """Yield a problem for each folder of the settings that a link leads elsewhere."""
-    if what := paths.astray(newsroom, newsroom / site.posts):
+    if what := paths.astray(site_dir, site_dir / site.posts):
         yield path_problem(data, "posts", site.posts, what, _INSIDE.format("posts"))
-    if what := paths.output_fault(newsroom, newsroom / site.output, sources(site)):
+    if what := paths.output_fault(site_dir, site_dir / site.output, sources(site)):
         yield path_problem(data, "output", site.output, what, OUTPUT_HINT)
 
 
@@ -115,9 +115,9 @@ def parse_settings(data: bytes) -> Site:
         ) from None
 
 
-def key_lines(newsroom: Path) -> Mapping[str, int]:
+def key_lines(site_dir: Path) -> Mapping[str, int]:
     """Return the line of each first-level key of settings that `load` has read."""
-    text = (newsroom / FILE_NAME).read_bytes().decode("utf-8-sig")
+    text = (site_dir / FILE_NAME).read_bytes().decode("utf-8-sig")
     node = parse(text, limit=LIMIT)
     return (
         {name: key.line for name, (key, _) in node.pairs.items()}

@@ -75,12 +75,12 @@ class _Loader(FileSystemLoader):
 class Theme:
     """The templates of a newsroom: its own, and behind them the theme's."""
 
-    newsroom: Path
+    site_dir: Path
     language: str
     own: Path = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.own = self.newsroom / "templates"
+        self.own = self.site_dir / "templates"
 
     @cached_property
     def _environment(self) -> ImmutableSandboxedEnvironment:
@@ -102,7 +102,7 @@ class Theme:
         base = self.language.split("-", maxsplit=1)[0]
         tags = dict.fromkeys(("en", base, self.language))
         files = [
-            folder / "words" / f"{tag}.yaml"
+            folder / "translations" / f"{tag}.yaml"
             for tag in tags
             for folder in (built_in_folder(), self.own)
         ]
@@ -114,7 +114,7 @@ class Theme:
     def speaks(self) -> bool:
         """Whether there are words for the newsroom's language."""
         base = self.language.split("-", maxsplit=1)[0]
-        names = [f"words/{tag}.yaml" for tag in (base, self.language)]
+        names = [f"translations/{tag}.yaml" for tag in (base, self.language)]
         return any(
             (folder / name).is_file() for folder in (built_in_folder(), self.own) for name in names
         )
@@ -172,7 +172,7 @@ class Theme:
     def _refuse_link(self, path: Path) -> None:
         """Refuse a file that is hidden or lies elsewhere: any secret of the machine may do so."""
         real = path.resolve()
-        folders = (self.newsroom.resolve() / self.own.name, built_in_folder().resolve())
+        folders = (self.site_dir.resolve() / self.own.name, built_in_folder().resolve())
         what, repair = "is a link to a file elsewhere", "put the file itself there"
         for folder in folders:
             if real.is_relative_to(folder):

@@ -10,7 +10,7 @@ from postroom.settings import paths
 from postroom.settings.site import FILE_NAME, IMAGE_HINT, path_problem
 
 
-def read_logo(newsroom: Path, site: Site) -> bytes | None:
+def read_logo(site_dir: Path, site: Site) -> bytes | None:
     """Return the bytes of the logo, None if the settings name none or it is not there.
 
     Raises `SettingsError` if it is no image of the site: a link may lead to any secret.
@@ -18,18 +18,18 @@ def read_logo(newsroom: Path, site: Site) -> bytes | None:
     path = site.theme.logo
     if not path:
         return None
-    what = paths.image_fault(newsroom, path)
+    what = paths.image_fault(site_dir, path)
     try:
         if not what:
-            return (newsroom / path).resolve().read_bytes()
+            return (site_dir / path).resolve().read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
         what = f"cannot be read: {(error.strerror or 'unknown error').lower()}"
-    raise SettingsError([logo_problem(newsroom, site, what, IMAGE_HINT)])
+    raise SettingsError([logo_problem(site_dir, site, what, IMAGE_HINT)])
 
 
-def logo_problem(newsroom: Path, site: Site, what: str, repair: str) -> Problem:
+def logo_problem(site_dir: Path, site: Site, what: str, repair: str) -> Problem:
     """Return a problem of `theme.logo` on its line."""
-    data = (newsroom / FILE_NAME).read_bytes()
+    data = (site_dir / FILE_NAME).read_bytes()
     return path_problem(data, "theme.logo", site.theme.logo, what, repair)

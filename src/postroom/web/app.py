@@ -40,12 +40,12 @@ class SubscriptionService:
         """Return every page of the service, with the methods it knows."""
         return [
             # RFC 8058 §3.2: the POST alone leaves; RFC 9110 §9.2.1: a GET changes nothing.
-            Route(f"{SERVICE}leave/{{token}}", self.leave_page, methods=["GET"]),
-            Route(f"{SERVICE}leave/{{token}}", self.leave, methods=["POST"]),
+            Route(f"{SERVICE}unsubscribe/{{token}}", self.unsubscribe_page, methods=["GET"]),
+            Route(f"{SERVICE}unsubscribe/{{token}}", self.leave, methods=["POST"]),
             *(Route(path, self.file, methods=["GET"]) for path in self.pages.files),
         ]
 
-    async def leave_page(self, _request: Request) -> Response:
+    async def unsubscribe_page(self, _request: Request) -> Response:
         """Show the button; the same for every token."""
         return HTMLResponse(self.pages.unsubscribe)
 

@@ -53,7 +53,7 @@ class AccessLogEntry:
     milliseconds: float
 
     def __str__(self) -> str:
-        """Return `2026-11-22T09:00:00Z 192.0.2.0/24 POST /list/leave/… 200 4 ms`."""
+        """Return `2026-11-22T09:00:00Z 192.0.2.0/24 POST /list/unsubscribe/… 200 4 ms`."""
         at = self.at.strftime("%Y-%m-%dT%H:%M:%SZ")
         path = printable_path(self.path, there=self.status in {200, 301, 304, 410})
         answer = self.status or "gone"

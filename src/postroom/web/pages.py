@@ -32,18 +32,18 @@ class ServicePages:
     files: Mapping[str, bytes]
 
 
-def render_service_pages(site: Site, theme: Theme, newsroom: Path) -> ServicePages:
-    """Return the pages of the site in the folder `newsroom`; they do without a missing logo.
+def render_service_pages(site: Site, theme: Theme, site_dir: Path) -> ServicePages:
+    """Return the pages of the site in the folder `site_dir`; they do without a missing logo.
 
     Raises `TemplateError`, and `SettingsError` for a logo that is no image of the site.
     """
-    logo = read_logo(newsroom, site)
+    logo = read_logo(site_dir, site)
     if logo is None:
         site = evolve(site, theme=evolve(site.theme, logo=""))
     words, made = theme.words, _maker(site, theme)
     return ServicePages(
-        unsubscribe=made("leave", words.leave.format(site.title)),
-        unsubscribed=made("left", words.left),
+        unsubscribe=made("unsubscribe", words.leave.format(site.title)),
+        unsubscribed=made("unsubscribed", words.left),
         missing=made("missing", words.not_found),
         unbuilt=made("unbuilt", words.no_posts),
         busy=made("busy", words.busy),

@@ -61,12 +61,12 @@ def seconds(element: etree._Element, name: str) -> datetime:
 
 
 @pytest.fixture
-def build(make_newsroom: MakeSite, postroom: Postroom) -> Build:
+def build(make_site: MakeSite, postroom: Postroom) -> Build:
     """Return a function that builds a newsroom and returns its Atom feed."""
 
     def make(files: dict[str, str | bytes], more: str = "") -> bytes:
         # Without pages it is quicker.
-        folder = make_newsroom(files, f"{more}pages: {{enabled: false}}\n")
+        folder = make_site(files, f"{more}pages: {{enabled: false}}\n")
         outcome = postroom(folder, "build")
         assert outcome.code == 0, outcome.err
         return (folder / "public/atom.xml").read_bytes()
@@ -283,9 +283,9 @@ def test_an_empty_feed_is_still_a_feed(build: Build) -> None:
     assert seconds(feed, "updated") == datetime.fromisoformat("2000-01-01T00:00:00+00:00")
 
 
-def test_an_edit_announces_nothing(make_newsroom: MakeSite, postroom: Postroom) -> None:
+def test_an_edit_announces_nothing(make_site: MakeSite, postroom: Postroom) -> None:
     """New text in an old post changes its content alone; only `updated:` changes its time."""
-    folder = make_newsroom({"posts/a.md": note("a"), "posts/b.md": note("b", "2026-10-01")})
+    folder = make_site({"posts/a.md": note("a"), "posts/b.md": note("b", "2026-10-01")})
 
     def entry(text: str) -> dict[str, str]:
         (folder / "posts/a.md").write_text(text)
@@ -385,10 +385,10 @@ def newsboat(program: Callable[[str], str], tmp_path: Path) -> Callable[[str], N
 
 
 def test_newsboat_sees_exactly_the_posts(
-    make_newsroom: MakeSite, postroom: Postroom, newsboat: Callable[[str], Newsboat]
+    make_site: MakeSite, postroom: Postroom, newsboat: Callable[[str], Newsboat]
 ) -> None:
     """It lists each post once, with id, title, link and enclosure, and no more after a rebuild."""
-    folder = make_newsroom(NEWS)
+    folder = make_site(NEWS)
     postroom(folder, "build")
     with serving(folder / "public") as server:
         reader = newsboat(server.url + "atom.xml")
@@ -398,10 +398,10 @@ def test_newsboat_sees_exactly_the_posts(
 
 
 def test_renaming_retitling_and_moving_make_nothing_new(
-    make_newsroom: MakeSite, postroom: Postroom, newsboat: Callable[[str], Newsboat]
+    make_site: MakeSite, postroom: Postroom, newsboat: Callable[[str], Newsboat]
 ) -> None:
     """Every file renamed, every post retitled, the domain moved: newsboat sees no new entry."""
-    folder = make_newsroom(NEWS)
+    folder = make_site(NEWS)
     postroom(folder, "build")
     with serving(folder / "public") as server:
         reader = newsboat(server.url + "atom.xml")
@@ -484,6 +484,6 @@ def test_whatever_is_written_can_be_built(
     except ContentError:
         return
     made = make_outputs(tmp_path_factory.getbasetemp(), SITE, known)
-    letter = made["digest/2026-11/letter.txt"]
+    letter = made["digest/2026-11/email.txt"]
     assert isinstance(letter, bytes)
     assert known[0].url in letter.decode()

@@ -11,7 +11,7 @@ import feedparser
 import pytest
 
 from tests.support.feed_readers import FORMATS, let_time_pass, serving
-from tests.support.generated_sites import FIRST_DAY, newsroom_files, short_post
+from tests.support.generated_sites import FIRST_DAY, short_post, site_files
 from tests.support.site import CommandResult, MakeSite
 
 TOPIC = "topics/company-news/"
@@ -31,9 +31,9 @@ def asked(url: str, since: str = "") -> tuple[int, str, str]:
 
 
 @pytest.fixture
-def built(make_newsroom: MakeSite, postroom: Callable[..., CommandResult]) -> Path:
+def built(make_site: MakeSite, postroom: Callable[..., CommandResult]) -> Path:
     """Return a newsroom that was built an hour ago."""
-    folder = make_newsroom(newsroom_files(12), "feeds: {entries: 5}\n")
+    folder = make_site(site_files(12), "feeds: {entries: 5}\n")
     assert postroom(folder, "build").code == 0
     let_time_pass(folder / "public")
     return folder

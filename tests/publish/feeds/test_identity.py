@@ -33,11 +33,11 @@ COUNT = 6
 
 
 @pytest.fixture
-def old(make_newsroom: MakeSite, postroom: Run) -> Path:
+def old(make_site: MakeSite, postroom: Run) -> Path:
     """Return a newsroom of posts that had no ids until `check --fix` wrote them, built once."""
     files = {f"posts/2026-01-0{n}-news-{n}.md": f"# News {n}\n\nText {n}.\n" for n in range(1, 6)}
     files["posts/deep/er/six.md"] = "---\ntitle: Six\ndate: 2026-01-06\ntopics: [A]\n---\nText.\n"
-    folder = make_newsroom(files)
+    folder = make_site(files)
     assert postroom(folder, "check", "--fix").code == 0
     assert postroom(folder, "build").code == 0
     let_time_pass(folder / "public")
@@ -92,9 +92,9 @@ def test_newsboat_sees_what_moved_and_nothing_new(
     assert after == now
 
 
-def test_without_written_ids_a_renamed_post_is_new(make_newsroom: MakeSite, postroom: Run) -> None:
+def test_without_written_ids_a_renamed_post_is_new(make_site: MakeSite, postroom: Run) -> None:
     """What the written id protects from: without one, a renamed file is another post."""
-    folder = make_newsroom({"posts/2026-01-01-a.md": "# One\n\nText.\n"})
+    folder = make_site({"posts/2026-01-01-a.md": "# One\n\nText.\n"})
     postroom(folder, "build")
     let_time_pass(folder / "public")
     with serving(folder / "public") as server, subscribed(server.url + "atom.xml") as reader:
@@ -106,11 +106,11 @@ def test_without_written_ids_a_renamed_post_is_new(make_newsroom: MakeSite, post
 
 @pytest.mark.parametrize("file", FORMATS)
 def test_written_ids_are_those_that_were_published(
-    make_newsroom: MakeSite, postroom: Run, file: str
+    make_site: MakeSite, postroom: Run, file: str
 ) -> None:
     """Writing the missing ids changes no byte of any feed."""
     names = ("2026-01-01-a.md", "sub folder/2026-01-02-b c.md", "2026-01-03-新闻.md")
-    folder = make_newsroom({f"posts/{name}": "# Title\n\nText.\n" for name in names})
+    folder = make_site({f"posts/{name}": "# Title\n\nText.\n" for name in names})
     postroom(folder, "build")
     before = (folder / "public" / file).read_bytes()
     warnings = postroom(folder, "check", "--fix").warnings
@@ -184,15 +184,13 @@ def test_no_two_entries_share_a_time(
 
 
 @pytest.mark.parametrize("file", FORMATS)
-def test_a_withdrawn_post_is_the_same_post(
-    make_newsroom: MakeSite, postroom: Run, file: str
-) -> None:
+def test_a_withdrawn_post_is_the_same_post(make_site: MakeSite, postroom: Run, file: str) -> None:
     """A withdrawn post keeps id, title and date; a notice takes the place of all its content."""
     head = "title: Wrong\ndate: 2026-01-01\nid: tag:a.example,2026:1\nsummary: Secret summary\n"
     head += "image: {src: secret.png, alt: Secret}\nenclosure: secret.mp3\n"
     body = "---\n\nSecret text with a [file](secret.pdf).\n"
     beside = {f"posts/secret.{end}": b"Secret" for end in ("png", "mp3", "pdf")}
-    folder = make_newsroom({"posts/a.md": f"---\n{head}{body}", **beside})
+    folder = make_site({"posts/a.md": f"---\n{head}{body}", **beside})
     postroom(folder, "build")
     (before,) = items((folder / "public" / file).read_bytes())
     let_time_pass(folder / "public")

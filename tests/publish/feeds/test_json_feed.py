@@ -15,9 +15,9 @@ from tests.support.generated_sites import (
     PIXEL,
     SETTINGS,
     feeds,
-    newsroom_files,
     short_post,
     short_posts,
+    site_files,
 )
 from tests.support.site import CommandResult, MakeSite
 
@@ -62,11 +62,11 @@ def test_our_schema_refuses_what_is_wrong(change: dict[str, Any]) -> None:
 
 
 def test_every_document_is_valid(
-    make_newsroom: MakeSite, postroom: Callable[..., CommandResult]
+    make_site: MakeSite, postroom: Callable[..., CommandResult]
 ) -> None:
     """Every JSON Feed of a large and odd newsroom keeps to JSON Feed 1.1, archives too."""
     settings = SETTINGS.replace("feeds: {", "feeds: {entries: 15, content: {json: summary}, ")
-    folder = make_newsroom(newsroom_files(70), settings)
+    folder = make_site(site_files(70), settings)
     assert postroom(folder, "build").code == 0
     paths = sorted((folder / "public").rglob("*.json"))
     documents = [path for path in paths if path.name != ".postroom.json"]
@@ -123,12 +123,12 @@ def test_a_summary_stands_alone_as_text() -> None:
 
 
 def test_a_picture_and_a_file_are_named_in_full(
-    make_newsroom: MakeSite, postroom: Callable[..., CommandResult]
+    make_site: MakeSite, postroom: Callable[..., CommandResult]
 ) -> None:
     """The lead picture is the item's image, opens its content, and a file is an attachment."""
     extra = "image: {src: p.png, alt: A & B}\nenclosure: talk.mp3\n"
     text = short_post(1, FIRST_DAY, extra)
-    folder = make_newsroom({"posts/a.md": text, "posts/p.png": PIXEL, "posts/talk.mp3": b"12345"})
+    folder = make_site({"posts/a.md": text, "posts/p.png": PIXEL, "posts/talk.mp3": b"12345"})
     postroom(folder, "build")
     (item,) = json.loads((folder / "public/feed.json").read_bytes())["items"]
     place = "https://news.example.com/posts/a"

@@ -9,7 +9,7 @@ from lxml import etree
 
 from postroom.publish.feeds.opml import write_opml
 from tests.support.feed_readers import items
-from tests.support.generated_sites import newsroom_files
+from tests.support.generated_sites import site_files
 from tests.support.site import CommandResult, MakeSite
 
 SETTINGS = "topics: [Company news, R&D, 新闻]\n"
@@ -23,11 +23,9 @@ def outlines(data: bytes) -> list[dict[str, str]]:
     ]
 
 
-def test_lists_each_feed_once(
-    make_newsroom: MakeSite, postroom: Callable[..., CommandResult]
-) -> None:
+def test_lists_each_feed_once(make_site: MakeSite, postroom: Callable[..., CommandResult]) -> None:
     """The main feed comes first, then topics, then languages, each in one format."""
-    folder = make_newsroom(newsroom_files(5), SETTINGS)
+    folder = make_site(site_files(5), SETTINGS)
     postroom(folder, "build")
     listed = outlines((folder / "public/feeds.opml").read_bytes())
     base = "https://news.example.com/"
@@ -62,10 +60,10 @@ def test_lists_each_feed_once(
     ids=["atom", "rss", "json"],
 )
 def test_lists_the_first_format_there_is(
-    make_newsroom: MakeSite, postroom: Callable[..., CommandResult], formats: str, file: str
+    make_site: MakeSite, postroom: Callable[..., CommandResult], formats: str, file: str
 ) -> None:
     """Where a format is turned off, the list names another one, and every file is there."""
-    folder = make_newsroom(newsroom_files(3), f"feeds: {{formats: [{formats}]}}\n")
+    folder = make_site(site_files(3), f"feeds: {{formats: [{formats}]}}\n")
     postroom(folder, "build")
     listed = outlines((folder / "public/feeds.opml").read_bytes())
     paths = [one["xmlUrl"].removeprefix("https://news.example.com/") for one in listed]

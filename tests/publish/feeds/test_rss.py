@@ -17,8 +17,8 @@ from tests.support.generated_sites import (
     PIXEL,
     SETTINGS,
     feeds,
-    newsroom_files,
     short_post,
+    site_files,
 )
 from tests.support.site import CommandResult, MakeSite
 
@@ -174,14 +174,14 @@ def test_a_language_of_its_own_is_said(lang: str, said: list[str]) -> None:
     ids=["local", "local-typed", "remote"],
 )  # fmt: skip
 def test_an_item_has_one_enclosure(
-    make_newsroom: MakeSite,
+    make_site: MakeSite,
     postroom: Callable[..., CommandResult],
     written: str,
     expected: tuple[str, str, str],
 ) -> None:
     """A file beside the post or elsewhere is the enclosure, in Atom and RSS alike."""
     text = short_post(1, FIRST_DAY, f"enclosure: {written}\n")
-    folder = make_newsroom({"posts/a.md": text, "posts/talk.mp3": b"12345"})
+    folder = make_site({"posts/a.md": text, "posts/talk.mp3": b"12345"})
     assert postroom(folder, "build").code == 0
     rss = etree.fromstring((folder / "public/rss.xml").read_bytes())
     (found,) = rss.iter("enclosure")
@@ -192,11 +192,11 @@ def test_an_item_has_one_enclosure(
 
 
 def test_a_picture_stands_in_media_and_in_the_content(
-    make_newsroom: MakeSite, postroom: Callable[..., CommandResult]
+    make_site: MakeSite, postroom: Callable[..., CommandResult]
 ) -> None:
     """The lead picture is media:content with a thumbnail and opens the content, in Atom and RSS."""
     text = short_post(1, FIRST_DAY, "image: {src: 'a b.png', alt: A & \"B\"}\n")
-    folder = make_newsroom({"posts/a.md": text, "posts/a b.png": PIXEL})
+    folder = make_site({"posts/a.md": text, "posts/a b.png": PIXEL})
     postroom(folder, "build")
     address = "https://news.example.com/posts/a/a%20b.png"
     for name, path in (("atom.xml", "a:entry/"), ("rss.xml", "channel/item/")):
@@ -219,10 +219,10 @@ def test_an_empty_channel_is_dated_and_valid() -> None:
 
 
 def test_feedparser_reads_every_item(
-    make_newsroom: MakeSite, postroom: Callable[..., CommandResult]
+    make_site: MakeSite, postroom: Callable[..., CommandResult]
 ) -> None:
     """A strict parser finds nothing to complain of and reads all entries as they are."""
-    folder = make_newsroom(newsroom_files(20), SETTINGS)
+    folder = make_site(site_files(20), SETTINGS)
     postroom(folder, "build")
     rss = feedparser.parse((folder / "public/rss.xml").read_bytes())
     atom = feedparser.parse((folder / "public/atom.xml").read_bytes())
