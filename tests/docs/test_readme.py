@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,7 +22,7 @@ from babel import Locale
 
 from postroom.cli.main import cli
 from tests.support import postgresql
-from tests.support.processes import plain
+from tests.support.processes import Process, plain
 from tests.support.repository import begin
 from tests.support.site import ROOT
 from tests.support.sites import write
@@ -31,7 +34,9 @@ LARGEST = 150_000
 KEY = "a-secret-key-of-the-tests"
 
 CI = (ROOT / "docs/ci.md").read_text(encoding="utf-8")
+COMMANDS = (ROOT / "docs/commands.md").read_text(encoding="utf-8")
 SENDING = (ROOT / "docs/sending.md").read_text(encoding="utf-8")
+START = (ROOT / "docs/start.md").read_text(encoding="utf-8")
 
 
 def blocks(kind: str, page: str = README) -> list[str]:
@@ -45,24 +50,69 @@ def fenced(mark: str, page: str) -> list[str]:
     return [re.sub(rf"^{indent}", "", block, flags=re.MULTILINE) for indent, block in found]
 
 
-def test_the_commands_for_a_site_run(tmp_path: Path) -> None:
-    """Every command that the README gives for a newsroom runs, in the order that it gives them."""
-    assert run_in(tmp_path, "".join(blocks("newsroom"))) == (0, [])
-    site_dir = tmp_path / "my-news"
-    made = ["postroom.yaml", "posts", "public/atom.xml", "public/index.html", "letter.eml"]
-    assert [name for name in made if not (site_dir / name).exists()] == []
-
-
-def test_the_commands_for_sending_run(tmp_path: Path) -> None:
-    """The settings and the commands that the README gives for sending bring a letter to oneself."""
+def test_the_commands_for_a_first_feed_and_a_first_email_run(tmp_path: Path) -> None:
+    """The README's commands make a site with feeds and send its newest issue to oneself."""
     (settings,) = fenced("yaml mail", README)
     (to,) = re.findall(r"--to (\S+)", "".join(blocks("send")))
     with scripted({}) as server:
-        here = f"export POSTROOM_SMTP_URL=smtp://127.0.0.1:{server.port}\n"
-        sending = re.sub(r"export POSTROOM_SMTP_URL=.*\n", here, "".join(blocks("send")))
-        add = f"cat >> postroom.yaml <<'END'\n{settings}END\n"
-        assert run_in(tmp_path, "".join(blocks("newsroom")) + add + sending) == (0, [])
+        url = f"export POSTROOM_SMTP_URL=smtp://127.0.0.1:{server.port}\n"
+        sending = re.sub(r"export POSTROOM_SMTP_URL=.*\n", url, "".join(blocks("send")))
+        commands = "".join(blocks("site")) + append(settings) + sending
+        assert run_in(tmp_path, commands) == (0, [])
     assert f"RCPT TO:<{to}>" in server.commands
+    made = ["postroom.yaml", "posts", "public/atom.xml", "public/index.html"]
+    assert [name for name in made if not (tmp_path / "my-news" / name).exists()] == []
+
+
+def append(settings: str) -> str:
+    """Return a command that adds `settings` to the end of postroom.yaml."""
+    return f"cat >> postroom.yaml <<'END'\n{settings}END\n"
+
+
+def test_the_commands_of_the_start_page_bring_two_emails(tmp_path: Path) -> None:
+    """The commands of docs/start.md run in order, against the mail server that the page starts.
+
+    A test email and an issue arrive in the Maildir of that server.
+    """
+    (settings,) = fenced("yaml mail", START)
+    (starts,) = blocks("mailserver", START)
+    command = shlex.split(starts.splitlines()[-1])
+    host, port, inbox = "127.0.0.1", str(free_port()), tmp_path / "inbox"
+    (documented,) = (word for word in command if word.startswith(f"{host}:"))
+    changed = {command[0]: sys.executable, documented: f"{host}:{port}", "~/inbox": str(inbox)}
+    before, after = START.split(settings)
+    commands = "".join(blocks("site", before)) + append(settings) + "".join(blocks("site", after))
+    assert documented in commands
+    with Process([changed.get(word, word) for word in command], env=plain()) as server:
+        try:
+            wait_for_port(host, int(port))
+            outcome = run_in(tmp_path, commands.replace(documented, f"{host}:{port}"))
+        finally:
+            server.terminate()
+    assert outcome == (0, [])
+    messages = [path.read_bytes() for path in (inbox / "new").iterdir()]
+    to = b"To: you@example.com"
+    assert [to in message.splitlines() for message in messages] == [True, True]
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nothing listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
+
+
+def wait_for_port(host: str, port: int) -> None:
+    """Wait until something listens on a port; raise `OSError` after 30 seconds."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            socket.create_connection((host, port), 1).close()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+        else:
+            return
 
 
 def run_in(folder: Path, commands: str) -> tuple[int, list[str]]:
@@ -184,10 +234,56 @@ def _moved(text: str, folder: Path) -> str:
 
 
 def test_every_block_of_commands_is_run_somewhere() -> None:
-    """A block of commands says where it is tried: here, in a fresh checkout, or at installation."""
-    kinds = re.findall(r"^```sh *(.*)$", README, re.MULTILINE)
-    assert set(kinds) == {"checkout", "install", "newsroom", "send"}
-    assert len(kinds) == sum(len(blocks(kind)) for kind in set(kinds))
+    """A block of commands says where it is run: here, in a fresh checkout, or at installation."""
+    known = {README: {"checkout", "install", "site", "send"}, START: {"site", "mailserver"}}
+    for page, expected in known.items():
+        kinds = re.findall(r"^```sh *(.*)$", page, re.MULTILINE)
+        assert set(kinds) == expected
+        assert len(kinds) == sum(len(blocks(kind, page)) for kind in expected)
+
+
+def test_every_template_is_named() -> None:
+    """docs/templates.md names each file of the theme, and no file that the theme does not have."""
+    page = (ROOT / "docs/templates.md").read_text(encoding="utf-8")
+    table = page.partition("## Files")[2].partition("## Variables")[0]
+    named = re.findall(r"[\w-]+\.(?:html|xml|txt|css)", re.sub(r"<.*?>", "", table))
+    folder = ROOT / "templates"
+    files = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".yaml"]
+    partials = {path.name for path in files if path.parent.name == "partials"}
+    assert sorted(named) == sorted({path.name for path in files} - partials)
+
+
+def test_every_variable_that_is_named_is_used_by_the_theme() -> None:
+    """docs/templates.md names no variable of templates that has another name by now."""
+    page = (ROOT / "docs/templates.md").read_text(encoding="utf-8")
+    tables = page.partition("## Variables")[2].partition("A post has")[0]
+    rows = "".join(re.findall(r"^\|[^|]+\|", tables, re.MULTILINE))
+    named = set(re.findall(r"`(\w+)", rows)) | set(re.findall(r"`(\w+\.\w+)", tables))
+    texts = "".join(
+        path.read_text(encoding="utf-8")
+        for path in (ROOT / "templates").rglob("*")
+        if path.is_file() and path.suffix != ".yaml"
+    )
+    assert {name for name in named if not re.search(rf"\b{re.escape(name)}\b", texts)} == set()
+
+
+def test_every_command_is_in_the_table_of_commands() -> None:
+    """docs/commands.md has one row for each command that `postroom` has."""
+    rows = re.findall(r"^\| `([a-z ]+)` \|", COMMANDS, re.MULTILINE)
+    assert rows == [name for name, _ in leaf_commands()]
+
+
+def leaf_commands() -> Iterator[tuple[str, click.Command]]:
+    """Yield each command by its name, those of a group as `group name`."""
+    context = click.Context(cli)
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        assert command
+        if isinstance(command, click.Group):
+            for below, leaf in command.commands.items():
+                yield f"{name} {below}", leaf
+        else:
+            yield name, command
 
 
 def test_the_commands_of_a_checkout_are_those_of_make() -> None:
@@ -252,7 +348,7 @@ def test_every_relative_link_leads_to_a_file(page: Path) -> None:
 def test_links_are_found() -> None:
     """The README's links and pictures are among those that are looked at."""
     found = links(ROOT / "README.md")
-    assert {"docs/posts.md", "docs/pictures/index-800-light.png", "templates"} <= set(found)
+    assert {"docs/start.md", "docs/pictures/page-and-email.png", "LICENSE"} <= set(found)
 
 
 def test_pictures_are_small() -> None:
@@ -262,8 +358,8 @@ def test_pictures_are_small() -> None:
 
 
 def test_the_exit_codes_are_those_of_the_help() -> None:
-    """The README's table of exit codes says what `postroom --help` says."""
-    table = README.partition("| exit code | meaning |\n|---|---|\n")[2].partition("\n\n")[0]
+    """The table of exit codes in docs/commands.md says what `postroom --help` says."""
+    table = COMMANDS.partition("| exit code | meaning |\n|---|---|\n")[2].partition("\n\n")[0]
     told = [tuple(re.findall(r"\| ([^|]+?) (?=\|)", row)) for row in table.splitlines()]
     help_text = str(cli.help).partition("Exit codes:\n")[2]
     known = [
