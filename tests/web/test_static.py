@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from email import message_from_bytes
 from email.utils import format_datetime
 from pathlib import Path
+from time import monotonic, sleep
 
 import feedparser
 import pytest
@@ -351,3 +354,225 @@ def test_a_date_of_the_future_is_a_date(served: Served) -> None:
     """A clock that is wrong at the reader's does no harm."""
     ahead = format_datetime(datetime.now(UTC) + timedelta(days=1), usegmt=True)
     assert served.ask("/atom.xml", fields={"If-Modified-Since": ahead}).status == 304
+
+
+# Ranges
+
+
+@pytest.fixture(scope="module")
+def film(site_dir: Path) -> bytes:
+    """Return the bytes of a video among the files of the site."""
+    data = os.urandom(200_003)
+    (site_dir / "public/range.mp4").write_bytes(data)
+    return data
+
+
+@pytest.mark.parametrize(
+    ("requested", "start", "end"),
+    [
+        ("bytes=0-99", 0, 99),
+        ("bytes=100-", 100, 200_002),
+        ("bytes=-100", 199_903, 200_002),
+        ("bytes=-999999", 0, 200_002),
+        ("bytes=200002-999999", 200_002, 200_002),
+        ("BYTES=1000-150000", 1000, 150_000),
+    ],
+)
+def test_range_is_sent_as_partial_content(
+    served: Served, film: bytes, requested: str, start: int, end: int
+) -> None:
+    """A request for one range gets 206 and those bytes alone (RFC 9110 §14.2)."""
+    answer = served.ask("/range.mp4", fields={"Range": requested})
+    assert (answer.status, answer.body) == (206, film[start : end + 1])
+    assert answer.fields["content-range"] == f"bytes {start}-{end}/{len(film)}"
+    assert answer.fields["content-type"] == "video/mp4"
+    assert answer.fields["x-content-type-options"] == "nosniff"
+
+
+def test_several_ranges_are_sent_in_parts(served: Served, film: bytes) -> None:
+    """Several ranges come as multipart/byteranges (RFC 9110 §14.6)."""
+    answer = served.ask("/range.mp4", fields={"Range": "bytes=0-9, 100-109"})
+    kind = answer.fields["content-type"]
+    message = message_from_bytes(f"Content-Type: {kind}\n\n".encode() + answer.body)
+    parts = [part for part in message.walk() if not part.is_multipart()]
+    assert (answer.status, len(parts)) == (206, 2)
+    assert [part["Content-Range"] for part in parts] == [
+        "bytes 0-9/200003",
+        "bytes 100-109/200003",
+    ]
+    assert all(data in answer.body for data in (film[:10], film[100:110]))
+    assert answer.fields["content-length"] == str(len(answer.body))
+
+
+def test_files_announce_ranges(served: Served, film: bytes) -> None:
+    """Every file says that parts of it can be requested (RFC 9110 §14.3)."""
+    for method in ("GET", "HEAD"):
+        answer = served.ask("/range.mp4", method)
+        assert (answer.status, answer.fields["accept-ranges"]) == (200, "bytes")
+        assert answer.fields["content-length"] == str(len(film))
+    assert served.ask("/").fields["accept-ranges"] == "bytes"
+
+
+@pytest.mark.parametrize("requested", ["bytes=200003-", "bytes=999999-9999999", "bytes=-0"])
+def test_range_beyond_the_end_is_refused(served: Served, film: bytes, requested: str) -> None:
+    """A range outside the file gets 416 with the length of the file (RFC 9110 §15.5.17)."""
+    answer = served.ask("/range.mp4", fields={"Range": requested})
+    assert (answer.status, answer.fields["content-range"]) == (416, f"bytes */{len(film)}")
+
+
+@pytest.mark.parametrize(
+    "requested",
+    [
+        "lines=1-2",
+        "bytes",
+        "bytes=",
+        "bytes=9-1",
+        "bytes=a-b",
+        "bytes=-",
+        "bytes=1-2-3",
+        "0-9",
+        "bytes=" + "9" * 5000 + "-",
+    ],
+)
+def test_range_that_is_none_is_ignored(served: Served, film: bytes, requested: str) -> None:
+    """An unknown unit or a malformed range changes nothing (RFC 9110 §14.2)."""
+    answer = served.ask("/range.mp4", fields={"Range": requested})
+    assert (answer.status, answer.body) == (200, film)
+
+
+def test_range_needs_the_file_it_was_read_from(served: Served, film: bytes) -> None:
+    """If-Range with another tag or date gets the whole file (RFC 9110 §13.1.5)."""
+    whole = served.ask("/range.mp4")
+    tag, date = whole.fields["etag"], whole.fields["last-modified"]
+    for validator, status in (
+        (tag, 206),
+        (date, 206),
+        ('"other"', 200),
+        (f"W/{tag}", 200),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 200),
+    ):
+        answer = served.ask("/range.mp4", fields={"Range": "bytes=1-4", "If-Range": validator})
+        assert (answer.status, answer.body) == (status, film[1:5] if status == 206 else film)
+
+
+def test_range_counts_for_get_alone(served: Served, film: bytes) -> None:
+    """HEAD with a Range describes the whole file: ranges belong to GET (RFC 9110 §14.2)."""
+    answer = served.ask("/range.mp4", "HEAD", fields={"Range": "bytes=0-9"})
+    assert (answer.status, answer.body) == (200, b"")
+    assert answer.fields["content-length"] == str(len(film))
+
+
+def test_known_file_is_not_sent_in_parts(served: Served, film: bytes) -> None:
+    """If-None-Match is decided before Range (RFC 9110 §13.2.2)."""
+    tag = served.ask("/range.mp4").fields["etag"]
+    answer = served.ask("/range.mp4", fields={"Range": "bytes=0-9", "If-None-Match": tag})
+    assert (answer.status, answer.body, len(film)) == (304, b"", 200_003)
+
+
+def test_no_range_of_a_withdrawn_post(served: Served) -> None:
+    """The notice of a withdrawn post is sent whole, with 410."""
+    answer = served.ask("/posts/gone/", fields={"Range": "bytes=0-9"})
+    assert (answer.status, "content-range" in answer.fields) == (410, False)
+
+
+def test_no_range_follows_a_link(served: Served) -> None:
+    """A range of a symbolic link or hidden file is refused as the whole is."""
+    for path in ("/secret.txt", "/secrets/secret.txt", "/inside.xml", "/.hidden"):
+        answer = served.ask(path, fields={"Range": "bytes=0-9"})
+        assert answer.status == 404
+
+
+# Dates and files that make trouble
+
+
+@pytest.mark.parametrize(
+    "date",
+    [
+        "Fri, 31 Dec 99999999999999999999 23:59:59 GMT",
+        "Fri, 31 Dec 9999 23:59:59 +99999999999999",
+        "Fri, 99 Foo 2026 99:99:99 GMT",
+        "Fri, 31 Dec 9999 23:59:59 +0100",
+        "\xb2\xb3",
+        "9" * 5000,
+    ],
+)
+def test_absurd_date_is_ignored(served: Served, date: str) -> None:
+    """An If-Modified-Since that is no HTTP date is ignored (RFC 9110 §13.1.3)."""
+    answer = served.ask("/atom.xml", fields={"If-Modified-Since": date})
+    assert (answer.status, served.journal[-1].count("error")) == (200, 0)
+
+
+def _begin(connection: socket.socket, path: str, fields: str = "") -> bytes:
+    """Request `path` and read the first bytes, so that the server waits with the rest."""
+    head = f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{fields}\r\n"
+    connection.sendall(head.encode())
+    return connection.recv(1024)
+
+
+def test_file_that_grows_is_sent_to_its_length(served: Served, site_dir: Path) -> None:
+    """A file that grows while it is served arrives whole, as long as it was at first."""
+    data = os.urandom(20_000_003)
+    (site_dir / "public/growing.mp4").write_bytes(data)
+    with served.connected() as connection:
+        began = _begin(connection, "/growing.mp4")
+        with (site_dir / "public/growing.mp4").open("ab") as file:
+            file.write(b"more" * 100_000)
+        answer = began + web_server.heard(connection)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"content-length: 20000003" in head.lower()
+    assert (len(body), body == data) == (len(data), True)
+    assert "error" not in "".join(served.journal[-2:])
+
+
+def test_file_that_shrinks_ends_the_connection(served: Served, site_dir: Path) -> None:
+    """A file that shrinks while it is served ends too early, and nobody waits for the rest."""
+    (site_dir / "public/shrinking.mp4").write_bytes(os.urandom(20_000_003))
+    with served.connected() as connection:
+        began = _begin(connection, "/shrinking.mp4")
+        os.truncate(site_dir / "public/shrinking.mp4", 1000)
+        connection.settimeout(10)
+        answer = began + web_server.heard(connection)
+    assert len(answer) < 20_000_003
+    assert any(line.startswith("error: FileShrankError") for line in served.journal)
+    assert served.ask("/").status == 200
+
+
+def test_file_that_shrinks_ends_its_ranges(served: Served, site_dir: Path) -> None:
+    """A range of a file that shrinks ends too early, too."""
+    for requested in ("bytes=1-", "bytes=1-15000000,16000000-"):
+        (site_dir / "public/shrinking.mp4").write_bytes(os.urandom(20_000_003))
+        with served.connected() as connection:
+            began = _begin(connection, "/shrinking.mp4", f"Range: {requested}\r\n")
+            os.truncate(site_dir / "public/shrinking.mp4", 1000)
+            connection.settimeout(10)
+            answer = began + web_server.heard(connection)
+        assert answer.startswith(b"HTTP/1.1 206 ")
+        assert len(answer) < 15_000_000
+
+
+def test_file_that_is_replaced_is_sent_as_it_was(served: Served, site_dir: Path) -> None:
+    """A build renames new files over old ones: an answer under way stays whole."""
+    data = os.urandom(20_000_003)
+    (site_dir / "public/replaced.mp4").write_bytes(data)
+    (site_dir / "public/next.mp4").write_bytes(b"new")
+    with served.connected() as connection:
+        began = _begin(connection, "/replaced.mp4")
+        (site_dir / "public/next.mp4").replace(site_dir / "public/replaced.mp4")
+        answer = began + web_server.heard(connection)
+    body = answer.partition(b"\r\n\r\n")[2]
+    assert (len(body), body == data) == (len(data), True)
+    assert served.ask("/replaced.mp4").body == b"new"
+
+
+def test_no_file_stays_open_after_a_range(served: Served, film: bytes) -> None:
+    """A range, one that is refused and a client that goes away leave no open file."""
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for requested in ("bytes=0-9", "bytes=0-9,20-29", f"bytes={len(film)}-") * 10:
+        served.ask("/range.mp4", fields={"Range": requested})
+        served.ask("/range.mp4", "HEAD", fields={"Range": requested})
+        with served.connected() as connection:
+            _begin(connection, "/range.mp4")
+    deadline = monotonic() + 10
+    while len(list(Path("/proc/self/fd").iterdir())) > before + 3 and monotonic() < deadline:
+        sleep(0.05)
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 3

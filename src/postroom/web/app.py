@@ -22,7 +22,7 @@ from postroom.models import Site
 from postroom.web.http import SERVICE, AppDeps, prefixes
 from postroom.web.middleware import Middleware
 from postroom.web.pages import ServicePages
-from postroom.web.static import StaticFiles
+from postroom.web.static import SiteFiles
 
 # So many wait for a locked database at once; the site's own files never wait behind them.
 _AT_ONCE = 8
@@ -87,5 +87,5 @@ def _way(body: bytes) -> UnsubscribeMethod:
 def make_app(site: Site, public: Path, pages: ServicePages, outside: AppDeps) -> ASGIApp:
     """Return what answers requests: the service's pages, and behind them the files of `public`."""
     routes = SubscriptionService(pages, outside).routes()
-    router = Router(routes, redirect_slashes=False, default=StaticFiles(public, pages))
+    router = Router(routes, redirect_slashes=False, default=SiteFiles(public, pages))
     return Middleware(router, prefixes(site), pages, outside)

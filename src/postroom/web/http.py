@@ -27,6 +27,8 @@ BODY_LIMIT = 16 * 1024
 HEAD_LIMIT = 16 * 1024
 """Bytes of a request's line and fields."""
 METHODS = ("GET", "HEAD", "POST")
+PATH_VARIANTS = "postroom.path_variants"
+"""The key of a scope under which the meanings of its path stand, likeliest first."""
 
 # Nothing but our own styles and pictures; no script anywhere, no frame around us.
 _STRICT = (
@@ -40,7 +42,7 @@ _OPEN = (
     "media-src 'self' https:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 # A drawing that is opened by itself is a document; as a picture it may style itself.
-DRAWING = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox"
+SVG_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox"
 _YEAR = 365 * 24 * 60 * 60
 
 

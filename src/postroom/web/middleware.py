@@ -24,6 +24,7 @@ from postroom.web.http import (
     BODY_LIMIT,
     HEAD_LIMIT,
     METHODS,
+    PATH_VARIANTS,
     SERVICE,
     AppDeps,
     decode_path,
@@ -31,7 +32,7 @@ from postroom.web.http import (
     path_variants,
 )
 from postroom.web.pages import ServicePages
-from postroom.web.static import READINGS, not_allowed
+from postroom.web.static import not_allowed
 
 _HIDDEN = "…"
 # Longer than any name of ours; of a path that is not there, nobody knows what it holds.
@@ -55,7 +56,7 @@ class AccessLogEntry:
     def __str__(self) -> str:
         """Return `2026-11-22T09:00:00Z 192.0.2.0/24 POST /list/unsubscribe/… 200 4 ms`."""
         at = self.at.strftime("%Y-%m-%dT%H:%M:%SZ")
-        path = printable_path(self.path, there=self.status in {200, 301, 304, 410})
+        path = printable_path(self.path, there=self.status in {200, 206, 301, 304, 410, 416})
         answer = self.status or "gone"
         took = f"{self.milliseconds:.0f} ms"
         return f"{at} {truncate_network(self.client)} {self.method} {path} {answer} {took}"
@@ -175,7 +176,7 @@ class Middleware:
         elif _length(scope) > BODY_LIMIT:
             raise _TooLongError(413)
         path = meant[0] if meant else "/"
-        inner = {**scope, "path": path, READINGS: meant}
+        inner = {**scope, "path": path, PATH_VARIANTS: meant}
         await answer(inner, exchange.take, exchange.give)
 
     async def _excuse(self, scope: Scope, exchange: _Exchange, error: Exception) -> None:

@@ -1,19 +1,19 @@
-"""The newsroom's built output, served as a static host would, and as it is at this moment.
+"""Serve the built site as a static host would.
 
-A file is reached from the output folder one step at a time, and no step may be a symbolic link: so
-nothing outside is ever served, not even while somebody changes the folder. The folder itself may be
-a link, to be turned to a new release.
+A file is reached from the output folder one path segment at a time, and no segment may be a
+symbolic link. So nothing outside the folder is ever served, even while somebody changes it. The
+folder itself may be a link, which is switched to each new release.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
@@ -21,158 +21,230 @@ from urllib.parse import quote
 import anyio.to_thread
 from attrs import frozen
 from starlette.datastructures import Headers
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
+from starlette.staticfiles import NotModifiedResponse, StaticFiles
+from starlette.types import Message, Receive, Scope, Send
 
 from postroom.media_types import media_type
-from postroom.web.http import DRAWING
+from postroom.web.http import PATH_VARIANTS, SVG_POLICY
 from postroom.web.pages import ServicePages
 
-READINGS = "postroom.readings"
-"""Where a scope holds the paths that the requested one may mean, likeliest first."""
-_CHUNK = 64 * 1024
-# O_NONBLOCK: to open a pipe would wait for its other end.
+# O_NONBLOCK: opening a named pipe would wait for its other end.
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_NOWHERE = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO}
-# How the theme marks the page of a withdrawn post, in its head.
+_NOT_FOUND = {
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EACCES,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENXIO,
+}
+# The theme writes this into the head of a withdrawn post's page.
 _WITHDRAWN = b'<meta name="postroom-status" content="410">'
+_RANGE = "(?:[0-9]{1,15}-[0-9]{0,15}|-[0-9]{1,15})"
+# RFC 9110 §14.1.1; the unit is case-insensitive.
+_RANGES = re.compile(rf"bytes={_RANGE}(?:[ \t]*,[ \t]*{_RANGE})*", re.IGNORECASE)
+
+
+class SiteFiles(StaticFiles):
+    """The files below `folder`; where there is none, one of `pages`."""
+
+    def __init__(self, folder: Path, pages: ServicePages) -> None:
+        super().__init__(directory=folder, html=True, check_dir=False)
+        self._folder = folder
+        self._pages = pages
+
+    async def check_config(self) -> None:
+        """Accept a folder that does not exist yet: the first build makes it."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:  # noqa: ARG002 - see scope
+        """Return the response for the first variant of the path that names a file."""
+        if scope["method"] not in {"GET", "HEAD"}:
+            return not_allowed("GET, HEAD")
+        return await anyio.to_thread.run_sync(self._respond, scope)
+
+    def _respond(self, scope: Scope) -> Response:
+        variants: Sequence[str] = scope[PATH_VARIANTS]
+        for path in variants:
+            if file := _open_file(self._folder, path):
+                return self._file_response(file, scope)
+        for path in variants:
+            if path != "/" and (file := _open_file(self._folder, f"{path}/")):
+                file.data.close()
+                # A relative reference (RFC 9110 §10.2.2): a proxy may have removed a prefix.
+                url = f"./{quote(path.rpartition('/')[2])}/"
+                return Response(status_code=301, headers={"Location": url})
+        return self._not_found()
+
+    def _file_response(self, file: _File, scope: Scope) -> Response:
+        if file.is_withdrawn():
+            return HTMLResponse(_read(file), 410)  # RFC 9110 §15.5.11
+        response = _OpenFileResponse(file)
+        if self.is_not_modified(response.headers, Headers(scope=scope)):
+            file.data.close()
+            return NotModifiedResponse(response.headers)
+        return response
+
+    def is_not_modified(self, response_headers: Headers, request_headers: Headers) -> bool:
+        """Tell whether the client has this file, ignoring malformed dates (RFC 9110 §13.1.3)."""
+        if "If-None-Match" not in request_headers:
+            date = request_headers.get("If-Modified-Since", "")
+            return _is_http_date(date) and super().is_not_modified(
+                response_headers, request_headers
+            )
+        return super().is_not_modified(response_headers, request_headers)
+
+    def _not_found(self) -> Response:
+        if not self._folder.is_dir():
+            return HTMLResponse(self._pages.unbuilt, 404)
+        file = _open_file(self._folder, "/404.html")
+        return HTMLResponse(_read(file) if file else self._pages.missing, 404)
+
+
+class FileShrankError(Exception):
+    """A file has become shorter while it was sent."""
+
+
+def not_allowed(methods: str) -> Response:
+    """Return the response to a method that is not one of `methods` (RFC 9110 §15.5.6)."""
+    message = f"This URL does not allow the method; use {methods}.\n"
+    return PlainTextResponse(message, 405, {"Allow": methods})
 
 
 @frozen
 class _File:
-    """An open file; whoever has it closes `data`."""
+    """An open file, with the size and time it had when it was opened; the owner closes `data`."""
 
-    path: str
+    name: str
     data: BinaryIO
     size: int
-    changed: int
+    modified: int
     """Nanoseconds since 1970."""
 
-    @property
-    def etag(self) -> str:
-        """RFC 9110 §8.8.3; an unchanged file is not touched by a build, so this stays."""
-        return f'"{self.changed:x}-{self.size:x}"'
+    def headers(self) -> dict[str, str]:
+        """Return the validators (RFC 9110 §8.8), and the policy of an SVG image.
 
-    @property
-    def second(self) -> datetime:
-        """The second in which it changed last: HTTP knows nothing shorter."""
-        return datetime.fromtimestamp(self.changed // 10**9, UTC)
+        A build does not touch an unchanged file, so its ETag stays.
+        """
+        modified = datetime.fromtimestamp(self.modified // 10**9, UTC)
+        headers = {
+            "Content-Length": str(self.size),
+            "ETag": f'"{self.modified:x}-{self.size:x}"',
+            "Last-Modified": format_datetime(modified, usegmt=True),
+        }
+        if media_type(self.name) == "image/svg+xml":
+            headers["Content-Security-Policy"] = SVG_POLICY
+        return headers
+
+    def is_withdrawn(self) -> bool:
+        """Tell whether this is the page of a withdrawn post."""
+        if not media_type(self.name).startswith("text/html"):
+            return False
+        page = os.pread(self.data.fileno(), self.size, 0)
+        return _WITHDRAWN in page.partition(b"</head>")[0]
 
 
-@frozen
-class StaticFiles:
-    """Answers with the files below `folder`, or with one of `pages` where there is none."""
+class _OpenFileResponse(FileResponse):
+    """An open file as a response, closed however the response ends."""
 
-    folder: Path
-    pages: ServicePages
+    def __init__(self, file: _File) -> None:
+        # By its descriptor: the path may lead to another file by now.
+        path = f"/dev/fd/{file.data.fileno()}"
+        kind, about = media_type(file.name), os.fstat(file.data.fileno())
+        super().__init__(path, headers=file.headers(), media_type=kind, stat_result=about)
+        self._data = file.data
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        response = await anyio.to_thread.run_sync(self.answer, Request(scope))
-        await response(scope, receive, send)
-
-    def answer(self, request: Request) -> Response:
-        """Return the answer to `request`."""
-        if request.method not in {"GET", "HEAD"}:
-            return not_allowed("GET, HEAD")
-        readings: Sequence[str] = request.scope[READINGS]
-        for path in readings:
-            if found := _found(self.folder, path):
-                return _given(found, request)
-        for path in readings:
-            if path != "/" and (found := _found(self.folder, f"{path}/")):
-                found.data.close()
-                # Relative (RFC 9110 §10.2.2): a proxy may have taken a prefix away.
-                address = f"./{quote(path.rpartition('/')[2])}/"
-                return Response(status_code=301, headers={"Location": address})
-        return self._missing()
-
-    def _missing(self) -> Response:
-        if not self.folder.is_dir():
-            return HTMLResponse(self.pages.unbuilt, 404)
-        found = _found(self.folder, "/404.html")
-        return HTMLResponse(_read(found) if found else self.pages.missing, 404)
+        with self._data:
+            if scope["method"] == "GET":
+                send = _limit_body(send)
+            await super().__call__(_without_bad_range(scope), receive, send)
 
 
-def not_allowed(methods: str) -> Response:
-    """Return the answer to a method that is none of `methods` (RFC 9110 §15.5.6)."""
-    return PlainTextResponse(f"This answers to {methods}.\n", 405, {"Allow": methods})
+def _without_bad_range(scope: Scope) -> Scope:
+    """Return `scope` without a Range that must be ignored (RFC 9110 §14.2).
+
+    That is one of another method than GET, with an unknown unit, or malformed.
+    """
+    if scope["method"] == "GET" and _is_range(Headers(scope=scope).get("Range", "")):
+        return scope
+    headers = [(name, value) for name, value in scope["headers"] if name != b"range"]
+    return {**scope, "headers": headers}
 
 
-def _found(folder: Path, path: str) -> _File | None:
-    """Return the file that `path` names, opened."""
-    steps = (path.removeprefix("/") + "index.html" * path.endswith("/")).split("/")
-    # What is hidden, our manifest too, is nobody's to read; one name is public (RFC 8615 §3).
-    if any(step.startswith(".") for step in steps[steps[0] == ".well-known" :]):
+def _is_range(value: str) -> bool:
+    if not _RANGES.fullmatch(value):
+        return False
+    pairs = (part.strip().split("-") for part in value.partition("=")[2].split(","))
+    return all(int(first) <= int(last) for first, last in pairs if first and last)
+
+
+def _limit_body(send: Send) -> Send:
+    """Return a `send` that ends the body at its Content-Length, since the file may grow.
+
+    It raises `FileShrankError` if the file has become shorter.
+    """
+    remaining, has_ended = 0, False
+
+    async def limited(message: Message) -> None:
+        nonlocal remaining, has_ended
+        if message["type"] == "http.response.start":
+            remaining = int(Headers(raw=message["headers"]).get("Content-Length", "0"))
+        elif has_ended:
+            return
+        else:
+            body = message["body"][:remaining]
+            remaining -= len(body)
+            more_body = message.get("more_body", False) and remaining > 0
+            has_ended = not more_body
+            if has_ended and remaining:
+                # The server ends the connection, so that the client does not wait for the rest.
+                raise FileShrankError
+            message = {**message, "body": body, "more_body": more_body}
+        await send(message)
+
+    return limited
+
+
+def _open_file(folder: Path, path: str) -> _File | None:
+    """Return the regular file that `path` names below `folder`, opened; None if there is none."""
+    segments = (path.removeprefix("/") + "index.html" * path.endswith("/")).split("/")
+    # Hidden files, such as our manifest, are private, but for one name (RFC 8615 §3).
+    public = segments[1:] if segments[0] == ".well-known" else segments
+    if any(segment.startswith(".") for segment in public):
         return None
     try:
-        descriptor = _descriptor(folder, steps)
+        descriptor = _open_segments(folder, segments)
     except OSError as error:
-        if error.errno in _NOWHERE:
+        if error.errno in _NOT_FOUND:
             return None
         raise
     about = os.fstat(descriptor)
     if not stat.S_ISREG(about.st_mode):
         os.close(descriptor)
         return None
-    return _File(steps[-1], os.fdopen(descriptor, "rb"), about.st_size, about.st_mtime_ns)
+    return _File(segments[-1], os.fdopen(descriptor, "rb"), about.st_size, about.st_mtime_ns)
 
 
-def _descriptor(folder: Path, steps: Sequence[str]) -> int:
+def _open_segments(folder: Path, segments: Sequence[str]) -> int:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    for step in steps:
+    for segment in segments:
         try:
-            inner = os.open(step, _FLAGS, dir_fd=descriptor)
+            inner = os.open(segment, _FLAGS, dir_fd=descriptor)
         finally:
             os.close(descriptor)
         descriptor = inner
     return descriptor
 
 
-def _given(found: _File, request: Request) -> Response:
-    kind = media_type(found.path)
-    fields = {"ETag": found.etag, "Last-Modified": format_datetime(found.second, usegmt=True)}
-    is_page = kind.startswith("text/html")
-    page = _read(found) if is_page else b""
-    if _WITHDRAWN in page.partition(b"</head>")[0]:
-        return HTMLResponse(page, 410)  # RFC 9110 §15.5.11
-    if _is_known(found, request.headers):
-        found.data.close()
-        return Response(status_code=304, headers=fields)
-    if is_page:
-        return Response(page, headers=fields, media_type=kind)
-    if kind == "image/svg+xml":
-        fields["Content-Security-Policy"] = DRAWING
-    fields["Content-Length"] = str(found.size)
-    return _Streamed(found, request.method, fields, kind)
-
-
-class _Streamed(StreamingResponse):
-    """A file that is read while it is sent, and closed however that ends."""
-
-    def __init__(self, found: _File, method: str, headers: dict[str, str], kind: str) -> None:
-        chunks = iter(partial(found.data.read, _CHUNK), b"") if method == "GET" else ()
-        super().__init__(chunks, headers=headers, media_type=kind)
-        self._data = found.data
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._data:
-            await super().__call__(scope, receive, send)
-
-
-def _is_known(found: _File, headers: Headers) -> bool:
-    """Tell whether the asker has this file already (RFC 9110 §13.2.2)."""
-    if tags := headers.get("If-None-Match"):
-        # Weak comparison (§13.1.2): a proxy that compresses makes our tags weak.
-        known = {tag.strip().removeprefix("W/") for tag in tags.split(",")}
-        return bool(known & {found.etag, "*"})
+def _is_http_date(text: str) -> bool:
+    """Tell whether `text` is a date of HTTP, which is always in GMT (RFC 9110 §5.6.7)."""
     try:
-        return found.second <= parsedate_to_datetime(headers.get("If-Modified-Since", ""))
-    except (TypeError, ValueError):
-        return False  # no date, or one without a zone
+        return text.endswith(" GMT") and parsedate_to_datetime(text) is not None
+    except (TypeError, ValueError, OverflowError):
+        return False
 
 
-def _read(found: _File) -> bytes:
-    with found.data as data:
+def _read(file: _File) -> bytes:
+    with file.data as data:
         return data.read()
