@@ -29,7 +29,6 @@ HERE = Path(__file__).resolve().parent
 COMMANDS = ("check", "build", "digest", "plan", "send")
 # Those that read the subscribers' database.
 KNOWING = ("plan", "send")
-FEEDS = ("atom.xml", "rss.xml", "feed.json")
 LETTER = ("email.html", "email.txt", "letter.eml")
 # A step's summary may have 1 MiB; a page that long nobody reads.
 MOST_SHOWN = 60_000
@@ -250,6 +249,8 @@ def heading(command: str, code: int) -> str:
 
 def looked_at(postroom: Postroom, kept: Path) -> Iterator[str]:
     """Yield what would be published, how large it is, and the letter, which is kept as well."""
+    from postroom.models import FORMATS  # noqa: PLC0415 - as above
+
     site = kept.parent / "site"
     shutil.rmtree(site, ignore_errors=True)
     code, made = postroom.quiet("build", "--output", str(site))
@@ -259,7 +260,7 @@ def looked_at(postroom: Postroom, kept: Path) -> Iterator[str]:
     keep_letter(postroom, site, kept)
     yield "### What would be published\n"
     yield from block(made.decode().splitlines())
-    yield from table([*map(site.joinpath, FEEDS), *map(kept.joinpath, LETTER)])
+    yield from table([*(site / form.file for form in FORMATS), *map(kept.joinpath, LETTER)])
     text = kept / "email.txt"
     if text.exists():
         yield "<details><summary>The letter</summary>\n"

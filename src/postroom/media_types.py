@@ -1,42 +1,98 @@
-"""The media types of files, by their names.
+"""The media type of a file, by the ending of its name.
 
-The table is our own: that of the machine differs from machine to machine.
+The table is Postroom's own, so that a build is the same with every version of Python and on every
+machine. The types are those that IANA registers, or else those that browsers use.
 """
 
 from __future__ import annotations
 
+from posixpath import splitext
+
 _TYPES = {
+    "7z": "application/x-7z-compressed",
     "aac": "audio/aac",
+    "atom": "application/atom+xml",
     "avif": "image/avif",
-    "css": "text/css; charset=utf-8",
-    "csv": "text/csv; charset=utf-8",
+    "bmp": "image/bmp",
+    "css": "text/css",
+    "csv": "text/csv",
+    "doc": "application/msword",
+    "docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+    "epub": "application/epub+zip",
+    "flac": "audio/flac",
     "gif": "image/gif",
-    "htm": "text/html; charset=utf-8",
-    "html": "text/html; charset=utf-8",
+    "gz": "application/gzip",
+    "heic": "image/heic",
+    "htm": "text/html",
+    "html": "text/html",
     "ico": "image/vnd.microsoft.icon",
+    "ics": "text/calendar",
     "jpeg": "image/jpeg",
     "jpg": "image/jpeg",
+    "js": "text/javascript",
     "json": "application/json",
     "m4a": "audio/mp4",
+    "m4b": "audio/mp4",
+    "m4v": "video/mp4",
+    "map": "application/json",
+    "markdown": "text/markdown",
+    "md": "text/markdown",
+    "mjs": "text/javascript",
+    "mkv": "video/matroska",
+    "mov": "video/quicktime",
     "mp3": "audio/mpeg",
     "mp4": "video/mp4",
+    "mpeg": "video/mpeg",
+    "mpg": "video/mpeg",
+    "odp": "application/vnd.oasis.opendocument.presentation",
+    "ods": "application/vnd.oasis.opendocument.spreadsheet",
+    "odt": "application/vnd.oasis.opendocument.text",
+    "oga": "audio/ogg",
     "ogg": "audio/ogg",
-    "opml": "text/x-opml; charset=utf-8",
-    "opus": "audio/ogg",
+    "ogv": "video/ogg",
+    "opml": "text/x-opml",
+    "opus": "audio/ogg",  # RFC 7845 §9: Opus in Ogg
+    "otf": "font/otf",
     "pdf": "application/pdf",
     "png": "image/png",
+    "ppt": "application/vnd.ms-powerpoint",
+    "pptx": "application/vnd.openxmlformats-officedocument.presentationml.presentation",
+    "ps": "application/postscript",
+    "rss": "application/rss+xml",
+    "rtf": "application/rtf",
     "svg": "image/svg+xml",
-    "txt": "text/plain; charset=utf-8",
+    "tar": "application/x-tar",
+    "tif": "image/tiff",
+    "tiff": "image/tiff",
+    "torrent": "application/x-bittorrent",
+    "ttf": "font/ttf",
+    "txt": "text/plain",
+    "vcf": "text/vcard",
+    "vtt": "text/vtt",
+    "wasm": "application/wasm",
     "wav": "audio/wav",
+    "weba": "audio/webm",
     "webm": "video/webm",
+    "webmanifest": "application/manifest+json",
     "webp": "image/webp",
+    "woff": "font/woff",
     "woff2": "font/woff2",
-    # Feeds, too: under application/atom+xml a browser saves them, under this it shows them.
-    "xml": "application/xml; charset=utf-8",
+    "xls": "application/vnd.ms-excel",
+    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    # Feeds, too: a browser shows application/xml and saves application/atom+xml.
+    "xml": "application/xml",
+    "xz": "application/x-xz",
     "zip": "application/zip",
 }
 
 
 def media_type(path: str) -> str:
-    """Return the media type of the file at `path`; what nobody knows is bytes."""
-    return _TYPES.get(path.rpartition(".")[2].lower(), "application/octet-stream")
+    """Return the media type of the file at `path`, or nothing if its ending is not known."""
+    return _TYPES.get(splitext(path)[1][1:].lower(), "")
+
+
+def content_type(path: str) -> str:
+    """Return the `Content-Type` of the file at `path`; text is UTF-8, an unknown file is bytes."""
+    kind = media_type(path) or "application/octet-stream"
+    is_text = kind.startswith("text/") or kind == "application/xml"
+    return f"{kind}; charset=utf-8" if is_text else kind

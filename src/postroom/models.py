@@ -6,7 +6,7 @@ name says `html`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Literal, NewType
 from zoneinfo import ZoneInfo
@@ -15,7 +15,6 @@ from attrs import Factory, field, frozen
 
 Frequency = Literal["post", "day", "week", "month"]
 DigestFrequency = Literal["day", "week", "month"]
-FeedFormatName = Literal["atom", "rss", "json"]
 Content = Literal["full", "summary"]
 Severity = Literal["off", "warning", "error"]
 
@@ -43,12 +42,57 @@ class ThemeSettings:
 
 
 @frozen
+class FeedFormat:
+    """A format of feeds.
+
+    `key` is its name in the settings, `file` that of its feeds, and `archive_ending` that of its
+    archive documents. `writer` names the function that makes the bytes of a document.
+    """
+
+    key: str
+    name: str
+    file: str
+    archive_ending: str
+    media_type: str
+    writer: str
+
+
+FORMATS = (
+    FeedFormat(
+        key="atom",
+        name="Atom",
+        file="atom.xml",
+        archive_ending="atom.xml",
+        media_type="application/atom+xml",
+        writer="postroom.publish.feeds.atom:write_atom",
+    ),
+    FeedFormat(
+        key="rss",
+        name="RSS",
+        file="rss.xml",
+        archive_ending="rss.xml",
+        media_type="application/rss+xml",
+        writer="postroom.publish.feeds.rss:write_rss",
+    ),
+    FeedFormat(
+        key="json",
+        name="JSON Feed",
+        file="feed.json",
+        archive_ending="json",
+        media_type="application/feed+json",
+        writer="postroom.publish.feeds.json_feed:write_json_feed",
+    ),
+)
+"""The feed formats. A new one needs a row, its writer, and a check in `lint/feeds.py`."""
+
+
+@frozen
 class FeedSettings:
     """Which feeds are written, and what an entry holds."""
 
     entries: int = 20
-    content: Mapping[FeedFormatName, Content] = Factory(dict)
-    formats: tuple[FeedFormatName, ...] = ("atom", "rss", "json")
+    content: Mapping[str, Content] = Factory(dict)
+    formats: tuple[str, ...] = tuple(form.key for form in FORMATS)
     topics: bool = True
     languages: bool = True
     history: bool = True
@@ -476,15 +520,3 @@ class SubscriberEvent:
     kind: str
     detail: str = ""
     subscriber: int | None = None
-
-
-@frozen
-class FeedFormat:
-    """A feed format: its files' names, its media type and the function that writes it."""
-
-    key: FeedFormatName
-    name: str
-    file: str
-    archive_ending: str
-    media_type: str
-    write: Callable[[Feed, Site], bytes]

@@ -12,7 +12,6 @@ from postroom.errors import Problem
 from postroom.posts import front_matter
 from postroom.posts.front_matter import (
     FrontMatter,
-    PostText,
     WrittenDate,
     WrittenEnclosure,
     WrittenImage,
@@ -428,24 +427,28 @@ def test_a_head_is_no_novel() -> None:
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        ("---\na: b\n---\nBody\n", PostText("a: b\n", "Body\n", 4)),
-        ("---\na: b\n---", PostText("a: b\n", "", 4)),
-        ("--- \na: b\n---\t\n\nBody", PostText("a: b\n", "\nBody", 4)),
-        ("---\n---\nBody", PostText("", "Body", 3)),
-        ("---\na: |\n  ---\n  b\n---\nBody", PostText("a: |\n  ---\n  b\n", "Body", 6)),
-        ("---\na: b\n---\nBody\n---\nMore", PostText("a: b\n", "Body\n---\nMore", 4)),
-        ("Body\n---\na: b\n---\n", PostText(None, "Body\n---\na: b\n---\n", 1)),
-        ("----\nBody", PostText(None, "----\nBody", 1)),
-        ("---", PostText(None, "---", 1)),
-        ("", PostText(None, "", 1)),
+        ("---\na: b\n---\nBody\n", ("a: b\n", "Body\n", 4)),
+        ("---\na: b\n---", ("a: b\n", "", 4)),
+        ("--- \na: b\n---\t\n\nBody", ("a: b\n", "\nBody", 4)),
+        ("---\n---\nBody", ("", "Body", 3)),
+        ("---\na: |\n  ---\n  b\n---\nBody", ("a: |\n  ---\n  b\n", "Body", 6)),
+        ("---\na: b\n---\nBody\n---\nMore", ("a: b\n", "Body\n---\nMore", 4)),
+        ("Body\n---\na: b\n---\n", (None, "Body\n---\na: b\n---\n", 1)),
+        ("----\nBody", (None, "----\nBody", 1)),
+        ("---", (None, "---", 1)),
+        ("", (None, "", 1)),
         ("---\na: b\n", None),
         ("---\na: b\n...\n", None),
         ("---\na: b\n --- \n", None),
     ],
 )
-def test_front_matter_stands_between_two_fences(text: str, parts: PostText | None) -> None:
-    """Three hyphens on the first line and on a later one enclose the head; the rest is the body."""
-    assert split_post(text) == parts
+def test_front_matter_stands_between_two_fences(
+    text: str, parts: tuple[str | None, str, int] | None
+) -> None:
+    """Lines of three hyphens enclose the front matter from the first line; the rest is the body."""
+    found = split_post(text)
+    assert (found and (found.head, found.body, found.body_line)) == parts
+    assert found is None or text[found.start : found.end] == (found.head or "")
 
 
 @settings(deadline=None, max_examples=60)

@@ -702,6 +702,10 @@ def test_files_go_beside_a_page_that_is_a_file() -> None:
             Enclosure("https://news.example.com/posts/we-moved/talk.mp3", "audio/x-talk", 7),
         ),
         (
+            "talk.m4a",
+            Enclosure("https://news.example.com/posts/we-moved/talk.m4a", "audio/mp4", 8),
+        ),
+        (
             "{url: https://example.com/a.pdf, length: 5}",
             Enclosure("https://example.com/a.pdf", "application/pdf", 5),
         ),
@@ -709,7 +713,7 @@ def test_files_go_beside_a_page_that_is_a_file() -> None:
 )
 def test_an_enclosure_is_whole(written: str, enclosure: Enclosure) -> None:
     """Type and length are found where the file is the newsroom's, and written where it is not."""
-    post = one(f"---\nenclosure: {written}\n---\n# A\n", sizes={"talk.mp3": 9})
+    post = one(f"---\nenclosure: {written}\n---\n# A\n", sizes={"talk.mp3": 9, "talk.m4a": 8})
     assert post.enclosure == enclosure
 
 

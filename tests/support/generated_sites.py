@@ -132,5 +132,5 @@ def feeds(texts: Mapping[str, str], settings: str = "") -> Feeds:
     made = list(
         FeedCatalog(site, "This is a feed.", str).documents(known, group_by_topic(known, site))
     )
-    files = {output_path(one.feed.url, site): one.format.write(one.feed, site) for one in made}
+    files = {output_path(one.feed.url, site): one.write(site) for one in made}
     return Feeds(files, tuple(output_path(one.feed.url, site) for one in made if one.listed))

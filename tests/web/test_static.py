@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from postroom.media_types import media_type
+from postroom.media_types import content_type
 from tests.support import sites, web_server
 from tests.support.feed_readers import let_time_pass
 from tests.support.site import POST, SETTINGS
@@ -105,7 +105,7 @@ def test_a_file_is_given_as_it_is(served: Served, site_dir: Path, path: str, kin
 def test_every_file_of_a_build_has_a_type(site_dir: Path) -> None:
     """Nothing that Postroom makes is a file that browsers can only save."""
     made = [path for path in (site_dir / "public").rglob("*.*") if not path.name.startswith(".")]
-    unknown = {path.name for path in made if "octet-stream" in media_type(path.name)}
+    unknown = {path.name for path in made if "octet-stream" in content_type(path.name)}
     assert unknown == set()
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TypeAlias
 
 from lxml import etree, html
 from lxml.etree import _Element as Element
 
 from postroom.errors import Problem
+from postroom.models import FORMATS
 from postroom.settings.validation import is_uri, is_web_address
 
 _ATOM = "{http://www.w3.org/2005/Atom}"
@@ -36,17 +38,9 @@ def lint_feed(data: bytes, path: str) -> list[Problem]:
     if len(data) > _LARGEST:
         what = f"is larger than {_LARGEST // 1_000_000} MB"
         return [_problem(path, "size", what, "lower feeds.entries, or set feeds.content: summary")]
-    if path.endswith(".json"):
-        return list(_lint_json(data, path))
-    try:
-        root = etree.fromstring(data)
-    except etree.XMLSyntaxError as error:
-        return [_problem(path, "xml", f"is not well-formed: {error.msg}", "report it")]
-    rules = _RSS_RULES if root.tag == "rss" else _ATOM_RULES
-    findings = [finding for rule in rules for finding in rule(root)]
-    if root.tag == "rss":
-        findings += _title_references(data)
-    return [_problem(path, *finding) for finding in findings]
+    endings = ((form.key, (form.file, form.archive_ending)) for form in FORMATS)
+    key = next((key for key, names in endings if path.endswith(names)), "atom")
+    return [_problem(path, *finding) for finding in CHECKS[key](data)]
 
 
 def _problem(path: str, key: str, what: str, repair: str) -> Problem:
@@ -54,6 +48,7 @@ def _problem(path: str, key: str, what: str, repair: str) -> Problem:
 
 
 FeedFinding = tuple[str, str, str]
+_XmlRule: TypeAlias = Callable[[Element], Iterator[FeedFinding]]
 
 
 def _atom_parts(root: Element) -> Iterator[FeedFinding]:
@@ -233,20 +228,45 @@ _RSS_RULES = (
 )  # fmt: skip
 
 
-def _lint_json(data: bytes, path: str) -> Iterator[Problem]:
+def _lint_atom(data: bytes) -> Iterator[FeedFinding]:
+    yield from _lint_xml(data, _ATOM_RULES)
+
+
+def _lint_rss(data: bytes) -> Iterator[FeedFinding]:
+    yield from _lint_xml(data, (*_RSS_RULES, lambda _: _title_references(data)))
+
+
+def _lint_xml(data: bytes, rules: Iterable[_XmlRule]) -> Iterator[FeedFinding]:
+    try:
+        root = etree.fromstring(data)
+    except etree.XMLSyntaxError as error:
+        yield "xml", f"is not well-formed: {error.msg}", "report it"
+        return
+    for rule in rules:
+        yield from rule(root)
+
+
+def _lint_json(data: bytes) -> Iterator[FeedFinding]:
     try:
         document = json.loads(data)
     except ValueError as error:
-        yield _problem(path, "json", f"is not JSON: {error}", "report it")
+        yield "json", f"is not JSON: {error}", "report it"
         return
     items = document.get("items") if isinstance(document, dict) else None
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        yield _problem(path, "json", "is no JSON Feed: it has no list of items", "report it")
+        yield "json", "is no JSON Feed: it has no list of items", "report it"
         return
-    findings = list(_unique_uris([item.get("id", "") for item in items]))
+    yield from _unique_uris([item.get("id", "") for item in items])
     for item in items:
         if "content_html" not in item and "content_text" not in item:
-            findings.append(("content", f"'{item.get('title')}' has none", "report it"))
-        findings += lint_content(item.get("content_html", ""))
-        findings += _absolute(item.get("url", ""), "url")
-    yield from (_problem(path, *finding) for finding in findings)
+            yield "content", f"'{item.get('title')}' has none", "report it"
+        yield from lint_content(item.get("content_html", ""))
+        yield from _absolute(item.get("url", ""), "url")
+
+
+CHECKS: Mapping[str, Callable[[bytes], Iterator[FeedFinding]]] = {
+    "atom": _lint_atom,
+    "rss": _lint_rss,
+    "json": _lint_json,
+}
+"""The check of each feed format, by its key."""

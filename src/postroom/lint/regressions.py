@@ -13,12 +13,11 @@ from lxml import etree
 
 from postroom.errors import Problem, UseError
 from postroom.lint.context import LintContext
+from postroom.models import FORMATS
 from postroom.posts.source import SourcePost
 from postroom.publish.feeds.catalog import history_chunks
 
 _ATOM = "{http://www.w3.org/2005/Atom}"
-_FORMS = (("atom.xml", "atom.xml"), ("rss.xml", "rss.xml"), ("feed.json", "json"))
-"""The main feed and the ending of its archive documents; the formats say the same."""
 _NUMBER = re.compile(r"([0-9]+)\.")
 
 
@@ -38,13 +37,13 @@ def read_earlier_feed(path: Path) -> EarlierFeed:
     """
     if not path.is_dir():
         return EarlierFeed(path.name, dict(_entries(path)))
-    for main, ending in _FORMS:
-        if (path / main).is_file():
-            documents = sorted(path.glob(f"history/[0-9]*.{ending}"))
+    for form in FORMATS:
+        if (path / form.file).is_file():
+            documents = sorted(path.glob(f"history/[0-9]*.{form.archive_ending}"))
             held = {_number(one): dict(_entries(one)) for one in documents}
             # Of an entry that stands twice the head tells the newest.
             entries = {i: url for one in held.values() for i, url in one.items()}
-            entries |= dict(_entries(path / main))
+            entries |= dict(_entries(path / form.file))
             return EarlierFeed(path.name, entries, {n: frozenset(one) for n, one in held.items()})
     repair = "name an output folder with a feed, or a feed"
     raise UseError([Problem(str(path), message="holds no feed", hint=repair)])

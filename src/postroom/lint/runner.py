@@ -19,13 +19,13 @@ from postroom.lint.feeds import lint_feed
 from postroom.lint.internal_links import InternalLinks
 from postroom.lint.pages import index_site, lint_pages
 from postroom.lint.posts import ExternalLink, lint_front_matter, lint_texts
-from postroom.models import Severity, Site
+from postroom.models import FORMATS, Severity, Site
 from postroom.newsletter.render import RenderedEmail
 from postroom.rules import RULES
 
 _FEED = re.compile(
-    r"(?:(?:topics|lang)/[^/]+/)?(?:atom\.xml|rss\.xml|feed\.json)"
-    r"|history/[0-9]+\.(?:atom\.xml|rss\.xml|json)"
+    rf"(?:(?:topics|lang)/[^/]+/)?(?:{'|'.join(re.escape(form.file) for form in FORMATS)})"
+    rf"|history/[0-9]+\.(?:{'|'.join(re.escape(form.archive_ending) for form in FORMATS)})"
 )
 _LETTER = re.compile(r"digest/[^/]+/email\.html")
 _STYLES = ("style.css", "feed.css")

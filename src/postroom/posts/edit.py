@@ -1,4 +1,4 @@
-"""Make a newsroom, and write a new post in one."""
+"""Write an id or a topic into a post, with every other byte unchanged."""
 
 from __future__ import annotations
 
@@ -9,98 +9,99 @@ from pathlib import Path
 from attrs import evolve
 
 from postroom.errors import ContentError, Problem
-from postroom.posts import front_matter
+from postroom.posts.front_matter import FENCE, FrontMatter, parse_front_matter, split_post
 
 _EMPTY_ID = re.compile(
     r"^id[ \t]*:(?:[ \t]*(?:~|null|Null|NULL|\"\"|''))?(?=[ \t]*(?:#.*)?\r?$)", re.MULTILINE
 )
 _TOPICS = re.compile(r"^topics[ \t]*:.*(?:\n(?:[ \t-](?!--).*|[ \t\r]*)$)*", re.MULTILINE)
+_BYTE_ORDER_MARK = "\ufeff"
 
 
-def write_id(file: Path, name: str, identity: str) -> None:
-    """Write `identity` into the head of the post in `file`, called `name` in messages.
+def write_id(file: Path, name: str, post_id: str) -> None:
+    """Write `post_id` into the front matter of the post in `file`, called `name` in messages.
 
-    Every other byte stays as it is. Raises `ContentError`, with the file unchanged, if that cannot
-    be done.
+    Raises `ContentError`, with the file unchanged, if anything else would change.
     """
     before = file.read_bytes()
-    after = with_id(before.decode("utf-8"), identity).encode()
-    if _without_id(after) != _without_id(before) or _parted(after)[0].id != identity:
-        problem = Problem(
-            name, 1, key="id", message="cannot be written here", hint="add it by hand"
-        )
-        raise ContentError([problem])
+    after = with_id(before.decode("utf-8"), post_id).encode()
+    old, new = _parse(before), _parse(after)
+    if _without_id(old) != _without_id(new) or new[0].id != post_id:
+        message, hint = "cannot be written here", "add it by hand"
+        raise ContentError([Problem(name, 1, key="id", message=message, hint=hint)])
     _replace(file, after)
 
 
-def _replace(file: Path, after: bytes) -> None:
-    target = file.resolve()
-    staged = target.with_name(f".{target.name}.tmp")
-    try:
-        staged.write_bytes(after)
-        shutil.copymode(target, staged)
-        staged.replace(target)
-    finally:
-        staged.unlink(missing_ok=True)
-
-
-def with_id(text: str, identity: str) -> str:
+def with_id(text: str, post_id: str) -> str:
     """Return the post `text` with the line `id: "…"` at the end of its front matter.
 
     A post without front matter gets one; an `id:` without a value gets its value.
     """
-    mark, body = (text[:1], text[1:]) if text.startswith("\ufeff") else ("", text)
-    end = "\r\n" if "\r\n" in body[: body.find("\n") + 1] else "\n"
-    line = f'id: "{identity}"'
-    opening = re.match(r"---[ \t]*\r?\n", body)
-    if not opening:
-        return f"{mark}---{end}{line}{end}---{end}{end}{body}"
-    closing = re.compile(r"^---[ \t]*\r?$", re.MULTILINE).search(body, opening.end())
-    if not closing:
+    mark = _BYTE_ORDER_MARK if text.startswith(_BYTE_ORDER_MARK) else ""
+    written = text.removeprefix(mark)
+    newline = "\r\n" if "\r\n" in written[: written.find("\n") + 1] else "\n"
+    line = f'id: "{post_id}"'
+    parts = split_post(written)
+    if parts is None:
         return text
-    head = body[opening.end() : closing.start()]
-    filled, count = _EMPTY_ID.subn(line, head, count=1)
+    if parts.head is None:
+        block = newline.join((FENCE, line, FENCE, "", ""))
+        return mark + block + written
+    head, count = _EMPTY_ID.subn(lambda _: line, parts.head, count=1)
     if not count:
-        filled = f"{head}{line}{end}"
-    return mark + body[: opening.end()] + filled + body[closing.start() :]
+        head = f"{parts.head}{line}{newline}"
+    return mark + written[: parts.start] + head + written[parts.end :]
 
 
 def write_topic(file: Path, written: str, usual: str) -> bool:
-    """Write the topic `usual` instead of `written` in the head of the post in `file`.
+    """Replace the topic `written` with `usual` in the front matter of the post in `file`.
 
-    Every other byte stays as it is. Returns False, with the file unchanged, if that cannot be done.
+    Return False, with the file unchanged, if anything else would change.
     """
     before = file.read_bytes()
     after = with_topic(before.decode("utf-8"), written, usual).encode()
-    old, new = _parted(before), _parted(after)
-    meant = dict.fromkeys(usual if name == written else name for name in old[0].topics)
+    old, new = _parse(before), _parse(after)
+    expected = dict.fromkeys(usual if name == written else name for name in old[0].topics)
     heads = [evolve(head, topics=(), lines={}) for head, _ in (old, new)]
     same = heads[0] == heads[1] and old[1] == new[1]
-    if before == after or not same or new[0].topics != tuple(meant):
+    if before == after or not same or new[0].topics != tuple(expected):
         return False
     _replace(file, after)
     return True
 
 
 def with_topic(text: str, written: str, usual: str) -> str:
-    """Return the post `text` with `usual` where its `topics:` say `written`."""
-    block = _TOPICS.search(text)
-    if not block:
+    """Return the post `text` with `usual` where its `topics:` have `written`."""
+    mark = _BYTE_ORDER_MARK if text.startswith(_BYTE_ORDER_MARK) else ""
+    parts = split_post(text.removeprefix(mark))
+    if parts is None or parts.head is None:
         return text
     name = re.compile(rf"(?<![^\s\[,'\"]){re.escape(written)}(?![^\s\],'\"])")
-    replaced = name.sub(lambda _: usual, block[0])
-    return text[: block.start()] + replaced + text[block.end() :]
+    head = _TOPICS.sub(lambda block: name.sub(lambda _: usual, block[0]), parts.head, count=1)
+    start, end = len(mark) + parts.start, len(mark) + parts.end
+    return text[:start] + head + text[end:]
 
 
-def _without_id(data: bytes) -> tuple[front_matter.FrontMatter, str]:
-    head, body = _parted(data)
+def _without_id(post: tuple[FrontMatter, str]) -> tuple[FrontMatter, str]:
+    head, body = post
     return evolve(head, id="", lines={}), body.lstrip("\n")
 
 
-def _parted(data: bytes) -> tuple[front_matter.FrontMatter, str]:
+def _parse(data: bytes) -> tuple[FrontMatter, str]:
     text = data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
-    parts = front_matter.split_post(text)
+    parts = split_post(text)
     if parts is None or parts.head is None:
-        return front_matter.FrontMatter(), text
-    head, errors, _ = front_matter.parse_front_matter(parts.head, "")
-    return (front_matter.FrontMatter(), "") if errors else (head, parts.body)
+        return FrontMatter(), text
+    head, errors, _ = parse_front_matter(parts.head, "")
+    return (FrontMatter(), "") if errors else (head, parts.body)
+
+
+def _replace(file: Path, data: bytes) -> None:
+    target = file.resolve()
+    staged = target.with_name(f".{target.name}.tmp")
+    try:
+        staged.write_bytes(data)
+        shutil.copymode(target, staged)
+        staged.replace(target)
+    finally:
+        staged.unlink(missing_ok=True)

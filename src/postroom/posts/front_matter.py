@@ -18,8 +18,9 @@ from postroom.settings.yaml_reader import MapNode, Node, ScalarNode, YamlError, 
 from postroom.text import slugify
 
 LIMIT = 16 * 1024
-_FENCE = re.compile(r"---[ \t]*\n")
-_END = re.compile(r"^---[ \t]*$", re.MULTILINE)
+FENCE = "---"
+_OPENING = re.compile(rf"{FENCE}[ \t]*\r?\n")
+_CLOSING = re.compile(rf"^{FENCE}[ \t]*\r?$", re.MULTILINE)
 YEARS = range(1900, 3000)
 """The years that a post may be of."""
 
@@ -83,25 +84,29 @@ class FrontMatter:
 
 @frozen
 class PostText:
-    """A post's text in two: the head (None without a fence) and the body with its first line."""
+    """A post's front matter, None without a fence, and its body.
+
+    The front matter is `text[start:end]` of the post; `body_line` is the first line of the body.
+    """
 
     head: str | None
     body: str
     body_line: int
+    start: int = 0
+    end: int = 0
 
 
 def split_post(text: str) -> PostText | None:
-    """Part the front matter from the body; None if the front matter is never closed."""
-    opening = _FENCE.match(text)
+    """Split the front matter from the body; return None if the front matter is never closed."""
+    opening = _OPENING.match(text)
     if not opening:
         return PostText(None, text, 1)
-    closing = _END.search(text, opening.end())
+    closing = _CLOSING.search(text, opening.end())
     if not closing:
         return None
-    body = text[closing.end() + 1 :]
-    return PostText(
-        text[opening.end() : closing.start()], body, text.count("\n", 0, closing.end()) + 2
-    )
+    start, end = opening.end(), closing.start()
+    body_line = text.count("\n", 0, closing.end()) + 2
+    return PostText(text[start:end], text[closing.end() + 1 :], body_line, start, end)
 
 
 def parse_front_matter(text: str, path: str) -> tuple[FrontMatter, list[Problem], list[Problem]]:

@@ -6,13 +6,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from pathlib import Path
-from urllib.parse import quote, urljoin
+from urllib.parse import quote, urljoin, urlsplit
 
 from attrs import frozen
 
 from postroom.errors import ContentError, Problem
 from postroom.markdown.html import DEEPEST, DepthError, add_image_sizes, to_html
 from postroom.markdown.plaintext import first_paragraph, to_text
+from postroom.media_types import media_type
 from postroom.models import Enclosure, Html, Image, Post, Site, Topic
 from postroom.posts.front_matter import date_from_node, day_of, instant_of, start_of, to_site_time
 from postroom.posts.source import (
@@ -20,7 +21,6 @@ from postroom.posts.source import (
     PostProblems,
     SourceFolder,
     SourcePost,
-    media_type,
     parse_post,
     scan_folder,
 )
@@ -291,7 +291,8 @@ def _enclosure(one: SourcePost, beside: Attachments, report: PostProblems) -> En
     if not url:
         report.error(one, "enclosure", _absent(written.url), "put it there, or correct the name")
         return None
-    found = Enclosure(url, written.type or media_type(url), written.length or beside.size(url))
+    kind = written.type or media_type(urlsplit(url).path)
+    found = Enclosure(url, kind, written.length or beside.size(url))
     # RSS 2.0, <enclosure>: url, length and type are required.
     missing = [name for name in ("type", "length") if not getattr(found, name)]
     if not missing:

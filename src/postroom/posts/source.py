@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import mimetypes
 import os
 import posixpath
 import re
@@ -19,6 +18,7 @@ from attrs import Factory, evolve, field, frozen
 
 from postroom.errors import Problem
 from postroom.markdown.plaintext import first_heading
+from postroom.media_types import media_type
 from postroom.models import Attachment, Site
 from postroom.posts import front_matter
 from postroom.posts.front_matter import FrontMatter, WrittenDate, day_of, instant_of, start_of
@@ -28,7 +28,6 @@ from postroom.settings.yaml_reader import forbidden_characters, line_and_column
 from postroom.text import slugify
 
 _SUFFIXES = (".md", ".markdown")
-_PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg", ".avif", ".tif", ".tiff")
 
 
 @frozen
@@ -41,8 +40,8 @@ class SourceFolder:
     root: Path = Path()
 
     def pixels(self, path: str) -> tuple[int, int]:
-        """Return width and height of the picture at `path`, zeros if it is none."""
-        if not path.lower().endswith(_PICTURES):
+        """Return width and height of the image at `path`, or zeros if they cannot be read."""
+        if not media_type(path).startswith("image/"):
             return 0, 0
         try:
             width, height = imagesize.get(self.root / path)
@@ -289,10 +288,6 @@ def _permalink(site: Site, slug: str, day: calendar_date, path: str) -> str:
     return quote(filled.lstrip("/"))
 
 
-# The types that Python itself knows: those of the machine would make builds differ.
-_TYPES = mimetypes.MimeTypes(())
-
-
 @frozen
 class Attachments:
     """Addresses as one post writes them → absolute ones; remembers the files it meets."""
@@ -364,8 +359,3 @@ class Attachments:
 
     def _paths(self, address: str) -> list[str]:
         return [path for path, one in self.met.items() if self._url(one) == address]
-
-
-def media_type(url: str) -> str:
-    """Return the media type that the name in `url` tells, or nothing."""
-    return _TYPES.guess_type(urlsplit(url).path)[0] or ""

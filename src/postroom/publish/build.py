@@ -121,7 +121,7 @@ def _add_feeds(
     catalogue = FeedCatalog(site, words.feed_note, words.language_name)
     documents = list(catalogue.documents(posts, topics))
     for one in documents:
-        made.add(output_path(one.feed.url, site), one.format.write(one.feed, site), "the feeds")
+        made.add(output_path(one.feed.url, site), one.write(site), "the feeds")
     # Each feed once, in its first format: a reader that imports the list would take all of them.
     listed = {one.feed.id: one.feed for one in reversed(documents) if one.listed}
     made.add("feeds.opml", write_opml(site.title, reversed(listed.values())), "the list of feeds")

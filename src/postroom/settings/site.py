@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from postroom.errors import Problem, SettingsError
 from postroom.models import (
+    FORMATS,
     Contact,
     DigestSettings,
     FeedSettings,
@@ -243,11 +244,14 @@ def _permalink(node: Node) -> str:
     return value
 
 
+_FORMAT_KEYS = tuple(form.key for form in FORMATS)
+
+
 def _content(node: Node) -> dict[str, str]:
     read_one = validation.one_of("full", "summary")
     if isinstance(node, ScalarNode):
-        return dict.fromkeys(("atom", "rss", "json"), read_one(node))
-    return validation.struct(dict, dict.fromkeys(("atom", "rss", "json"), read_one))(node)
+        return dict.fromkeys(_FORMAT_KEYS, read_one(node))
+    return validation.struct(dict, dict.fromkeys(_FORMAT_KEYS, read_one))(node)
 
 
 def _mail(**values: Any) -> MailSettings:  # noqa: ANN401 - readers gave them their types
@@ -278,7 +282,7 @@ _FEEDS = validation.struct(
     {
         "entries": validation.number(1, 200),
         "content": _content,
-        "formats": validation.list_of(validation.one_of("atom", "rss", "json")),
+        "formats": validation.list_of(validation.one_of(*_FORMAT_KEYS)),
         "topics": validation.boolean,
         "languages": validation.boolean,
         "history": validation.boolean,

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 from postroom.errors import DatabaseError
 from postroom.mail import unsubscribe
 from postroom.mail.unsubscribe import UnsubscribeMethod
-from postroom.media_types import media_type
+from postroom.media_types import content_type
 from postroom.models import Site
 from postroom.web.http import SERVICE, AppDeps, prefixes
 from postroom.web.middleware import Middleware
@@ -60,7 +60,7 @@ class SubscriptionService:
         """Give what the pages load."""
         path = request.scope["path"]
         headers = {"Cache-Control": "max-age=300"}
-        return Response(self.pages.files[path], media_type=media_type(path), headers=headers)
+        return Response(self.pages.files[path], media_type=content_type(path), headers=headers)
 
     async def _changed(self, change: Callable[[], bool]) -> None:
         """Do what writes to the database, away from the event loop.

@@ -25,7 +25,7 @@ from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, R
 from starlette.staticfiles import NotModifiedResponse, StaticFiles
 from starlette.types import Message, Receive, Scope, Send
 
-from postroom.media_types import media_type
+from postroom.media_types import content_type
 from postroom.web.http import PATH_VARIANTS, SVG_POLICY
 from postroom.web.pages import ServicePages
 
@@ -132,13 +132,13 @@ class _File:
             "ETag": f'"{self.modified:x}-{self.size:x}"',
             "Last-Modified": format_datetime(modified, usegmt=True),
         }
-        if media_type(self.name) == "image/svg+xml":
+        if content_type(self.name) == "image/svg+xml":
             headers["Content-Security-Policy"] = SVG_POLICY
         return headers
 
     def is_withdrawn(self) -> bool:
         """Tell whether this is the page of a withdrawn post."""
-        if not media_type(self.name).startswith("text/html"):
+        if not content_type(self.name).startswith("text/html"):
             return False
         page = os.pread(self.data.fileno(), self.size, 0)
         return _WITHDRAWN in page.partition(b"</head>")[0]
@@ -150,7 +150,7 @@ class _OpenFileResponse(FileResponse):
     def __init__(self, file: _File) -> None:
         # By its descriptor: the path may lead to another file by now.
         path = f"/dev/fd/{file.data.fileno()}"
-        kind, about = media_type(file.name), os.fstat(file.data.fileno())
+        kind, about = content_type(file.name), os.fstat(file.data.fileno())
         super().__init__(path, headers=file.headers(), media_type=kind, stat_result=about)
         self._data = file.data
 

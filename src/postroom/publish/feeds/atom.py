@@ -7,12 +7,10 @@ from html import escape
 from postroom.models import Feed, Site
 from postroom.publish.feeds.feedgen_ext import make_generator
 
-MEDIA_TYPE = "application/atom+xml"
-
 
 def write_atom(feed: Feed, site: Site) -> bytes:
     """Return `feed` as an Atom document."""
-    made = make_generator(feed, site, MEDIA_TYPE)
+    made = make_generator(feed, site, "application/atom+xml")
     return add_stylesheet(bytes(made.atom_str(pretty=True)), feed)
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
+from pkgutil import resolve_name
 from urllib.parse import quote, urljoin
 
 from attrs import evolve, frozen
 
-from postroom.models import Feed, FeedFormat, Post, Site, Topic
-from postroom.publish.feeds import FORMATS
+from postroom.models import FORMATS, Feed, FeedFormat, Post, Site, Topic
 
 _NOTICE = timedelta(days=30)
 
@@ -56,6 +56,11 @@ class FeedDocument:
     format: FeedFormat
     feed: Feed
     listed: bool = True
+
+    def write(self, site: Site) -> bytes:
+        """Return the bytes of the document."""
+        writer: Callable[[Feed, Site], bytes] = resolve_name(self.format.writer)
+        return writer(self.feed, site)
 
 
 @frozen

@@ -8,7 +8,6 @@ from typing import Any
 from postroom.models import Feed, Post, Site
 from postroom.publish.feeds.feedgen_ext import entry_content
 
-MEDIA_TYPE = "application/feed+json"
 _VERSION = "https://jsonfeed.org/version/1.1"
 
 

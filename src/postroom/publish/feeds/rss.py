@@ -8,13 +8,12 @@ from postroom.models import Feed, Site
 from postroom.publish.feeds.atom import add_stylesheet
 from postroom.publish.feeds.feedgen_ext import make_generator
 
-MEDIA_TYPE = "application/rss+xml"
 _PLAIN_TEXT = re.compile(rb"<(title|copyright|category|dc:creator)>[^<]*</\1>")
 
 
 def write_rss(feed: Feed, site: Site) -> bytes:
     """Return `feed` as an RSS document."""
-    made = make_generator(feed, site, MEDIA_TYPE)
+    made = make_generator(feed, site, "application/rss+xml")
     document = bytes(made.rss_str(pretty=True))
     return add_stylesheet(_PLAIN_TEXT.sub(_hex_references, document), feed)
 
