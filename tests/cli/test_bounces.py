@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import sqlite3
 import subprocess
 import sys
@@ -24,7 +25,8 @@ from postroom.models import Cursor, IssueSnapshot, Segment
 from postroom.models import DeliveryOutcome as Sent
 from tests.support import imap_server, smtp_server
 from tests.support.bounce_messages import KEY, KEYS, NAMES, begin, claimed, returned
-from tests.support.site import CommandResult, MakeSite
+from tests.support.processes import plain
+from tests.support.site import ROOT, CommandResult, MakeSite
 
 NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 NEXT = Cursor(date(2026, 12, 1))
@@ -433,3 +435,65 @@ def test_help_shows_an_example(run: Run) -> None:
     outcome = run("--help")
     assert outcome.code == 0
     assert re.search(r"^ +postroom bounces returned.eml", outcome.out, re.MULTILINE)
+
+
+# The page of the docs
+
+
+def fenced(mark: str) -> str:
+    """Return the block of docs/bounces.md with this mark."""
+    page = (ROOT / "docs/bounces.md").read_text(encoding="utf-8")
+    (block,) = re.findall(rf"^```{mark}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    return str(block)
+
+
+def run_installed(
+    command: str, here: Path, message: bytes | None, **secrets: str
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a command of the docs in an empty environment, with the paths of this machine."""
+    environment = here / "env"
+    lines = [f"{name}={shlex.quote(value)}\n" for name, value in secrets.items()]
+    environment.write_text("".join(lines))
+    places = {"/etc/postroom.env": environment, "/srv/news": here, "/opt/postroom": sys.prefix}
+    for place, path in places.items():
+        assert place in command
+        command = command.replace(place, str(path))
+    return subprocess.run(
+        ["/bin/sh", "-c", command],
+        env=plain(PATH="/usr/bin:/bin"),
+        input=b"" if message is None else message,
+        capture_output=True,
+        check=False,
+    )
+
+
+def test_the_line_of_cron_reads_the_mailbox(here: Path, readers: Readers) -> None:
+    """The cron line of the docs passes the environment file to the program."""
+    sent = readers("a")
+    box = here / "box"
+    for name in ("new", "cur", "tmp"):
+        (box / name).mkdir(parents=True)
+    (box / "new/1").write_bytes(returned("postfix-no-such-user", sent["a"], reader="a"))
+    *when, command = fenced("cron").split(maxsplit=5)
+    secrets = {"POSTROOM_SECRET_KEY": KEY, "POSTROOM_MAILBOX_URL": f"maildir:{box}"}
+    done = run_installed(command, here, None, **secrets)
+    assert (when, done.returncode, done.stderr) == (["*/10", "*", "*", "*", "*"], 0, b"")
+    assert readers.states == {"a": "bounced"}
+
+
+def test_the_program_for_postfix_takes_a_message(here: Path, readers: Readers) -> None:
+    """The pipe of the docs passes the environment file to the program and the message too."""
+    sent = readers("a")
+    message = returned("postfix-no-such-user", sent["a"], reader="a")
+    done = run_installed(fenced("sh pipe"), here, message, POSTROOM_SECRET_KEY=KEY)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert readers.states == {"a": "bounced"}
+
+
+def test_the_program_for_postfix_keeps_a_message(here: Path) -> None:
+    """Without the environment file or the site the mail server keeps the message (75)."""
+    (here / "postroom.yaml").unlink()
+    assert run_installed(fenced("sh pipe"), here, b"x", POSTROOM_SECRET_KEY=KEY).returncode == 75
+    command = fenced("sh pipe").replace("/etc/postroom.env", str(here / "nothing"))
+    done = subprocess.run(["/bin/sh", "-c", command], env=plain(), input=b"x", check=False)
+    assert done.returncode == 75

@@ -224,7 +224,7 @@ def _moved(text: str, folder: Path) -> str:
     """Return commands or a unit with this machine's places instead of those of the docs."""
     places = {
         "/etc/postroom.env": folder / "env",
-        "/srv/postroom-env": sys.prefix,
+        "/opt/postroom": sys.prefix,
         "/srv/news": folder / "news",
     }
     assert any(place in text for place in places)
