@@ -1,11 +1,11 @@
-"""The steps of action.yml: they install Postroom on a runner, run one of its commands, say so.
+"""Install Postroom on a runner, run one of its commands, and report the result: action.yml's steps.
 
-    python action.py cache      name what pip's downloads are kept under
+    python action.py cache      name the folder of pip's downloads and the key of the cache
     python action.py install    install the Postroom of this folder
-    python action.py run        run a command; annotations, a summary and the letter come of it
+    python action.py run        run a command; write annotations, a summary and the newest email
 
-All they are told comes from the environment: GITHUB_* and RUNNER_TEMP as GitHub's runners set them,
-and what action.yml adds. Only `run` needs Postroom; what comes before installs it.
+All input comes from the environment: GITHUB_* and RUNNER_TEMP as GitHub's runners set them, and
+what action.yml adds. Only `run` needs Postroom; the steps before it install it.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 COMMANDS = ("check", "build", "digest", "plan", "send")
-# Those that read the subscribers' database.
-KNOWING = ("plan", "send")
-LETTER = ("email.html", "email.txt", "letter.eml")
-# A step's summary may have 1 MiB; a page that long nobody reads.
-MOST_SHOWN = 60_000
-# What `postroom` prints: error: posts/a.md:4:9: what was found; click's errors have a capital.
-PLACED = re.compile(r"([eE]rror|warning): (?:([^\s:][^:]*):(\d+):(?:(\d+):)? )?(.+)")
-# What it prints for GitHub: ::error file=posts/a.md,line=4,col=9,title=rule::what was found
+# These commands read the database of subscribers.
+DATABASE_COMMANDS = ("plan", "send")
+EMAIL_FILES = ("email.html", "email.txt", "email.eml")
+# A step's summary may have 1 MiB; nobody reads a page that long.
+MAX_BLOCK = 60_000
+# Lines that `postroom` prints: `error: posts/a.md:4:9: message`; click writes `Error: message`.
+PROBLEM_LINE = re.compile(r"([eE]rror|warning): (?:([^\s:][^:]*):(\d+):(?:(\d+):)? )?(.+)")
+# Lines that it prints for GitHub, as in `::error file=posts/a.md,line=4,col=9,title=rule::message`.
 ANNOTATION = re.compile(r"::(error|warning) ([^:]*)::(.*)")
 
 Environment = Mapping[str, str]
@@ -58,123 +58,123 @@ def name_cache(environment: Environment) -> int:
     pins = b"".join((HERE / name).read_bytes() for name in ("pyproject.toml", "constraints.txt"))
     system = f"{platform.system()}-{platform.machine()}-{platform.python_version()}"
     key = f"postroom-pip-{system}-{hashlib.sha256(pins).hexdigest()[:16]}"
-    output(environment, path=downloads(environment), key=key)
+    set_output(environment, path=download_folder(environment), key=key)
     return 0
 
 
-def downloads(environment: Environment) -> str:
-    """Return the folder in which pip keeps what it loads."""
+def download_folder(environment: Environment) -> str:
+    """Return the folder in which pip keeps its downloads."""
     return str(Path(environment["RUNNER_TEMP"], "postroom-pip"))
 
 
-def output(environment: Environment, **values: object) -> None:
-    """Hand values to the steps that follow."""
+def set_output(environment: Environment, **values: object) -> None:
+    """Set outputs of this step, which later steps can read."""
     with Path(environment["GITHUB_OUTPUT"]).open("a", encoding="utf-8") as file:
         file.writelines(f"{name}={value}\n" for name, value in values.items())
 
 
 def install(environment: Environment) -> int:
-    """Install Postroom from this folder, in an environment of its own; return pip's exit code."""
+    """Install Postroom from this folder into an environment of its own; return pip's exit code."""
     home = Path(environment["RUNNER_TEMP"], "postroom")
-    extra = "[postgres]" if environment["COMMAND"] in KNOWING else ""
+    extra = "[postgres]" if environment["COMMAND"] in DATABASE_COMMANDS else ""
     pip = [str(home / "bin/python"), "-m", "pip", "--disable-pip-version-check", "--no-input"]
     target = ["install", "--quiet", "-c", str(HERE / "constraints.txt"), f"{HERE}{extra}"]
-    kept = {**environment, "PIP_CACHE_DIR": downloads(environment)}
-    made = subprocess.call([sys.executable, "-m", "venv", home])  # noqa: S603 - our own
-    return made or subprocess.call([*pip, *target], env=kept)  # noqa: S603 - our own
+    variables = {**environment, "PIP_CACHE_DIR": download_folder(environment)}
+    code = subprocess.call([sys.executable, "-m", "venv", home])  # noqa: S603 - our own
+    return code or subprocess.call([*pip, *target], env=variables)  # noqa: S603 - our own
 
 
 def run(environment: Environment) -> int:
-    """Run the command, and write what came of it; return its exit code."""
-    newsroom = Path(environment["GITHUB_WORKSPACE"], environment["NEWSROOM"])
+    """Run the command, write its annotations, summary and artifact; return its exit code."""
+    site = Path(environment["GITHUB_WORKSPACE"], environment["SITE"])
     command = environment["COMMAND"]
-    if fault := wrong(command, newsroom, environment["ARGUMENTS"]):
-        annotate([f"error: {fault}"], "")
+    if message := input_error(command, site, environment["ARGUMENTS"]):
+        annotate([f"error: {message}"], "")
         return 2
-    kept = Path(environment["RUNNER_TEMP"], "postroom-kept", command)
-    shutil.rmtree(kept, ignore_errors=True)
-    kept.mkdir(parents=True)
-    postroom = Postroom(newsroom, environment)
-    code, said = postroom.told(words(command, postroom, kept))
+    artifact = Path(environment["RUNNER_TEMP"], "postroom-artifact", command)
+    shutil.rmtree(artifact, ignore_errors=True)
+    artifact.mkdir(parents=True)
+    postroom = Postroom(site, environment)
+    code, lines = postroom.stream(command_line(command, postroom, artifact))
     if command == "check":
-        said = [read_back(line) for line in said]
+        lines = [plain_line(line) for line in lines]
     else:
-        annotate(said, os.path.relpath(newsroom, environment["GITHUB_WORKSPACE"]))
-    shown = [heading(command, code), *block(said)]
+        annotate(lines, os.path.relpath(site, environment["GITHUB_WORKSPACE"]))
+    summary = [heading(command, code), *block(lines)]
     if command != "send":
-        shown += looked_at(postroom, kept)
+        summary += preview(postroom, artifact)
     with Path(environment["GITHUB_STEP_SUMMARY"]).open("a", encoding="utf-8") as file:
-        file.writelines(f"{line}\n" for line in shown)
-    if any(kept.iterdir()):
-        output(environment, kept=kept)
+        file.writelines(f"{line}\n" for line in summary)
+    if any(artifact.iterdir()):
+        set_output(environment, folder=artifact)
     return code
 
 
-def wrong(command: str, newsroom: Path, arguments: str) -> str:
-    """Return what is wrong with what the action was given, or nothing."""
+def input_error(command: str, site: Path, arguments: str) -> str:
+    """Return the error in the action's inputs, or an empty text."""
     if command not in COMMANDS:
-        return f"command: '{command}' is none; write one of {', '.join(COMMANDS)}"
-    if not newsroom.is_dir():
-        return f"newsroom: '{newsroom}' is no folder; name the one with postroom.yaml"
+        return f"command: '{command}' is unknown; write one of {', '.join(COMMANDS)}"
+    if not site.is_dir():
+        return f"site: '{site}' is not a folder; name the folder with postroom.yaml"
     try:
         shlex.split(arguments)
     except ValueError as error:
-        return f"arguments: {error}; write them as in a shell"
+        return f"arguments: {error}; quote them as in a shell"
     return ""
 
 
-def words(command: str, postroom: Postroom, kept: Path) -> list[str]:
-    """Return the words of the command, and hand on how many letters a plan has."""
+def command_line(command: str, postroom: Postroom, artifact: Path) -> list[str]:
+    """Return the command's arguments; for `plan`, set the number of planned emails as an output."""
     environment = postroom.environment
     more = shlex.split(environment["ARGUMENTS"])
     if command == "check":
         return ["check", "--format", "github", *more]
     if command == "send":
         window, plan = environment["WINDOW"], environment["PLAN"]
-        # Seen from the root of the repository, as the newsroom is.
+        # The path starts at the root of the repository, as the site's does.
         frozen = ["--plan", str(Path(environment["GITHUB_WORKSPACE"], plan))] if plan else []
         return ["send", *(["--window", window] if window else []), *frozen, *more]
     if command == "plan":
-        letters = owed(postroom, more)
-        output(environment, letters=letters)
-        sample = ["--received", str(kept / "first.eml")] if letters else []
-        return ["plan", "--out", str(kept / "plan.json"), *sample, *more]
+        emails = count_planned(postroom, more)
+        set_output(environment, emails=emails)
+        sample = ["--email", str(artifact / "first.eml")] if emails else []
+        return ["plan", "--out", str(artifact / "plan.json"), *sample, *more]
     return [command, *more]
 
 
-def owed(postroom: Postroom, more: Sequence[str]) -> int:
-    """Return how many subscribers would get a letter; 0 where no plan can be made."""
-    code, made = postroom.quiet("plan", "--json", *more)
-    return sum(one["subscribers"] for one in json.loads(made)["letters"]) if code == 0 else 0
+def count_planned(postroom: Postroom, more: Sequence[str]) -> int:
+    """Return how many emails `send` would send; 0 if no plan can be made."""
+    code, plan = postroom.capture("plan", "--json", *more)
+    return sum(issue["subscribers"] for issue in json.loads(plan)["letters"]) if code == 0 else 0
 
 
 class Postroom:
-    """The program that `install` put there, called in a newsroom."""
+    """The program that `install` installed, run in the folder of a site."""
 
-    def __init__(self, newsroom: Path, environment: Environment) -> None:
-        self.newsroom = newsroom
+    def __init__(self, site: Path, environment: Environment) -> None:
+        self.site = site
         self.environment = {**environment, "PYTHONUTF8": "1", "NO_COLOR": "1"}
         self._program = Path(environment["RUNNER_TEMP"], "postroom/bin/postroom")
 
-    def quiet(self, *arguments: str) -> tuple[int, bytes]:
-        """Run a command; return its exit code and what it printed."""
+    def capture(self, *arguments: str) -> tuple[int, bytes]:
+        """Run a command; return its exit code and its standard output."""
         done = subprocess.run(  # noqa: S603 - our own
             [self._program, *arguments],
-            cwd=self.newsroom,
+            cwd=self.site,
             env=self.environment,
             capture_output=True,
             check=False,
         )
         return done.returncode, done.stdout
 
-    def told(self, arguments: Sequence[str]) -> tuple[int, list[str]]:
-        """Run a command whose lines are seen as they come; return its exit code and its lines.
+    def stream(self, arguments: Sequence[str]) -> tuple[int, list[str]]:
+        """Run a command and print its lines as they come; return its exit code and its lines.
 
-        A signal goes on to it, so that it can finish what is under way.
+        Signals are forwarded, so that `send` can finish the emails in flight.
         """
         with subprocess.Popen(  # noqa: S603 - our own
             [self._program, *arguments],
-            cwd=self.newsroom,
+            cwd=self.site,
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -183,58 +183,58 @@ class Postroom:
         ) as process:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, lambda number, _: process.send_signal(number))
-            lines = shown_live(arguments[0], process.stdout or ())
+            lines = forward(arguments[0], process.stdout or ())
         return process.returncode, lines
 
 
-def shown_live(command: str, lines: Iterable[str]) -> list[str]:
+def forward(command: str, lines: Iterable[str]) -> list[str]:
     """Print the lines of a command as they come, and return them.
 
-    Only those of `check` are meant for the runner: elsewhere the title of a post could look like
-    one of its commands. What knows subscribers names none, whatever a mail server or a fault of
-    ours puts into a line.
+    The runner may act on the lines of `check` alone: elsewhere the title of a post could look like
+    one of the runner's commands. Email addresses are masked in the output of commands that read
+    subscribers: an SMTP server's reply or a traceback may contain one.
     """
-    from postroom.mail.address import mask_address  # noqa: PLC0415 - `install` comes before it is there
+    from postroom.mail.address import mask_address  # noqa: PLC0415 - not there before `install`
 
     mark = "" if command == "check" else secrets.token_hex(16)
-    said = []
-    say(f"::stop-commands::{mark}" if mark else "")
+    printed = []
+    echo(f"::stop-commands::{mark}" if mark else "")
     for line in lines:
         text = line.rstrip("\n")
-        said.append(mask_address(text) if command in KNOWING else text)
-        say(said[-1])
-    say(f"::{mark}::" if mark else "")
-    return said
+        printed.append(mask_address(text) if command in DATABASE_COMMANDS else text)
+        echo(printed[-1])
+    echo(f"::{mark}::" if mark else "")
+    return printed
 
 
-def say(line: str) -> None:
-    """Print a line at once."""
+def echo(line: str) -> None:
+    """Print a line at once, unless it is empty."""
     if line:
         sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
 
 
-def annotate(said: Iterable[str], folder: str) -> None:
-    """Let GitHub show errors and warnings at their lines; `folder` is the newsroom's."""
-    from postroom.errors import Problem  # noqa: PLC0415
+def annotate(lines: Iterable[str], folder: str) -> None:
+    """Print errors and warnings as annotations of GitHub; `folder` is the site's."""
+    from postroom.errors import Problem  # noqa: PLC0415 - as above
     from postroom.lint.runner import LintFinding, format_annotations  # noqa: PLC0415 - as above
 
-    found = []
-    for line in said:
-        if match := PLACED.fullmatch(line):
-            kind, path, row, column, what = match.groups()
-            problem = Problem(path or "", int(row or 0), int(column or 0), message=what)
-            found.append(LintFinding(problem, "warning" if kind == "warning" else "error"))
-    say(format_annotations(found, folder).rstrip("\n"))
+    findings = []
+    for line in lines:
+        if match := PROBLEM_LINE.fullmatch(line):
+            kind, path, row, column, message = match.groups()
+            problem = Problem(path or "", int(row or 0), int(column or 0), message=message)
+            findings.append(LintFinding(problem, "warning" if kind == "warning" else "error"))
+    echo(format_annotations(findings, folder).rstrip("\n"))
 
 
-def read_back(line: str) -> str:
-    """Return an annotation as a person reads it, any other line as it is."""
+def plain_line(line: str) -> str:
+    """Return an annotation as `postroom` prints it for people, any other line unchanged."""
     match = ANNOTATION.fullmatch(line)
     if not match:
         return line
     kind, properties, message = match.groups()
-    known = dict(each.partition("=")[::2] for each in properties.split(","))
+    known = dict(item.partition("=")[::2] for item in properties.split(","))
     place = ":".join(known[name] for name in ("file", "line", "col") if name in known)
     text = f"{kind}: {place}: {message} [{known['title']}]" if place else f"{kind}: {message}"
     for code, character in (("%3A", ":"), ("%2C", ","), ("%0A", " "), ("%0D", " "), ("%25", "%")):
@@ -244,49 +244,54 @@ def read_back(line: str) -> str:
 
 def heading(command: str, code: int) -> str:
     """Return the summary's first line."""
-    return f"## postroom {command}: {'fine' if code == 0 else f'failed with exit code {code}'}\n"
+    result = "passed" if code == 0 else f"failed with exit code {code}"
+    return f"## postroom {command}: {result}\n"
 
 
-def looked_at(postroom: Postroom, kept: Path) -> Iterator[str]:
-    """Yield what would be published, how large it is, and the letter, which is kept as well."""
+def preview(postroom: Postroom, artifact: Path) -> Iterator[str]:
+    """Yield the files that would be published, their sizes, and the newest email's text.
+
+    The email's files are written into `artifact`.
+    """
     from postroom.models import FORMATS  # noqa: PLC0415 - as above
 
-    site = kept.parent / "site"
-    shutil.rmtree(site, ignore_errors=True)
-    code, made = postroom.quiet("build", "--output", str(site))
+    output = artifact.parent / "site"
+    shutil.rmtree(output, ignore_errors=True)
+    code, printed = postroom.capture("build", "--output", str(output))
     if code:
-        yield "Nothing can be published until this is repaired.\n"
+        yield "Nothing can be published until the errors above are fixed.\n"
         return
-    keep_letter(postroom, site, kept)
-    yield "### What would be published\n"
-    yield from block(made.decode().splitlines())
-    yield from table([*(site / form.file for form in FORMATS), *map(kept.joinpath, LETTER)])
-    text = kept / "email.txt"
+    save_email(postroom, output, artifact)
+    yield "### Output\n"
+    yield from block(printed.decode().splitlines())
+    feeds = (output / form.file for form in FORMATS)
+    yield from table([*feeds, *map(artifact.joinpath, EMAIL_FILES)])
+    text = artifact / "email.txt"
     if text.exists():
-        yield "<details><summary>The letter</summary>\n"
+        yield "<details><summary>The newest email</summary>\n"
         yield from block(text.read_text("utf-8").splitlines())
         yield "</details>\n"
 
 
-def keep_letter(postroom: Postroom, site: Path, kept: Path) -> None:
-    """Keep the newest letter in its three forms, if there is one."""
-    # Periods are named so that the newest is the last: 2026-11, 2026-W47, 2026-11-22.
-    for folder in sorted(site.glob("digest/*/"))[-1:]:
+def save_email(postroom: Postroom, output: Path, artifact: Path) -> None:
+    """Save the newest digest's email as HTML, text and message, if there is a digest."""
+    # Names of periods sort by time: 2026-11, 2026-W47, 2026-11-22.
+    for folder in sorted(output.glob("digest/*/"))[-1:]:
         for name in ("email.html", "email.txt"):
-            shutil.copy(folder / name, kept)
-        _, message = postroom.quiet("digest", "--eml", folder.name)
-        (kept / "letter.eml").write_bytes(message)
+            shutil.copy(folder / name, artifact)
+        _, message = postroom.capture("digest", "--eml", folder.name)
+        (artifact / "email.eml").write_bytes(message)
 
 
 def block(lines: Iterable[str]) -> Iterator[str]:
-    """Yield lines as text in which nothing of a post is taken for Markdown or HTML."""
+    """Yield lines as preformatted text, escaped so that they cannot act as Markdown or HTML."""
     text = html.escape("\n".join(lines))
-    cut = "\n…" if len(text) > MOST_SHOWN else ""
-    yield f"<pre>\n{text[:MOST_SHOWN]}{cut}\n</pre>\n"
+    ellipsis = "\n…" if len(text) > MAX_BLOCK else ""
+    yield f"<pre>\n{text[:MAX_BLOCK]}{ellipsis}\n</pre>\n"
 
 
 def table(files: Iterable[Path]) -> Iterator[str]:
-    """Yield the sizes of those files that are there."""
+    """Yield a table of the files that exist, with their sizes."""
     yield "| file | KB |"
     yield "|---|--:|"
     for path in files:

@@ -1,4 +1,4 @@
-"""action.yml: each of its `run:` blocks in bash, on real newsrooms, with files like a runner's."""
+"""The action: each `run:` block of action.yml in bash, on real sites, with a runner's files."""
 
 from __future__ import annotations
 
@@ -36,58 +36,58 @@ def runner(tmp_path: Path) -> MakeRunner:
     return make
 
 
-def test_check_keeps_the_letter_and_says_what_would_be_published(runner: MakeRunner) -> None:
-    """A newsroom in order passes; the summary has sizes and the letter, kept as an .eml too."""
-    ran = runner().use(command="check", site_dir="news")
+def test_check_reports_the_email_and_the_output(runner: MakeRunner) -> None:
+    """A site without errors passes; its summary and artifact hold the newest email."""
+    ran = runner().use(command="check", site="news")
     assert (ran.code, ran.annotations) == (0, [])
     assert "0 errors, 0 warnings" in ran.log
-    assert ran.summary.startswith("## postroom check: fine\n")
+    assert ran.summary.startswith("## postroom check: passed\n")
     assert "1 post → site/" in ran.summary
     assert re.search(r"^\| `atom\.xml` \| \d+\.\d \|$", ran.summary, re.MULTILINE)
-    assert re.search(r"^\| `letter\.html` \| \d+\.\d \|$", ran.summary, re.MULTILINE)
+    assert re.search(r"^\| `email\.html` \| \d+\.\d \|$", ran.summary, re.MULTILINE)
     assert "We have moved to a new office." in ran.summary
-    assert {path.name for path in ran.kept.iterdir()} == {"email.html", "email.txt", "letter.eml"}
-    letter = message_from_bytes((ran.kept / "letter.eml").read_bytes(), policy=policy.default)
-    assert letter["Subject"] == "Example News: November 2026"
-    assert (ran.kept / "email.html").read_text("utf-8").startswith("<!DOCTYPE html>")
+    assert {path.name for path in ran.folder.iterdir()} == {"email.html", "email.txt", "email.eml"}
+    message = message_from_bytes((ran.folder / "email.eml").read_bytes(), policy=policy.default)
+    assert message["Subject"] == "Example News: November 2026"
+    assert (ran.folder / "email.html").read_text("utf-8").startswith("<!DOCTYPE html>")
 
 
 @pytest.mark.parametrize("command", ["check", "build", "digest"])
 def test_a_bad_post_is_shown_at_its_line(runner: MakeRunner, command: str) -> None:
     """A post that cannot be read fails the job, is named at its line, and in the summary."""
-    ran = runner({"posts/bad.md": BAD}).use(command=command, site_dir="news")
+    ran = runner({"posts/bad.md": BAD}).use(command=command, site="news")
     assert ran.code == 1
     (annotation,) = ran.annotations
     assert annotation.startswith("::error file=news/posts/bad.md,line=3,")
     assert "2026-13-45" in annotation
     assert f"## postroom {command}: failed with exit code 1\n" in ran.summary
     assert re.search(r"^error: \S*posts/bad\.md:3:\S* .*2026-13-45", ran.summary, re.MULTILINE)
-    assert "Nothing can be published until this is repaired." in ran.summary
-    assert "kept" not in ran.outputs
+    assert "Nothing can be published until the errors above are fixed." in ran.summary
+    assert "folder" not in ran.outputs
     assert not (ROOT / "public/posts/bad").exists()
 
 
 def test_a_warning_fails_the_check_where_it_is_told_to(runner: MakeRunner) -> None:
     """`arguments` go to the command: with --strict a warning fails; it is shown either way."""
     files = {"posts/b.md": "---\ntitle: No id\ndate: 2026-11-21\ntopics: [Company news]\n---\nB.\n"}
-    strict = runner(files).use(command="check", site_dir="news", arguments="--strict")
+    strict = runner(files).use(command="check", site="news", arguments="--strict")
     assert strict.code == 1
     assert any(one.startswith("::warning file=news/posts/b.md") for one in strict.annotations), (
         strict.log
     )
     assert "warning: news/posts/b.md" in strict.summary
     # The letter is there to be read all the same.
-    assert (strict.kept / "email.txt").exists()
+    assert (strict.folder / "email.txt").exists()
 
 
 def test_words_with_spaces_stay_one_word(runner: MakeRunner) -> None:
     """`arguments` are taken apart as a shell does, and nothing in them is run."""
     made = runner()
     words = "--output '../my site' --at \"2026-11-22T00:00:00Z\""
-    ran = made.use(command="build", site_dir="news", arguments=words)
+    ran = made.use(command="build", site="news", arguments=words)
     assert (ran.code, ran.annotations) == (0, [])
     assert (made.workspace / "my site/atom.xml").exists()
-    evil = made.use(command="build", site_dir="news", arguments="; touch $(echo evil) `touch evil`")
+    evil = made.use(command="build", site="news", arguments="; touch $(echo evil) `touch evil`")
     assert evil.code == 2
     assert not list(made.workspace.rglob("evil"))
 
@@ -95,7 +95,7 @@ def test_words_with_spaces_stay_one_word(runner: MakeRunner) -> None:
 def test_build_writes_the_output(runner: MakeRunner) -> None:
     """`build` leaves what a host takes in the newsroom's output folder."""
     made = runner()
-    ran = made.use(command="build", site_dir="news")
+    ran = made.use(command="build", site="news")
     assert (ran.code, ran.annotations) == (0, [])
     assert (made.workspace / "news/public/atom.xml").exists()
     assert "1 post → public/" in ran.summary
@@ -107,7 +107,7 @@ def test_a_post_cannot_speak_to_the_runner(runner: MakeRunner) -> None:
         "::error file=posts/a.md::A forgery\n\n    ::add-mask::news\n\n```\n<script>x</script>\n"
     )
     forged = POST.replace("We have moved", f"{words}\n\nWe have moved")
-    ran = runner({"posts/a.md": forged}).use(command="digest", site_dir="news")
+    ran = runner({"posts/a.md": forged}).use(command="digest", site="news")
     assert ran.code == 0, ran.log
     assert "A forgery" in ran.log
     assert ran.annotations == []
@@ -118,16 +118,16 @@ def test_a_post_cannot_speak_to_the_runner(runner: MakeRunner) -> None:
 @pytest.mark.parametrize(
     ("inputs", "what"),
     [
-        ({"command": "publish"}, "command: 'publish' is none; write one of check, build"),
-        ({"command": "check", "newsroom": "nowhere"}, "is no folder; name the one with"),
+        ({"command": "publish"}, "command: 'publish' is unknown; write one of check, build"),
+        ({"command": "check", "site": "nowhere"}, "is not a folder; name the folder with"),
         ({"command": "check", "arguments": "'--strict"}, "arguments: No closing quotation"),
-        ({"command": "check", "newsroom": "."}, "postroom.yaml"),
-        ({"command": "build", "newsroom": "."}, "postroom.yaml"),
+        ({"command": "check", "site": "."}, "postroom.yaml"),
+        ({"command": "build", "site": "."}, "postroom.yaml"),
     ],
 )
 def test_wrong_use_is_one_line(runner: MakeRunner, inputs: dict[str, str], what: str) -> None:
     """What the action cannot do fails the job with one annotation that says why."""
-    ran = runner().use(**{"newsroom": "news", **inputs})
+    ran = runner().use(**{"site": "news", **inputs})
     assert ran.code == 2
     (annotation,) = ran.annotations
     assert what in annotation
@@ -142,54 +142,54 @@ def told(ran: Ran) -> str:
 def test_plan_tells_numbers(runner: MakeRunner, postgresql_server: postgresql.Server) -> None:
     """`plan` says how many get a letter, keeps what would be sent, and names nobody."""
     made = runner()
-    secrets = made.add_readers(postgresql_server.emptied(), 3)
-    ran = made.use(command="plan", site_dir="news", **secrets)
+    secrets = made.add_subscribers(postgresql_server.emptied(), 3)
+    ran = made.use(command="plan", site="news", **secrets)
     assert (ran.code, ran.annotations) == (0, [])
-    assert ran.outputs["letters"] == "3"
+    assert ran.outputs["emails"] == "3"
     assert "1 letter to 3 subscribers" in ran.summary
-    assert {"first.eml", "plan.json", "email.html"} <= {path.name for path in ran.kept.iterdir()}
-    kept = "".join(path.read_text("utf-8") for path in ran.kept.iterdir())
+    assert {"first.eml", "plan.json", "email.html"} <= {path.name for path in ran.folder.iterdir()}
+    kept = "".join(path.read_text("utf-8") for path in ran.folder.iterdir())
     assert not _ADDRESS.search(told(ran) + kept)
 
 
 def test_plan_of_nothing(runner: MakeRunner, postgresql_server: postgresql.Server) -> None:
     """Where nobody is owed anything, `plan` says 0, so that no one is asked to approve nothing."""
     made = runner()
-    secrets = made.add_readers(postgresql_server.emptied(), 1)
+    secrets = made.add_subscribers(postgresql_server.emptied(), 1)
     with scripted({}) as server:
         url = f"smtp://127.0.0.1:{server.port}"
-        assert made.use(command="send", site_dir="news", smtp_url=url, **secrets).code == 0
-        ran = made.use(command="plan", site_dir="news", **secrets)
-    assert (ran.code, ran.outputs["letters"]) == (0, "0")
-    assert "first.eml" not in {path.name for path in ran.kept.iterdir()}
+        assert made.use(command="send", site="news", smtp_url=url, **secrets).code == 0
+        ran = made.use(command="plan", site="news", **secrets)
+    assert (ran.code, ran.outputs["emails"]) == (0, "0")
+    assert "first.eml" not in {path.name for path in ran.folder.iterdir()}
 
 
 def test_send_sends_once(runner: MakeRunner, postgresql_server: postgresql.Server) -> None:
     """A job that is run again sends nothing again; neither names a reader."""
     made = runner()
-    secrets = made.add_readers(postgresql_server.emptied(), 3)
+    secrets = made.add_subscribers(postgresql_server.emptied(), 3)
     with scripted({}) as server:
         url = f"smtp://127.0.0.1:{server.port}"
-        first = made.use(command="send", site_dir="news", smtp_url=url, **secrets)
-        again = made.use(command="send", site_dir="news", smtp_url=url, **secrets)
+        first = made.use(command="send", site="news", smtp_url=url, **secrets)
+        again = made.use(command="send", site="news", smtp_url=url, **secrets)
     assert (first.code, first.annotations) == (0, [])
     assert "3 sent" in first.summary
     assert (again.code, "nothing is due" in again.summary) == (0, True)
     assert len(server.messages) == 3
-    assert "kept" not in first.outputs
+    assert "folder" not in first.outputs
     assert not _ADDRESS.search(told(first) + told(again))
 
 
 def test_send_is_not_late(runner: MakeRunner, postgresql_server: postgresql.Server) -> None:
     """After the `window` nothing is sent, the job is green, and its summary says why."""
     made = runner()
-    secrets = made.add_readers(postgresql_server.emptied(), 1, frequency="week")
+    secrets = made.add_subscribers(postgresql_server.emptied(), 1, frequency="week")
     with scripted({}) as server:
         url = f"smtp://127.0.0.1:{server.port}"
-        late = made.use(command="send", site_dir="news", smtp_url=url, window="1m", **secrets)
+        late = made.use(command="send", site="news", smtp_url=url, window="1m", **secrets)
         assert (late.code, late.annotations, server.messages) == (0, [], [])
         assert "too late for --window" in late.summary
-        ran = made.use(command="send", site_dir="news", smtp_url=url, window="8d", **secrets)
+        ran = made.use(command="send", site="news", smtp_url=url, window="8d", **secrets)
     assert (ran.code, len(server.messages)) == (0, 1)
 
 
@@ -197,7 +197,7 @@ def test_send_refuses_a_ledger_that_the_runner_takes_along(runner: MakeRunner) -
     """Without PostgreSQL nothing is sent from a runner, and the job says why."""
     with scripted({}) as server:
         url = f"smtp://127.0.0.1:{server.port}"
-        ran = runner().use(command="send", site_dir="news", smtp_url=url, secret_key=KEY)
+        ran = runner().use(command="send", site="news", smtp_url=url, secret_key=KEY)
     assert (ran.code, server.commands) == (2, [])
     (annotation,) = ran.annotations
     assert "in CI the ledger would be lost with this machine" in annotation
@@ -206,7 +206,7 @@ def test_send_refuses_a_ledger_that_the_runner_takes_along(runner: MakeRunner) -
 
 def test_send_without_secrets_names_each(runner: MakeRunner) -> None:
     """A secret that is not set arrives as nothing; each that is missing is an annotation."""
-    ran = runner().use(command="send", site_dir="news")
+    ran = runner().use(command="send", site="news")
     assert ran.code == 2
     named = set(re.findall(r"POSTROOM_[A-Z_]+", "".join(ran.annotations)))
     assert named == {"POSTROOM_SMTP_URL", "POSTROOM_SECRET_KEY", "POSTROOM_DATABASE_URL"}
@@ -221,10 +221,10 @@ def test_a_refusal_that_repeats_the_reader_is_not_printed(
         f"550 5.7.1 <reader{each}@example.com>: Relay access denied\r\n".encode()
         for each in range(30)
     ]
-    secrets = made.add_readers(postgresql_server.emptied(), 30)
+    secrets = made.add_subscribers(postgresql_server.emptied(), 30)
     with scripted({"RCPT": refused}) as server:
         url = f"smtp://127.0.0.1:{server.port}"
-        ran = made.use(command="send", site_dir="news", smtp_url=url, **secrets)
+        ran = made.use(command="send", site="news", smtp_url=url, **secrets)
     assert ran.code == 1
     (annotation,) = ran.annotations
     assert "<…@…>: Relay access denied" in annotation
@@ -236,7 +236,7 @@ def test_a_trial_does_not_print_to_whom_it_went(runner: MakeRunner) -> None:
     with scripted({}) as server:
         url, words = f"smtp://127.0.0.1:{server.port}", "--test --to reader1@example.com"
         inputs = {"smtp_url": url, "secret_key": KEY, "arguments": words}
-        ran = runner().use(command="send", site_dir="news", **inputs)
+        ran = runner().use(command="send", site="news", **inputs)
     assert (ran.code, len(server.messages)) == (0, 1), ran.log
     assert "…@…" in ran.log
     assert not _ADDRESS.search(told(ran))
@@ -247,11 +247,11 @@ def test_a_cancelled_job_finishes_the_letters_under_way(
 ) -> None:
     """When GitHub cancels, the signal reaches `send`, and no letter is in doubt afterwards."""
     made = runner()
-    secrets = made.add_readers(postgresql_server.emptied(), 3)
+    secrets = made.add_subscribers(postgresql_server.emptied(), 3)
     with scripted({}) as server:
         known = {name: each.get("default", "") for name, each in ACTION["inputs"].items()}
         given = {name.replace("_", "-"): value for name, value in secrets.items()}
-        url = {"smtp-url": f"smtp://127.0.0.1:{server.port}", "newsroom": "news"}
+        url = {"smtp-url": f"smtp://127.0.0.1:{server.port}", "site": "news"}
         (step,) = (one for one in ACTION["runs"]["steps"] if one.get("id") == "run")
         with server.holding() as came:
             process = made.start(step, {**known, **given, **url, "command": "send"})
@@ -263,7 +263,7 @@ def test_a_cancelled_job_finishes_the_letters_under_way(
                 assert line
         log = process.communicate(timeout=60)[0]
         sent = len(server.messages)
-        later = made.use(command="send", site_dir="news", smtp_url=url["smtp-url"], **secrets)
+        later = made.use(command="send", site="news", smtp_url=url["smtp-url"], **secrets)
     assert process.returncode == 130, log
     assert "may or may not" not in log + later.log
     assert (sent, later.code, len(server.messages)) == (1, 0, 3)
@@ -271,13 +271,13 @@ def test_a_cancelled_job_finishes_the_letters_under_way(
 
 def test_every_block_is_run(runner: MakeRunner) -> None:
     """Each `run:` block of the action is run by every test here, save the installation: a proof."""
-    ran = runner().use(command="digest", site_dir="news")
+    ran = runner().use(command="digest", site="news")
     assert [*ran.steps] == [name for name in run_blocks() if name != INSTALL]
 
 
 def test_the_cache_is_named_for_what_it_holds(runner: MakeRunner) -> None:
     """The cache's key names Python and the pins; its folder is pip's, and never the newsroom's."""
     made = runner()
-    ran = made.use(command="check", site_dir="news")
+    ran = made.use(command="check", site="news")
     assert re.fullmatch(r"postroom-pip-\w+-\w+-3\.\d+\.\w+-[0-9a-f]{16}", ran.outputs["key"])
     assert Path(ran.outputs["path"]) == made.temp / "postroom-pip"

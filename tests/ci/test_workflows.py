@@ -121,7 +121,7 @@ def of_ours(name: str) -> list[dict[str, Any]]:
 
 def test_the_workflows_that_need_no_secrets_run(tmp_path: Path) -> None:
     """`check.yml` and `publish.yml` pass on a newsroom in order, and leave what Pages takes."""
-    runner = Runner(tmp_path, site_dir=".")
+    runner = Runner(tmp_path, site=".")
     ran = [use(runner, step, {}) for name in ("check.yml", "publish.yml") for step in of_ours(name)]
     assert [(one.code, one.annotations) for one in ran] == [(0, [])] * 3
     document = read(ROOT / "docs/workflows/publish.yml")
@@ -132,7 +132,7 @@ def test_the_workflows_that_need_no_secrets_run(tmp_path: Path) -> None:
 @pytest.fixture
 def new_site(tmp_path: Path) -> Runner:
     """Return a runner with the site that `init` writes and one more post, as plain as can be."""
-    runner = Runner(tmp_path, site_dir=".")
+    runner = Runner(tmp_path, site=".")
     shutil.rmtree(runner.site_dir / "posts")
     (runner.site_dir / "postroom.yaml").unlink()
     day = {"SOURCE_DATE_EPOCH": str(int(AT.timestamp()))}
@@ -153,7 +153,7 @@ def test_a_new_site_passes_the_workflows(new_site: Runner) -> None:
             assert ran.code == 0, ran.log
             assert [line for line in ran.annotations if not line.startswith("::warning ")] == []
             assert any("2026-11-22-we-moved.md" in line for line in ran.annotations)
-            assert "From today you find us" in (ran.kept / "email.txt").read_text("utf-8")
+            assert "From today you find us" in (ran.folder / "email.txt").read_text("utf-8")
     page = new_site.site_dir / "public/posts/we-moved/index.html"
     assert "From today you find us" in page.read_text("utf-8")
 
@@ -169,7 +169,7 @@ def secrets_for(
     runner: Runner, server: postgresql.Server, port: int, number: int
 ) -> dict[str, str]:
     """Return the secrets of a newsroom with so many readers who are owed a letter."""
-    inputs = runner.add_readers(server.emptied(), number)
+    inputs = runner.add_subscribers(server.emptied(), number)
     return {
         "POSTROOM_SMTP_URL": f"smtp://127.0.0.1:{port}",
         "POSTROOM_DATABASE_URL": inputs["database_url"],
@@ -179,7 +179,7 @@ def secrets_for(
 
 def test_the_workflow_that_sends_runs(tmp_path: Path, postgresql_server: postgresql.Server) -> None:
     """`send.yml` sends what is due; run twice it sends nothing again."""
-    runner = Runner(tmp_path, site_dir=".")
+    runner = Runner(tmp_path, site=".")
     (step,) = of_ours("send.yml")
     with scripted({}) as server:
         secrets = secrets_for(runner, postgresql_server, server.port, 2)
@@ -189,17 +189,17 @@ def test_the_workflow_that_sends_runs(tmp_path: Path, postgresql_server: postgre
 
 
 @pytest.mark.parametrize("now", ["office", "shop"])
-def test_the_workflow_with_a_veto_runs(
+def test_the_workflow_with_approval_runs(
     tmp_path: Path, postgresql_server: postgresql.Server, now: str
 ) -> None:
     """`approve.yml` sends what was approved; if a post has changed since, it refuses."""
-    runner = Runner(tmp_path, site_dir=".")
+    runner = Runner(tmp_path, site=".")
     plan, send = of_ours("approve.yml")
     with scripted({}) as server:
         secrets = secrets_for(runner, postgresql_server, server.port, 2)
         looks = {"POSTROOM_DATABASE_URL": may_only_read(postgresql_server)}
         planned = use(runner, plan, looks)
-        assert (planned.code, planned.outputs["letters"]) == (0, "2"), planned.log
+        assert (planned.code, planned.outputs["emails"]) == (0, "2"), planned.log
         download(planned, runner)
         post = runner.site_dir / "posts/a.md"
         post.write_text(post.read_text("utf-8").replace("office", now), "utf-8")
@@ -218,7 +218,7 @@ def may_only_read(server: postgresql.Server) -> str:
 
 
 def download(planned: Ran, runner: Runner) -> None:
-    """Do what the veto's second job does with the artifact of its first."""
+    """Copy the artifact of the first job of `approve.yml` to where its second job downloads it."""
     document = read(ROOT / "docs/workflows/approve.yml")
     (step,) = (one for one in steps(document) if "download-artifact" in one["uses"])
     wanted = step["with"]
@@ -226,17 +226,17 @@ def download(planned: Ran, runner: Runner) -> None:
     assert ACTION["runs"]["steps"][-1]["with"]["name"].endswith(
         "format('postroom-{0}', inputs.command) }}"
     )
-    shutil.copytree(planned.kept, runner.workspace / wanted["path"])
+    shutil.copytree(planned.folder, runner.workspace / wanted["path"])
 
 
-def test_nobody_is_asked_to_approve_nothing() -> None:
-    """The veto's second job waits for somebody only where its first has letters."""
+def test_nothing_due_needs_no_approval() -> None:
+    """The second job of `approve.yml` waits for approval only if the first has planned emails."""
     document = jobs(read(ROOT / "docs/workflows/approve.yml"))
-    assert document["plan"]["outputs"] == {"letters": "${{ steps.plan.outputs.letters }}"}
-    assert document["send"]["if"] == "needs.plan.outputs.letters != '0'"
+    assert document["plan"]["outputs"] == {"emails": "${{ steps.plan.outputs.emails }}"}
+    assert document["send"]["if"] == "needs.plan.outputs.emails != '0'"
     (plan,) = (one for one in document["plan"]["steps"] if OURS in one["uses"])
     assert plan["id"] == "plan"
-    assert "letters" in ACTION["outputs"]
+    assert "emails" in ACTION["outputs"]
 
 
 GITLAB = read(ROOT / "docs/gitlab-ci.yml")
@@ -244,7 +244,7 @@ GITLAB = read(ROOT / "docs/gitlab-ci.yml")
 
 def test_the_jobs_for_gitlab_run(tmp_path: Path, postgresql_server: postgresql.Server) -> None:
     """Every line of `script:` for GitLab runs in a job's shell, and leaves what is kept."""
-    runner = Runner(tmp_path, site_dir=".")
+    runner = Runner(tmp_path, site=".")
     with scripted({}) as server:
         secrets = secrets_for(runner, postgresql_server, server.port, 2)
         for name in ("check", "pages", "send"):

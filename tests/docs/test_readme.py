@@ -288,8 +288,8 @@ def leaf_commands() -> Iterator[tuple[str, click.Command]]:
 
 def test_the_commands_of_a_checkout_are_those_of_make() -> None:
     """What the README tells people to make is there to be made."""
-    targets = re.findall(r"^([a-z ]+):$", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    known = {word for line in targets for word in line.split()}
+    (targets,) = re.findall(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    known = set(targets.split())
     named = set(re.findall(r"^make (\w+)", "".join(blocks("checkout")), re.MULTILINE))
     assert (named - known, len(named)) == (set(), 2)
 

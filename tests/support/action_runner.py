@@ -64,17 +64,17 @@ class Ran:
         return found
 
     @property
-    def kept(self) -> Path:
+    def folder(self) -> Path:
         """The folder that becomes the artifact."""
-        return Path(self.outputs["kept"])
+        return Path(self.outputs["folder"])
 
 
 class Runner:
     """A machine with a checked out newsroom, on which Postroom is installed if need be."""
 
-    def __init__(self, home: Path, *, site_dir: str = "news", installed: bool = True) -> None:
+    def __init__(self, home: Path, *, site: str = "news", installed: bool = True) -> None:
         self.workspace, self.temp, self.files = home / "work", home / "temp", home / "files"
-        self.site_dir = self.workspace / site_dir
+        self.site_dir = self.workspace / site
         for folder in (self.site_dir, self.temp, self.files):
             folder.mkdir(parents=True)
         (self.workspace / ".git").mkdir()
@@ -83,10 +83,10 @@ class Runner:
         if installed:
             (self.temp / "postroom").symlink_to(sys.prefix)
 
-    def add_readers(
+    def add_subscribers(
         self, database_url: str, number: int, *, frequency: str = "post"
     ) -> dict[str, str]:
-        """Let `number` readers be owed a post of ten days ago; return the secrets that it takes."""
+        """Add subscribers who are due a post of ten days ago; return the secrets as inputs."""
         day = (datetime.now(UTC) - timedelta(days=10)).date()
         write(self.site_dir, {"posts/a.md": POST.replace("2026-11-20", day.isoformat())})
         names = [f"reader{each}@example.com" for each in range(number)]
