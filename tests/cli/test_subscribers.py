@@ -196,7 +196,7 @@ def test_without_a_key_it_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch, 
     outcome = run(*words.split())
     assert outcome.code == 2
     (error,) = outcome.errors
-    assert error.startswith("POSTROOM_SECRET_KEY: is not set; set what this newsroom had; ")
+    assert error.startswith("POSTROOM_SECRET_KEY: is not set; set it to the key of this site; ")
 
 
 def test_with_another_key_it_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

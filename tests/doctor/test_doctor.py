@@ -77,8 +77,8 @@ def test_names_what_is_missing_in_settings(
     [
         ("k" * 22, "ok: POSTROOM_SECRET_KEY: one key"),
         (f"{'k' * 22}, {'l' * 22}", "ok: POSTROOM_SECRET_KEY: 2 keys"),
-        (None, "problem: POSTROOM_SECRET_KEY: is not set; set what this newsroom had; "),
-        (" ", "problem: POSTROOM_SECRET_KEY: is not set; set what this newsroom had; "),
+        (None, "problem: POSTROOM_SECRET_KEY: is not set; set it to the key of this site; "),
+        (" ", "problem: POSTROOM_SECRET_KEY: is not set; set it to the key of this site; "),
         (f"{'k' * 22},", "problem: POSTROOM_SECRET_KEY: holds an empty key"),
         (f"{'k' * 22},{'k' * 22}", "problem: POSTROOM_SECRET_KEY: holds a key twice"),
         (f"hunter2,{'k' * 22}", "problem: POSTROOM_SECRET_KEY: holds a key of 7 characters"),

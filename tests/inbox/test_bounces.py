@@ -330,7 +330,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def desk(store: Store) -> BounceContext:
     """Return what acting needs."""
-    leave = partial(unsubscribe.unsubscribe, store.subscribers, way="mail")
+    leave = partial(unsubscribe.unsubscribe, store.subscribers, method="mail")
     return BounceContext(store.bounces, leave, store.subscribers.with_token, KEYS.suppression)
 
 

@@ -19,7 +19,7 @@ from postroom.markdown.html import resolve_urls, to_html
 from postroom.markdown.plaintext import to_text
 from postroom.models import DigestFrequency, Frequency, MailSettings, Site
 from postroom.newsletter.personalize import prepare_issue
-from postroom.newsletter.render import LIMIT, RenderedEmail, render_email
+from postroom.newsletter.render import MAX_HTML_BYTES, RenderedEmail, render_email
 from postroom.posts import loader
 from postroom.rules import Rule
 from postroom.scheduling.periods import group_by_period
@@ -818,7 +818,7 @@ def seconds(letter: RenderedEmail, site: Site) -> float:
 def test_a_letter_of_full_size_is_looked_at_at_once(tmp_path: Path) -> None:
     """A letter of 90 KB takes 20 milliseconds, here with room for a slow machine."""
     (case, *_) = cases(sites.write(tmp_path, MANY))
-    assert 80_000 < len(case.letter.html) <= LIMIT
+    assert 80_000 < len(case.letter.html) <= MAX_HTML_BYTES
     assert seconds(case.letter, case.site) < 0.06
 
 
@@ -830,5 +830,5 @@ def test_a_letter_of_full_size_is_looked_at_at_once(tmp_path: Path) -> None:
 def test_no_letter_takes_for_ever(whole: Case, piece: str) -> None:
     """Whatever is repeated, the time grows with the size of the letter and not faster."""
     opened = f"<style>{piece}" if piece[0] in "@pfbr{a" else f"<body>{piece}"
-    letter = evolve(whole.letter, html=opened + piece * (LIMIT // len(piece)))
+    letter = evolve(whole.letter, html=opened + piece * (MAX_HTML_BYTES // len(piece)))
     assert seconds(letter, whole.site) < 2

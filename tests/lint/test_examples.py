@@ -269,7 +269,7 @@ PLANTED = {
         '<table class="layout" role="presentation"',
         '<table class="layout"',
     ),
-    "click here": ("link-words", "{{ words.read_on_web }}", "Click here"),
+    "click here": ("link-words", "{{ t.read_on_web }}", "Click here"),
     "script": ("script", "</body>", "<script>document.title = 'x'</script></body>"),
     "second h1": ("first-heading", TITLE, f"{TITLE}<h1>{{{{ site.title }}}}</h1>"),
     "background image": (
@@ -295,11 +295,15 @@ def test_a_fault_planted_in_a_template_is_found(fault: str, demo: Path, postroom
 MAIN = '<main id="main">'
 IN_PAGES = {
     "lang": ("page-language", '<html lang="{{ site.language }}"', "<html"),
-    "alt": ("page-alt", MAIN, f'{MAIN}<img src="{{{{ here(site.url) }}}}style.css">'),
+    "alt": ("page-alt", MAIN, f'{MAIN}<img src="{{{{ relative_url(site.url) }}}}style.css">'),
     "title": ("page-title", "<title>{{ page.title }}", "<title>"),
-    "empty link": ("page-empty-link", MAIN, f'{MAIN}<a href="{{{{ here(site.url) }}}}"></a>'),
-    "heading skip": ("page-heading", "<h2>{{ words.contact }}</h2>", "<h6>Contact</h6>"),
-    "second h1": ("page-heading", "<h2>{{ words.contact }}</h2>", "<h1>Contact</h1>"),
+    "empty link": (
+        "page-empty-link",
+        MAIN,
+        f'{MAIN}<a href="{{{{ relative_url(site.url) }}}}"></a>',
+    ),
+    "heading skip": ("page-heading", "<h2>{{ t.contact }}</h2>", "<h6>Contact</h6>"),
+    "second h1": ("page-heading", "<h2>{{ t.contact }}</h2>", "<h1>Contact</h1>"),
     "duplicate id": ("page-id", MAIN, f'{MAIN}<p id="main">Here</p>'),
     "bad href": ("page-link", MAIN, f'{MAIN}<a href="https://">Here</a>'),
     "broken link": ("page-link", MAIN, f'{MAIN}<a href="/jobs/">Jobs</a>'),

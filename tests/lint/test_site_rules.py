@@ -312,7 +312,7 @@ def test_a_broken_link_of_a_post_is_not_told_of_its_pages(look: Look) -> None:
 def test_a_broken_link_of_a_template_is_told_once(look: Look) -> None:
     """One finding stands for all pages that a template makes, with their number."""
     base = (Path(__file__).parents[2] / "templates/pages/base.html").read_text("utf-8")
-    broken = base.replace("<footer", '<a href="{{ here(site.url) }}jobs/">Jobs</a><footer')
+    broken = base.replace("<footer", '<a href="{{ relative_url(site.url) }}jobs/">Jobs</a><footer')
     (problem,) = look({"templates/pages/base.html": broken})
     # Index, two posts, a year, a digest, subscribe, contact, 404.
     assert str(problem) == (

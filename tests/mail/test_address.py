@@ -13,7 +13,7 @@ from postroom.mail.address import AddressError, display_address, mask_address, p
 def test_keeps_a_plain_address() -> None:
     """A plain address is its own ASCII form, its own shown form and its own key."""
     address = parse_address("reader@example.com")
-    assert {address.ascii, address.shown, address.key} == {"reader@example.com"}
+    assert {address.ascii, address.display, address.key} == {"reader@example.com"}
 
 
 def test_keeps_dots_and_tags() -> None:
@@ -32,7 +32,7 @@ def test_turns_a_domain_into_ascii(text: str) -> None:
     """A domain of another script is kept as A-labels and shown as its owner writes it."""
     address = parse_address(text)
     assert (address.ascii, address.key) == ("reader@xn--mnchen-3ya.example",) * 2
-    assert address.shown == "reader@münchen.example"
+    assert address.display == "reader@münchen.example"
 
 
 def test_shows_a_stored_address() -> None:
@@ -56,17 +56,17 @@ def test_takes_the_longest_address_and_no_longer() -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("", "there is no address"),
+        ("", "the email address is missing"),
         ("reader", "an email address must have an @-sign"),
         ("reader@example", "period"),
-        ("réader@example.com", "only ASCII letters may stand before the @-sign"),
-        ("\uff52eader@example.com", "only ASCII letters may stand before the @-sign"),
-        ("\u0130@example.com", "only ASCII letters may stand before the @-sign"),
+        ("réader@example.com", "only ASCII characters are allowed before the @-sign"),
+        ("\uff52eader@example.com", "only ASCII characters are allowed before the @-sign"),
+        ("\u0130@example.com", "only ASCII characters are allowed before the @-sign"),
         ("reader@example.com\r\nBcc: other@example.com", "control character"),
         ("reader@example.com\n", "control character"),
         ("reader@exam\0ple.com", "control character"),
         ("reader\u2028@example.com", "control character"),
-        ("A Reader <reader@example.com>", "more than the address"),
+        ("A Reader <reader@example.com>", "more than the email address"),
         ("reader@example.com, other@example.com", "@"),
         ("reader@localhost", "period"),
         ("reader@printer.local", "special-use"),
@@ -112,7 +112,7 @@ def test_judges_plain_addresses_as_the_library_does(text: str) -> None:
         with pytest.raises(AddressError):
             parse_address(text)
     else:
-        assert (parse_address(text).ascii, parse_address(text).shown) == (
+        assert (parse_address(text).ascii, parse_address(text).display) == (
             valid.ascii_email,
             valid.normalized,
         )

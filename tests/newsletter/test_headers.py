@@ -143,7 +143,7 @@ def test_a_short_plain_subject_is_written_as_it_is() -> None:
 @rules
 def test_a_break_is_refused(rule: Callable[[str, str], str], character: str) -> None:
     """A line break or NUL in a value is refused, never written and never dropped in silence."""
-    with pytest.raises(ValueError, match=r"^X-Field: the value holds a line break or NUL$"):
+    with pytest.raises(ValueError, match=r"^X-Field: the value contains a line break or NUL$"):
         rule("X-Field", f"News{character}Bcc: a@example.com <b@example.com>")
 
 
@@ -155,7 +155,7 @@ def test_a_break_is_one_line_for_the_author(place: str, break_: str) -> None:
     with pytest.raises(ContentError) as caught:
         make(**{place: value})
     name = {"subject": "Subject", "sender": "From"}[place]
-    assert str(caught.value) == f"letter: {name}: the value holds a line break or NUL; reword it"
+    assert str(caught.value) == f"email: {name}: the value contains a line break or NUL; reword it"
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_an_address_that_would_be_damaged_is_refused(address: str) -> None:
     with pytest.raises(ContentError) as caught:
         make(sender=f"News <{address}>" if address else "")
     assert [(one.path, one.message.partition(":")[0]) for one in caught.value.problems] == [
-        ("letter", "From")
+        ("email", "From")
     ]
 
 

@@ -241,20 +241,25 @@ def test_what_is_frozen_is_bytes() -> None:
 @pytest.mark.parametrize(
     ("address", "token", "message_id", "said"),
     [
-        (f"{ADDRESS}, other@example.com", TOKEN, "1@example.com", "the address is not one"),
-        (f"Reader <{ADDRESS}>", TOKEN, "1@example.com", "the address is not one"),
-        (f"{ADDRESS}\r\nBcc: other@example.com", TOKEN, "1@example.com", "the address is not one"),
-        (f"{ADDRESS}\0", TOKEN, "1@example.com", "the address is not one"),
-        ("jörg@example.com", TOKEN, "1@example.com", "the address is not one"),
-        (f"{'a' * 250}@example.com", TOKEN, "1@example.com", "the address is not one"),
+        (f"{ADDRESS}, other@example.com", TOKEN, "1@example.com", "the email address is not one"),
+        (f"Reader <{ADDRESS}>", TOKEN, "1@example.com", "the email address is not one"),
+        (
+            f"{ADDRESS}\r\nBcc: other@example.com",
+            TOKEN,
+            "1@example.com",
+            "the email address is not one",
+        ),
+        (f"{ADDRESS}\0", TOKEN, "1@example.com", "the email address is not one"),
+        ("jörg@example.com", TOKEN, "1@example.com", "the email address is not one"),
+        (f"{'a' * 250}@example.com", TOKEN, "1@example.com", "the email address is not one"),
         (ADDRESS, TOKEN[1:], "1@example.com", "the token is not 22 characters"),
         (ADDRESS, "é" * 22, "1@example.com", "the token is not 22 characters"),
         (ADDRESS, "x" * 20 + "\r\n", "1@example.com", "the token is not 22 characters"),
         (ADDRESS, "=" * 22, "1@example.com", "the token is not 22 characters"),
-        (ADDRESS, TOKEN, "1@example.org", "the Message-ID is not one"),
-        (ADDRESS, TOKEN, "1@sub.example.com", "the Message-ID is not one"),
-        (ADDRESS, TOKEN, "1>\r\nBcc: a@example.com", "the Message-ID is not one"),
-        (ADDRESS, TOKEN, "", "the Message-ID is not one"),
+        (ADDRESS, TOKEN, "1@example.org", "the Message-ID is not in the domain"),
+        (ADDRESS, TOKEN, "1@sub.example.com", "the Message-ID is not in the domain"),
+        (ADDRESS, TOKEN, "1>\r\nBcc: a@example.com", "the Message-ID is not in the domain"),
+        (ADDRESS, TOKEN, "", "the Message-ID is not in the domain"),
     ],
 )
 def test_what_would_break_a_message_is_refused(
@@ -274,26 +279,32 @@ def test_what_would_break_a_message_is_refused(
     [
         (
             {"sender": ""},
-            "mail.from: letters need a sender; write from: Example News <news@…>",
+            "mail.from: emails need a sender; write from: Example News <news@…>",
         ),
         (
             {"unsubscribe": ""},
-            "mail.unsubscribe: letters need a way to leave; write where postroom serve answers",
+            "mail.unsubscribe: emails need an unsubscribe URL; write the URL of postroom serve",
         ),
         (
             {"unsubscribe": "http://news.example.com"},
             (
-                "mail.unsubscribe: 'http://news.example.com' is not https, so no mail program "
-                "leaves by one click; write https"
+                "mail.unsubscribe: 'http://news.example.com' is not https, which one-click "
+                "unsubscribing needs; write https"
             ),
         ),
         (
             {"bounces": f"{'b' * 36}@example.com"},
-            f"mail.bounces: '{'b' * 36}@example.com' is too long or not plain; write a shorter one",
+            (
+                f"mail.bounces: '{'b' * 36}@example.com' is too long or not plain ASCII; "
+                "write a shorter one"
+            ),
         ),
         (
             {"bounces": "bücher@example.com"},
-            "mail.bounces: 'bücher@example.com' is too long or not plain; write a shorter one",
+            (
+                "mail.bounces: 'bücher@example.com' is too long or not plain ASCII; "
+                "write a shorter one"
+            ),
         ),
     ],
     ids=["no sender", "no way to leave", "http", "long bounces", "strange bounces"],
@@ -316,7 +327,10 @@ def test_a_sender_that_no_server_takes_is_named() -> None:
     """A sender that is no address every server takes is one line, no broken run."""
     with pytest.raises(ContentError) as caught:
         prepare_issue(LETTER, sent_by(sender="Jörg <jörg@example.com>"), DATE)
-    said = "letter: From: 'jörg@example.com' is no address that every mail program takes; reword it"
+    said = (
+        "email: From: 'jörg@example.com' is not an email address that every mail program accepts; "
+        "reword it"
+    )
     assert problems(caught) == [said]
 
 
@@ -337,8 +351,8 @@ def test_no_post_gets_the_readers_token(letter: RenderedEmail) -> None:
     with pytest.raises(ContentError) as caught:
         prepare_issue(letter, SITE, DATE)
     assert str(caught.value) == (
-        "letter: holds 'postroom-token-is-here', which stands for each reader's token; "
-        "take it out of the posts"
+        "email: contains 'postroom-token-is-here', which is reserved for each subscriber's token; "
+        "remove it from the posts"
     )
 
 

@@ -20,7 +20,7 @@ from lxml import html as lxml_html
 from postroom.contrast import contrast
 from postroom.models import Digest, Site, ThemeSettings
 from postroom.newsletter.render import (
-    LIMIT,
+    MAX_HTML_BYTES,
     RenderedEmail,
     render_email,
     render_preheader,
@@ -180,7 +180,7 @@ def test_a_digest_too_long_is_cut(make_site: MakeSite) -> None:
     )
     assert f"{words(more)}\n{more.get('href')}\n" in letter.text
     assert shown == [post.title for post in letter.digest.posts[: len(shown)]]
-    assert LIMIT - 2_000 < size <= LIMIT
+    assert MAX_HTML_BYTES - 2_000 < size <= MAX_HTML_BYTES
 
 
 def test_a_post_too_long_stands_as_its_summary(make_site: MakeSite) -> None:
@@ -494,8 +494,8 @@ def test_lines_of_data_find_their_own_direction(letter: Letter) -> None:
 
 
 def _labels(letter: Letter) -> set[str]:
-    texts = Theme(ROOT, letter.site.language).words.texts
-    return {texts[name] for name in ("phone", "tel", "email", "address", "leave_message")}
+    texts = Theme(ROOT, letter.site.language).translations.texts
+    return {texts[name] for name in ("phone", "tel", "email", "postal_address", "leave_message")}
 
 
 @pytest.mark.parametrize(
@@ -599,7 +599,7 @@ def test_a_picture_becomes_its_description(
 def test_a_picture_is_named_as_one(make_site: MakeSite) -> None:
     """Where a picture was, the letter says so: a link alone would look like a part of the text."""
     letter = in_letter(make_site, "Words ![A ship](a.png) and words.")
-    assert words(letter.one("//span[@class='picture']")) == "Picture: A ship"
+    assert words(letter.one("//span[@class='image']")) == "Image: A ship"
 
 
 def test_a_lone_post_names_its_authors_and_its_file(make_site: MakeSite) -> None:
@@ -635,7 +635,7 @@ def test_a_subscriber_can_leave(make_site: MakeSite, language: str) -> None:
     theme = Theme(site_dir, language)
     own = render_email(digest, site, theme, unsubscribe=LEAVE, preferences=PREFER)
     foot = lxml_html.document_fromstring(own.html).xpath("//td[contains(@class, 'personal')]")[0]
-    texts = theme.words.texts
+    texts = theme.translations.texts
     why = texts["because"].format(site.title)
     assert [(a.get("href"), words(a)) for a in foot.iter("a")] == [
         (LEAVE, texts["unsubscribe"]),

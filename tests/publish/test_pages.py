@@ -122,12 +122,12 @@ def test_each_item_has_its_neighbours(items: list[int]) -> None:
 OWN = {
     "templates/pages/index.html": (
         "{{ page.kind }} {{ page.url }} {{ posts|length }}"
-        "{% for post in posts %} {{ here(post.url) }}{% endfor %}"
-        "{% for digest in digests %} {{ here(digest.url) }}{% endfor %}"
+        "{% for post in posts %} {{ relative_url(post.url) }}{% endfor %}"
+        "{% for digest in digests %} {{ relative_url(digest.url) }}{% endfor %}"
     ),
     "templates/pages/post.html": (
         "{{ page.kind }} {{ page.lang }} {{ direction }} {{ post.title }}"
-        " {{ newer.title if newer }}/{{ older.title if older }} {{ here(site.url) }}"
+        " {{ newer.title if newer }}/{{ older.title if older }} {{ relative_url(site.url) }}"
     ),
     "templates/pages/digest.html": (
         "{{ page.title }} {{ newer.period if newer }}/{{ older.period if older }}"

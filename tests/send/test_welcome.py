@@ -135,9 +135,9 @@ def test_every_language_of_the_theme_welcomes(make_site: MakeSite, language: str
     rendered = render.render_issue(
         Issue("welcome", Cursor(AT.date()), tuple(held), ""), held, site, theme
     )
-    assert rendered.subject == theme.words.welcome.format("Example News")
+    assert rendered.subject == theme.translations.welcome.format("Example News")
     for part in (rendered.html, " ".join(rendered.text.split())):
-        assert theme.words.welcome_intro in part
+        assert theme.translations.welcome_intro in part
         assert "Late news from the workshop" in part
     prepared = prepare_issue(rendered, site, AT)
     message = prepared.message("reader@example.com", "x" * 22, prepared.message_id("0" * 32))

@@ -336,7 +336,7 @@ class TestFiles:
         data = b"name,email\nM\xfcller,reader@example.com\nx,m\xfcller@example.com\n"
         taken = Taken(store, data, ANSWERED)
         assert taken.tally == ImportSummary(added=1, faulty=1)
-        assert taken.lines == [(3, "only ASCII letters may stand before the @-sign")]
+        assert taken.lines == [(3, "only ASCII characters are allowed before the @-sign")]
 
     def test_topics_of_any_bytes_can_be_kept(self, store: Store) -> None:
         """Topics that are no proper text become proper text."""
@@ -349,7 +349,7 @@ class TestFiles:
         text = "name,email,status\nx,reader@example.com,active\ny,,active\n"
         taken = Taken(store, text, ANSWERED)
         assert taken.states == {"reader": "active"}
-        assert taken.lines == [(3, "there is no address")]
+        assert taken.lines == [(3, "the email address is missing")]
 
     @pytest.mark.parametrize("text", ["", "\n\n", "name,phone\nx,1\n", "reader@example.com\n"])
     def test_without_a_column_of_addresses_nothing_is_taken(self, store: Store, text: str) -> None:

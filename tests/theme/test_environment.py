@@ -66,10 +66,10 @@ def test_a_missing_template_is_named(tmp_path: Path) -> None:
     """A template that is nowhere is named."""
     assert (
         fault(theme(tmp_path), "pages/none.html")
-        == "templates/pages/none.html: is not there; add it"
+        == "templates/pages/none.html: does not exist; add it"
     )
     made = theme(tmp_path, a="{% include 'partials/none.html' %}")
-    assert fault(made, "a.html") == "templates/partials/none.html: is not there; add it"
+    assert fault(made, "a.html") == "templates/partials/none.html: does not exist; add it"
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_a_missing_template_is_named(tmp_path: Path) -> None:
         ("a\n{% if %}", 2, "Expected an expression, got 'end of statement block'"),
         ("{% for x in y %}\n\n{{ x }}", 3, "Unexpected end of template."),
         ("a\n\n{{ titel }}", 3, "'titel' is undefined"),
-        ("a\n{{ words.wrod }}", 2, "has no attribute 'wrod'"),
+        ("a\n{{ t.wrod }}", 2, "has no attribute 'wrod'"),
         ("a\n{{ 1 / 0 }}", 2, "ZeroDivisionError: division by zero"),
         ("{{ '}' }}\n\n\n{{ none() }}", 4, "TypeError: 'NoneType' object is not callable"),
         ("a\n{{ title|shout }}", 2, "No filter named 'shout'."),
@@ -91,7 +91,7 @@ def test_a_fault_in_a_template_has_its_line(
 ) -> None:
     """A fault in a newsroom's own template is one line with its file and line."""
     made = theme(tmp_path, pages__own=text)
-    found = fault(made, "pages/own.html", title="T", words=made.words, none=None)
+    found = fault(made, "pages/own.html", title="T", t=made.translations, none=None)
     assert found.startswith(f"templates/pages/own.html:{line}: ")
     assert what in found
     assert found.endswith("; correct it")
@@ -146,7 +146,7 @@ def test_a_template_sees_values_and_nothing_else(tmp_path: Path, text: str) -> N
     """A template, which a pull request may bring, reaches neither Python nor other files."""
     (tmp_path / "postroom.yaml").write_text("title: Secret\n")
     made = theme(tmp_path, x=text)
-    values = {"post": ThemeSettings(), "posts": [], "here": lambda url: url}
+    values = {"post": ThemeSettings(), "posts": [], "relative_url": lambda url: url}
     assert fault(made, "x.html", **values).startswith("templates/")
     assert values["posts"] == []
 
@@ -164,7 +164,7 @@ def test_a_template_is_no_link_to_another_file(tmp_path: Path, link: str, where:
     target = {"templates/x.html": "x.html", "templates/sub": "sub", "templates": ""}[link]
     (site_dir / link).symlink_to(tmp_path / where / target)
     template = "sub/x.html" if link.endswith("sub") else "x.html"
-    what = "is a link to a file elsewhere; put the file itself there"
+    what = "is a link to a file in another folder; replace it by the file itself"
     assert fault(Theme(site_dir, "en"), template) == f"templates/{template}: {what}"
 
 
@@ -175,7 +175,7 @@ def test_words_are_no_link_to_another_file(tmp_path: Path) -> None:
     (site_dir / "templates/translations").mkdir(parents=True)
     (site_dir / "templates/translations/en.yaml").symlink_to(tmp_path / "secret.yaml")
     with pytest.raises(TemplateError, match=r"^templates/translations/en\.yaml: is a link to "):
-        _ = Theme(site_dir, "en").words
+        _ = Theme(site_dir, "en").translations
 
 
 def test_a_link_among_the_templates_is_fine(tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ def test_a_fault_in_the_words_is_named(tmp_path: Path, text: bytes, found: str) 
     path.parent.mkdir(parents=True)
     path.write_bytes(text)
     with pytest.raises(TemplateError) as caught:
-        _ = Theme(tmp_path, "en").words
+        _ = Theme(tmp_path, "en").translations
     assert str(caught.value.problems[0]).startswith(found)
 
 
@@ -256,5 +256,5 @@ def test_a_template_is_no_hidden_file(tmp_path: Path, name: str, through: str) -
     if through:
         (tmp_path / "templates" / through).symlink_to(name)
     step = next(step for step in name.split("/") if step.startswith("."))
-    what = f"leads to the hidden '{step}'; put it in a file that is not hidden"
+    what = f"leads to the hidden '{step}'; move it to a file that is not hidden"
     assert fault(made, through or name) == f"templates/{through or name}: {what}"

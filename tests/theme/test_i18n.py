@@ -12,17 +12,17 @@ from babel import Locale
 
 from postroom.settings import validation
 from postroom.settings.yaml_reader import parse
-from postroom.theme.environment import Theme, built_in_folder
+from postroom.theme.environment import THEME_FOLDER, Theme
 from postroom.theme.i18n import Translations, load_translations
 
-LANGUAGES = sorted(path.stem for path in (built_in_folder() / "translations").glob("*.yaml"))
+LANGUAGES = sorted(path.stem for path in (THEME_FOLDER / "translations").glob("*.yaml"))
 PLURAL = re.compile(r"(.+)_(zero|one|two|few|many|other)")
 DAY = date(2026, 11, 5)
 
 
 def texts(language: str) -> dict[str, str]:
     """Return the words in the theme's file for a language."""
-    text = (built_in_folder() / f"translations/{language}.yaml").read_text("utf-8")
+    text = (THEME_FOLDER / f"translations/{language}.yaml").read_text("utf-8")
     return validation.mapping(validation.text)(parse(text, limit=64 * 1024))
 
 
@@ -47,7 +47,7 @@ def blanks(text: str) -> list[str | None]:
 
 def of_theme(language: str, site_dir: Path) -> Translations:
     """Return the words that a newsroom of this language has."""
-    return Theme(site_dir, language).words
+    return Theme(site_dir, language).translations
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -181,13 +181,13 @@ def test_an_unknown_language_speaks_english(tmp_path: Path) -> None:
     unknown, english = of_theme("tlh", tmp_path), of_theme("en", tmp_path)
     assert unknown.texts == english.texts
     assert (unknown.date(DAY), unknown.direction) == (english.date(DAY), "ltr")
-    assert not Theme(tmp_path, "tlh").speaks
+    assert not Theme(tmp_path, "tlh").has_translations
 
 
 def test_a_region_speaks_its_language(tmp_path: Path) -> None:
     """A language with a region or script takes the words of the language."""
     assert of_theme("en-ZA", tmp_path).texts == texts("en")
-    assert Theme(tmp_path, "en-ZA").speaks
+    assert Theme(tmp_path, "en-ZA").has_translations
 
 
 def override(site_dir: Path, language: str, text: str) -> None:
@@ -210,8 +210,8 @@ def test_a_site_brings_a_language(tmp_path: Path) -> None:
     override(tmp_path, "eo", "contact: Kontakto\n")
     own = of_theme("eo", tmp_path)
     assert own.contact == "Kontakto"
-    assert own.address == texts("en")["address"]
-    assert Theme(tmp_path, "eo").speaks
+    assert own.postal_address == texts("en")["postal_address"]
+    assert Theme(tmp_path, "eo").has_translations
 
 
 def test_the_nearest_tag_decides(tmp_path: Path) -> None:
@@ -224,5 +224,5 @@ def test_the_nearest_tag_decides(tmp_path: Path) -> None:
 
 def test_a_missing_word_is_named() -> None:
     """A word that no language has is named with its language."""
-    with pytest.raises(AttributeError, match="no word 'wrod' in the words of 'de'"):
+    with pytest.raises(AttributeError, match="'de' has no translation 'wrod'"):
         _ = load_translations("de", []).wrod

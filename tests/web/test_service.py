@@ -339,7 +339,7 @@ def test_a_fault_of_ours_is_a_page_and_a_line(site_dir: Path, reader: Subscriber
         answer = running.post(page_of(reader))
         assert running.ask(page_of(reader)).status == 200
     assert answer.status == 500
-    assert b"The fault is on our side" in answer.body
+    assert b"The problem is on our side" in answer.body
     fault, line = running.journal[:2]
     assert re.fullmatch(r"error: ValueError at test_service\.py:\d+", fault)
     assert "POST /list/unsubscribe/… 500" in line

@@ -130,7 +130,7 @@ def _one(data: bytes, *, as_json: bool) -> int:
 def _opened() -> Iterator[tuple[Store, tokens.Keys, BounceContext]]:
     with open_site_store(site.find_site(Path.cwd())) as store:
         keys = load_keys(store)
-        leave = partial(unsubscribe.unsubscribe, store.subscribers, way="mail")
+        leave = partial(unsubscribe.unsubscribe, store.subscribers, method="mail")
         whose = store.subscribers.with_token
         yield store, keys, BounceContext(store.bounces, leave, whose, keys.suppression)
 

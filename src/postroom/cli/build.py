@@ -58,7 +58,7 @@ def command(output: Path | None, at: datetime | None, *, drafts: bool) -> None:
 
 def missing_translation(site_dir: Path, site: Site) -> list[Problem]:
     """Return a warning if the theme has no words for the newsroom's language."""
-    if Theme(site_dir, site.language).speaks:
+    if Theme(site_dir, site.language).has_translations:
         return []
     what = f"the theme has no words for '{site.language}', so it speaks English"
     repair = (

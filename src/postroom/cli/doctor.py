@@ -19,6 +19,7 @@ from postroom.doctor.dns import SystemResolver
 from postroom.doctor.findings import Diagnosis, DiagnosisSection
 from postroom.doctor.received import LIMIT, check_received
 from postroom.errors import PostroomError, Problem, SettingsError, UseError
+from postroom.mail.tokens import SECRET_KEY_VAR
 from postroom.models import Site
 from postroom.posts import loader
 from postroom.settings import urls
@@ -82,9 +83,7 @@ def _site() -> Iterator[DiagnosisSection]:
     folder = find_site(Path.cwd())
     site = load_settings(folder)
     yield DiagnosisSection("Settings", environment.check_settings(site))
-    yield DiagnosisSection(
-        "Secrets", environment.check_secrets(os.environ.get(environment.SECRETS))
-    )
+    yield DiagnosisSection("Secrets", environment.check_secrets(os.environ.get(SECRET_KEY_VAR)))
     yield DiagnosisSection("Mail server", _relay())
     yield DiagnosisSection("Domains", tuple(report.check_domains(site.mail, SystemResolver())))
     yield DiagnosisSection("This machine", (*_clock(folder, site), *_database(folder)))

@@ -73,7 +73,7 @@ def send_test_email(site_dir: Path, site: Site, mailer: SmtpConnection, recipien
         what = f"the mail server said: {reply.code} {reply.text}".strip()
         print_problems([Problem("send --test", message=what)])
         return 1
-    click.echo(f"{rendered.subject}: sent to {to.shown}; nothing is recorded")
+    click.echo(f"{rendered.subject}: sent to {to.display}; nothing is recorded")
     return 0
 
 

@@ -10,10 +10,15 @@ from urllib.parse import urlsplit
 
 from postroom.doctor.findings import Diagnosis, advice, as_findings, ok, problem
 from postroom.errors import PostroomError
+from postroom.mail.tokens import (
+    MIN_KEY_LENGTH,
+    NEW_KEY_HINT,
+    NO_KEY_HINT,
+    NO_KEY_MESSAGE,
+    SECRET_KEY_VAR,
+)
 from postroom.models import Site
 
-SECRETS = "POSTROOM_SECRET_KEY"
-_SHORTEST = 16
 _NO_REPLY = re.compile(r"(do-?not|no)[-_.]?reply", re.IGNORECASE)
 _FILE = "in postroom.yaml"
 
@@ -83,25 +88,23 @@ def _selector(site: Site) -> Iterator[Diagnosis]:
         )
 
 
-_MAKE = 'make one with: python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
-
-
 def check_secrets(value: str | None) -> tuple[Diagnosis, ...]:
     """Return what there is to say about `POSTROOM_SECRET_KEY`, of which nothing is repeated."""
     keys = [key.strip() for key in (value or "").split(",")]
     if keys == [""]:
-        repair = f"set what this newsroom had; if it had none yet, {_MAKE}"
-        return (problem(SECRETS, "is not set", repair),)
+        return (problem(SECRET_KEY_VAR, NO_KEY_MESSAGE, NO_KEY_HINT),)
     if "" in keys:
-        return (problem(SECRETS, "holds an empty key", "take out the comma too many"),)
+        return (problem(SECRET_KEY_VAR, "holds an empty key", "take out the comma too many"),)
     if len(set(keys)) != len(keys):
-        return (problem(SECRETS, "holds a key twice", "keep each once; the oldest stands last"),)
+        return (
+            problem(SECRET_KEY_VAR, "holds a key twice", "keep each once; the oldest stands last"),
+        )
     shortest = min(map(len, keys))
-    if shortest < _SHORTEST:
-        what = f"holds a key of {shortest} characters, and {_SHORTEST} are needed"
+    if shortest < MIN_KEY_LENGTH:
+        what = f"holds a key of {shortest} characters, and {MIN_KEY_LENGTH} are needed"
         # The last one makes hashes that cannot be made again.
-        return (problem(SECRETS, what, f"put a longer one before it; {_MAKE}"),)
-    return (ok(SECRETS, "one key" if len(keys) == 1 else f"{len(keys)} keys"),)
+        return (problem(SECRET_KEY_VAR, what, f"put a longer one before it; {NEW_KEY_HINT}"),)
+    return (ok(SECRET_KEY_VAR, "one key" if len(keys) == 1 else f"{len(keys)} keys"),)
 
 
 # The HTML of a letter is cut at 90 KB; quoted-printable can treble it, and the text comes to it.

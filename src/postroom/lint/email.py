@@ -96,7 +96,7 @@ def _trimmed(address: str) -> set[str]:
 
 def _is_said(link: Element) -> bool:
     address, around = link.get("href", ""), link.getparent()
-    described = around is not None and around.get("class") == "picture"
+    described = around is not None and around.get("class") == "image"
     return described or address.startswith(("mailto:", "tel:")) or bool(_PICTURE.search(address))
 
 
@@ -166,7 +166,7 @@ FOOT_RULES = (_text_part, _same_words, _same_links, _contact, _postal, _signs, _
 _PART_RULES = (*HTML_RULES, *STYLE_RULES, *CONTRAST_RULES, *LINK_RULES, *FOOT_RULES)
 
 
-def lint_email(message: bytes, site: Site, path: str = "letter") -> list[Problem]:
+def lint_email(message: bytes, site: Site, path: str = "email") -> list[Problem]:
     """Return every problem of one subscriber's finished message; `path` is where it lies.
 
     A problem's `rule` names it for all rooms, its `key` in `RULES`. Nothing is raised,
@@ -175,7 +175,7 @@ def lint_email(message: bytes, site: Site, path: str = "letter") -> list[Problem
     return _problems(path, chain(lint_bytes(message), _guarded(_message, message, site)))
 
 
-def lint_rendered_email(letter: RenderedEmail, site: Site, path: str = "letter") -> list[Problem]:
+def lint_rendered_email(letter: RenderedEmail, site: Site, path: str = "email") -> list[Problem]:
     """Return every problem of the letter as everyone sees it, without a subscriber's links.
 
     A problem's `rule` names it for all rooms, its `key` in `RULES`. Nothing is raised,

@@ -18,7 +18,7 @@ from postroom.lint.email_parts import (
     visible_text,
 )
 from postroom.markdown.html import SCHEMES
-from postroom.newsletter.render import LEAST, LIMIT, MOST
+from postroom.newsletter.render import MAX_HTML_BYTES, MAX_PREHEADER, MIN_PREHEADER
 from postroom.settings.validation import is_uri
 from postroom.text import display_width
 
@@ -177,8 +177,8 @@ _TABLE = re.compile(r"<table\b[^>]*>", re.IGNORECASE)
 
 def _light(parts: EmailParts) -> EmailFindings:
     size = len(parts.html.encode("utf-8", "replace"))
-    if size > LIMIT:
-        yield "size", f"{size} bytes, and Gmail cuts letters", f"keep it below {LIMIT}"
+    if size > MAX_HTML_BYTES:
+        yield "size", f"{size} bytes, and Gmail cuts letters", f"keep it below {MAX_HTML_BYTES}"
 
 
 def _language(parts: EmailParts) -> EmailFindings:
@@ -306,9 +306,9 @@ def _preheader(parts: EmailParts) -> EmailFindings:
         return
     line = visible_text(first)
     # An ideograph says as much as two letters, and takes as much room.
-    if display_width(line) < LEAST or len(line) > MOST:
+    if display_width(line) < MIN_PREHEADER or len(line) > MAX_PREHEADER:
         what = f"the hidden line has {len(line)} characters"
-        yield "preheader-length", what, f"write a summary of {LEAST} to {MOST}"
+        yield "preheader-length", what, f"write a summary of {MIN_PREHEADER} to {MAX_PREHEADER}"
     if line and parts.said.startswith(strip_whitespace(line)):
         yield "preheader", "the text begins with the hidden line", "leave it out of the text"
 

@@ -1,9 +1,9 @@
-"""Email addresses: whether one can be written to, its forms, and what makes two of them the same.
+"""Validation, normal forms and comparison of email addresses.
 
-An address is kept in its ASCII form, the one that every mail server takes: the domain as A-labels
-(RFC 5891), the local part as its owner wrote it. Two addresses are the same subscriber if their
-ASCII forms differ in nothing but case; dots and `+tags` are kept, because only the owner's server
-knows what they mean (RFC 5321 §2.3.11).
+An email address is stored in its ASCII form, which every mail server accepts: the domain as
+A-labels (RFC 5891), the local part as its owner wrote it. Two email addresses belong to the same
+subscriber if their ASCII forms differ only in case; dots and `+tags` are significant, because only
+the owner's server knows what they mean (RFC 5321 §2.3.11).
 """
 
 from __future__ import annotations
@@ -13,69 +13,68 @@ import re
 import idna
 from attrs import frozen
 
-# RFC 5321 §4.5.3.1.1; §4.5.3.1.3 less the two angle brackets of a path.
-LOCAL_LIMIT = 64
-LIMIT = 254
-# The top-level names of RFC 6761 and its kin, to which no mail goes.
-_NOT_OF_THE_INTERNET = "arpa|invalid|local|localhost|onion|test"
-# What email-validator finds nothing to change in, twelve times faster: RFC 5322's dot-atom and the
-# host names of RFC 1123, in lower case, without A-labels. A test holds the two together.
+"""Characters of an email address at most (RFC 5321 §4.5.3.1.3, less two angle brackets)."""
+MAX_LENGTH = 254
+# Special-use top-level names (RFC 6761 and others), which receive no email.
+_SPECIAL_USE = "arpa|invalid|local|localhost|onion|test"
+# Addresses that email-validator accepts unchanged, matched twelve times faster: the dot-atom of
+# RFC 5322 and the host names of RFC 1123, in lower case, without A-labels. A test compares the two.
 _PLAIN = re.compile(
     r"(?=.{3,254}\Z)(?=[^@]{1,64}@)"
     r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[a-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
-    rf"@(?!(?:[a-z0-9.-]+\.)?(?:{_NOT_OF_THE_INTERNET})\Z)(?!.*--)"
+    rf"@(?!(?:[a-z0-9.-]+\.)?(?:{_SPECIAL_USE})\Z)(?!.*--)"
     r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+"
     r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z])?\Z"
 )
 _DISPLAY_NAME = re.compile(r".*<[^<>]*>\s*\Z", re.DOTALL)
-# What a reader may take for an address, whatever a mail server put around it.
-_LOOKS_LIKE_ONE = re.compile(r"[^\s<>()\[\],;:\"]+@(?:\[[^\s\]]*\]|[^\s<>()\[\],;:\"]+)")
+# Text that people would recognise as an email address, whatever punctuation surrounds it.
+_ADDRESS = re.compile(r"[^\s<>()\[\],;:\"]+@(?:\[[^\s\]]*\]|[^\s<>()\[\],;:\"]+)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class AddressError(ValueError):
-    """An address to which no mail can be sent; its text is a sentence that says why."""
+    """An invalid email address; the text of the error says why."""
 
 
 @frozen
 class EmailAddress:
-    """An address that mail can be sent to.
-
-    `ascii` is what stands in headers and envelopes and in the database, `shown` what a person
-    reads (the domain in its own script), `key` what makes two addresses the same.
-    """
+    """A valid email address in its three forms."""
 
     ascii: str
-    shown: str
+    """The form for headers, envelopes and the database."""
+    display: str
+    """The form for people, with the domain in its own script."""
     key: str
+    """The form for comparison: two addresses are the same if their keys are equal."""
 
 
 def address_key(ascii_form: str) -> str:
-    """Return what makes two addresses the same, for the ASCII form of a checked one."""
+    """Return the comparison key of a valid address in its ASCII form."""
     return ascii_form.casefold()
 
 
 def parse_address(text: str) -> EmailAddress:
-    """Return the forms of the address `text`.
+    """Parse `text` as an email address, without any DNS query.
 
-    Raises `AddressError` with one sentence, which never repeats the address. Nothing is looked up:
-    whether the domain exists is not asked.
+    Raises `AddressError` if it is invalid; the error never repeats the address.
     """
     if len(text) < 255 and _PLAIN.match(text) and not text[-1].isdigit():
         return EmailAddress(text, text, text)
     if not text:
-        raise AddressError("there is no address")
+        raise AddressError("the email address is missing")
     if _CONTROL.search(text):
-        raise AddressError("it holds a line break or another control character")
+        raise AddressError("it contains a line break or another control character")
     if _DISPLAY_NAME.match(text):
-        raise AddressError("it holds more than the address; leave the name and the < > out")
+        raise AddressError(
+            "it contains more than the email address; leave out the name and the < >"
+        )
     if not text.rpartition("@")[0].isascii():
-        raise AddressError("only ASCII letters may stand before the @-sign")
-    return _checked(text)
+        raise AddressError("only ASCII characters are allowed before the @-sign")
+    return _validate(text)
 
 
-def _checked(text: str) -> EmailAddress:
-    # Imported when it is wanted: most addresses are plain.
+def _validate(text: str) -> EmailAddress:
+    # Imported here because it is slow to load and most addresses do not need it.
     from email_validator import EmailNotValidError, validate_email  # noqa: PLC0415
 
     try:
@@ -83,19 +82,19 @@ def _checked(text: str) -> EmailAddress:
     except EmailNotValidError as error:
         raise AddressError(_sentence(str(error))) from None
     if valid.smtputf8 or valid.ascii_email is None:
-        raise AddressError("only ASCII letters may stand before the @-sign")
-    if len(valid.ascii_email) > LIMIT:
-        raise AddressError(f"it is longer than {LIMIT} characters")
+        raise AddressError("only ASCII characters are allowed before the @-sign")
+    if len(valid.ascii_email) > MAX_LENGTH:
+        raise AddressError(f"it is longer than {MAX_LENGTH} characters")
     return EmailAddress(valid.ascii_email, valid.normalized, address_key(valid.ascii_email))
 
 
 def _sentence(message: str) -> str:
-    """Return the library's words in the form of ours: no capital, no full stop."""
+    """Return a message of the library in our style: no capital, no full stop."""
     return message[:1].lower() + message[1:].rstrip(".")
 
 
 def display_address(ascii_form: str) -> str:
-    """Return what a person reads for an address in its stored ASCII form."""
+    """Return the form for people of an address in its stored ASCII form."""
     local, _, domain = ascii_form.rpartition("@")
     if "xn--" not in domain:
         return ascii_form
@@ -106,5 +105,5 @@ def display_address(ascii_form: str) -> str:
 
 
 def mask_address(text: str) -> str:
-    """Return `text` with `…@…` for every address in it: what others may read names no reader."""
-    return _LOOKS_LIKE_ONE.sub("…@…", text)
+    """Replace every email address in `text` by `…@…`, so that logs name no subscriber."""
+    return _ADDRESS.sub("…@…", text)

@@ -1,7 +1,6 @@
-"""What people may do with their subscription, without a word of HTTP or mail.
+"""The unsubscribe URL, the preferences URL, and the rule that unsubscribes a subscriber.
 
-Each rule is a function over the rows that it needs and no more; the web page, the one click of a
-mail program and the mail to the bounces address all come here.
+The web page, one-click unsubscribing and emails to the bounces address all call `unsubscribe`.
 """
 
 from __future__ import annotations
@@ -14,38 +13,39 @@ from urllib.parse import urljoin
 from postroom.models import Site
 
 UnsubscribeMethod: TypeAlias = Literal["one click", "page", "mail"]
-"""How somebody left: by their mail program's button, on the page, or by a mail."""
-# What `tokens.mint` makes. Nothing else is looked for: a database may choke on other characters.
+"""How a subscriber unsubscribed: one click in the mail program, the web page, or an email."""
+# The form of `tokens.new_token`. Other text is never looked up: it may hold characters that a
+# database rejects.
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{22}")
-
-
-class UnsubscribeStore(Protocol):
-    """The rows of subscribers, as far as leaving needs them."""
-
-    def unsubscribe(self, token: str, at: datetime, way: str) -> bool:
-        """Put the subscriber with `token` into `left` if they still receive; return whether."""
-        ...
-
-
-def unsubscribe(book: UnsubscribeStore, token: str, at: datetime, way: UnsubscribeMethod) -> bool:
-    """Let the subscriber with `token` leave at the instant `at`; return whether that was news.
-
-    A token never expires and is never used up: it opens nothing but the way out, and whoever left
-    already stays away. An unknown one is no error, and must be answered as a known one is.
-    Raises what `book` raises if nothing could be written; then the same may be tried again.
-    """
-    return bool(_TOKEN.fullmatch(token)) and book.unsubscribe(token, at, way)
-
-
 TOKEN_PLACEHOLDER = "postroom-token-is-here"  # noqa: S105 - stands for tokens, is none
+"""Text in place of a token: as long as a token, and made of the same characters."""
 _UNSUBSCRIBE, _PREFERENCES = "list/unsubscribe/", "list/preferences/"
 
 
+class UnsubscribeStore(Protocol):
+    """The stored subscribers, as far as unsubscribing needs them."""
+
+    def unsubscribe(self, token: str, at: datetime, method: str, /) -> bool:
+        """Unsubscribe the subscriber with `token`; return whether their state changed."""
+        ...
+
+
+def unsubscribe(
+    store: UnsubscribeStore, token: str, at: datetime, method: UnsubscribeMethod
+) -> bool:
+    """Unsubscribe the subscriber with `token` at the instant `at`; return whether that is new.
+
+    A token never expires and works any number of times. An unknown token is no error, and callers
+    must answer it exactly like a known one. Re-raises errors of `store`; the call may be repeated.
+    """
+    return bool(_TOKEN.fullmatch(token)) and store.unsubscribe(token, at, method)
+
+
 def unsubscribe_url(site: Site, token: str = TOKEN_PLACEHOLDER) -> str:
-    """Return the address where the subscriber with `token` leaves, by one POST (RFC 8058)."""
+    """Return the URL of the unsubscribe page, which also takes the one-click POST (RFC 8058)."""
     return urljoin(site.mail.unsubscribe.rstrip("/") + "/", _UNSUBSCRIBE + token)
 
 
 def preferences_url(site: Site, token: str = TOKEN_PLACEHOLDER) -> str:
-    """Return the address where the subscriber with `token` chooses what to get."""
+    """Return the URL of the preferences page, which `postroom serve` does not answer yet."""
     return urljoin(site.mail.unsubscribe.rstrip("/") + "/", _PREFERENCES + token)

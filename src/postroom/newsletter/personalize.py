@@ -1,9 +1,8 @@
-"""One rendered letter → the message of each subscriber, by putting bytes into place.
+"""One message for each subscriber, made from a rendered issue by replacing a placeholder.
 
-Building a message takes two milliseconds, putting an address, a token and a Message-ID into one
-that is built takes microseconds. The two ways give the same bytes: a token has as many characters
-as the placeholder it stands for, all of which quoted-printable writes as they are (RFC 2045 §6.7),
-so no line of the body moves.
+Building a message takes two milliseconds; replacing the placeholder in a finished one takes
+microseconds. Both give the same bytes: a token is exactly as long as the placeholder, and
+quoted-printable leaves all its characters as they are (RFC 2045 §6.7), so no line break moves.
 """
 
 from __future__ import annotations
@@ -30,20 +29,20 @@ from postroom.newsletter.mime import check_message, check_parts, encode_body, en
 from postroom.newsletter.render import RenderedEmail
 from postroom.settings.site import FILE_NAME
 
-"""As long as a token, and made of characters that a token is made of."""
 _TOKEN = re.compile(rf"[A-Za-z0-9_-]{{{len(TOKEN_PLACEHOLDER)}}}")
-# 128 bits of a key tell all letters apart, and leave the line short.
+# 128 bits of a key keep Message-IDs unique and the line short.
 _KEY_LENGTH = 32
+_SAMPLE_ADDRESS = "subscriber@example.com"
 _LABEL = re.compile(r"[a-z0-9]+")
 MessagePiece: TypeAlias = bytes | slice
-"""Bytes as they are, or a part of the subscriber's token."""
+"""Fixed bytes, or a slice of the subscriber's token."""
 
 
 def list_id(site: Site) -> str:
     """Return the value of List-Id (RFC 2919 §3).
 
-    It is made of the settings' `id`, which stays when the domain moves. An id without a domain
-    becomes a name below `localhost`, as RFC 2919 §3 wants for lists that have none.
+    It is made from the setting `id`, which stays when the domain changes. An id without a domain
+    becomes a name below `localhost`, as RFC 2919 §3 requires for lists without a domain.
     """
     tag = re.match(r"tag:(?:[^,:@]*@)?([^,:@]+),[^:]*:(.*)", site.id)
     host, specific = tag.groups() if tag else (urlsplit(site.id).hostname or "", "")
@@ -55,130 +54,135 @@ def list_id(site: Site) -> str:
 
 @frozen
 class PreparedIssue:
-    """A letter of which only the subscriber's own data is missing; made by `prepare`.
+    """A rendered issue that lacks only each subscriber's own data; made by `prepare_issue`.
 
-    `content` is the message without To and Message-ID, with `TOKEN_PLACEHOLDER` for the token. It
-    is all there is: `Prepared(content)` makes the same messages again, in another run or process.
+    `content` is the message without To and Message-ID, with `TOKEN_PLACEHOLDER` for the token.
+    `PreparedIssue(content)` makes the same messages again in another run or process.
     """
 
     content: bytes = field(repr=False)
     domain: str = field(init=False)
-    """The domain of From, which stands at the right of every Message-ID."""
+    """The domain of From, used in every Message-ID."""
     _pieces: tuple[MessagePiece, ...] = field(init=False, repr=False, eq=False)
 
     @domain.default
     def _domain_of_from(self) -> str:
-        head = BytesParser(policy=policy.compat32).parsebytes(self.content, headersonly=True)
-        return mime.decode_mailbox(str(head["From"]))[1].rpartition("@")[2]
+        headers = BytesParser(policy=policy.compat32).parsebytes(self.content, headersonly=True)
+        return mime.decode_mailbox(str(headers["From"]))[1].rpartition("@")[2]
 
     @_pieces.default
-    def _cut(self) -> tuple[MessagePiece, ...]:
+    def _split(self) -> tuple[MessagePiece, ...]:
         return tuple(_pieces(self.content))
 
     def message_id(self, key: str) -> str:
-        """Return the Message-ID for `key`, which says which letter it is and to whom.
+        """Return the Message-ID for `key`, which identifies the issue and the subscriber.
 
-        It is the same whenever the letter is tried again, so that who gets it twice sees it once.
+        Every attempt has the same Message-ID, so that mail programs recognise a duplicate.
         """
         return f"{key[:_KEY_LENGTH]}@{self.domain}"
 
     def message(self, address: str, token: str, message_id: str) -> bytes:
-        """Return the message to `address`, whose links and fields carry `token`.
+        """Return the message to `address`, with `token` in its links and headers.
 
-        Raises `ValueError`, which repeats none of the three, for an address that would not stand
-        alone in its field, for what cannot be a token and for a Message-ID of another domain.
+        Raises `ValueError`, which repeats no argument, for an email address that is not plain, an
+        invalid token, or a Message-ID of another domain.
         """
         if not mime.is_plain_address(address):
-            raise ValueError("the address is not one that every mail program takes")
+            raise ValueError("the email address is not one that every mail program accepts")
         if not _TOKEN.fullmatch(token):
             raise ValueError("the token is not 22 characters of a URL")
         if not mime.is_plain_address(message_id) or not message_id.endswith(f"@{self.domain}"):
-            raise ValueError("the Message-ID is not one of the sender's domain")
-        own = f"To: {address}\r\n{mime.encode_plain('Message-ID', f'<{message_id}>')}".encode(
+            raise ValueError("the Message-ID is not in the domain of the sender")
+        headers = f"To: {address}\r\n{mime.encode_plain('Message-ID', f'<{message_id}>')}".encode(
             "ascii"
         )
-        secret = token.encode("ascii")
-        filled = (secret[p] if isinstance(p, slice) else p for p in self._pieces)
-        return b"".join((own, *filled))
+        filler = token.encode("ascii")
+        filled = (filler[piece] if isinstance(piece, slice) else piece for piece in self._pieces)
+        return b"".join((headers, *filled))
 
 
-def prepare_issue(letter: RenderedEmail, site: Site, date: datetime) -> PreparedIssue:
-    """Return `letter` ready for subscribers.
+def prepare_issue(email: RenderedEmail, site: Site, date: datetime) -> PreparedIssue:
+    """Return `email`, rendered with `TOKEN_PLACEHOLDER` in its links, ready for subscribers.
 
-    It was composed with the pages of `TOKEN_PLACEHOLDER` as its links; `date` is the run's
-    instant. A message made of it is read back before any other can be made.
-    Raises `SettingsError` if the settings lack a sender or a way to leave, and `ContentError` if a
-    mail program would read the letter differently, or if the placeholder stands elsewhere.
+    `date` is the instant of the run. One sample message is made and read back as a check.
+    Raises `SettingsError` if the settings lack a sender or an unsubscribe URL, and `ContentError`
+    if a mail program would read the message differently, or if a post contains the placeholder.
     """
     if problems := list(missing_mail_settings(site)):
         raise SettingsError(problems)
-    _refuse_stray_placeholders(letter, site)
-    meant = _meant(letter, site, date)
-    prepared = PreparedIssue(encode_headers(meant) + encode_body(letter))
-    _try_out(prepared, letter, meant)
+    _refuse_stray_placeholders(email, site)
+    meant = _headers(email, site, date)
+    prepared = PreparedIssue(encode_headers(meant) + encode_body(email))
+    _check_sample(prepared, email, meant)
     return prepared
 
 
 def missing_mail_settings(site: Site) -> Iterator[Problem]:
-    """Yield what the settings lack for a letter to leave."""
+    """Yield a problem for every setting that sending needs and the site lacks."""
     mail = site.mail
     if not mail.sender:
-        repair = f"write from: {site.title} <news@…>"
-        yield Problem(FILE_NAME, key="mail.from", message="letters need a sender", hint=repair)
+        hint = f"write from: {site.title} <news@…>"
+        yield Problem(FILE_NAME, key="mail.from", message="emails need a sender", hint=hint)
     if not mail.unsubscribe:
-        what, repair = "letters need a way to leave", "write where postroom serve answers"
-        yield Problem(FILE_NAME, key="mail.unsubscribe", message=what, hint=repair)
+        message, hint = "emails need an unsubscribe URL", "write the URL of postroom serve"
+        yield Problem(FILE_NAME, key="mail.unsubscribe", message=message, hint=hint)
     elif urlsplit(mail.unsubscribe).scheme != "https":  # RFC 8058 §3.1
-        what = f"'{mail.unsubscribe}' is not https, so no mail program leaves by one click"
-        yield Problem(FILE_NAME, key="mail.unsubscribe", message=what, hint="write https")
+        message = f"'{mail.unsubscribe}' is not https, which one-click unsubscribing needs"
+        yield Problem(FILE_NAME, key="mail.unsubscribe", message=message, hint="write https")
     if mail.bounces:
         bounces = mime.split_address(mail.bounces)[1]
         local = unsubscribe_address(bounces, TOKEN_PLACEHOLDER).rpartition("@")[0]
         if not mime.is_plain_address(bounces) or len(local) > 64:  # RFC 5321 §4.5.3.1.1
-            what, repair = f"'{mail.bounces}' is too long or not plain", "write a shorter one"
-            yield Problem(FILE_NAME, key="mail.bounces", message=what, hint=repair)
+            message, hint = (
+                f"'{mail.bounces}' is too long or not plain ASCII",
+                "write a shorter one",
+            )
+            yield Problem(FILE_NAME, key="mail.bounces", message=message, hint=hint)
 
 
-def _refuse_stray_placeholders(letter: RenderedEmail, site: Site) -> None:
-    # In a post, it would hand the reader's token to whoever the post's link leads to.
-    rest = f"{letter.html}\n{letter.text}"
+def _refuse_stray_placeholders(email: RenderedEmail, site: Site) -> None:
+    # A link of a post with the placeholder would send each subscriber's token to another site.
+    rest = f"{email.html}\n{email.text}"
     for page in (unsubscribe_url(site), preferences_url(site)):
         rest = rest.replace(page, "").replace(escape(page), "")
     if TOKEN_PLACEHOLDER in rest:
-        what = f"holds '{TOKEN_PLACEHOLDER}', which stands for each reader's token"
-        raise ContentError([Problem("letter", message=what, hint="take it out of the posts")])
+        message = f"contains '{TOKEN_PLACEHOLDER}', which is reserved for each subscriber's token"
+        raise ContentError([Problem("email", message=message, hint="remove it from the posts")])
 
 
-def _meant(letter: RenderedEmail, site: Site, date: datetime) -> Mapping[str, str]:
-    leave = f"<{unsubscribe_url(site)}>"
+def _headers(email: RenderedEmail, site: Site, date: datetime) -> Mapping[str, str]:
+    unsubscribe = f"<{unsubscribe_url(site)}>"
     if site.mail.bounces:
         address = mime.split_address(site.mail.bounces)[1]
-        leave += f", <mailto:{unsubscribe_address(address, TOKEN_PLACEHOLDER)}>"
-    answers = {"Reply-To": site.mail.reply_to} if site.mail.reply_to else {}
+        unsubscribe += f", <mailto:{unsubscribe_address(address, TOKEN_PLACEHOLDER)}>"
+    reply_to = {"Reply-To": site.mail.reply_to} if site.mail.reply_to else {}
     return {
         "From": site.mail.sender,
-        **answers,
-        "Subject": letter.subject,
+        **reply_to,
+        "Subject": email.subject,
         "Date": format_datetime(date),
         "List-Id": list_id(site),
-        # RFC 8058 §3.1: one https address, and the field that says one click is enough.
-        "List-Unsubscribe": leave,
+        # RFC 8058 §3.1: one https URL, and the field that allows one-click unsubscribing.
+        "List-Unsubscribe": unsubscribe,
         "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
     }
 
 
-def _try_out(prepared: PreparedIssue, letter: RenderedEmail, meant: Mapping[str, str]) -> None:
+def _check_sample(prepared: PreparedIssue, email: RenderedEmail, meant: Mapping[str, str]) -> None:
     token, message_id = "x" * len(TOKEN_PLACEHOLDER), prepared.message_id("x")
-    sample = prepared.message("reader@example.com", token, message_id)
-    leave = meant["List-Unsubscribe"].replace(TOKEN_PLACEHOLDER, token)
-    own = {"To": "reader@example.com", "Message-ID": f"<{message_id}>", "List-Unsubscribe": leave}
-    check_message(sample, {**meant, **own})
-    html, text = (part.replace(TOKEN_PLACEHOLDER, token) for part in (letter.html, letter.text))
-    check_parts(sample, RenderedEmail(letter.subject, html, text))
+    sample = prepared.message(_SAMPLE_ADDRESS, token, message_id)
+    personal = {
+        "To": _SAMPLE_ADDRESS,
+        "Message-ID": f"<{message_id}>",
+        "List-Unsubscribe": meant["List-Unsubscribe"].replace(TOKEN_PLACEHOLDER, token),
+    }
+    check_message(sample, {**meant, **personal})
+    html, text = (part.replace(TOKEN_PLACEHOLDER, token) for part in (email.html, email.text))
+    check_parts(sample, RenderedEmail(email.subject, html, text))
 
 
 def _pieces(message: bytes) -> Iterator[MessagePiece]:
-    """Cut a message at its placeholders, also where a soft line break goes through one."""
+    """Split a message at its placeholders, even where a soft line break is inside one."""
     soft = rb"((?:=\r\n)?)".join(re.escape(bytes([c])) for c in TOKEN_PLACEHOLDER.encode())
     end = 0
     for match in re.finditer(soft, message):

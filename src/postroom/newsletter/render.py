@@ -1,4 +1,4 @@
-"""A digest → the letter as everyone sees it: subject, HTML and text, without personal links."""
+"""Rendering of a digest or an issue as an email: subject, HTML and text."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from postroom.text import display_width, shorten, wrap
 from postroom.theme.environment import Theme, theme_colours
 from postroom.theme.i18n import Translations
 
-LIMIT = 90_000
-"""Bytes of HTML at most: Gmail cuts a letter at about 102 KB."""
-LEAST, MOST = 40, 130
-"""Characters that a mailbox shows beside the subject."""
-WIDTH = 72
+MAX_HTML_BYTES = 90_000
+"""Bytes of HTML at most: Gmail clips an email at about 102 KB."""
+MIN_PREHEADER, MAX_PREHEADER = 40, 130
+"""Characters that a mailbox shows after the subject."""
+_TEXT_WIDTH = 72
 _INLINER = css_inline.CSSInliner(
     keep_style_tags=False, keep_at_rules=False, load_remote_stylesheets=False
 )
-# A letter loads nothing from outside: of a picture its description stays, as a link.
+# Emails load no images: each image becomes a link with its alternative text.
 _LINK = re.compile(r"<a\b.*?</a>", re.DOTALL)
 _IMAGE = re.compile(r"<img\b[^>]*>")
-_BOX = re.compile(r"<input\b[^>]*>\s*")
-_TASK = re.compile(r"<li>(?=\s*(?:<p>)?[☑☐])")
+_CHECKBOX = re.compile(r"<input\b[^>]*>\s*")
+_TASK_ITEM = re.compile(r"<li>(?=\s*(?:<p>)?[☑☐])")
 _BLOCK = re.compile(r"<(/?)(?:figure|figcaption|details|summary|section)\b")
 _ATTRIBUTE = re.compile(r'\b(src|alt)="([^"]*)"')
 
 
 @frozen
 class RenderedEmail:
-    """A letter as everyone sees it."""
+    """Subject, HTML and text of an email."""
 
     subject: str
     html: str
     text: str
 
 
-def render_email(  # noqa: PLR0913 - what a letter depends on
+def render_email(  # noqa: PLR0913 - all that an email depends on
     digest: Digest,
     site: Site,
     theme: Theme,
@@ -52,107 +52,107 @@ def render_email(  # noqa: PLR0913 - what a letter depends on
     preferences: str = "",
     welcome: bool = False,
 ) -> RenderedEmail:
-    """Return the letter of `digest`; with `welcome`, the one that greets with its posts.
+    """Render `digest` as an email; with `welcome`, as a welcome email.
 
-    A digest of one post holds it whole; one of several, or a greeting, holds summaries. What does
-    not fit below `LIMIT` stays behind a link to the digest's page. `unsubscribe` and `preferences`
-    are the addresses of a subscriber's own pages; the letter as everyone sees it has none.
-    Raises `TemplateError`.
+    A digest of one post shows the whole post; a digest of several posts, or a welcome email, shows
+    summaries. Posts that do not fit into `MAX_HTML_BYTES` are replaced by a link to the digest's
+    page. `unsubscribe` and `preferences` are the URLs of a subscriber's own pages; without them,
+    the email is the public one, which has no such links. Raises `TemplateError`.
     """
-    shown = len(digest.posts)
-    whole = shown == 1 and not digest.posts[0].withdrawn and not welcome
-    greeting = _greeting(site, theme.words) if welcome else {}
+    count = len(digest.posts)
+    is_single = count == 1 and not digest.posts[0].withdrawn and not welcome
+    greeting = _welcome(site, theme.translations) if welcome else {}
     personal = {"unsubscribe": unsubscribe, "preferences": preferences}
     while True:
-        shared = _values(digest, site, theme, shown=shown, whole=whole)
-        values = {**shared, **greeting, **personal}
-        letter = _rendered(theme, values)
-        size = len(letter.html.encode())
-        if size <= LIMIT or not (whole or shown > 1):
-            return letter
-        if whole:
-            whole = False
+        shared = _values(digest, site, theme, count=count, is_single=is_single)
+        email = _render(theme, {**shared, **greeting, **personal})
+        size = len(email.html.encode())
+        if size <= MAX_HTML_BYTES or not (is_single or count > 1):
+            return email
+        if is_single:
+            is_single = False
         else:
-            shown = max(1, min(shown - 1, shown * LIMIT // size))
+            count = max(1, min(count - 1, count * MAX_HTML_BYTES // size))
 
 
-def _rendered(theme: Theme, values: Mapping[str, object]) -> RenderedEmail:
+def _render(theme: Theme, values: Mapping[str, object]) -> RenderedEmail:
     html = _INLINER.inline(theme.render("email/email.html", values)).rstrip() + "\n"
     text = re.sub(r"\n{3,}", "\n\n", theme.render("email/email.txt", values)).strip() + "\n"
     return RenderedEmail(str(values["subject"]), html, text)
 
 
 def _values(
-    digest: Digest, site: Site, theme: Theme, *, shown: int, whole: bool
+    digest: Digest, site: Site, theme: Theme, *, count: int, is_single: bool
 ) -> dict[str, object]:
-    words = theme.words
+    translations = theme.translations
     return {
         "site": site,
         "contact": site.contact,
-        "words": words,
-        "direction": words.direction,
+        "t": translations,
+        "direction": translations.direction,
         "colours": theme_colours(site.theme),
         "digest": digest,
-        "title": words.period(digest.every, digest.first, digest.last),
+        "title": translations.period(digest.every, digest.first, digest.last),
         "subject": render_subject(digest, site, theme),
         "intro": site.digest.intro,
-        "preheader": render_preheader(digest.posts, _about(digest, site, words)),
-        "posts": digest.posts[:shown],
-        "hidden": len(digest.posts) - shown,
-        "whole": whole,
-        "body": _email_body(digest.posts[0], words) if whole else "",
+        "preheader": render_preheader(digest.posts, _filler(digest, site, translations)),
+        "posts": digest.posts[:count],
+        "hidden": len(digest.posts) - count,
+        "is_single": is_single,
+        "body": _email_body(digest.posts[0], translations) if is_single else "",
         "wrap": _wrap,
     }
 
 
-def _greeting(site: Site, words: Translations) -> dict[str, str]:
-    welcome = words.welcome.format(site.title)
-    return {"title": welcome, "subject": welcome, "intro": words.welcome_intro}
+def _welcome(site: Site, translations: Translations) -> dict[str, str]:
+    title = translations.welcome.format(site.title)
+    return {"title": title, "subject": title, "intro": translations.welcome_intro}
 
 
-def _about(digest: Digest, site: Site, words: Translations) -> tuple[str, ...]:
-    period = words.period(digest.every, digest.first, digest.last)
-    return site.digest.intro, site.description, site.title, period, words.read_on_web
+def _filler(digest: Digest, site: Site, translations: Translations) -> tuple[str, ...]:
+    period = translations.period(digest.every, digest.first, digest.last)
+    return site.digest.intro, site.description, site.title, period, translations.read_on_web
 
 
 def render_subject(digest: Digest, site: Site, theme: Theme) -> str:
-    """Return the subject line; in settings `{title}`, `{period}` and `{headline}` are filled in."""
+    """Return the subject: the setting with `{title}`, `{period}` and `{headline}` filled in."""
     pattern = site.digest.subject or "{title}: {period}"
-    period = theme.words.period(digest.every, digest.first, digest.last)
+    period = theme.translations.period(digest.every, digest.first, digest.last)
     filled = {"{title}": site.title, "{period}": period, "{headline}": digest.posts[0].title}
     return re.sub(r"\{(title|period|headline)\}", lambda match: filled[match[0]], pattern)
 
 
-def render_preheader(posts: tuple[Post, ...], besides: Iterable[str] = ()) -> str:
-    """Return what a mailbox shows beside the subject: the titles, or a lone post's summary.
+def render_preheader(posts: tuple[Post, ...], filler: Iterable[str] = ()) -> str:
+    """Return the text that a mailbox shows after the subject.
 
-    What is short goes on with what is `besides`: a mailbox would else show the head's links.
+    It holds the titles of `posts`, or the summary of a single post. A short one is extended with
+    `filler`, because a mailbox would otherwise go on with the first links of the email.
     """
-    alone = len(posts) == 1 and not posts[0].withdrawn
+    is_single = len(posts) == 1 and not posts[0].withdrawn
     titles = " · ".join(post.title for post in posts)
-    line = (alone and posts[0].summary) or titles
-    for more in filter(None, besides):
-        if display_width(line) < LEAST and more not in line:
-            line += f" · {more}"
-    return shorten(line, MOST)
+    line = (is_single and posts[0].summary) or titles
+    for text in filter(None, filler):
+        if display_width(line) < MIN_PREHEADER and text not in line:
+            line += f" · {text}"
+    return shorten(line, MAX_PREHEADER)
 
 
-def _email_body(post: Post, words: Translations) -> Html:
-    linked = _LINK.sub(lambda link: _IMAGE.sub(_named, link[0]), post.html)
-    shown = _IMAGE.sub(lambda image: _described(image, words.picture), linked)
-    plain = _BLOCK.sub(r"<\1div", _BOX.sub(_box, shown))
+def _email_body(post: Post, translations: Translations) -> Html:
+    html = _LINK.sub(lambda link: _IMAGE.sub(_link_text, link[0]), post.html)
+    html = _IMAGE.sub(lambda image: _image_link(image, translations.image), html)
+    html = _BLOCK.sub(r"<\1div", _CHECKBOX.sub(_checkbox, html))
     cleaned = nh3.clean(
-        plain,
+        html,
         tags=_EMAIL_TAGS,
         attributes={"*": {"lang", "dir"}, "a": {"href"}, "td": {"style"}, "th": {"style"}},
         allowed_classes={
             "div": {"footnote-definition"},
-            "span": {"picture"},
+            "span": {"image"},
             "sup": {"footnote-definition-label"},
         },
         link_rel=None,
     )
-    return Html(_TASK.sub('<li class="task">', cleaned))
+    return Html(_TASK_ITEM.sub('<li class="task">', cleaned))
 
 
 _EMAIL_TAGS = frozenset(
@@ -161,40 +161,41 @@ _EMAIL_TAGS = frozenset(
 )
 
 
-def _described(image: re.Match[str], label: str) -> str:
+def _image_link(image: re.Match[str], label: str) -> str:
     attributes = dict(_ATTRIBUTE.findall(image.group()))
     source, alt = attributes.get("src", ""), attributes.get("alt", "")
     if not (source and alt):
         return ""
     link = f'<a href="{source}">{alt}</a>'
-    return f'<span class="picture">{escape(label).replace("{}", link)}</span>'
+    return f'<span class="image">{escape(label).replace("{}", link)}</span>'
 
 
-def _named(image: re.Match[str]) -> str:
-    # A link needs words, so that of a picture without a description its file's name must do.
+def _link_text(image: re.Match[str]) -> str:
+    # A link needs text: an image without alternative text is replaced by its file name.
     attributes: dict[str, str] = dict(_ATTRIBUTE.findall(image.group()))
     return attributes.get("alt") or attributes.get("src", "").rpartition("/")[2]
 
 
-def _box(box: re.Match[str]) -> str:
-    return "☑ " if " checked" in box.group() else "☐ "
+def _checkbox(checkbox: re.Match[str]) -> str:
+    return "☑ " if " checked" in checkbox.group() else "☐ "
 
 
 def _wrap(text: str, indent: int = 0) -> str:
     margin = " " * indent
-    return "\n".join(wrap(text, WIDTH, margin, margin))
+    return "\n".join(wrap(text, _TEXT_WIDTH, margin, margin))
 
 
 def render_issue(
-    letter: Issue, posts: Mapping[str, Post], site: Site, theme: Theme
+    issue: Issue, posts: Mapping[str, Post], site: Site, theme: Theme
 ) -> RenderedEmail:
-    """Return `letter` in words, with the pages of the token's placeholder as its links.
+    """Render `issue` as an email whose personal links carry the token placeholder.
 
-    `posts` holds those of the letter by id. Raises `TemplateError`.
+    `posts` holds the posts of the issue by id. Raises `TemplateError`.
     """
-    if letter.frequency == "post" and not site.digest.subject:
-        # Who gets every post wants to know which; a period says nothing then.
+    if issue.frequency == "post" and not site.digest.subject:
+        # An issue of every single post names its headline, because a period would say nothing.
         site = evolve(site, digest=evolve(site.digest, subject="{title}: {headline}"))
-    leave = unsubscribe_url(site) if site.mail.unsubscribe else ""
-    digest, greets = digest_of_issue(letter, posts, site), letter.frequency == "welcome"
-    return render_email(digest, site, theme, unsubscribe=leave, welcome=greets)
+    digest = digest_of_issue(issue, posts, site)
+    unsubscribe = unsubscribe_url(site) if site.mail.unsubscribe else ""
+    is_welcome = issue.frequency == "welcome"
+    return render_email(digest, site, theme, unsubscribe=unsubscribe, welcome=is_welcome)

@@ -54,7 +54,7 @@ def make_outputs(site_dir: Path, site: Site, posts: tuple[Post, ...]) -> dict[st
     `OutputError` where two things claim one path.
     """
     theme = Theme(site_dir, site.language)
-    posts = tuple(_as_shown(post, theme.words) for post in posts)
+    posts = tuple(_as_shown(post, theme.translations) for post in posts)
     made = Outputs()
     topics = topics_of(posts, site)
     documents = _add_feeds(posts, topics, site, theme, made)
@@ -108,7 +108,7 @@ def _as_shown(post: Post, words: Translations) -> Post:
 
 def feed_urls(site_dir: Path, site: Site, posts: tuple[Post, ...]) -> tuple[str, ...]:
     """Return the address of every feed that people can subscribe to, the main ones first."""
-    words = Theme(site_dir, site.language).words
+    words = Theme(site_dir, site.language).translations
     catalogue = FeedCatalog(site, words.feed_note, words.language_name)
     documents = catalogue.documents(posts, topics_of(posts, site))
     return tuple(one.feed.url for one in documents if one.listed)
@@ -117,7 +117,7 @@ def feed_urls(site_dir: Path, site: Site, posts: tuple[Post, ...]) -> tuple[str,
 def _add_feeds(
     posts: tuple[Post, ...], topics: tuple[Topic, ...], site: Site, theme: Theme, made: Outputs
 ) -> list[FeedDocument]:
-    words = theme.words
+    words = theme.translations
     catalogue = FeedCatalog(site, words.feed_note, words.language_name)
     documents = list(catalogue.documents(posts, topics))
     for one in documents:
@@ -125,6 +125,6 @@ def _add_feeds(
     # Each feed once, in its first format: a reader that imports the list would take all of them.
     listed = {one.feed.id: one.feed for one in reversed(documents) if one.listed}
     made.add("feeds.opml", write_opml(site.title, reversed(listed.values())), "the list of feeds")
-    values = {"colours": theme_colours(site.theme), "site": site, "words": words}
+    values = {"colours": theme_colours(site.theme), "site": site, "t": words}
     made.add(STYLESHEET, theme.render(STYLESHEET, values), "the feeds")
     return documents

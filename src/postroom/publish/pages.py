@@ -96,7 +96,7 @@ class PageBuilder:
             yield from self._archive()
 
     def _archive(self) -> Iterator[MadePage]:
-        site, words = self.site, self.theme.words
+        site, words = self.site, self.theme.translations
         index = PageData("index", site.url, site.title, site.description, data=_site_data(site))
         yield self._made(index, "index.html", "the index", posts=self.posts[:NEWEST])
         for post, newer, older in find_neighbours(self.posts):
@@ -104,7 +104,7 @@ class PageBuilder:
         for topic in self.topics:
             page = PageData("topic", topic.url, topic.name)
             own = tuple(link for link in self.feeds if link.url.startswith(topic.url))
-            yield self._made(page, "", f"topic {topic.name}", topic=topic, own_feeds=own)
+            yield self._made(page, "", f"topic {topic.name}", topic=topic, topic_feeds=own)
         for year in self.years:
             page = PageData("year", self._url(f"archive/{year}/"), str(year))
             held = tuple(post for post in self.posts if post.day.year == year)
@@ -133,7 +133,7 @@ class PageBuilder:
         return self._made(page, "", post.path, post=post, body=body, newer=newer, older=older)
 
     def _digest(self, digest: Digest, newer: Digest | None, older: Digest | None) -> MadePage:
-        title = self.theme.words.period(digest.every, digest.first, digest.last)
+        title = self.theme.translations.period(digest.every, digest.first, digest.last)
         page = PageData("digest", digest.url, title, self.site.digest.intro)
         values = {"digest": digest, "posts": digest.posts, "newer": newer, "older": older}
         return self._made(page, "", f"the digest {digest.period}", **values)
@@ -148,7 +148,7 @@ class PageBuilder:
         return self._named("subscribe", main=rows[0] if rows else (), **parts)
 
     def _named(self, kind: str, **values: object) -> MadePage:
-        page = PageData(kind, self._url(f"{kind}/"), self.theme.words.texts[kind])
+        page = PageData(kind, self._url(f"{kind}/"), self.theme.translations.texts[kind])
         return self._made(page, "", f"the {kind} page", **values)
 
     def _style(self) -> str:
@@ -175,17 +175,17 @@ class PageBuilder:
         shared: Mapping[str, object] = {
             "site": self.site,
             "contact": self.site.contact,
-            "words": self.theme.words,
-            "direction": self.theme.words.direction,
+            "t": self.theme.translations,
+            "direction": self.theme.translations.direction,
             "feeds": self.feeds,
             "discovery": self.discovery,
             "topics": self.topics,
-            "places": self._places,
+            "topic_urls": self._places,
             "digests": self.digests,
             "years": self.years,
             "page": evolve(page, lang=page.lang or self.site.language),
-            "here": lambda url: relative_url(url, self.site, root),
-            "here_html": lambda html: relative_html(html, self.site, root),
+            "relative_url": lambda url: relative_url(url, self.site, root),
+            "relative_html": lambda html: relative_html(html, self.site, root),
         }
         text = self.theme.render(f"pages/{page.kind}.html", {**shared, **values})
         return MadePage(path or output_path(page.url, self.site), text, maker)

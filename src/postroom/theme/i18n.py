@@ -1,4 +1,4 @@
-"""The theme's words and dates in a newsroom's language."""
+"""Translations of the theme, and dates and plural forms, in the language of a site."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from postroom.models import DigestFrequency
 
 @frozen
 class Translations:
-    """The words of one language; `words.contact` is the word for the contact block."""
+    """The texts of the theme in one language: `t.contact` is the heading of the contact block."""
 
     language: str
     texts: Mapping[str, str]
@@ -25,23 +25,23 @@ class Translations:
         try:
             return self.texts[name]
         except KeyError:
-            raise AttributeError(f"no word '{name}' in the words of '{self.language}'") from None
+            raise AttributeError(f"'{self.language}' has no translation '{name}'") from None
 
     @property
     def direction(self) -> str:
-        """`rtl` for languages that are written from right to left, else `ltr`."""
+        """The text direction of the language: `rtl` or `ltr`."""
         return _direction(self._locale)
 
     def direction_of(self, tag: str) -> str:
-        """Return the direction of the language `tag`; no tag means this language."""
+        """Return the text direction of the language `tag`, of this language if it is empty."""
         return _direction(_locale(tag)) if tag else self.direction
 
     def date(self, day: datetime.date) -> str:
-        """Return `day` written out: 22 November 2026."""
+        """Return `day` in long form: 22 November 2026."""
         return str(format_date(day, "long", locale=self._locale))
 
     def period(self, every: DigestFrequency, first: datetime.date, last: datetime.date) -> str:
-        """Return the name of a period: November 2026, a week's two ends, or a day."""
+        """Return the name of a period: a month, the first and last day of a week, or a day."""
         if every == "month":
             return str(format_skeleton("yMMMM", first, locale=self._locale))
         if every == "week":
@@ -54,13 +54,13 @@ class Translations:
         return str(locale.get_display_name() or tag) if locale.language in tag else tag
 
     def count(self, name: str, number: int) -> str:
-        """Return `3 posts`: the word for the plural form of `number` with the number put in."""
+        """Return the translation `name` in the plural form of `number`, such as `3 posts`."""
         form = self._locale.plural_form(number)
         return self.texts.get(f"{name}_{form}", self.texts[f"{name}_other"]).format(number)
 
 
 def load_translations(language: str, sources: Iterable[Mapping[str, Any]]) -> Translations:
-    """Return the words of `language` (a tag of RFC 5646); later sources go before earlier ones."""
+    """Return the translations of `language` (a tag of RFC 5646); later sources take precedence."""
     texts: dict[str, str] = {}
     for source in sources:
         texts.update({name: str(text) for name, text in source.items()})
@@ -77,4 +77,4 @@ def _locale(language: str) -> Locale:
             return Locale.parse(tag, sep="-")
         except (UnknownLocaleError, ValueError):
             continue
-    raise AssertionError("Babel knows English")
+    raise AssertionError("Babel always knows English")

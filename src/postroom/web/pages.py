@@ -40,10 +40,10 @@ def render_service_pages(site: Site, theme: Theme, site_dir: Path) -> ServicePag
     logo = read_logo(site_dir, site)
     if logo is None:
         site = evolve(site, theme=evolve(site.theme, logo=""))
-    words, made = theme.words, _maker(site, theme)
+    words, made = theme.translations, _maker(site, theme)
     return ServicePages(
-        unsubscribe=made("unsubscribe", words.leave.format(site.title)),
-        unsubscribed=made("unsubscribed", words.left),
+        unsubscribe=made("unsubscribe", words.unsubscribe_from.format(site.title)),
+        unsubscribed=made("unsubscribed", words.unsubscribed),
         missing=made("missing", words.not_found),
         unbuilt=made("unbuilt", words.no_posts),
         busy=made("busy", words.busy),
@@ -56,16 +56,16 @@ def _maker(site: Site, theme: Theme) -> Callable[[str, str], bytes]:
     shared: Mapping[str, object] = {
         "site": site,
         "contact": site.contact,
-        "words": theme.words,
-        "direction": theme.words.direction,
+        "t": theme.translations,
+        "direction": theme.translations.direction,
         "feeds": (),
         "discovery": "",
         "topics": (),
-        "places": {},
+        "topic_urls": {},
         "digests": (),
         "years": (),
-        "here": lambda url: url_from_service(url, site),
-        "here_html": str,
+        "relative_url": lambda url: url_from_service(url, site),
+        "relative_html": str,
     }
 
     def made(kind: str, title: str) -> bytes:
