@@ -72,8 +72,8 @@ def test_says_who_gets_what_and_who_gets_nothing(demo: Path, postroom: Postroom)
     assert lines[lines.index("Nothing for") + 1 :] == [
         "  1 subscriber, monthly: other topics",
         "  1 subscriber, monthly: another language",
-        "  1 subscriber, unsubscribed",
         "  1 subscriber, paused",
+        "  1 subscriber, unsubscribed",
     ]
     assert _dump(demo) == before
 

@@ -68,7 +68,7 @@ def test_an_import_goes_on_where_it_stopped(run: Run) -> None:
         "gone@example.com  unsubscribed  month  all topics",
         "other@münchen.example  active  month  all topics",
     ]
-    assert listed.err == "3 subscribers: 2 active, 1 left\n"
+    assert listed.err == "3 subscribers: 2 active, 1 unsubscribed\n"
     assert run("list", "--state", "unsubscribed").out.count("\n") == 1
 
 
