@@ -272,7 +272,7 @@ class Digest:
     url: str
 
 
-State = Literal["pending", "active", "paused", "left", "bounced", "complained"]
+State = Literal["pending", "active", "paused", "unsubscribed", "bounced", "complained"]
 DeliveryState = Literal[
     "planned", "sending", "sent", "deferred", "bounced", "cancelled", "uncertain"
 ]
@@ -459,7 +459,7 @@ class DeliveryOutcome:
     delivery: int
     state: DeliveryState
     reply: str = ""
-    due: datetime | None = None
+    retry_at: datetime | None = None
     failure: DeliveryFailure | None = None
     refused: bool = False
 
@@ -490,7 +490,7 @@ class DeliveryRow:
     address: str
     state: DeliveryState
     since: datetime
-    due: datetime | None
+    retry_at: datetime | None
     reply: str
     issue: int
     frequency: IssueKind

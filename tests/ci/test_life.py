@@ -307,7 +307,7 @@ def one_reader_leaves_by_one_click(life: Life, letter: EmailMessage) -> None:
     listed = life.by_hand("subscribers", "list").out.splitlines()
     assert [line.split("  ")[:2] for line in listed] == [
         [ADA, "active"],
-        [BEN, "left"],
+        [BEN, "unsubscribed"],
         [CYD, "active"],
     ]
 

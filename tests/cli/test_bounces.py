@@ -158,7 +158,7 @@ def test_a_mail_to_the_address_of_the_letter_unsubscribes(
     )
     outcome = run(*files)
     assert outcome.out == ("2 messages: 1 leave, 1 auto-reply\n1 taken off the list\n")
-    assert readers.states == {"a": "left", "b": "active"}
+    assert readers.states == {"a": "unsubscribed", "b": "active"}
     assert tokens["a"] not in outcome.out + outcome.err
 
 

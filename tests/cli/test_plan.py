@@ -27,7 +27,7 @@ daily@example.com,active,day,Policy,
 all@example.com,active,post,,
 investment@example.com,active,post,Investment,
 paused@example.com,paused,month,,
-left@example.com,left,month,,
+left@example.com,unsubscribed,month,,
 sports@example.com,active,month,Sports,
 german@example.com,active,month,,de
 """
@@ -72,8 +72,8 @@ def test_says_who_gets_what_and_who_gets_nothing(demo: Path, postroom: Postroom)
     assert lines[lines.index("Nothing for") + 1 :] == [
         "  1 subscriber, monthly: other topics",
         "  1 subscriber, monthly: another language",
-        "  1 subscriber, left",
         "  1 subscriber, paused",
+        "  1 subscriber, unsubscribed",
     ]
     assert _dump(demo) == before
 
@@ -83,7 +83,7 @@ def test_tells_a_program_counts_and_no_address(demo: Path, postroom: Postroom) -
     outcome = postroom(demo, "plan", "--json")
     read = json.loads(outcome.out)
     assert sum(letter["subscribers"] for letter in read["letters"]) == 6
-    assert read["subscribers"] == {"active": 8, "left": 1, "paused": 1}
+    assert read["subscribers"] == {"active": 8, "unsubscribed": 1, "paused": 1}
     assert {one["why"] for one in read["nothing"]} == {"other topics", "another language"}
     assert "@example.com" not in outcome.out
 

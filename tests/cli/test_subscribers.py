@@ -65,11 +65,11 @@ def test_an_import_goes_on_where_it_stopped(run: Run) -> None:
     listed = run("list")
     assert listed.out.splitlines() == [
         "reader@example.com  active  month  all topics",
-        "gone@example.com  left  month  all topics",
+        "gone@example.com  unsubscribed  month  all topics",
         "other@münchen.example  active  month  all topics",
     ]
-    assert listed.err == "3 subscribers: 2 active, 1 left\n"
-    assert run("list", "--state", "left").out.count("\n") == 1
+    assert listed.err == "3 subscribers: 2 active, 1 unsubscribed\n"
+    assert run("list", "--state", "unsubscribed").out.count("\n") == 1
 
 
 def test_an_import_reads_standard_input(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,7 +239,7 @@ def test_the_database_may_be_elsewhere(
     monkeypatch.setenv("POSTROOM_DATABASE_URL", database_url)
     run("import", "--confirmed", "list.csv")
     assert run("forget", "reader@example.com").out == "forgotten\n"
-    assert run("list").err == "2 subscribers: 1 active, 1 left\n"
+    assert run("list").err == "2 subscribers: 1 active, 1 unsubscribed\n"
     assert not (here / ".postroom").exists()
 
 

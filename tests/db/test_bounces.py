@@ -157,7 +157,7 @@ class TestFailures:
         assert state_of(store, one) == "active"
         assert states(store) == [(one.id, "sent")]
         assert [event.detail for event in store.events.of(one.id)] == [
-            f"delivery {delivery} of letter 1: 5.2.2 mailbox full"
+            f"delivery {delivery} of issue 1: 5.2.2 mailbox full"
         ]
 
     def test_of_one_letter_count_once(self, store: Store) -> None:
@@ -224,7 +224,7 @@ class TestFailures:
         assert suppressed(store, one, other) == [False, True]
         assert store.subscribers.count() == {"bounced": 1}
 
-    @pytest.mark.parametrize("state", ["left", "complained"])
+    @pytest.mark.parametrize("state", ["unsubscribed", "complained"])
     def test_keep_the_state_of_who_stopped(self, store: Store, state: State) -> None:
         """Who left or complained stays so; the address is suppressed as bad all the same."""
         (one,) = added(store, "a", state=state)
@@ -251,7 +251,7 @@ class TestReports:
         assert store.subscribers.find(one.address) == evolve(before, state="bounced")
         assert store.suppressions.among([hashed("a@example.com")]) == {hashed("a@example.com")}
         kept = [(event.kind, event.detail) for event in store.events.of(one.id)]
-        assert kept == [("hard bounce", f"delivery {trace.delivery} of letter 1: 5.1.1 no")]
+        assert kept == [("hard bounce", f"delivery {trace.delivery} of issue 1: 5.1.1 no")]
 
     def test_of_failures_elsewhere_are_soft(self, store: Store) -> None:
         """Who has letters sent on to a bad address has a good one; the count may still end it."""
@@ -287,7 +287,7 @@ class TestReports:
         details = [event.detail for event in store.events.of(one.id)]
         assert details[:2] == [
             f"report {'0' * 16}: no",
-            f"delivery {delivery} of letter 1: report {'1' * 16}: no",
+            f"delivery {delivery} of issue 1: report {'1' * 16}: no",
         ]
 
     def test_of_letters_that_we_do_not_have_change_nothing(self, store: Store) -> None:

@@ -22,7 +22,7 @@ DAYS = [TODAY + timedelta(days=number) for number in range(5)]
 POSTS = CompiledSelect(
     lambda size: (
         sa.select(post_log.c.seq, post_log.c.day, post_log.c.post)
-        .where(among(post_log.c.day, size), post_log.c.struck == bindparam("gone"))
+        .where(among(post_log.c.day, size), post_log.c.retracted == bindparam("gone"))
         .order_by(post_log.c.seq)
     ),
     lambda *row: row,
@@ -32,7 +32,7 @@ NAME = CompiledUpdate(
     lambda _: (
         sa.update(post_log)
         .where(post_log.c.seq == bindparam("which"))
-        .values(post=bindparam("name"), struck=bindparam("gone"))
+        .values(post=bindparam("name"), retracted=bindparam("gone"))
     )
 )
 NAME_ALL = CompiledUpdate(
@@ -49,7 +49,7 @@ def database(database_url: str, tmp_path: Path) -> Iterator[Database]:
     opened = open_database(database_url, tmp_path)
     with closing(opened):
         rows = [
-            {"seq": n, "day": day, "post": f"p{n}", "first_day": day, "struck": False}
+            {"seq": n, "day": day, "post": f"p{n}", "first_day": day, "retracted": False}
             for n, day in enumerate(DAYS, 1)
         ]
         with opened.writing() as connection:

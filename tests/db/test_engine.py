@@ -47,7 +47,7 @@ depends_on = None
 
 def upgrade():
     """Add it."""
-    op.add_column("arrivals", sa.Column("note", sa.Text()))
+    op.add_column("post_log", sa.Column("note", sa.Text()))
     {{then}}
 '''
 
@@ -256,10 +256,10 @@ def test_errors_hold_no_address(database: Database) -> None:
         "frequency": "month",
         "topics": frozenset[str](),
         "language": "",
-        "before": date(2026, 11, 1),
-        "upto": 0,
+        "cursor_date": date(2026, 11, 1),
+        "cursor_seq": 0,
         "start": date(2026, 11, 1),
-        "letters": 0,
+        "issues": 0,
         "token": "t",
     }
     with pytest.raises(DatabaseError) as caught, database.writing() as connection:
@@ -353,7 +353,7 @@ def test_an_older_database_waits_for_its_upgrade(
     require_tables(database)
     assert upgrade(database) == "9002"
     with database.reading() as connection:
-        names = {column["name"] for column in sa.inspect(connection).get_columns("arrivals")}
+        names = {column["name"] for column in sa.inspect(connection).get_columns("post_log")}
         assert "note" in names
         assert len(connection.execute(sa.select(runs)).all()) == 1
 
@@ -365,7 +365,7 @@ def test_a_failed_upgrade_changes_nothing(database: Database, newer: Callable[[s
         upgrade(database)
     assert "nothing" in line_of(caught)
     with database.reading() as connection:
-        names = {column["name"] for column in sa.inspect(connection).get_columns("arrivals")}
+        names = {column["name"] for column in sa.inspect(connection).get_columns("post_log")}
     assert "note" not in names
     with pytest.raises(SettingsError, match="older"):
         require_tables(database)

@@ -368,7 +368,7 @@ def test_a_forged_report_changes_nothing(store: Store) -> None:
         ("qmail-no-mailbox", "bounced"),
         ("complaint-by-number", "complained"),
         ("yahoo-complaint", "complained"),
-        ("leave", "left"),
+        ("leave", "unsubscribed"),
         ("leave-auto-reply", "active"),
         ("postfix-relay-denied", "active"),
         ("postfix-delayed", "active"),

@@ -56,4 +56,4 @@ def test_a_letter_that_comes_back_takes_its_reader_off(
     assert postroom(here, "bounces", "leave.eml").out.endswith("1 taken off the list\n")
     listed = postroom(here, "subscribers", "list").out
     states = {line.split()[0]: line.split()[1] for line in listed.splitlines()}
-    assert states == {"reader@example.net": "bounced", "other@example.net": "left"}
+    assert states == {"reader@example.net": "bounced", "other@example.net": "unsubscribed"}

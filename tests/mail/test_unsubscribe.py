@@ -86,8 +86,10 @@ def test_who_receives_can_leave(store: Store, state: State) -> None:
     """Active, paused or not yet confirmed: the token leads out, and when and which way is kept."""
     reader = added(store, state=state)
     assert unsubscribe(store.subscribers, reader.token, LATER, "page")
-    assert found(store, reader) == evolve(reader, state="left")
-    assert list(store.events.of(reader.id)) == [SubscriberEvent(LATER, "left", "page", reader.id)]
+    assert found(store, reader) == evolve(reader, state="unsubscribed")
+    assert list(store.events.of(reader.id)) == [
+        SubscriberEvent(LATER, "unsubscribed", "page", reader.id)
+    ]
 
 
 @pytest.mark.parametrize("state", STOPPED)
@@ -111,7 +113,7 @@ def test_a_token_lets_out_its_owner_alone(store: Store) -> None:
     """Everybody else goes on receiving."""
     readers = [added(store, f"reader{number}") for number in range(3)]
     unsubscribe(store.subscribers, readers[1].token, LATER, "page")
-    assert [found(store, one).state for one in readers] == ["active", "left", "active"]
+    assert [found(store, one).state for one in readers] == ["active", "unsubscribed", "active"]
 
 
 def test_a_forged_token_changes_nothing(store: Store) -> None:
@@ -160,7 +162,7 @@ def test_a_token_outlives_keys_preferences_and_years(
     monkeypatch.setenv(SECRET_KEY_VAR, "a key of ten years later that nobody knew then")
     with time_machine.travel(NOW + timedelta(days=3653)):
         assert unsubscribe(store.subscribers, reader.token, datetime.now(UTC), "one click")
-    assert found(store, reader).state == "left"
+    assert found(store, reader).state == "unsubscribed"
 
 
 def test_a_token_outlives_a_return(store: Store) -> None:
@@ -169,7 +171,7 @@ def test_a_token_outlives_a_return(store: Store) -> None:
     unsubscribe(store.subscribers, reader.token, LATER, "page")
     store.subscribers.confirm(reader.id, reader.cursor)
     assert unsubscribe(store.subscribers, reader.token, LATER, "page")
-    assert found(store, reader).state == "left"
+    assert found(store, reader).state == "unsubscribed"
 
 
 def test_who_leaves_after_the_plan_gets_no_letter(store: Store) -> None:
@@ -207,7 +209,10 @@ def test_a_letter_on_its_way_is_still_recorded(store: Store) -> None:
     (claim,) = store.deliveries.record_and_claim(run, [], 1, NOW, str)
     unsubscribe(store.subscribers, reader.token, NOW, "page")
     store.deliveries.record(run, [DeliveryOutcome(claim.id, "sent")], NOW)
-    assert (found(store, reader).state, store.deliveries.count_by_state()) == ("left", {"sent": 1})
+    assert (found(store, reader).state, store.deliveries.count_by_state()) == (
+        "unsubscribed",
+        {"sent": 1},
+    )
 
 
 def test_many_clicks_at_once_are_one(store: Store) -> None:

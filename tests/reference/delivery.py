@@ -7,13 +7,13 @@ letters closed so far. All others are final, so a number below that count means 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from datetime import datetime
+from datetime import date, datetime
 from types import MappingProxyType
 from typing import Literal
 
 from attrs import evolve
 
-from postroom.models import Cursor, Delivery, DeliveryState, Subscriber
+from postroom.models import Cursor, Delivery, DeliveryState, LogEntry, Subscriber
 from postroom.scheduling.rules import raise_cursor
 from postroom.send.outcomes import retry_delay
 
@@ -59,6 +59,25 @@ def replied(delivery: Delivery, reply: Reply, at: datetime, subscriber: Subscrib
     return (
         evolve(tried, retry_at=at + retry_delay(tried.attempts)) if reply == "deferred" else tried
     )
+
+
+def set_start(subscriber: Subscriber, cursor: Cursor) -> Subscriber:
+    """Return a new, imported or returning `subscriber` as active, with the cursor raised.
+
+    Entries that were behind the old cursor stay behind (rules 4 and 12).
+    """
+    raised = raise_cursor(subscriber.cursor, cursor)
+    start = max(subscriber.start, cursor.date)
+    return evolve(subscriber, state="active", cursor=raised, start=start)
+
+
+def has_received(entry: LogEntry, start: date, delivered: Collection[str]) -> bool:
+    """Tell whether a returned `entry` is not due to one subscriber (rule 7).
+
+    `start` is the subscriber's; `delivered` are the ids of the posts in the subscriber's closed
+    issues.
+    """
+    return entry.returned and (start > entry.first_day or entry.post_id in delivered)
 
 
 def swept(delivery: Delivery) -> Delivery:

@@ -225,7 +225,7 @@ def _leave(world: World, step: Step) -> None:
 
 
 def _come_back(world: World, step: Step) -> None:
-    if one := _someone(world, step.a, "left"):
+    if one := _someone(world, step.a, "unsubscribed"):
         if step.b % 2:
             world.prefer(one.id, frequency=FREQUENCIES[step.c % 4])
         world.come_back(one.id)

@@ -22,7 +22,6 @@ from postroom.scheduling.rules import (
     VisiblePost,
     advance_run,
     due_posts,
-    has_received,
     target_cursor,
     update_log,
 )
@@ -32,6 +31,7 @@ from tests.reference.delivery import (
     REPLACEABLE,
     Reply,
     closed,
+    has_received,
     lapses,
     left_alone,
     moved,
@@ -164,7 +164,7 @@ class MemoryLedger:
         """Store the opening of a run."""
         self.step()
         self.arrivals = opening.log(self.arrivals)
-        self.state = opening.release
+        self.state = opening.state
 
     def sweep(self) -> None:
         """Close what a dead run left."""

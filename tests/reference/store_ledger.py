@@ -140,21 +140,21 @@ class StoreLedger:
         return found
 
     def _rows(self) -> Mapping[int, Delivery]:
-        asked = sa.select(deliveries, issues.c.frequency, issues.c.boundary, issues.c.language)
-        asked = asked.join(issues, issues.c.id == deliveries.c.letter).order_by(deliveries.c.id)
+        asked = sa.select(deliveries, issues.c.frequency, issues.c.cutoff, issues.c.language)
+        asked = asked.join(issues, issues.c.id == deliveries.c.issue).order_by(deliveries.c.id)
         posts: dict[int, list[str]] = defaultdict(list)
         with self.database.reading() as connection:
-            order = issue_posts.c.letter, issue_posts.c.position
+            order = issue_posts.c.issue, issue_posts.c.position
             for row in connection.execute(sa.select(issue_posts).order_by(*order)):
-                posts[row.letter].append(row.post)
+                posts[row.issue].append(row.post)
             return {
                 row.id: Delivery(
                     row.subscriber,
-                    row.n,
-                    Issue(row.frequency, _reach(row), tuple(posts[row.letter]), row.language),
+                    row.number,
+                    Issue(row.frequency, _reach(row), tuple(posts[row.issue]), row.language),
                     row.state,
                     row.attempts,
-                    row.due,
+                    row.retry_at,
                 )
                 for row in connection.execute(asked)
             }
@@ -180,8 +180,8 @@ class StoreLedger:
         assert stored == evolve(subscriber, token=held.token)
 
     def _move(self, held: Subscriber, to: Subscriber) -> None:
-        if to.state == "left":
-            self.store.subscribers.stop([held.address], "left")
+        if to.state == "unsubscribed":
+            self.store.subscribers.stop([held.address], "unsubscribed")
         elif to.state == "paused":
             self.store.subscribers.pause(held.id)
         elif held.state == "paused":
@@ -225,8 +225,8 @@ class StoreLedger:
 def _reach(row: sa.Row[Any]) -> Cursor:
     """Return what the letter of a row raises to: the row holds the bookmark that it makes."""
     if row.frequency == "post":
-        return Cursor(date.min, row.upto)
-    return Cursor(row.boundary)
+        return Cursor(date.min, row.cursor_seq)
+    return Cursor(row.cutoff)
 
 
 def frozen_of(letter: Issue, at: datetime) -> IssueSnapshot:
@@ -275,7 +275,7 @@ def run_on(
         raise
     clock = outlook.run.state.clock
     settle_log(store, run, outlook)
-    office.opened(outlook.update.release)
+    office.opened(outlook.update.state)
     plan_issues(store, run, office, outlook)
     _send(store, run, office, clock)
     store.runs.end(run, clock)

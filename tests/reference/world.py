@@ -19,14 +19,13 @@ from postroom.models import Cursor, Delivery, Frequency, Group, RunState, Subscr
 from postroom.scheduling.rules import (
     VisiblePost,
     advance_run,
-    confirm_subscriber,
+    confirmation_cursor,
     is_delivered,
     make_welcome_issue,
     message_key,
-    set_start,
     start_cursor,
 )
-from tests.reference.delivery import Reply
+from tests.reference.delivery import Reply, set_start
 from tests.reference.ledger import FREQUENCIES, SEND_AT, Crash, Ledger, MemoryLedger, Office
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -221,12 +220,12 @@ class World:
             at = start_cursor(since, release)
             self._start(person, since, time())
         else:
-            at = confirm_subscriber(subscriber.frequency, release, self._last_seq())
+            at = confirmation_cursor(subscriber.frequency, release, self._last_seq())
             self._confirmed(person, subscriber.frequency, clock)
         back = set_start(subscriber, at)
         self.effects["4 kept on return"] += back.cursor != at
         self.effects["5 not owed"] += any(is_delivered(one, at) for one in self.ledger.log())
-        self.effects["12 came back"] += subscriber.state == "left"
+        self.effects["12 came back"] += subscriber.state == "unsubscribed"
         self.ledger.save(back)
 
     def _confirmed(self, person: Person, frequency: Frequency, clock: datetime) -> None:
@@ -261,7 +260,7 @@ class World:
 
     def leave(self, who: int) -> None:
         """Unsubscribe."""
-        self.prefer(who, state="left")
+        self.prefer(who, state="unsubscribed")
 
     def come_back(self, who: int) -> None:
         """Confirm again after leaving."""

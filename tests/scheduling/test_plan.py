@@ -300,7 +300,7 @@ def test_a_run_in_doubt_stops_before_it_writes(store: Store) -> None:
     names = ["one", "two", "three"]
     store.runs.end(do(store, news(*names)), NOW)
     before = dump(store)
-    with pytest.raises(StoppedError, match="3 of the 3 posts of the coming letters have vanished"):
+    with pytest.raises(StoppedError, match="3 of the 3 posts of the coming issues have vanished"):
         look(store, {})
     assert len(look(store, {}, accept_missing=True).update.retracted) == 3
     far = NOW + timedelta(days=50)

@@ -12,7 +12,6 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from postroom.db.engine import make_engine
 from tests.support.sending import SEND, MakeRoom, Room, recipients, surroundings
 from tests.support.site import AT, POST, CommandResult, MakeSite
 from tests.support.smtp_server import CLOSE, Scripted, scripted
@@ -160,7 +159,7 @@ def test_subscribers_who_left_are_not_named(make_room: MakeRoom) -> None:
         assert room.send(server).code == 1
     store = room.store()
     with closing(store.database):
-        store.subscribers.stop([FIRST], "left")
+        store.subscribers.stop([FIRST], "unsubscribed")
     assert room.told()["refused"] == []
 
 
@@ -347,25 +346,3 @@ def test_without_a_database_there_is_nothing_to_acknowledge(
         outcome = postroom(folder, "status", "--acknowledge", *options)
         assert (outcome.code, outcome.out) == (0, said)
     assert not (folder / ".postroom").exists()
-
-
-@pytest.mark.usefixtures("either")
-def test_an_older_database_keeps_its_uncertain_rows(
-    uncertain: Room, database_url: str, postroom: Callable[..., CommandResult]
-) -> None:
-    """After the upgrade they are open, and can be acknowledged."""
-    with (
-        closing(make_engine(database_url, uncertain.folder)) as database,
-        database.writing() as connection,
-    ):
-        for statement in (
-            "ALTER TABLE deliveries DROP COLUMN refused",
-            "ALTER TABLE deliveries DROP COLUMN acknowledged",
-            "UPDATE postroom_version SET version_num = '0002'",
-        ):
-            connection.exec_driver_sql(statement)
-    assert uncertain.status().code == 2
-    assert postroom(uncertain.folder, "db", "upgrade").code == 0
-    assert resent(uncertain)[0].code == 1
-    assert uncertain.status("--acknowledge").out.startswith("1 email acknowledged")
-    assert resent(uncertain)[0].code == 0

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from postroom.models import Frequency
-from postroom.scheduling.plan import LateRun, find_late_run, next_boundary
+from postroom.scheduling.plan import LateRun, find_late_run, next_cutoff
 from postroom.scheduling.rules import advance_run
 from tests.support.sending_site import KEY, MAIL, NOTHING_DUE, Room
 from tests.support.site import POST, CommandResult, MakeSite
@@ -92,7 +92,7 @@ def test_a_send_at_that_clocks_skip_comes_by_the_offset_before() -> None:
 )
 def test_the_next_boundary_is_a_later_day(frequency: Frequency, following: date) -> None:
     """Also where the day is one itself."""
-    assert next_boundary(frequency, date(2026, 11, 30)) == following
+    assert next_cutoff(frequency, date(2026, 11, 30)) == following
 
 
 # Through the command line

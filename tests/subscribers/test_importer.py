@@ -121,7 +121,7 @@ class TestOtherPrograms:
     def test_listmonk(self, store: Store) -> None:
         """Who is disabled or blocklisted stays away; enabled alone says nothing of consent."""
         taken = Taken(store, LISTMONK, TERMS)
-        assert taken.states == {"disabled": "left", "blocked": "left"}
+        assert taken.states == {"disabled": "unsubscribed", "blocked": "unsubscribed"}
         why = "no state is told; say --confirmed if they agreed to get mail"
         assert taken.remarks == [ImportRemark(2, "enabled@example.com", why)]
         assert Taken(store, LISTMONK, ANSWERED).states["enabled"] == "active"
@@ -130,7 +130,7 @@ class TestOtherPrograms:
         ("text", "expected"),
         [
             (MAILCHIMP_SUBSCRIBED, {"subscribed": "active"}),
-            (MAILCHIMP_UNSUBSCRIBED, {"unsubscribed": "left", "complained": "complained"}),
+            (MAILCHIMP_UNSUBSCRIBED, {"unsubscribed": "unsubscribed", "complained": "complained"}),
             (MAILCHIMP_CLEANED, {"cleaned": "bounced"}),
         ],
     )
@@ -141,7 +141,7 @@ class TestOtherPrograms:
 
     def test_ghost(self, store: Store) -> None:
         """Who gets no mail from Ghost gets none from here."""
-        assert Taken(store, GHOST, TERMS).states == {"free": "active", "quiet": "left"}
+        assert Taken(store, GHOST, TERMS).states == {"free": "active", "quiet": "unsubscribed"}
 
     def test_buttondown(self, store: Store) -> None:
         """Each of Buttondown's types is kept; who pauses a payment still gets mail."""
@@ -150,10 +150,10 @@ class TestOtherPrograms:
             "premium": "active",
             "paused": "active",
             "unactivated": "pending",
-            "unsubscribed": "left",
+            "unsubscribed": "unsubscribed",
             "complained": "complained",
             "undeliverable": "bounced",
-            "spammy": "left",
+            "spammy": "unsubscribed",
         }
 
     def test_nothing_else_of_a_person_is_kept(self, store: Store, tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ class TestConsent:
     def test_the_answer_never_outweighs_the_file(self, store: Store) -> None:
         """An answer for those without a state changes nothing for those who have one."""
         text = "email,status\nreader@example.com,unsubscribed\n"
-        assert Taken(store, text, ANSWERED).states == {"reader": "left"}
+        assert Taken(store, text, ANSWERED).states == {"reader": "unsubscribed"}
 
 
 class TestWhatIsOwed:
@@ -232,7 +232,7 @@ class TestWhatIsOwed:
 class TestMerging:
     """Addresses that are there already, or twice."""
 
-    @pytest.mark.parametrize("held", ["left", "bounced", "complained"])
+    @pytest.mark.parametrize("held", ["unsubscribed", "bounced", "complained"])
     @pytest.mark.parametrize("told", ["active", "pending", "paused"])
     def test_nobody_who_stopped_starts_again(self, store: Store, held: State, told: State) -> None:
         """Who left, bounced or complained stays so, whatever a file and its bearer say."""
@@ -243,7 +243,7 @@ class TestMerging:
         why = f"is there as '{held}', and stays so"
         assert taken.remarks == [ImportRemark(2, "READER@example.com", why, is_fault=False)]
 
-    @pytest.mark.parametrize("told", ["left", "bounced", "complained"])
+    @pytest.mark.parametrize("told", ["unsubscribed", "bounced", "complained"])
     @pytest.mark.parametrize("held", ["active", "pending", "paused"])
     def test_who_stopped_elsewhere_stops_here(self, store: Store, held: State, told: State) -> None:
         """Who receives here and stopped elsewhere gets no more mail."""
@@ -275,7 +275,7 @@ class TestMerging:
         ]
         between = "".join(f"r{number}@example.com,active\n" for number in range(far))
         text = "email,status\n" + between.join(lines[index] for index in order)
-        assert Taken(store, text, TERMS).states["reader"] == "left"
+        assert Taken(store, text, TERMS).states["reader"] == "unsubscribed"
 
     def test_the_worst_of_three_lines_counts(self, store: Store) -> None:
         """Of unsubscribed, complained and bounced in one file, complained stands."""
@@ -391,7 +391,7 @@ SUBSCRIBERS = st.builds(
     Subscriber,
     id=st.just(0),
     address=st.just("reader@example.com"),
-    state=st.sampled_from(["pending", "active", "paused", "left"]),
+    state=st.sampled_from(["pending", "active", "paused", "unsubscribed"]),
     frequency=st.sampled_from(["post", "day", "week", "month"]),
     topics=st.frozensets(
         st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=8), max_size=3
@@ -458,10 +458,10 @@ class TestOwnExport:
         [
             ("frequency", "hourly", "is no frequency"),
             ("language", "the king's", "is no language"),
-            ("before", "yesterday", "is no date"),
+            ("cursor_date", "yesterday", "is no date"),
             ("start", "2026-13-01", "is no date"),
-            ("upto", "-1", "is no number"),
-            ("letters", "many", "is no number"),
+            ("cursor_seq", "-1", "is no number"),
+            ("issues", "many", "is no number"),
             ("state", "happy", "is no state"),
         ],
     )
@@ -479,7 +479,7 @@ class TestOwnExport:
 
     def test_columns_of_those_names_elsewhere_are_not_ours(self, store: Store) -> None:
         """A column called 'start' or 'letters' in another program's file means what it means."""
-        Taken(store, "email,start,letters\nreader@example.com,yesterday,many\n", ANSWERED)
+        Taken(store, "email,start,issues\nreader@example.com,yesterday,many\n", ANSWERED)
         assert the(store).issues == 0
 
 

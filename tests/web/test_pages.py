@@ -192,7 +192,7 @@ def test_the_way_out_works_without_script_and_mouse(
         assert context.cookies() == []
     found = site_dir.store.subscribers.with_token(reader.token)
     assert found
-    assert found.state == "left"
+    assert found.state == "unsubscribed"
 
 
 def test_links_lead_back_to_the_site(site_dir: Newsroom, view: View) -> None:

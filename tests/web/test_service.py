@@ -152,9 +152,9 @@ def test_the_button_leaves(served: Served, store: Store, reader: Subscriber) -> 
     answer = served.post(page_of(reader))
     assert answer.status == 200
     assert "may still arrive" in answer.body.decode()
-    assert found(store, reader).state == "left"
+    assert found(store, reader).state == "unsubscribed"
     (event,) = events_of(store, reader)
-    assert (event.kind, event.detail) == ("left", "page")
+    assert (event.kind, event.detail) == ("unsubscribed", "page")
     assert abs((web_server.now() - event.at).total_seconds()) < 60
 
 
@@ -173,7 +173,7 @@ def test_one_click_leaves(
     answer = served.post(page_of(reader), body, kind)
     assert answer.status == 200
     assert not {"set-cookie", "location"} & answer.fields.keys()
-    assert found(store, reader).state == "left"
+    assert found(store, reader).state == "unsubscribed"
     assert [event.detail for event in events_of(store, reader)] == ["one click"]
 
 
@@ -192,7 +192,7 @@ def test_a_body_that_nobody_can_parse_leaves_too(
 ) -> None:
     """Whoever posts to the address wants out, however badly their program writes."""
     assert served.post(page_of(reader), body, kind).status == 200
-    assert found(store, reader).state == "left"
+    assert found(store, reader).state == "unsubscribed"
 
 
 def test_a_body_in_chunks_leaves(served: Served, store: Store, reader: Subscriber) -> None:
@@ -207,7 +207,7 @@ def test_an_old_proxy_is_understood(served: Served, store: Store, reader: Subscr
     """Many a proxy still speaks HTTP/1.0 to what stands behind it."""
     head = f"POST {page_of(reader)} HTTP/1.0\r\nContent-Length: 26\r\n\r\n{ONE_CLICK}"
     answer = served.raw(head.encode())
-    assert (answer.split(b" ")[1], found(store, reader).state) == (b"200", "left")
+    assert (answer.split(b" ")[1], found(store, reader).state) == (b"200", "unsubscribed")
 
 
 def test_a_client_may_ask_before_it_sends(served: Served, store: Store, reader: Subscriber) -> None:
@@ -306,7 +306,7 @@ def test_a_locked_database_is_an_answer(
     assert (page.status, site.status) == (200, 200)
     assert found(store, reader).state == "active"
     assert served.post(page_of(reader), ONE_CLICK).status == 200
-    assert found(store, reader).state == "left"
+    assert found(store, reader).state == "unsubscribed"
 
 
 def test_a_database_that_was_started_anew_loses_no_click(
@@ -322,7 +322,7 @@ def test_a_database_that_was_started_anew_loses_no_click(
                 " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
             )
             assert running.post(page_of(reader), ONE_CLICK).status == 200
-        assert found(store, reader).state == "left"
+        assert found(store, reader).state == "unsubscribed"
 
 
 class _Broken:
@@ -719,7 +719,7 @@ def test_the_command_serves_until_a_signal(
     process = command()
     running = ready(process)
     assert running.post(page_of(reader), ONE_CLICK).status == 200
-    assert found(store, reader).state == "left"
+    assert found(store, reader).state == "unsubscribed"
     process.send_signal(number)
     _, err = process.communicate(timeout=20)
     assert process.returncode == code

@@ -313,7 +313,7 @@ def _reasons(
         frequency = one.segment.group.frequency
         why = f"{_RHYTHM[frequency]}: {one.reason}"
         if one.reason in {"not due", "nothing new"} and frequency != "post":
-            why += f"; the next boundary is {plan.next_boundary(frequency, release.released)}"
+            why += f"; the next boundary is {plan.next_cutoff(frequency, release.released)}"
         counts[why] += one.count
     for state, number in states.items():
         if state != "active":

@@ -209,7 +209,7 @@ def _is_too_late(
     if late:
         due = late.due.astimezone(site.timezone)
         what = f"the letters of the {late.frequency} were due on {due:%Y-%m-%d at %H:%M %Z}"
-        following = plan.next_boundary(late.frequency, due.date())
+        following = plan.next_cutoff(late.frequency, due.date())
         repair = f"they wait until {following}, or for a run without --window"
         click.echo(f"too late for --window: {what}; {repair}")
     return late is not None

@@ -184,8 +184,8 @@ def _named(entries: tuple[DeliveryRow, ...], number: int, zone: ZoneInfo) -> Ite
     for entry in entries:
         since = (entry.refused or entry.since).astimezone(zone)
         line = f"{address.display_address(entry.address)}, {since:%Y-%m-%d %H:%M}"
-        if entry.due:
-            line += f", again from {entry.due.astimezone(zone):%H:%M}"
+        if entry.retry_at:
+            line += f", again from {entry.retry_at.astimezone(zone):%H:%M}"
         yield f"{line}: {entry.reply or 'the run was broken off while it was on its way'}"
     if more := number - len(entries):
         yield f"and {more:,} more"
@@ -230,7 +230,7 @@ def _entry_as_json(entry: DeliveryRow) -> dict[str, Any]:
         "since": (entry.refused or entry.since).isoformat(),
         "status": reply_status(entry.reply),
         "reply": entry.reply,
-        "due": entry.due.isoformat() if entry.due else None,
+        "due": entry.retry_at.isoformat() if entry.retry_at else None,
         "issue": {
             "id": entry.issue,
             "frequency": entry.frequency,

@@ -20,7 +20,7 @@ from postroom.db.store import Store
 from postroom.errors import Problem, UseError
 from postroom.mail import address
 from postroom.models import Cursor, Frequency, Site, State, Subscriber, SubscriberEvent
-from postroom.scheduling.rules import advance_run, confirm_subscriber
+from postroom.scheduling.rules import advance_run, confirmation_cursor
 from postroom.send.content import SiteContentSource
 from postroom.send.run import send_welcome
 from postroom.settings.site import find_site, load_settings
@@ -288,7 +288,7 @@ def _bookmark_for(store: Store, site: Site, at: datetime) -> Callable[[Frequency
     # As if a run began now, which is not stored; nor does it matter here how long the last is ago.
     release = advance_run(store.post_log.state(), at, site.timezone, send_at, yes=True).state
     last = store.post_log.last()
-    return lambda frequency: confirm_subscriber(frequency, release, last)
+    return lambda frequency: confirmation_cursor(frequency, release, last)
 
 
 def _complain(name: str, remark: importer.ImportRemark, *, line: bool = True) -> None:

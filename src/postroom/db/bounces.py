@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from postroom.db.engine import Database
 from postroom.db.schema import deliveries, events, subscribers, suppressions
-from postroom.db.subscribers import RECEIVING, move_subscriber, suppress
+from postroom.db.subscribers import RECEIVING, move_subscribers, suppress_hashes
 from postroom.mail.bounce_policy import daily_removal_limit, is_lasting
 from postroom.models import BounceTrace, Change, DeliveryFailure, State, SubscriberEvent
 
@@ -47,7 +47,7 @@ _DAY = timedelta(days=1)
 _LONGEST_DETAIL = 1000
 # By its beginning the event of a letter is known again. The row of a letter that failed serves the
 # next one, too, so the row alone does not tell them apart.
-_OF_LETTER = re.compile(r"delivery ([0-9]+) of letter [0-9]+: ")
+_OF_LETTER = re.compile(r"delivery ([0-9]+) of issue [0-9]+: ")
 
 
 class BounceTable:
@@ -116,9 +116,9 @@ class BounceTable:
             if _write(connection, whose.id, COMPLAINT, _key(trace), at) == "known":
                 return "known"
             _write(connection, None, COMPLAINT, _key(trace), at)
-            suppress(connection, {hashed(whose.key): "complained"}, at)
+            suppress_hashes(connection, {hashed(whose.key): "complained"}, at)
             before = [state for state in get_args(State) if state != "complained"]
-            move_subscriber(connection, subscribers.c.id == whose.id, before, "complained")
+            move_subscribers(connection, subscribers.c.id == whose.id, before, "complained")
             return "stopped"
 
     def complaints(self, since: datetime) -> tuple[int, int]:
@@ -173,8 +173,8 @@ def _note(connection: sa.Connection, failure: DeliveryFailure, at: datetime) -> 
     connection.execute(events.insert(), event)
     if not (failure.hard or _is_given_up(connection, failure, at)):
         return "noted"
-    suppress(connection, {failure.hashed: "bounced"}, at)
-    return "stopped" if move_subscriber(connection, whose, RECEIVING, "bounced") else "noted"
+    suppress_hashes(connection, {failure.hashed: "bounced"}, at)
+    return "stopped" if move_subscribers(connection, whose, RECEIVING, "bounced") else "noted"
 
 
 def _subscriber(connection: sa.Connection, trace: BounceTrace) -> sa.Row[Any] | None:
@@ -192,7 +192,7 @@ def _last_sent(connection: sa.Connection, subscriber: int) -> int:
     asked = sa.select(deliveries.c.id).where(
         deliveries.c.subscriber == subscriber, deliveries.c.state == "sent"
     )
-    return connection.scalar(asked.order_by(deliveries.c.n.desc()).limit(1)) or 0
+    return connection.scalar(asked.order_by(deliveries.c.number.desc()).limit(1)) or 0
 
 
 def _key(trace: BounceTrace) -> str:
@@ -221,11 +221,11 @@ def _held(connection: sa.Connection, whose: sa.ColumnElement[bool]) -> bool:
 
 
 def _prefix(connection: sa.Connection, failure: DeliveryFailure) -> str:
-    asked = sa.select(deliveries.c.letter).where(
+    asked = sa.select(deliveries.c.issue).where(
         deliveries.c.id == failure.delivery, deliveries.c.subscriber == failure.subscriber
     )
     letter = connection.scalar(asked)
-    return f"delivery {failure.delivery} of letter {letter}: " if letter else ""
+    return f"delivery {failure.delivery} of issue {letter}: " if letter else ""
 
 
 def _failures_of(connection: sa.Connection, subscriber: int) -> Sequence[sa.Row[Any]]:
@@ -252,15 +252,15 @@ def _row(connection: sa.Connection, failure: DeliveryFailure) -> list[datetime]:
 
     Letters are compared by their count, not by time: a report may come days after the next letter.
     """
-    asked = sa.select(deliveries.c.id, deliveries.c.n, deliveries.c.state)
+    asked = sa.select(deliveries.c.id, deliveries.c.number, deliveries.c.state)
     rows = connection.execute(asked.where(deliveries.c.subscriber == failure.subscriber)).all()
-    count = {row.id: row.n for row in rows}
+    count = {row.id: row.number for row in rows}
     failed: list[tuple[int, datetime]] = []
     for event in _failures_of(connection, failure.subscriber):
         # Who consented anew begins anew.
         failed = [] if event.kind == CONSENT else [*failed, (_delivery(event), event.at)]
     known = {delivery for delivery, _ in failed}
-    arrived = [row.n for row in rows if row.state == "sent" and row.id not in known]
+    arrived = [row.number for row in rows if row.state == "sent" and row.id not in known]
     this = count.get(failure.delivery, len(rows))
     first = max((n for n in arrived if n < this), default=-1)
     last = min((n for n in arrived if n > this), default=len(rows) + 1)

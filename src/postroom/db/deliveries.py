@@ -15,7 +15,7 @@ from postroom.db.compiled import CompiledSelect, CompiledUpdate, Insert, among, 
 from postroom.db.engine import Database
 from postroom.db.runs import holds_lease, lost_lease, require_lease
 from postroom.db.schema import deliveries, issues, runs, subscribers, suppressions
-from postroom.db.subscribers import OPEN, RECEIVING, is_reached
+from postroom.db.subscribers import OPEN, RECEIVING, is_plannable
 from postroom.mail.address import address_key
 from postroom.models import (
     ClaimedDelivery,
@@ -38,18 +38,20 @@ class SendingRow:
 
     id: int
     subscriber: int
-    n: int
-    before: date
-    upto: int
+    number: int
+    cursor_date: date
+    cursor_seq: int
     reply: str
-    letters: int
+    issues: int
 
 
 def _closable(condition: Callable[[int], sa.ColumnElement[bool]]) -> CompiledSelect[SendingRow]:
     """Return the question for the rows of which `condition` is true."""
-    columns = [deliveries.c[name] for name in "id subscriber n before upto reply".split()]
+    columns = [
+        deliveries.c[name] for name in "id subscriber number cursor_date cursor_seq reply".split()
+    ]
     asked = (
-        sa.select(*columns, subscribers.c.letters)
+        sa.select(*columns, subscribers.c.issues)
         .join(subscribers, subscribers.c.id == deliveries.c.subscriber)
         .order_by(deliveries.c.id)
         .with_for_update(of=deliveries)
@@ -74,7 +76,7 @@ _SETTLE = CompiledUpdate(
         .values(
             state=bindparam("new"),
             reply=bindparam("said"),
-            due=bindparam("then"),
+            retry_at=bindparam("then"),
             refused=bindparam("refused_at"),
             changed=bindparam("now"),
         )
@@ -86,12 +88,14 @@ _CLOSE = CompiledUpdate(
         sa.update(subscribers)
         .where(
             subscribers.c.id == bindparam("whose"),
-            subscribers.c.letters == bindparam("number"),
+            subscribers.c.issues == bindparam("number"),
         )
         .values(
-            letters=subscribers.c.letters + 1,
-            before=greater(subscribers.c.before, bindparam("to_before", type_=sa.Date())),
-            upto=greater(subscribers.c.upto, bindparam("to_upto", type_=sa.BigInteger())),
+            issues=subscribers.c.issues + 1,
+            cursor_date=greater(subscribers.c.cursor_date, bindparam("to_before", type_=sa.Date())),
+            cursor_seq=greater(
+                subscribers.c.cursor_seq, bindparam("to_upto", type_=sa.BigInteger())
+            ),
         )
     )
 )
@@ -120,8 +124,8 @@ def recorded(
 
 def _final(row: SendingRow, outcome: DeliveryOutcome) -> DeliveryOutcome:
     """Return what can still become of a row: a closed one is sent, or stays uncertain."""
-    if row.letters > row.n and outcome.state != "sent":
-        return evolve(outcome, state="uncertain", due=None, refused=False)
+    if row.issues > row.number and outcome.state != "sent":
+        return evolve(outcome, state="uncertain", retry_at=None, refused=False)
     return outcome
 
 
@@ -136,14 +140,19 @@ def settle(
             "row": row.id,
             "new": outcome.state,
             "said": outcome.reply[:_LONGEST_REPLY],
-            "then": outcome.due,
+            "then": outcome.retry_at,
             "refused_at": now if outcome.refused else None,
         }
         for row, outcome in settled
     ]
     _SETTLE.run_many(connection, moves, {"now": now})
     closing = [
-        {"whose": row.subscriber, "number": row.n, "to_before": row.before, "to_upto": row.upto}
+        {
+            "whose": row.subscriber,
+            "number": row.number,
+            "to_before": row.cursor_date,
+            "to_upto": row.cursor_seq,
+        }
         for row, outcome in settled
         if outcome.state in DELIVERED
     ]
@@ -178,8 +187,8 @@ class NextDelivery:
 
     id: int
     subscriber: int
-    n: int
-    letter: int
+    number: int
+    issue: int
     state: DeliveryState
     attempts: int
     address: str
@@ -189,7 +198,7 @@ class NextDelivery:
 
 def _next(asked: sa.Select[Any]) -> CompiledSelect[NextDelivery]:
     """Return the question for the next rows; what another worker has at hand is passed over."""
-    columns = [deliveries.c[name] for name in "id subscriber n letter state attempts".split()]
+    columns = [deliveries.c[name] for name in "id subscriber number issue state attempts".split()]
     whose = subscribers.c.address, subscribers.c.token, subscribers.c.state.label("whose_state")
     statement = (
         asked.with_only_columns(*columns, *whose)
@@ -233,8 +242,8 @@ def claim_of(row: sa.Row[Any] | NextDelivery, tries: int = 0) -> ClaimedDelivery
     return ClaimedDelivery(
         id=row.id,
         subscriber=row.subscriber,
-        number=row.n,
-        issue=row.letter,
+        number=row.number,
+        issue=row.issue,
         address=row.address,
         token=row.token,
         attempts=row.attempts + tries,
@@ -315,22 +324,22 @@ def entry(row: sa.Row[Any]) -> DeliveryRow:
         address=row.address,
         state=row.state,
         since=row.changed,
-        due=row.due,
+        retry_at=row.retry_at,
         reply=row.reply,
-        issue=row.letter,
+        issue=row.issue,
         frequency=row.frequency,
-        cutoff=row.boundary,
+        cutoff=row.cutoff,
         language=row.language,
         refused=row.refused,
     )
 
 
 def _entries(*conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:
-    issue = issues.c.frequency, issues.c.boundary, issues.c.language
+    issue = issues.c.frequency, issues.c.cutoff, issues.c.language
     return (
         sa.select(deliveries, subscribers.c.address, *issue)
         .join(subscribers, subscribers.c.id == deliveries.c.subscriber)
-        .join(issues, issues.c.id == deliveries.c.letter)
+        .join(issues, issues.c.id == deliveries.c.issue)
         .where(*conditions)
         .order_by(deliveries.c.id)
     )
@@ -351,7 +360,7 @@ class DeliveryTable:
         replaced; a deferred one keeps its attempts and its time while there is nothing newer in
         `to`; a bounced one is replaced only by what is newer. What is being sent is left alone.
         """
-        chosen = _planned(letter, to, sa.literal(run), now).where(is_reached(members, to))
+        chosen = _planned(letter, to, sa.literal(run), now).where(is_plannable(members, to))
         with self._database.writing() as connection:
             statement = insert(connection, deliveries).from_select(_PLANNED, chosen.order_by("id"))
             return connection.execute(_replacing(statement, now)).rowcount
@@ -374,7 +383,7 @@ class DeliveryTable:
 
         It is for welcome letters, which no run plans.
         """
-        condition = deliveries.c.state.in_(OPEN) & (deliveries.c.letter == letter)
+        condition = deliveries.c.state.in_(OPEN) & (deliveries.c.issue == letter)
         with self._database.writing() as connection:
             return connection.execute(
                 sa.update(deliveries).where(condition).values(run=run)
@@ -396,7 +405,7 @@ class DeliveryTable:
     def retry_deferred(self, run: int, now: datetime) -> int:
         """Plan the deferred rows of this run's plan whose time has come; return how many."""
         condition = sa.and_(
-            deliveries.c.state == "deferred", deliveries.c.run == run, deliveries.c.due <= now
+            deliveries.c.state == "deferred", deliveries.c.run == run, deliveries.c.retry_at <= now
         )
         statement = sa.update(deliveries).where(condition).values(state="planned", changed=now)
         with self._database.writing() as connection:
@@ -541,14 +550,14 @@ def _sweep(connection: sa.Connection, run: int, now: datetime) -> tuple[int, ...
     return tuple(row.id for row in rows)
 
 
-_PLANNED = "subscriber n letter state before upto attempts run changed reply".split()
+_PLANNED = "subscriber number issue state cursor_date cursor_seq attempts run changed reply".split()
 
 
 def _planned(letter: int, to: Cursor, run: sa.ColumnElement[Any], now: datetime) -> sa.Select[Any]:
     """Return the question for a planned row, in the columns above, for each subscriber."""
     return sa.select(
         subscribers.c.id,
-        subscribers.c.letters,
+        subscribers.c.issues,
         sa.literal(letter),
         sa.literal("planned"),
         sa.literal(to.date),
@@ -563,18 +572,18 @@ def _planned(letter: int, to: Cursor, run: sa.ColumnElement[Any], now: datetime)
 def _replacing(statement: Insert, now: datetime) -> Insert:
     """Return `statement` with what happens to a row that the subscriber has already."""
     new, held = statement.excluded, deliveries.c
-    newer = (new.before > held.before) | (new.upto > held.upto)
+    newer = (new.cursor_date > held.cursor_date) | (new.cursor_seq > held.cursor_seq)
     goes_on = ~newer & held.state.in_(OPEN)
-    waits = goes_on & (held.state == "deferred") & (held.due > now)
+    waits = goes_on & (held.state == "deferred") & (held.retry_at > now)
     return statement.on_conflict_do_update(
-        index_elements=["subscriber", "n"],
+        index_elements=["subscriber", "number"],
         set_={
-            "letter": new.letter,
+            "issue": new.issue,
             "state": sa.case((waits, "deferred"), else_="planned"),
-            "before": new.before,
-            "upto": new.upto,
+            "cursor_date": new.cursor_date,
+            "cursor_seq": new.cursor_seq,
             "attempts": sa.case((goes_on, held.attempts), else_=0),
-            "due": sa.case((goes_on, held.due), else_=None),
+            "retry_at": sa.case((goes_on, held.retry_at), else_=None),
             # A newer issue takes the place of a refused one and holds its posts.
             "refused": sa.case((goes_on, held.refused), else_=None),
             "run": new.run,

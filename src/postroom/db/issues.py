@@ -57,22 +57,22 @@ class IssueTable:
     def has_recipients(self, number: int) -> bool:
         """Tell whether somebody has, or may have, the letter with this id."""
         theirs = deliveries.c.state.in_(("sending", *DELIVERED))
-        asked = sa.select(deliveries.c.id).where(deliveries.c.letter == number, theirs).limit(1)
+        asked = sa.select(deliveries.c.id).where(deliveries.c.issue == number, theirs).limit(1)
         with self._database.reading() as connection:
             return connection.scalar(asked) is not None
 
     def open_in(self, run: int) -> Generator[tuple[int, str], None, None]:
         """Yield the letter, by id, and the reader's token of each open row of the plan of `run`."""
         asked = (
-            sa.select(deliveries.c.letter, subscribers.c.token)
+            sa.select(deliveries.c.issue, subscribers.c.token)
             .join(subscribers, subscribers.c.id == deliveries.c.subscriber)
             .where(deliveries.c.run == run, deliveries.c.state.in_(OPEN))
         )
-        return self._database.stream(asked, lambda row: (row.letter, row.token))
+        return self._database.stream(asked, lambda row: (row.issue, row.token))
 
     def waiting(self, kind: IssueKind) -> tuple[IssueSnapshot, ...]:
         """Return the letters of a kind that are open for somebody, by id."""
-        open_ = sa.select(deliveries.c.letter).where(deliveries.c.state.in_(OPEN))
+        open_ = sa.select(deliveries.c.issue).where(deliveries.c.state.in_(OPEN))
         condition = (issues.c.frequency == kind) & issues.c.id.in_(open_)
         with self._database.reading() as connection:
             return tuple(_found(connection, condition))
@@ -86,7 +86,7 @@ def _frozen(connection: sa.Connection, letter: IssueSnapshot) -> int:
     asked = sa.select(issues.c.id).where(issues.c.key == values["key"])
     number: int = connection.execute(asked).scalar_one()
     posts = [
-        {"letter": number, "position": position, "post": post}
+        {"issue": number, "position": position, "post": post}
         for position, post in enumerate(letter.posts)
     ]
     if posts:
@@ -97,10 +97,10 @@ def _frozen(connection: sa.Connection, letter: IssueSnapshot) -> int:
 
 def _found(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> Iterator[IssueSnapshot]:
     for row in connection.execute(sa.select(issues).where(condition).order_by(issues.c.id)).all():
-        posts = sa.select(issue_posts.c.post).where(issue_posts.c.letter == row.id)
+        posts = sa.select(issue_posts.c.post).where(issue_posts.c.issue == row.id)
         yield IssueSnapshot(
             frequency=row.frequency,
-            cutoff=row.boundary,
+            cutoff=row.cutoff,
             language=row.language,
             posts=tuple(connection.scalars(posts.order_by(issue_posts.c.position))),
             date=row.date,
@@ -114,7 +114,7 @@ def _values(letter: IssueSnapshot) -> dict[str, Any]:
     return {
         "key": hashlib.sha256(json.dumps(same).encode()).hexdigest(),
         "frequency": letter.frequency,
-        "boundary": letter.cutoff,
+        "cutoff": letter.cutoff,
         "language": letter.language,
         "date": letter.date,
         "content": letter.content,

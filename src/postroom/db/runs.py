@@ -50,7 +50,7 @@ class PostLog:
                 "day": arrival.day,
                 "post": arrival.post_id,
                 "first_day": arrival.first_day,
-                "struck": arrival.retracted,
+                "retracted": arrival.retracted,
                 "returned": arrival.returned,
             }
             for arrival in new
@@ -60,12 +60,12 @@ class PostLog:
                 connection.execute(post_log.insert(), rows)
             if struck:
                 chosen = sa.update(post_log).where(post_log.c.seq.in_(struck))
-                connection.execute(chosen.values(struck=True))
+                connection.execute(chosen.values(retracted=True))
             _set_release(connection, state)
 
 
 def _arrival(row: sa.Row[Any]) -> LogEntry:
-    return LogEntry(row.seq, row.day, row.post, row.first_day, row.struck, row.returned)
+    return LogEntry(row.seq, row.day, row.post, row.first_day, row.retracted, row.returned)
 
 
 def _set_release(connection: sa.Connection, state: RunState) -> None:

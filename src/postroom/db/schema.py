@@ -79,7 +79,7 @@ class StringList(sa.types.TypeDecorator[frozenset[str]]):
         return None if value is None else frozenset(json.loads(value))
 
 
-VERSIONS = ("0001", "0002", "0003")
+VERSIONS = ("0001",)
 """Every version there has been, oldest first; the last is the one that this program writes."""
 
 metadata = sa.MetaData(
@@ -119,10 +119,10 @@ subscribers = sa.Table(
     sa.Column("frequency", Text, nullable=False),
     sa.Column("topics", StringList, nullable=False),
     sa.Column("language", Text, nullable=False),
-    sa.Column("before", sa.Date, nullable=False),
-    sa.Column("upto", sa.BigInteger, nullable=False),
+    sa.Column("cursor_date", sa.Date, nullable=False),
+    sa.Column("cursor_seq", sa.BigInteger, nullable=False),
     sa.Column("start", sa.Date, nullable=False),
-    sa.Column("letters", sa.BigInteger, nullable=False),
+    sa.Column("issues", sa.BigInteger, nullable=False),
     # In clear, because every letter bears it; it opens nothing but its owner's own subscription.
     sa.Column("token", Text, nullable=False, unique=True),
     _one_of("state", State),
@@ -132,7 +132,10 @@ subscribers = sa.Table(
 # The order of planning: the groups of the active ones, then the members of a group by id.
 sa.Index(
     "subscribers_groups",
-    *(subscribers.c[name] for name in "state frequency before upto topics language id".split()),
+    *(
+        subscribers.c[name]
+        for name in "state frequency cursor_date cursor_seq topics language id".split()
+    ),
 )
 
 suppressions = sa.Table(
@@ -153,18 +156,18 @@ suppression_key = sa.Table(
 )
 
 post_log = sa.Table(
-    "arrivals",
+    "post_log",
     metadata,
     sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("day", sa.Date, nullable=False),
     sa.Column("post", PrintableText, nullable=False, index=True),
     sa.Column("first_day", sa.Date, nullable=False),
-    sa.Column("struck", sa.Boolean, nullable=False),
+    sa.Column("retracted", sa.Boolean, nullable=False),
     sa.Column("returned", sa.Boolean, nullable=False),
 )
 
 run_state = sa.Table(
-    "release",
+    "run_state",
     metadata,
     *_one_row(),
     sa.Column("clock", UtcDateTime, nullable=False),
@@ -190,13 +193,13 @@ lease = sa.Table(
 )
 
 issues = sa.Table(
-    "letters",
+    "issues",
     metadata,
     sa.Column("id", Id, primary_key=True),
     # SHA-256 of (frequency, boundary, language, posts): what is frozen once.
     sa.Column("key", sa.String(64), nullable=False, unique=True),
     sa.Column("frequency", Text, nullable=False),
-    sa.Column("boundary", sa.Date, nullable=False),
+    sa.Column("cutoff", sa.Date, nullable=False),
     sa.Column("language", Text, nullable=False),
     sa.Column("date", UtcDateTime, nullable=False),
     sa.Column("content", sa.LargeBinary, nullable=False),
@@ -205,13 +208,13 @@ issues = sa.Table(
 )
 
 issue_posts = sa.Table(
-    "letter_posts",
+    "issue_posts",
     metadata,
-    sa.Column("letter", Id, sa.ForeignKey("letters.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("issue", Id, sa.ForeignKey("issues.id", ondelete="CASCADE"), primary_key=True),
     sa.Column("position", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("post", PrintableText, nullable=False),
 )
-sa.Index("letter_posts_post_letter", issue_posts.c.post, issue_posts.c.letter)
+sa.Index("issue_posts_post_issue", issue_posts.c.post, issue_posts.c.issue)
 
 # `before` and `upto` are the bookmark that the subscriber has once this letter is delivered.
 deliveries = sa.Table(
@@ -221,13 +224,13 @@ deliveries = sa.Table(
     sa.Column(
         "subscriber", Id, sa.ForeignKey("subscribers.id", ondelete="CASCADE"), nullable=False
     ),
-    sa.Column("n", sa.BigInteger, nullable=False),
-    sa.Column("letter", Id, sa.ForeignKey("letters.id"), nullable=False),
+    sa.Column("number", sa.BigInteger, nullable=False),
+    sa.Column("issue", Id, sa.ForeignKey("issues.id"), nullable=False),
     sa.Column("state", Text, nullable=False),
-    sa.Column("before", sa.Date, nullable=False),
-    sa.Column("upto", sa.BigInteger, nullable=False),
+    sa.Column("cursor_date", sa.Date, nullable=False),
+    sa.Column("cursor_seq", sa.BigInteger, nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False),
-    sa.Column("due", UtcDateTime),
+    sa.Column("retry_at", UtcDateTime),
     sa.Column("run", Id, sa.ForeignKey("runs.id"), nullable=False),
     sa.Column("changed", UtcDateTime, nullable=False),
     sa.Column("reply", PrintableText, nullable=False),
@@ -235,7 +238,7 @@ deliveries = sa.Table(
     sa.Column("refused", UtcDateTime),
     # When a person decided to leave an uncertain delivery as it is.
     sa.Column("acknowledged", UtcDateTime),
-    sa.UniqueConstraint("subscriber", "n"),
+    sa.UniqueConstraint("subscriber", "number"),
     _one_of("state", DeliveryState),
     sqlite_autoincrement=True,
 )

@@ -1,4 +1,7 @@
-"""Posts and the calendar → digests. Pure: no clock, no file, no database."""
+"""Group posts by calendar period: the digests of a site, and what an issue shows.
+
+All functions are pure.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from postroom.models import Digest, DigestFrequency, Issue, Post, Site
 
 
 def period_containing(day: date, every: DigestFrequency) -> str:
-    """Return the name of the period that holds `day`: 2026-11, 2026-W47 or 2026-11-22.
+    """Return the name of the period that contains `day`: 2026-11, 2026-W47 or 2026-11-22.
 
     Weeks are those of ISO 8601.
     """
@@ -25,7 +28,7 @@ def period_containing(day: date, every: DigestFrequency) -> str:
 
 
 def period_bounds(day: date, every: DigestFrequency) -> tuple[date, date]:
-    """Return the first and the last day of the period that holds `day`."""
+    """Return the first and the last day of the period that contains `day`."""
     if every == "month":
         last = calendar.monthrange(day.year, day.month)[1]
         return day.replace(day=1), day.replace(day=last)
@@ -36,7 +39,7 @@ def period_bounds(day: date, every: DigestFrequency) -> tuple[date, date]:
 
 
 def group_by_period(posts: Iterable[Post], site: Site) -> tuple[Digest, ...]:
-    """Return the digest of every period that has posts, the newest first."""
+    """Return the digests of all periods that have posts, newest first."""
     every = site.digest.every
     newest_first = sorted(posts, key=lambda post: (post.day, post.published), reverse=True)
     return tuple(
@@ -53,23 +56,23 @@ def _digest(period: str, posts: tuple[Post, ...], site: Site) -> Digest:
     return Digest(period, every, first, last, posts, urljoin(site.url, f"digest/{period}/"))
 
 
-def digest_of_issue(letter: Issue, posts: Mapping[str, Post], site: Site) -> Digest:
-    """Return what `letter` shows: its posts, by id among `posts`, under the name of its period.
+def digest_of_issue(issue: Issue, posts: Mapping[str, Post], site: Site) -> Digest:
+    """Return the posts of `issue` as a digest, named after its period; `posts` are by id.
 
-    A letter of frequency `post`, or of welcome, stands under the day of its newest post. The page
-    to read on the web is that of the digest where there is one, of a lone post, else the front
-    page.
+    An issue of frequency `post` and a welcome issue are named after the day of their newest post.
+    The URL is that of the digest's page if there is one, that of the post if there is only one,
+    else that of the front page.
     """
-    held = tuple(posts[each] for each in letter.posts if each in posts)
-    if letter.frequency in ("day", "week", "month"):
-        day, every = letter.cutoff.date - timedelta(days=1), letter.frequency
+    shown = tuple(posts[post] for post in issue.posts if post in posts)
+    if issue.frequency in ("day", "week", "month"):
+        day, every = issue.cutoff.date - timedelta(days=1), issue.frequency
     else:
-        day, every = held[0].day, "day"
+        day, every = shown[0].day, "day"
     first, last = period_bounds(day, every)
     period = period_containing(day, every)
     url = urljoin(site.url, f"digest/{period}/") if every == site.digest.every else site.url
-    if letter.frequency == "welcome":
+    if issue.frequency == "welcome":
         url = site.url
-    if len(held) == 1 and letter.frequency == "post":
-        url = held[0].url
-    return Digest(period, every, first, last, held, url)
+    if len(shown) == 1 and issue.frequency == "post":
+        url = shown[0].url
+    return Digest(period, every, first, last, shown, url)

@@ -1,15 +1,17 @@
-"""What a run finds → what it opens with, and the letters it plans, group by group.
+"""The plan of a run: the issues that are due, segment by segment, or why none is.
 
-`plan` shows this and `send` does it. The rows are only read here, so to show is safe, also before
-the first run: what the opening would log is taken as logged. The order of a run that sends:
+`plan` prints it and `send` carries it out. This module only reads, and what the run would log first
+counts as logged; so a plan is safe to make at any time, also before the first run. A run that
+sends does this:
 
-1. take the lease, `begin` on the state row, read the posts as they stand at the run's clock;
-2. `look_ahead`, which may stop the run while nothing has been written;
-3. sweep what a dead run left, and store the opening;
-4. for each `Planned`: freeze and plan its letter, or raise the bookmarks of its members;
-5. take up the welcome letters of `still_welcome`, and cancel what no plan took up.
+1. take the lock, call `begin_run`, read the posts as they stand at the run's clock;
+2. call `make_plan_input`, which may stop the run while nothing has been stored;
+3. mark what a crashed run left in `sending` as `uncertain`, and store the log update;
+4. for each `PlannedSegment`, freeze and plan its issue, or raise the cursors of its subscribers;
+5. keep the welcome issues of `valid_welcome_issues`, and cancel deliveries that no plan took up.
 
-A dry run leaves step 3 out: readers whose letter a dead run left on its way are in no `Planned`.
+`plan` leaves out step 3, so subscribers whose email a crashed run left in `sending` are in no
+`PlannedSegment`.
 """
 
 from __future__ import annotations
@@ -51,41 +53,44 @@ from postroom.scheduling.rules import (
 )
 
 NoIssueReason = Literal["not due", "nothing new", "another language", "other topics", "had already"]
-"""Why members are sent nothing: no boundary has come since their last letter, nothing came, none
-of it is in their language or on their topics, or they have had all that returned."""
+"""Why a segment is sent nothing: its next cutoff has not passed, no post is new, the new posts are
+in other languages or on other topics, or its subscribers have received all posts that returned."""
+
+
+# The database implements these protocols; scheduling must not import it.
 
 
 class PostLogReader(Protocol):
-    """What is needed of the log of arrivals and of the state row."""
+    """The post log and the state row, as `db.runs.PostLog` reads them."""
 
     def entries(self) -> Generator[LogEntry, None, None]:
-        """Yield every arrival, oldest first."""
+        """Yield all entries, oldest first."""
 
     def state(self) -> RunState | None:
-        """Return the state row."""
+        """Return the state row, None before the first run."""
 
 
 class SegmentReader(Protocol):
-    """What is needed of the active subscribers, by what they are owed."""
+    """The active subscribers by group, as `db.subscribers.SegmentTable` reads them."""
 
     def groups(self) -> Generator[tuple[Group, int], None, None]:
-        """Yield each group that has members."""
+        """Yield each group and the number of its subscribers."""
 
     def split_by_returned(
-        self, group: Group, returned: Sequence[LogEntry], to: Cursor
+        self, group: Group, returned: Sequence[LogEntry], target: Cursor
     ) -> Iterable[tuple[Segment, int]]:
-        """Divide the members whom `to` reaches by which of the `returned` posts they are owed."""
+        """Return the segments of `group`, by the `returned` posts that are due to them."""
 
-    def tokens(self, members: Segment, to: Cursor) -> Generator[str, None, None]:
-        """Yield the tokens of the members whom `to` reaches."""
+    def tokens(self, segment: Segment, target: Cursor) -> Generator[str, None, None]:
+        """Yield the tokens of the subscribers for whom `target` can be planned."""
 
     def is_used(self, frequency: Frequency) -> bool:
-        """Tell whether anybody who receives, or may again, chose `frequency`."""
+        """Tell whether a subscriber who is not unsubscribed or suppressed has `frequency`."""
 
 
 @frozen
 class PlanningStore:
-    """The rows that planning reads."""
+    """The parts of the store that planning reads."""
 
     post_log: PostLogReader
     segments: SegmentReader
@@ -93,9 +98,9 @@ class PlanningStore:
 
 @frozen
 class PlanInput:
-    """What a run goes by: its clock, the posts that are visible, and what it writes first.
+    """What a plan is made from: the run, the visible posts, and the log update of the run.
 
-    `log` is the log of arrivals as it stands after that.
+    `log` is the post log after the update.
     """
 
     run: RunWindow
@@ -106,10 +111,10 @@ class PlanInput:
 
 @frozen
 class PlannedSegment:
-    """What a run does for some members of a group: a letter, or why there is none.
+    """The issue for a segment, or the reason why there is none.
 
-    `bookmark` is theirs once the letter is delivered; without one it is raised at once. `count` is
-    how many of them the plan reaches, which are never none.
+    `cursor` is the segment's cursor once the issue is delivered, or at once if there is no issue.
+    `count` is the number of subscribers for whom the run plans; it is never 0.
     """
 
     segment: Segment
@@ -121,89 +126,90 @@ class PlannedSegment:
 
 @frozen
 class LateRun:
-    """A run comes too late for the letters of `frequency`, which were due at the instant `due`."""
+    """A run that is too late for the issues of `frequency`, which were due at the instant `due`."""
 
     frequency: Frequency
     due: datetime
 
 
-def begin_run(book: PlanningStore, site: Site, now: datetime, *, yes: bool = False) -> RunWindow:
-    """Return the run that starts at the instant `now`; read the posts at `release.clock`.
+def begin_run(store: PlanningStore, site: Site, now: datetime, *, yes: bool = False) -> RunWindow:
+    """Return the run that starts at the instant `now`; read the posts at its `state.clock`.
 
     Raises `StoppedError` if the clock is far ahead of the last run's, unless `yes` (rule 15).
     """
     send_at = time.fromisoformat(site.digest.send_at)
-    return advance_run(book.post_log.state(), now, site.timezone, send_at, yes=yes)
+    return advance_run(store.post_log.state(), now, site.timezone, send_at, yes=yes)
 
 
 def make_plan_input(
-    book: PlanningStore,
+    store: PlanningStore,
     site: Site,
     run: RunWindow,
-    news: Mapping[str, VisiblePost],
+    visible: Mapping[str, VisiblePost],
     *,
     accept_missing: bool = False,
 ) -> PlanInput:
-    """Return what `run` goes by where `news` are the posts that are visible at its clock.
+    """Return the input for the plan of `run`; `visible` are the posts at its clock.
 
-    Raises `StoppedError` where in doubt (rule 8); nothing has been written then.
+    Raises `StoppedError` if something looks wrong (rule 8); nothing has been stored then.
     """
-    before = tuple(book.post_log.entries())
+    log = tuple(store.post_log.entries())
     frequencies = [
-        each
-        for each in get_args(Frequency)
-        if each in site.digest.offer or book.segments.is_used(each)
+        frequency
+        for frequency in get_args(Frequency)
+        if frequency in site.digest.offer or store.segments.is_used(frequency)
     ]
-    first = update_log(run, before, news, frequencies, accept_missing=accept_missing)
-    return PlanInput(run, news, first, first.log(before))
+    update = update_log(run, log, visible, frequencies, accept_missing=accept_missing)
+    return PlanInput(run, visible, update, update.log(log))
 
 
-def plan_segments(book: PlanningStore, outlook: PlanInput) -> Iterator[PlannedSegment]:
-    """Yield what is owed to each group of active subscribers, the letters and the bookmarks.
+def plan_segments(store: PlanningStore, plan_input: PlanInput) -> Iterator[PlannedSegment]:
+    """Yield the plan for all active subscribers, segment by segment.
 
-    What is yielded may be carried out before the next is asked for.
+    Each segment may be carried out before the next is read.
     """
-    log, news = _Log(outlook.log), outlook.visible
-    with closing(book.segments.groups()) as groups:
+    log, visible = _Log(plan_input.log), plan_input.visible
+    with closing(store.segments.groups()) as groups:
         for group, _ in groups:
-            to = target_cursor(group.frequency, outlook.run.state.released, log.last)
-            whole = due_posts(group, to, log.ahead_of(group.cursor), news)
-            for members, count in book.segments.split_by_returned(
+            target = target_cursor(group.frequency, plan_input.run.state.released, log.last_seq)
+            whole = due_posts(group, target, log.ahead_of(group.cursor), visible)
+            for segment, count in store.segments.split_by_returned(
                 group, whole.returned, whole.cursor
             ):
-                part = whole.without({one.post_id for one in members.delivered})
-                why = None if part.issue else _why(whole, log, news)
-                yield PlannedSegment(members, count, part.cursor, part.issue, why)
+                part = whole.without({entry.post_id for entry in segment.delivered})
+                reason = None if part.issue else _reason(whole, log, visible)
+                yield PlannedSegment(segment, count, part.cursor, part.issue, reason)
 
 
-def frequencies_due(book: PlanningStore, outlook: PlanInput) -> frozenset[Frequency]:
-    """Return the frequencies of which a run has letters to send."""
+def frequencies_due(store: PlanningStore, plan_input: PlanInput) -> frozenset[Frequency]:
+    """Return the frequencies of the issues that a run plans."""
     return frozenset(
-        one.segment.group.frequency for one in plan_segments(book, outlook) if one.issue
+        planned.segment.group.frequency
+        for planned in plan_segments(store, plan_input)
+        if planned.issue
     )
 
 
 def find_late_run(
-    owing: Collection[Frequency], release: RunState, send_at: time, window: timedelta
+    due: Collection[Frequency], state: RunState, send_at: time, window: timedelta
 ) -> LateRun | None:
-    """Return what a run is too late for, or None where it is not.
+    """Return the issues for which a run is more than `window` late, None if it is in time.
 
-    `owing` are the frequencies of which there are letters to send. The newest boundary of a week or
-    a month among them counts; a day's is always new, so it counts only where there is no other, and
-    who gets every post waits for no boundary.
+    `due` are the frequencies of the planned issues. The newest weekly or monthly cutoff counts; a
+    daily cutoff is always new, so it counts only if there is no other. Frequency `post` is never
+    late.
     """
-    zone, reached = ZoneInfo(release.zone), release.released
-    periods: Sequence[Frequency] = [one for one in owing if one in {"week", "month"}]
-    periods = periods or [one for one in owing if one == "day"]
+    periods: Sequence[Frequency] = [each for each in due if each in {"week", "month"}]
+    periods = periods or [each for each in due if each == "day"]
     if not periods:
         return None
-    newest, frequency = max((cutoff_before(one, reached), one) for one in periods)
-    due = to_instant(newest, zone, send_at)
-    return LateRun(frequency, due) if release.clock - due > window else None
+    cutoff, frequency = max((cutoff_before(each, state.released), each) for each in periods)
+    due_at = to_instant(cutoff, ZoneInfo(state.zone), send_at)
+    return LateRun(frequency, due_at) if state.clock - due_at > window else None
 
 
-def next_boundary(frequency: Frequency, day: date) -> date:
-    """Return the first boundary of `frequency` after `day`."""
+def next_cutoff(frequency: Frequency, day: date) -> date:
+    """Return the first cutoff of `frequency` after `day`."""
     day += timedelta(days=1)
     while cutoff_before(frequency, day) != day:
         day += timedelta(days=1)
@@ -211,63 +217,61 @@ def next_boundary(frequency: Frequency, day: date) -> date:
 
 
 def valid_welcome_issues(
-    waiting: Iterable[IssueSnapshot], news: Mapping[str, VisiblePost]
+    waiting: Iterable[IssueSnapshot], visible: Mapping[str, VisiblePost]
 ) -> Iterator[int]:
-    """Yield the ids of the `waiting` welcome letters that may be sent: all their posts are visible.
-
-    A welcome letter is planned when its reader confirms; a run that plans another letter for the
-    reader has put that in its place (rule 13).
-    """
-    return (letter.id for letter in waiting if all(post in news for post in letter.posts))
+    """Yield the ids of the `waiting` welcome issues whose posts are all visible (rule 13)."""
+    return (issue.id for issue in waiting if all(post in visible for post in issue.posts))
 
 
 class _Log:
-    """The arrivals that are not struck, so that those of one group are found without reading all.
+    """The entries that are not retracted, sorted by day.
 
-    A hundred thousand posts and a thousand groups would be a hundred million looks otherwise.
+    With a hundred thousand posts and a thousand groups, reading all entries for each group would
+    take a hundred million steps.
     """
 
     def __init__(self, log: Sequence[LogEntry]) -> None:
-        self.last = max((one.seq for one in log), default=0)
-        self._live = sorted((one for one in log if not one.retracted), key=lambda one: one.day)
-        self._days = [one.day for one in self._live]
+        self.last_seq = max((entry.seq for entry in log), default=0)
+        live = (entry for entry in log if not entry.retracted)
+        self._entries = sorted(live, key=lambda entry: entry.day)
+        self._days = [entry.day for entry in self._entries]
 
-    def ahead_of(self, bookmark: Cursor) -> Sequence[LogEntry]:
-        """Return the arrivals of the day `before` and later; some may be behind by seq."""
-        return self._live[bisect_left(self._days, bookmark.date) :]
+    def ahead_of(self, cursor: Cursor) -> Sequence[LogEntry]:
+        """Return the entries of the cursor's date and later; some may be behind it by seq."""
+        return self._entries[bisect_left(self._days, cursor.date) :]
 
 
-def _why(whole: DuePosts, log: _Log, news: Mapping[str, VisiblePost]) -> NoIssueReason:
-    """Return why nothing of what the group is owed, if anything, makes a letter."""
+def _reason(whole: DuePosts, log: _Log, visible: Mapping[str, VisiblePost]) -> NoIssueReason:
+    """Return why a segment of the group gets no issue."""
     group = whole.group
     if whole.entries:
         return "had already"
     if group.frequency != "post" and whole.cursor == group.cursor:
         return "not due"
-    due = log.ahead_of(group.cursor)
+    entries = log.ahead_of(group.cursor)
     any_topic = evolve(group, topics=frozenset())
-    if due_posts(any_topic, whole.cutoff, due, news).entries:
+    if due_posts(any_topic, whole.cutoff, entries, visible).entries:
         return "other topics"
-    if due_posts(evolve(any_topic, language=""), whole.cutoff, due, news).entries:
+    if due_posts(evolve(any_topic, language=""), whole.cutoff, entries, visible).entries:
         return "another language"
     return "nothing new"
 
 
 def welcome_issue(
-    book: PlanningStore,
+    store: PlanningStore,
     site: Site,
     run: RunWindow,
-    news: Mapping[str, VisiblePost],
+    visible: Mapping[str, VisiblePost],
     subscriber: Subscriber,
 ) -> Issue | None:
-    """Return the letter that welcomes who has just confirmed for the first time, or None.
+    """Return the welcome issue for a subscriber who confirms for the first time, or None.
 
-    It holds what was new before they came, and nothing where `digest.welcome` is off or nothing
-    was (rule 13). Its boundary is the day, so that nobody's welcome bears an old date.
+    It holds posts from before the confirmation (rule 13). There is none if `digest.welcome` is off
+    or there are no such posts. Its cutoff is the current date, so that it is dated today.
     """
     if not site.digest.welcome:
         return None
-    chosen = subscriber.frequency, subscriber.cursor, subscriber.topics, subscriber.language
-    letter = make_welcome_issue(Group(*chosen), book.post_log.entries(), news)
+    group = Group(subscriber.frequency, subscriber.cursor, subscriber.topics, subscriber.language)
+    issue = make_welcome_issue(group, store.post_log.entries(), visible)
     today = local_date(run.state.clock, site.timezone)
-    return evolve(letter, cutoff=Cursor(today)) if letter else None
+    return evolve(issue, cutoff=Cursor(today)) if issue else None

@@ -1,4 +1,7 @@
-"""The run's clock and the calendar of the letters (delivery rules, rules 1, 3, 14 and 15)."""
+"""The rules that decide which posts are due to whom, in the order of docs/delivery-rules.md.
+
+All functions are pure: clock, calendar, log and posts are arguments.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +15,21 @@ from zoneinfo import ZoneInfo
 from attrs import evolve, frozen
 
 from postroom.errors import Problem, StoppedError, UseError
-from postroom.models import Cursor, Frequency, Group, Issue, LogEntry, Post, RunState, Subscriber
+from postroom.models import Cursor, Frequency, Group, Issue, LogEntry, Post, RunState
 from postroom.text import topic_slug
 
 LATE_TOLERANCE = timedelta(days=40)
-"""A clock further ahead of the last run than this may be a wrong one."""
+"""The longest time between two runs that needs no `--yes` (rule 15)."""
+
+
+# Rule 1: time never goes back. Rules 14 and 15: change of zone, clock far ahead.
 
 
 @frozen
 class RunWindow:
-    """A run, between the state row that it found and the one that it writes.
+    """A run: the state row that the last run stored, and the one that this run stores.
 
-    `last` is None before the first run. Posts are to be read as they stand at `release.clock`.
+    `last` is None before the first run. The run reads the posts as they stand at `state.clock`.
     """
 
     last: RunState | None
@@ -33,18 +39,19 @@ class RunWindow:
 def advance_run(
     last: RunState | None, now: datetime, zone: ZoneInfo, send_at: time, *, yes: bool = False
 ) -> RunWindow:
-    """Return the run that starts at the instant `now`; neither date of the state row falls.
+    """Return the run that starts at the instant `now`; clock, `released` and floor never fall.
 
-    `send_at` is local to `zone`.
-    Raises `StoppedError` if the clock is more than `PATIENCE` past the last run's, unless `yes`.
+    `send_at` is a local time in `zone`. Raises `StoppedError` if `now` is more than
+    `LATE_TOLERANCE` after the clock of the last run, unless `yes` (rule 15).
     """
-    # Two times of one zone are compared by what its clocks showed, also where they were put back.
+    # Python compares two times of one zone by their local time, which is wrong in the hour that
+    # comes twice when daylight saving time ends.
     now = now.astimezone(UTC)
     if last is None:
-        reached = released_date(now, zone, send_at)
-        return RunWindow(last, RunState(now, reached, zone.key, reached))
+        released = released_date(now, zone, send_at)
+        return RunWindow(last, RunState(now, released, zone.key, released))
     if now - last.clock > LATE_TOLERANCE and not yes:
-        raise StoppedError([_too_late(last, now)])
+        raise StoppedError([_clock_problem(last, now)])
     clock = max(now, last.clock)
     released = max(released_date(clock, zone, send_at), last.released)
     floor = max(released, last.floor)
@@ -53,19 +60,20 @@ def advance_run(
     return RunWindow(last, RunState(clock, released, zone.key, floor))
 
 
-def _too_late(last: RunState, now: datetime) -> Problem:
-    what = f"the clock shows {now:%Y-%m-%d}, the last run was on {last.clock:%Y-%m-%d}"
-    return Problem("", message=what, hint="set the clock, or repeat with --yes if it is right")
+def _clock_problem(last: RunState, now: datetime) -> Problem:
+    message = f"the clock shows {now:%Y-%m-%d}, the last run was on {last.clock:%Y-%m-%d}"
+    return Problem("", message=message, hint="set the clock, or repeat with --yes if it is right")
 
 
 def released_date(clock: datetime, zone: ZoneInfo, send_at: time) -> date:
-    """Return the newest date whose `send_at` in `zone` has come at the instant `clock`.
+    """Return the newest date whose `send_at` in `zone` is not after the instant `clock`.
 
-    A `send_at` that a change of offset skips or repeats comes once, by the offset before it.
+    If daylight saving time skips or repeats `send_at`, it counts once, by the offset before the
+    change.
     """
     today = local_date(clock, zone)
-    # Clocks put back over midnight have already shown tomorrow's date, and a zone that crossed
-    # the date line has skipped one whole.
+    # A clock that is set back over midnight has already shown tomorrow's date, and a zone that
+    # crossed the date line has skipped one date.
     nearby = (today + timedelta(days=days) for days in (1, 0, -1))
     return next(
         (day for day in nearby if to_instant(day, zone, send_at) <= clock),
@@ -74,68 +82,24 @@ def released_date(clock: datetime, zone: ZoneInfo, send_at: time) -> date:
 
 
 def to_instant(day: date, zone: ZoneInfo, send_at: time) -> datetime:
-    """Return the instant, in UTC, at which `send_at` comes on `day` in `zone`."""
+    """Return `send_at` on `day` in `zone` as an instant in UTC."""
     return datetime.combine(day, send_at, tzinfo=zone).astimezone(UTC)
 
 
 def local_date(clock: datetime, zone: ZoneInfo) -> date:
-    """Return what a calendar in `zone` shows at the instant `clock`."""
+    """Return the calendar date in `zone` at the instant `clock`."""
     return clock.astimezone(zone).date()
 
 
-def entry_date(day: date, run: RunWindow) -> date:
-    """Return the day of the arrival that `run` logs for a post of the date `day` (rules 2, 14).
-
-    In the first run after a change of zone a post of the new calendar may be for subscribers who
-    confirmed by the old one: it counts as of what that showed while the new one showed `day`.
-    """
-    if run.last is None:
-        return day
-    lowest = max(day, run.last.floor, run.last.released)
-    if run.state.zone == run.last.zone:
-        return lowest
-    end = to_instant(day + timedelta(days=1), ZoneInfo(run.state.zone), time())
-    return max(lowest, local_date(min(end, run.state.clock), ZoneInfo(run.last.zone)))
-
-
-def cutoff_before(frequency: Frequency, day: date) -> date:
-    """Return the last boundary of `frequency` that is not after `day` (rule 3).
-
-    A month's is its 1st, a week's its Monday (ISO 8601), a day's the day; `post` has a day's.
-    """
-    if frequency == "month":
-        return day.replace(day=1)
-    if frequency == "week":
-        return day - timedelta(days=day.weekday())
-    return day
-
-
-def first_unreleased(frequencies: Iterable[Frequency], released: date) -> date:
-    """Return the day from which arrivals may still be ahead of somebody's next letter.
-
-    That is the last boundary of the longest of `frequencies`, or of a week that began before it.
-    Pass what is offered and what subscribers have: an offer may have been withdrawn from under
-    them.
-    """
-    return min((cutoff_before(each, released) for each in frequencies), default=released)
-
-
-def target_cursor(frequency: Frequency, released: date, last_seq: int) -> Cursor:
-    """Return what a letter of `frequency` raises a bookmark to, once `released` has come (rule 4).
-
-    The part that it leaves alone is the lowest there is, so raising to it changes nothing.
-    """
-    if frequency == "post":
-        return Cursor(date.min, last_seq)
-    return Cursor(cutoff_before(frequency, released))
+# Rule 2: a post is logged once, on a day that never changes.
 
 
 @frozen
 class VisiblePost:
-    """What a run knows of a post that is visible now: due, no draft, not expired, not withdrawn.
+    """A post that is visible now: dated today or earlier, no draft, not expired, not withdrawn.
 
-    `language` is never empty. `written` tells whether the id stands in the post itself; one made
-    from the path changes with it.
+    `language` is never empty. `written` is false if the post's front matter has no id, so that the
+    id was made from the path and changes with it.
     """
 
     id: str
@@ -147,30 +111,12 @@ class VisiblePost:
     written: bool = True
 
 
-@frozen
-class LogUpdate:
-    """What a run writes before it plans, in one transaction: nothing of it without the rest.
-
-    Bookmarks moved by a run whose `release` is not stored would pass posts that come later.
-    """
-
-    release: RunState
-    entries: tuple[LogEntry, ...]
-    retracted: tuple[int, ...]
-
-    def log(self, before: Sequence[LogEntry]) -> tuple[LogEntry, ...]:
-        """Return the log `before` the run as it stands after the opening."""
-        struck = set(self.retracted)
-        kept = (evolve(one, retracted=True) if one.seq in struck else one for one in before)
-        return (*kept, *self.entries)
-
-
 def visible_posts(
     posts: Iterable[Post], language: str, derived: Collection[str] = ()
 ) -> dict[str, VisiblePost]:
-    """Return the news among the published `posts` by id; `language` is that of the newsroom.
+    """Return the visible posts among the published `posts`, by id.
 
-    `derived` are the ids that stand in no post but were made from its path.
+    `language` is the site's; `derived` are the ids that were made from paths.
     """
     return {
         post.id: VisiblePost(
@@ -187,42 +133,62 @@ def visible_posts(
     }
 
 
+@frozen
+class LogUpdate:
+    """What a run stores in one transaction before it plans: new entries, retractions, state row.
+
+    If cursors moved without the state row, they would pass posts that are logged after a crash.
+    """
+
+    state: RunState
+    entries: tuple[LogEntry, ...]
+    retracted: tuple[int, ...]
+
+    def log(self, before: Sequence[LogEntry]) -> tuple[LogEntry, ...]:
+        """Return the log after this update, given the log `before` it."""
+        retracted = set(self.retracted)
+        entries = (
+            evolve(entry, retracted=True) if entry.seq in retracted else entry for entry in before
+        )
+        return (*entries, *self.entries)
+
+
 def update_log(
     run: RunWindow,
     log: Sequence[LogEntry],
-    news: Mapping[str, VisiblePost],
+    visible: Mapping[str, VisiblePost],
     frequencies: Iterable[Frequency],
     *,
     accept_missing: bool = False,
 ) -> LogUpdate:
-    """Return what `run` writes first: arrivals, strikes and the state row.
+    """Return what `run` stores before it plans (rules 2, 7 and 8).
 
-    `log` is the whole log, oldest first; for `frequencies` see `pending_since`.
-    Raises `StoppedError` if a pending post has no written id, or if at least three and more than
-    half of the pending arrivals have vanished and `accept_missing` is false (rule 8).
+    `log` is the whole log, oldest first; for `frequencies` see `first_unreleased`. Raises
+    `StoppedError` if an unreleased post has no written id, or if at least three and more than half
+    of the unreleased entries have lost their posts and `accept_missing` is false.
     """
-    # By the previous run's calendar: what goes missing at just the run that passes a boundary
-    # would be too old to strike by this run's, and lost with the bookmarks that pass it.
+    # By the previous run's calendar. By this run's, an entry whose post is missing at just the run
+    # that passes its cutoff would be too old to retract, and its post would be lost.
     since = first_unreleased(frequencies, (run.last or run.state).released)
-    pending = [one for one in log if not one.retracted and one.day >= since]
-    vanished = [one for one in pending if one.post_id not in news]
-    arrivals = tuple(_arrivals(run, log, news))
-    expected = [one.post_id for one in (*pending, *arrivals) if one.day >= since]
-    problems = _unwritten(news[each] for each in expected if each in news)
+    unreleased = [entry for entry in log if not entry.retracted and entry.day >= since]
+    vanished = [entry for entry in unreleased if entry.post_id not in visible]
+    new = tuple(_new_entries(run, log, visible))
+    expected = [entry.post_id for entry in (*unreleased, *new) if entry.day >= since]
+    problems = _missing_ids(visible[post] for post in expected if post in visible)
     if not accept_missing:
-        problems += _missing(pending, vanished)
+        problems += _missing_posts(unreleased, vanished)
     if problems:
         raise StoppedError(problems)
-    return LogUpdate(run.state, arrivals, tuple(one.seq for one in vanished))
+    return LogUpdate(run.state, new, tuple(entry.seq for entry in vanished))
 
 
-def _arrivals(
-    run: RunWindow, log: Sequence[LogEntry], news: Mapping[str, VisiblePost]
+def _new_entries(
+    run: RunWindow, log: Sequence[LogEntry], visible: Mapping[str, VisiblePost]
 ) -> Iterator[LogEntry]:
-    """Yield the arrival of every post that is new, or back after it was struck."""
-    latest = {one.post_id: one for one in log}
-    seq = max((one.seq for one in log), default=0)
-    for post in sorted(news.values(), key=lambda one: (one.day, one.published, one.id)):
+    """Yield an entry for each post that is new, or visible again after a retraction."""
+    latest = {entry.post_id: entry for entry in log}
+    seq = max((entry.seq for entry in log), default=0)
+    for post in sorted(visible.values(), key=lambda post: (post.day, post.published, post.id)):
         known = latest.get(post.id)
         if known is None or known.retracted:
             seq += 1
@@ -231,28 +197,97 @@ def _arrivals(
             yield LogEntry(seq, day, post.id, first_day, returned=known is not None)
 
 
-def _unwritten(expected: Iterable[VisiblePost]) -> list[Problem]:
-    what = "is missing, so under a new name the post would be sent again"
-    repair = "run postroom check --fix, and commit what it writes"
-    return [
-        Problem(one.path, key="id", message=what, hint=repair)
-        for one in expected
-        if not one.written
-    ]
+def entry_date(day: date, run: RunWindow) -> date:
+    """Return the day of the entry that `run` logs for a post dated `day` (rules 2 and 14).
+
+    In the first run after a change of zone, a post dated by the new calendar may be for
+    subscribers who confirmed by the old one. It counts as of the date that the old calendar showed
+    while the new one showed `day`.
+    """
+    if run.last is None:
+        return day
+    lowest = max(day, run.last.floor, run.last.released)
+    if run.state.zone == run.last.zone:
+        return lowest
+    end = to_instant(day + timedelta(days=1), ZoneInfo(run.state.zone), time())
+    return max(lowest, local_date(min(end, run.state.clock), ZoneInfo(run.last.zone)))
 
 
-def _missing(pending: Sequence[LogEntry], vanished: Sequence[LogEntry]) -> list[Problem]:
-    if len(vanished) < 3 or 2 * len(vanished) <= len(pending):
-        return []
-    what = f"{len(vanished)} of the {len(pending)} posts of the coming letters have vanished"
-    return [Problem("", message=what, hint="bring them back, or repeat with --accept-missing")]
+# Rule 3: cutoffs are dates.
+
+
+def cutoff_before(frequency: Frequency, day: date) -> date:
+    """Return the last cutoff of `frequency` that is not after `day`.
+
+    A monthly cutoff is the 1st, a weekly one a Monday (ISO 8601), a daily one any date. Frequency
+    `post` has no cutoff dates; `day` is returned for it.
+    """
+    if frequency == "month":
+        return day.replace(day=1)
+    if frequency == "week":
+        return day - timedelta(days=day.weekday())
+    return day
+
+
+# Rule 4: a cursor has two parts, and neither goes back.
+
+
+def is_delivered(entry: LogEntry, cursor: Cursor) -> bool:
+    """Tell whether `entry` is behind `cursor`, so that it is not due any more."""
+    return entry.day < cursor.date or entry.seq <= cursor.seq
+
+
+def raise_cursor(cursor: Cursor, target: Cursor) -> Cursor:
+    """Return `cursor` raised to `target`: the later of both, part by part."""
+    return Cursor(max(cursor.date, target.date), max(cursor.seq, target.seq))
+
+
+def target_cursor(frequency: Frequency, released: date, last_seq: int) -> Cursor:
+    """Return the cursor to which an issue of `frequency` raises the cursors of its subscribers.
+
+    An issue raises one part; the other one is the lowest there is, so that it changes nothing.
+    """
+    if frequency == "post":
+        return Cursor(date.min, last_seq)
+    return Cursor(cutoff_before(frequency, released))
+
+
+# Rule 5: a confirmation starts at a cutoff.
+
+
+def confirmation_cursor(frequency: Frequency, state: RunState, last_seq: int) -> Cursor:
+    """Return the cursor of a subscriber who confirms at `state.clock`, or is imported then.
+
+    `state` is the row that a run would store at this instant, `advance_run(…, yes=True).state`.
+    """
+    if frequency == "post":
+        return Cursor(_today(state), last_seq)
+    return target_cursor(frequency, state.released, last_seq)
+
+
+def start_cursor(day: date, state: RunState) -> Cursor:
+    """Return the cursor of imported subscribers to whom the posts of `day` and later are due.
+
+    Raises `UseError` if `day` is in the future: the posts until then would be lost.
+    """
+    if day <= _today(state):
+        return Cursor(day)
+    hint = "leave it out, or give an earlier date"
+    raise UseError([Problem("--from", message=f"{day} is in the future", hint=hint)])
+
+
+def _today(state: RunState) -> date:
+    return local_date(state.clock, ZoneInfo(state.zone))
+
+
+# Rule 6: planning decides what an issue holds.
 
 
 @frozen
 class DuePosts:
-    """The arrivals that a group is owed, newest post first, and what receiving them raises to.
+    """The log entries that are due to a group, newest post first, and the cutoff of their issue.
 
-    Nothing owed, no letter; the bookmark is raised all the same (rule 6).
+    If there are no entries, there is no issue, and the group's cursor moves all the same.
     """
 
     group: Group
@@ -261,73 +296,76 @@ class DuePosts:
 
     @property
     def cursor(self) -> Cursor:
-        """The group's bookmark once this is delivered, or found to be nothing."""
+        """The group's cursor after the issue, or after it was found that there is none."""
         return raise_cursor(self.group.cursor, self.cutoff)
 
     @property
     def returned(self) -> tuple[LogEntry, ...]:
-        """The arrivals that may split the group: some subscribers have had their posts."""
-        return tuple(one for one in self.entries if one.returned)
+        """The entries that are not due to all of the group, as some have received the posts."""
+        return tuple(entry for entry in self.entries if entry.returned)
 
     @property
     def issue(self) -> Issue | None:
-        """The letter that holds all of it, or None."""
-        posts = tuple(one.post_id for one in self.entries)
+        """The issue that holds all these posts, or None without posts."""
+        posts = tuple(entry.post_id for entry in self.entries)
         if not posts:
             return None
         return Issue(self.group.frequency, self.cutoff, posts, self.group.language)
 
     def without(self, posts: Collection[str]) -> DuePosts:
-        """Return what is owed to those of the group who are not owed `posts`, by id."""
-        kept = tuple(one for one in self.entries if one.post_id not in posts)
-        return evolve(self, entries=kept)
+        """Return what is due to those of the group to whom `posts`, by id, are not due."""
+        rest = tuple(entry for entry in self.entries if entry.post_id not in posts)
+        return evolve(self, entries=rest)
 
 
 def due_posts(
-    group: Group, raising_to: Cursor, log: Iterable[LogEntry], news: Mapping[str, VisiblePost]
+    group: Group, target: Cursor, log: Iterable[LogEntry], visible: Mapping[str, VisiblePost]
 ) -> DuePosts:
-    """Return what `group` is owed by a run whose `reach` for its frequency is `raising_to`.
+    """Return what is due to `group` in a run whose `target_cursor` for its frequency is `target`.
 
-    Of the `log` only what is not behind the group's bookmark is needed. A post counts if it is
-    visible and matches now; which subscribers have had a returned one, `has_had` tells.
+    Entries of `log` behind the group's cursor may be left out. Whether a returned post is due
+    depends on the subscriber: see `DuePosts.returned`.
     """
-    due = (one for one in log if _due(one, group, raising_to))
-    return DuePosts(group, raising_to, tuple(_matching(group, due, news)))
+    due = (entry for entry in log if _is_due(entry, group, target))
+    return DuePosts(group, target, tuple(_matching(group, due, visible)))
+
+
+def _is_due(entry: LogEntry, group: Group, target: Cursor) -> bool:
+    if entry.retracted or is_delivered(entry, group.cursor):
+        return False
+    return group.frequency == "post" or entry.day < target.date
 
 
 def _matching(
-    group: Group, arrivals: Iterable[LogEntry], news: Mapping[str, VisiblePost]
+    group: Group, entries: Iterable[LogEntry], visible: Mapping[str, VisiblePost]
 ) -> list[LogEntry]:
-    """Return those that match, in the order of the posts: that of the log tells when runs were."""
+    """Return the entries that match the group, newest post first.
 
-    def order(arrival: LogEntry) -> tuple[date, datetime, str]:
-        post = news[arrival.post_id]
+    The order is that of the posts, since the order of the log depends on when runs happened.
+    """
+
+    def order(entry: LogEntry) -> tuple[date, datetime, str]:
+        post = visible[entry.post_id]
         return post.day, post.published, post.id
 
-    matching = (one for one in arrivals if _matches(group, one, news))
+    matching = (entry for entry in entries if _matches(group, entry, visible))
     return sorted(matching, key=order, reverse=True)
 
 
-def _due(arrival: LogEntry, group: Group, raising_to: Cursor) -> bool:
-    if arrival.retracted or is_delivered(arrival, group.cursor):
-        return False
-    return group.frequency == "post" or arrival.day < raising_to.date
-
-
-def _matches(group: Group, arrival: LogEntry, news: Mapping[str, VisiblePost]) -> bool:
-    post = news.get(arrival.post_id)
+def _matches(group: Group, entry: LogEntry, visible: Mapping[str, VisiblePost]) -> bool:
+    post = visible.get(entry.post_id)
     if post is None or not _covers(group.language, post.language):
         return False
     return not group.topics or not _slugs(group.topics).isdisjoint(_slugs(post.topics))
 
 
 def _covers(chosen: str, language: str) -> bool:
-    """Tell whether a post in `language` is for who chose `chosen` (RFC 4647 §3.3.1).
+    """Tell whether the language tag `chosen` covers `language` (RFC 4647 §3.3.1).
 
-    `en` covers `en-US`, nothing covers everything, and case does not count.
+    `en` covers `en-US`, an empty tag covers all languages, and case does not count.
     """
-    wanted, spoken = chosen.casefold(), language.casefold()
-    return not wanted or spoken == wanted or spoken.startswith(f"{wanted}-")
+    wanted, found = chosen.casefold(), language.casefold()
+    return not wanted or found == wanted or found.startswith(f"{wanted}-")
 
 
 @lru_cache(maxsize=10_000)
@@ -335,88 +373,69 @@ def _slugs(topics: frozenset[str]) -> frozenset[str]:
     return frozenset(map(topic_slug, topics))
 
 
-def is_delivered(arrival: LogEntry, bookmark: Cursor) -> bool:
-    """Tell whether `arrival` was delivered, or is not owed, to a holder of `bookmark`."""
-    return arrival.day < bookmark.date or arrival.seq <= bookmark.seq
+# Rule 7: a post that vanishes before its issue is retracted, and logged again when it returns.
 
 
-def has_received(arrival: LogEntry, start: date, delivered: Collection[str]) -> bool:
-    """Tell whether a returned `arrival` is nothing new to one subscriber (rule 7).
+def first_unreleased(frequencies: Iterable[Frequency], released: date) -> date:
+    """Return the first day whose entries may still be due to somebody in a coming issue.
 
-    `start` is the subscriber's, `delivered` the ids of posts in letters closed for that
-    subscriber, or of those among them that returned.
+    It is the earliest of the last cutoffs of `frequencies`. Pass the frequencies that are offered
+    and those that subscribers have: a frequency may have been taken off the offer.
     """
-    return arrival.returned and (start > arrival.first_day or arrival.post_id in delivered)
+    return min((cutoff_before(each, released) for each in frequencies), default=released)
 
 
-def raise_cursor(bookmark: Cursor, to: Cursor) -> Cursor:
-    """Return `bookmark` raised to `to`: each part the later of both, so neither ever falls."""
-    return Cursor(max(bookmark.date, to.date), max(bookmark.seq, to.seq))
+# Rule 8: a run stops when something looks wrong.
 
 
-def confirm_subscriber(frequency: Frequency, release: RunState, last_seq: int) -> Cursor:
-    """Return where a confirmation at the clock of `release` starts (rule 5).
-
-    `release` is the row that a run would write at this instant, `advance(…, yes=True).release`;
-    it is not stored. Imported subscribers start here too, unless a day is given for them.
-    """
-    if frequency == "post":
-        return Cursor(_today(release), last_seq)
-    return target_cursor(frequency, release.released, last_seq)
-
-
-def start_cursor(day: date, release: RunState) -> Cursor:
-    """Return where imported subscribers start who are owed what came on `day` or later (rule 5).
-
-    Raises `UseError` if that day has not come: all until then would be lost.
-    """
-    if day <= _today(release):
-        return Cursor(day)
-    raise UseError([Problem("", message=f"{day} has not come", hint="write today or a day before")])
+def _missing_ids(posts: Iterable[VisiblePost]) -> list[Problem]:
+    message = "is missing, so the post would be sent again if its file were renamed"
+    hint = "run postroom check --fix, and commit the changes"
+    return [
+        Problem(post.path, key="id", message=message, hint=hint)
+        for post in posts
+        if not post.written
+    ]
 
 
-def _today(release: RunState) -> date:
-    return local_date(release.clock, ZoneInfo(release.zone))
+def _missing_posts(unreleased: Sequence[LogEntry], vanished: Sequence[LogEntry]) -> list[Problem]:
+    if len(vanished) < 3 or 2 * len(vanished) <= len(unreleased):
+        return []
+    message = f"{len(vanished)} of the {len(unreleased)} posts of the coming issues have vanished"
+    return [Problem("", message=message, hint="restore them, or repeat with --accept-missing")]
 
 
-def set_start(subscriber: Subscriber, at: Cursor) -> Subscriber:
-    """Return `subscriber`, new, imported or back again, as active and owed what is ahead of `at`.
-
-    What lay behind the bookmark stays there (rules 4 and 12).
-    """
-    bookmark = raise_cursor(subscriber.cursor, at)
-    start = max(subscriber.start, at.date)
-    return evolve(subscriber, state="active", cursor=bookmark, start=start)
-
-
-def make_welcome_issue(
-    group: Group, log: Iterable[LogEntry], news: Mapping[str, VisiblePost], most: int = 5
-) -> Issue | None:
-    """Return the letter for a first confirmation, with the newest `most` posts before it, or None.
-
-    `group` has the bookmark that the confirmation raised. Arrivals that are behind by seq alone
-    stay out: their day is the start's, so they would not count as had if they vanished and
-    returned (rule 13).
-    """
-    old = (one for one in log if not one.retracted and one.day < group.cursor.date)
-    newest = _matching(group, old, news)[:most]
-    if not newest:
-        return None
-    posts = tuple(one.post_id for one in newest)
-    return Issue("welcome", Cursor(date.min), posts, group.language)
+# Rules 9 and 11: an issue is frozen under one key, and a delivery has one Message-ID.
 
 
 @lru_cache(maxsize=64)
-def issue_key(letter: Issue) -> str:
-    """Return the identity of `letter`, under which it is frozen once (rule 9); hexadecimal."""
-    before, upto = letter.cutoff.date.isoformat(), letter.cutoff.seq
-    return _digest([letter.frequency, before, upto, letter.language, *letter.posts])
+def issue_key(issue: Issue) -> str:
+    """Return the identity of `issue` as a hexadecimal SHA-256 hash."""
+    day, seq = issue.cutoff.date.isoformat(), issue.cutoff.seq
+    return _hash([issue.frequency, day, seq, issue.language, *issue.posts])
 
 
-def message_key(subscriber: int, letter: Issue) -> str:
-    """Return what makes a Message-ID, the same however often a letter is tried; hexadecimal."""
-    return _digest([subscriber, issue_key(letter)])
+def message_key(subscriber: int, issue: Issue) -> str:
+    """Return the part of a Message-ID that stays the same in each attempt; hexadecimal."""
+    return _hash([subscriber, issue_key(issue)])
 
 
-def _digest(parts: Sequence[str | int]) -> str:
+def _hash(parts: Sequence[str | int]) -> str:
     return hashlib.sha256(json.dumps(list(parts)).encode()).hexdigest()
+
+
+# Rule 13: a welcome issue holds older posts.
+
+
+def make_welcome_issue(
+    group: Group, log: Iterable[LogEntry], visible: Mapping[str, VisiblePost], limit: int = 5
+) -> Issue | None:
+    """Return the welcome issue with the newest `limit` posts before a confirmation, or None.
+
+    `group` has the cursor that the confirmation raised. Entries that are behind it by seq alone
+    are left out: their day is the start's, so rule 7 would send their posts again if they vanished
+    and returned.
+    """
+    old = (entry for entry in log if not entry.retracted and entry.day < group.cursor.date)
+    posts = tuple(entry.post_id for entry in _matching(group, old, visible)[:limit])
+    return Issue("welcome", Cursor(date.min), posts, group.language) if posts else None

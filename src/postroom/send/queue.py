@@ -176,14 +176,14 @@ class UncertainQueue(PlannedQueue):
         self, claim: ClaimedDelivery, why: str, pause: timedelta = timedelta()
     ) -> DeliveryOutcome:
         """Return what is written of a letter that was claimed, and that no server heard of now."""
-        return evolve(super().unsent(claim, why, pause), state="uncertain", due=None)
+        return evolve(super().unsent(claim, why, pause), state="uncertain", retry_at=None)
 
     def outcome(self, claim: ClaimedDelivery, reply: SmtpReply) -> DeliveryOutcome:
         """Return what is written of a letter after the server's reply."""
         told = super().outcome(claim, reply)
         if told.state == "sent":
             return told
-        return evolve(told, state="uncertain", due=None, refused=False)
+        return evolve(told, state="uncertain", retry_at=None, refused=False)
 
 
 def render_as_planned(letter: IssueSnapshot) -> Issue:

@@ -183,7 +183,7 @@ def settle_log(store: Store, run: int, outlook: PlanInput) -> None:
     # Before anything is planned: a letter that may have arrived must not be planned again.
     store.deliveries.sweep(run, outlook.run.state.clock)
     first = outlook.update
-    store.post_log.apply(first.entries, first.retracted, first.release)
+    store.post_log.apply(first.entries, first.retracted, first.state)
 
 
 def plan_issues(

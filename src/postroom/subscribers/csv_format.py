@@ -229,27 +229,27 @@ OWN = (
     "frequency",
     "topics",
     "language",
-    "before",
-    "upto",
+    "cursor_date",
+    "cursor_seq",
     "start",
-    "letters",
+    "issues",
     "token",
 )
 """The columns of our own export; with them a subscriber comes back as they were."""
 
 # Mailchimp's "Address" is a postal one, so the plainer names come first.
 _ADDRESSES = ("email_address", "email", "e_mail", "e_mail_address", "mail", "address")
-_STOPPED: tuple[State, ...] = ("left", "bounced", "complained")
+_STOPPED: tuple[State, ...] = ("unsubscribed", "bounced", "complained")
 
 _ACTIVE: Mapping[str, State] = dict.fromkeys(
     "active subscribed confirmed regular premium gifted trialed churning".split(), "active"
 )
-_LEFT: Mapping[str, State] = dict.fromkeys(
-    "left unsubscribed disabled blocklisted archived removed blocked spammy".split(), "left"
+_UNSUBSCRIBED: Mapping[str, State] = dict.fromkeys(
+    "unsubscribed disabled blocklisted archived removed blocked spammy".split(), "unsubscribed"
 )
 _WORDS: Mapping[str, State] = {
     **_ACTIVE,
-    **_LEFT,
+    **_UNSUBSCRIBED,
     **dict.fromkeys("pending unconfirmed unactivated".split(), "pending"),
     **dict.fromkeys("bounced cleaned undeliverable".split(), "bounced"),
     "complained": "complained",
@@ -263,8 +263,13 @@ _STATES: Mapping[str, Mapping[str, State]] = {
     "status": _WORDS,
     "subscriber_type": {**_WORDS, "paused": "active"},
     "type": {**_WORDS, "paused": "active"},
-    "subscribed_to_emails": {"true": "active", "false": "left"},
-    "subscribed": {"true": "active", "false": "left", "yes": "active", "no": "left"},
+    "subscribed_to_emails": {"true": "active", "false": "unsubscribed"},
+    "subscribed": {
+        "true": "active",
+        "false": "unsubscribed",
+        "yes": "active",
+        "no": "unsubscribed",
+    },
 }
 
 
@@ -327,7 +332,7 @@ def detect_layout(header: Sequence[str]) -> CsvLayout | None:
     state = next(((name, places[name]) for name in _STATES if name in places), None)
     times = ("unsub_time", "unsub_reason", "clean_time", "confirm_time")
     # Other programs have columns of these names that mean something else.
-    ours = "token" in places and "upto" in places
+    ours = "token" in places and "cursor_seq" in places
     own = OWN[2:] if ours else ("frequency", "topics", "language")
     return CsvLayout(
         places[address],
@@ -369,7 +374,7 @@ def _by_times(times: Mapping[str, int], cells: Sequence[str]) -> State | None:
     if said.get("clean_time"):
         return "bounced"
     if said.get("unsub_time"):
-        return "left"
+        return "unsubscribed"
     return "active" if said.get("confirm_time") else None
 
 

@@ -157,7 +157,7 @@ class _Import:
     def _newcomer(self, address: str, state: State, values: Mapping[str, str]) -> Subscriber:
         often = _cell(values, "frequency", csv_format.parse_frequency, self.terms.frequency)
         bookmark = self._bookmark(often)
-        before = _cell(values, "before", csv_format.parse_day, bookmark.date)
+        before = _cell(values, "cursor_date", csv_format.parse_day, bookmark.date)
         return Subscriber(
             id=0,
             address=address,
@@ -165,9 +165,11 @@ class _Import:
             frequency=often,
             topics=_cell(values, "topics", csv_format.parse_list, self.terms.topics),
             language=_cell(values, "language", csv_format.parse_language, self.terms.language),
-            cursor=Cursor(before, _cell(values, "upto", csv_format.parse_number, bookmark.seq)),
+            cursor=Cursor(
+                before, _cell(values, "cursor_seq", csv_format.parse_number, bookmark.seq)
+            ),
             start=_cell(values, "start", csv_format.parse_day, before),
-            issues=_cell(values, "letters", csv_format.parse_number, 0),
+            issues=_cell(values, "issues", csv_format.parse_number, 0),
             token=_cell(values, "token", csv_format.parse_token, "")
             or new_token(self.terms.random),
         )

@@ -1,4 +1,4 @@
-"""Subscribers, suppressions, arrivals, the release, runs, letters, deliveries and events."""
+"""Create the first version of the tables."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-# Written out, not taken from `columns`: what was released stays as it was.
+# Written out instead of imported from `schema`, because a released migration never changes.
 ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 INSTANT = sa.DateTime(timezone=True)
 
 
 def upgrade() -> None:
-    """Make the first tables, each after those that it refers to."""
-    _arrivals()
-    _letters()
-    _release()
+    """Create all tables, each after those that it refers to."""
+    _post_log()
+    _issues()
+    _run_state()
     _runs()
     _subscribers()
     _suppression_key()
@@ -28,53 +28,53 @@ def upgrade() -> None:
     _deliveries()
     _events()
     _lease()
-    _letter_posts()
+    _issue_posts()
 
 
-def _arrivals() -> None:
+def _post_log() -> None:
     op.create_table(
-        "arrivals",
+        "post_log",
         sa.Column("seq", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("day", sa.Date(), nullable=False),
         sa.Column("post", TEXT, nullable=False),
         sa.Column("first_day", sa.Date(), nullable=False),
-        sa.Column("struck", sa.Boolean(), nullable=False),
+        sa.Column("retracted", sa.Boolean(), nullable=False),
         sa.Column("returned", sa.Boolean(), nullable=False),
-        sa.PrimaryKeyConstraint("seq", name=op.f("arrivals_pkey")),
+        sa.PrimaryKeyConstraint("seq", name=op.f("post_log_pkey")),
     )
-    op.create_index(op.f("arrivals_post"), "arrivals", ["post"], unique=False)
+    op.create_index(op.f("post_log_post"), "post_log", ["post"], unique=False)
 
 
-def _letters() -> None:
+def _issues() -> None:
     op.create_table(
-        "letters",
+        "issues",
         sa.Column("id", ID, nullable=False),
         sa.Column("key", sa.String(length=64), nullable=False),
         sa.Column("frequency", TEXT, nullable=False),
-        sa.Column("boundary", sa.Date(), nullable=False),
+        sa.Column("cutoff", sa.Date(), nullable=False),
         sa.Column("language", TEXT, nullable=False),
         sa.Column("date", INSTANT, nullable=False),
         sa.Column("content", sa.LargeBinary(), nullable=False),
         sa.CheckConstraint(
             "frequency IN ('post', 'day', 'week', 'month', 'welcome')",
-            name=op.f("letters_frequency_check"),
+            name=op.f("issues_frequency_check"),
         ),
-        sa.PrimaryKeyConstraint("id", name=op.f("letters_pkey")),
-        sa.UniqueConstraint("key", name=op.f("letters_key_key")),
+        sa.PrimaryKeyConstraint("id", name=op.f("issues_pkey")),
+        sa.UniqueConstraint("key", name=op.f("issues_key_key")),
         sqlite_autoincrement=True,
     )
 
 
-def _release() -> None:
+def _run_state() -> None:
     op.create_table(
-        "release",
+        "run_state",
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("clock", INSTANT, nullable=False),
         sa.Column("released", sa.Date(), nullable=False),
         sa.Column("zone", TEXT, nullable=False),
         sa.Column("floor", sa.Date(), nullable=False),
-        sa.CheckConstraint("id = 1", name=op.f("release_one_row_check")),
-        sa.PrimaryKeyConstraint("id", name=op.f("release_pkey")),
+        sa.CheckConstraint("id = 1", name=op.f("run_state_one_row_check")),
+        sa.PrimaryKeyConstraint("id", name=op.f("run_state_pkey")),
     )
 
 
@@ -99,17 +99,17 @@ def _subscribers() -> None:
         sa.Column("frequency", TEXT, nullable=False),
         sa.Column("topics", TEXT, nullable=False),
         sa.Column("language", TEXT, nullable=False),
-        sa.Column("before", sa.Date(), nullable=False),
-        sa.Column("upto", sa.BigInteger(), nullable=False),
+        sa.Column("cursor_date", sa.Date(), nullable=False),
+        sa.Column("cursor_seq", sa.BigInteger(), nullable=False),
         sa.Column("start", sa.Date(), nullable=False),
-        sa.Column("letters", sa.BigInteger(), nullable=False),
+        sa.Column("issues", sa.BigInteger(), nullable=False),
         sa.Column("token", TEXT, nullable=False),
         sa.CheckConstraint(
             "frequency IN ('post', 'day', 'week', 'month')",
             name=op.f("subscribers_frequency_check"),
         ),
         sa.CheckConstraint(
-            "state IN ('pending', 'active', 'paused', 'left', 'bounced', 'complained')",
+            "state IN ('pending', 'active', 'paused', 'unsubscribed', 'bounced', 'complained')",
             name=op.f("subscribers_state_check"),
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("subscribers_pkey")),
@@ -120,7 +120,7 @@ def _subscribers() -> None:
     op.create_index(
         "subscribers_groups",
         "subscribers",
-        ["state", "frequency", "before", "upto", "topics", "language", "id"],
+        ["state", "frequency", "cursor_date", "cursor_seq", "topics", "language", "id"],
         unique=False,
     )
 
@@ -154,22 +154,24 @@ def _deliveries() -> None:
         "deliveries",
         sa.Column("id", ID, nullable=False),
         sa.Column("subscriber", ID, nullable=False),
-        sa.Column("n", sa.BigInteger(), nullable=False),
-        sa.Column("letter", ID, nullable=False),
+        sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.Column("issue", ID, nullable=False),
         sa.Column("state", TEXT, nullable=False),
-        sa.Column("before", sa.Date(), nullable=False),
-        sa.Column("upto", sa.BigInteger(), nullable=False),
+        sa.Column("cursor_date", sa.Date(), nullable=False),
+        sa.Column("cursor_seq", sa.BigInteger(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
-        sa.Column("due", INSTANT, nullable=True),
+        sa.Column("retry_at", INSTANT, nullable=True),
         sa.Column("run", ID, nullable=False),
         sa.Column("changed", INSTANT, nullable=False),
         sa.Column("reply", TEXT, nullable=False),
+        sa.Column("refused", INSTANT, nullable=True),
+        sa.Column("acknowledged", INSTANT, nullable=True),
         sa.CheckConstraint(
             "state IN ('planned', 'sending', 'sent', 'deferred', 'bounced', 'cancelled',"
             " 'uncertain')",
             name=op.f("deliveries_state_check"),
         ),
-        sa.ForeignKeyConstraint(["letter"], ["letters.id"], name=op.f("deliveries_letter_fkey")),
+        sa.ForeignKeyConstraint(["issue"], ["issues.id"], name=op.f("deliveries_issue_fkey")),
         sa.ForeignKeyConstraint(["run"], ["runs.id"], name=op.f("deliveries_run_fkey")),
         sa.ForeignKeyConstraint(
             ["subscriber"],
@@ -178,7 +180,7 @@ def _deliveries() -> None:
             ondelete="CASCADE",
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("deliveries_pkey")),
-        sa.UniqueConstraint("subscriber", "n", name=op.f("deliveries_subscriber_n_key")),
+        sa.UniqueConstraint("subscriber", "number", name=op.f("deliveries_subscriber_number_key")),
         sqlite_autoincrement=True,
     )
     op.create_index("deliveries_state_id", "deliveries", ["state", "id"], unique=False)
@@ -209,22 +211,21 @@ def _lease() -> None:
         "lease",
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("run", ID, nullable=False),
-        sa.Column("until", INSTANT, nullable=False),
         sa.CheckConstraint("id = 1", name=op.f("lease_one_row_check")),
         sa.ForeignKeyConstraint(["run"], ["runs.id"], name=op.f("lease_run_fkey")),
         sa.PrimaryKeyConstraint("id", name=op.f("lease_pkey")),
     )
 
 
-def _letter_posts() -> None:
+def _issue_posts() -> None:
     op.create_table(
-        "letter_posts",
-        sa.Column("letter", ID, nullable=False),
+        "issue_posts",
+        sa.Column("issue", ID, nullable=False),
         sa.Column("position", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("post", TEXT, nullable=False),
         sa.ForeignKeyConstraint(
-            ["letter"], ["letters.id"], name=op.f("letter_posts_letter_fkey"), ondelete="CASCADE"
+            ["issue"], ["issues.id"], name=op.f("issue_posts_issue_fkey"), ondelete="CASCADE"
         ),
-        sa.PrimaryKeyConstraint("letter", "position", name=op.f("letter_posts_pkey")),
+        sa.PrimaryKeyConstraint("issue", "position", name=op.f("issue_posts_pkey")),
     )
-    op.create_index("letter_posts_post_letter", "letter_posts", ["post", "letter"], unique=False)
+    op.create_index("issue_posts_post_issue", "issue_posts", ["post", "issue"], unique=False)
