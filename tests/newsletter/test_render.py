@@ -210,7 +210,7 @@ def test_a_lone_post_taken_back_is_a_notice(letters: dict[str, Letter]) -> None:
 def test_the_introduction_stands_in_both_parts(letters: dict[str, Letter]) -> None:
     """The settings' introduction opens the HTML and the text."""
     letter = letters["demo 2024-02"]
-    intro = "Here is what we have published since our last letter."
+    intro = "Here is what we have published since our last email."
     assert (letter.site.digest.intro, intro in letter.html, f"\n{intro}\n" in letter.text) == (
         intro,
         True,

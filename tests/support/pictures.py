@@ -8,10 +8,13 @@ import sys
 import tempfile
 import zlib
 from collections import Counter
+from html import escape
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, Page
 
+from postroom.settings.site import load_settings
 from tests.support import browser, sites, web_server
 from tests.support.site import ROOT
 from tests.support.web_server import Nobody
@@ -25,6 +28,17 @@ DEMO = {
     "letter": "digest/2024-02/email.html",
 }
 ARABIC = {"letter-rtl": "digest/2026-11/email.html", "post-rtl": "posts/berth/index.html"}
+WIDTH, HEIGHT = 640, 800
+"""Pixels of the page and of the email that stand beside each other."""
+_BESIDE = """
+body { display: flex; gap: 24px; margin: 0; padding: 20px; background: #eef1f3; }
+div { width: 640px; height: 800px; border: 1px solid #c9d0d5; border-radius: 6px;
+  overflow: hidden; }
+p { box-sizing: border-box; margin: 0; padding: 11px 20px; border-bottom: 1px solid #dde2e5;
+  background: #f7f9fa; color: #57616a; font: 15px/24px "Noto Sans", sans-serif; }
+b { color: #15191c; }
+img { display: block; }
+"""
 _PIXELS = """async address => {
   const image = await createImageBitmap(await (await fetch(address)).blob());
   const context = new OffscreenCanvas(image.width, image.height).getContext('2d');
@@ -48,6 +62,46 @@ def draw(chromium: Browser, address: str, name: str, schemes: tuple[browser.Sche
                 page.emulate_media(color_scheme=scheme)
                 picture = page.screenshot(full_page="letter" in name)
                 (PICTURES / f"{name}-{width}-{scheme}.png").write_bytes(small(picture, empty))
+
+
+def draw_beside(chromium: Browser, demo: Path) -> None:
+    """Draw the front page of the demonstration beside the newest email, with its header fields."""
+    shots = {
+        "page": screenshot(chromium, demo / DEMO["index"], (WIDTH, HEIGHT - 46)),
+        "email": screenshot(chromium, demo / DEMO["letter"], (WIDTH, HEIGHT - 72)),
+    }
+    images = {
+        name: f'<img src="data:image/png;base64,{base64.b64encode(shot).decode()}">'
+        for name, shot in shots.items()
+    }
+    site = load_settings(ROOT)
+    title = browser_title(chromium, demo / DEMO["letter"])
+    bars = {
+        "page": f"<span>{urlsplit(site.url).hostname}</span>",
+        "email": f"<b>{escape(title)}</b><br>{escape(site.mail.sender)}",
+    }
+    panes = "".join(f"<div><p>{bars[name]}</p>{images[name]}</div>" for name in shots)
+    with browser.tab(chromium) as page, browser.tab(chromium) as empty:
+        page.set_viewport_size({"width": 2 * WIDTH + 68, "height": HEIGHT + 42})
+        page.set_content(f"<style>{_BESIDE}</style>{panes}")
+        picture = small(page.screenshot(), empty)
+    (PICTURES / "page-and-email.png").write_bytes(picture)
+
+
+def screenshot(chromium: Browser, path: Path, size: tuple[int, int]) -> bytes:
+    """Return the top of a page in a light window of `size` pixels, as PNG."""
+    with browser.tab(chromium) as page:
+        page.set_viewport_size({"width": size[0], "height": size[1]})
+        page.emulate_media(color_scheme="light")
+        page.goto(path.as_uri())
+        return page.screenshot()
+
+
+def browser_title(chromium: Browser, path: Path) -> str:
+    """Return the title of a page; that of an email is its subject."""
+    with browser.tab(chromium) as page:
+        page.goto(path.as_uri())
+        return page.title()
 
 
 def small(picture: bytes, page: Page) -> bytes:
@@ -89,6 +143,7 @@ def main() -> int:
             sites.build(ROOT, folder / "demo"),
             sites.build(arabic, folder / "rtl"),
         )
+        draw_beside(chromium, demo)
         for kind, path in DEMO.items():
             draw(chromium, (demo / path).as_uri(), kind, browser.SCHEMES)
         for kind, path in ARABIC.items():
