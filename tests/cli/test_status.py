@@ -96,7 +96,7 @@ def test_every_letter_is_accounted_for(
     )
     told = json.loads(postroom(site_dir, "status", "--json").out)
     assert [one["address"] for one in told["uncertain"]] == ["reader3@example.com"]
-    assert told["letters"] == {"sent": 1, "deferred": 1, "bounced": 1, "uncertain": 1}
+    assert told["emails"] == {"sent": 1, "deferred": 1, "bounced": 1, "uncertain": 1}
     assert (told["sending"], len(told["runs"]), len(told["advice"])) == (False, 1, 3)
 
 

@@ -112,7 +112,7 @@ def test_visits_the_mail_server(hello: bytes, said: list[str]) -> None:
     with scripted({"EHLO": hello}) as server:
         address = SmtpServer("smtp", "127.0.0.1", server.port)
         found = lines(
-            environment.check_relay(SmtpConnection(address, patience=SHORT), str(address))
+            environment.check_relay(SmtpConnection(address, timeouts=SHORT), str(address))
         )
     assert [line[: len(start)] for line, start in zip(found, said, strict=True)] == said
     assert not server.messages

@@ -86,7 +86,7 @@ def test_a_reply_that_never_comes_is_waited_for_so_long(
     """Before the end another connection is tried; after it the letter is in doubt."""
     short = Timeouts(connect=5, reply=0.5, end=0.5)
     monkeypatch.setattr(
-        send, "SmtpConnection", lambda server: SmtpConnection(server, patience=short)
+        send, "SmtpConnection", lambda server: SmtpConnection(server, timeouts=short)
     )
     room = make_room()
     with scripted({word: [SILENCE]}) as server:
@@ -286,10 +286,10 @@ def test_a_connection_that_cannot_be_renewed_keeps_nobody_waiting(
     """Where the machine has no thread left for it, the run ends, and the letter is known."""
     room, opened = make_room(), PooledConnection.open
 
-    def exhausted(line: PooledConnection, said: Callable[[ConnectionOpened], None]) -> None:
-        if line.outgoing:
+    def exhausted(connection: PooledConnection, said: Callable[[ConnectionOpened], None]) -> None:
+        if connection.outgoing:
             raise RuntimeError("can't start new thread")
-        opened(line, said)
+        opened(connection, said)
 
     with scripted({"RCPT": [b"421 later\r\n" + CLOSE]}) as server:
         with monkeypatch.context() as patch:
