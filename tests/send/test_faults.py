@@ -168,7 +168,7 @@ def test_a_server_that_takes_nothing_stops_the_run(make_room: MakeRoom) -> None:
     with scripted({"RCPT": b"550 5.7.1 relaying denied\r\n"}) as server:
         outcome = room.send(server)
     assert (outcome.code, room.states()) == (1, {"bounced": 20, "planned": 10})
-    assert "20 letters and said: 550 5.7.1 relaying denied" in outcome.errors[0]
+    assert "20 emails; its last reply is: 550 5.7.1 relaying denied" in outcome.errors[0]
     store = open_store(None, room.folder)
     with closing(store.database):
         assert store.subscribers.count() == {"active": 30}

@@ -242,7 +242,7 @@ CHANGES: dict[str, tuple[Callable[[Room], None], str]] = {
         _joins,
         "1 subscriber would receive an issue that is not planned for them",
     ),
-    "a reader of another letter comes": (_joins_others, "the weekly letter of 2026-11-16 would"),
+    "a reader of another letter comes": (_joins_others, "the weekly issue of 2026-11-16 would"),
     "the sender changes": (_other_sender, "does not say what it says in the plan"),
 }
 
@@ -275,7 +275,7 @@ def test_at_the_next_boundary_the_plan_is_another(room: Room) -> None:
     outcome = send(room, ON_MONDAY + timedelta(days=7))
     assert (outcome.code, room.got()) == (1, Counter())
     assert (
-        "the plan is for the weekly letter of 2026-11-23, and now it would be the weekly"
+        "the plan is for the weekly issue of 2026-11-23, and now it would be the weekly"
         in (outcome.errors[0])
     )
 
