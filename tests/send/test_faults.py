@@ -126,7 +126,7 @@ def test_a_run_that_stops_names_no_reader(make_room: MakeRoom) -> None:
     with scripted({"RCPT": no}) as server:
         outcome = room.send(server)
     assert outcome.code == 1
-    assert "said: 550 5.7.1 <…@…>: denied; correct that" in outcome.err
+    assert "last reply is: 550 5.7.1 <…@…>: denied; correct" in outcome.err
     assert "@example.com" not in outcome.out + outcome.err
 
 

@@ -273,11 +273,11 @@ def test_doubles_dots_and_ends_the_last_line(letter: bytes, sent: bytes) -> None
 @pytest.mark.parametrize(
     ("letter", "said"),
     [
-        (b"Subject: a\n\nb\r\n", "alone"),
-        (b"Subject: a\r\n\r\nb\n.\r\n", "alone"),
-        (b"Subject: a\r\n\r\nb\r.\r\n", "alone"),
-        (b"Subject: a\r\n\r\nb\nc\rd\r\n", "alone"),
-        (b"\nSubject: a\r\r\n", "alone"),
+        (b"Subject: a\n\nb\r\n", "bare"),
+        (b"Subject: a\r\n\r\nb\n.\r\n", "bare"),
+        (b"Subject: a\r\n\r\nb\r.\r\n", "bare"),
+        (b"Subject: a\r\n\r\nb\nc\rd\r\n", "bare"),
+        (b"\nSubject: a\r\r\n", "bare"),
         (b"a: " + b"x" * 996 + b"\r\n", "998"),
         (b"a: " + b"x" * 996, "998"),
     ],
