@@ -31,7 +31,7 @@ proofs: $(VENV)-test$(BROWSER)
 # Every checker runs, also after one has failed. mypy needs the browser's package for its types.
 lint: $(VENV)-test,browser,lint
 	@code=0; set -x; .venv/bin/ruff check . || code=1; .venv/bin/ruff format --check . || code=1; \
-	.venv/bin/mypy src tests action.py || code=1; .venv/bin/lint-imports || code=1; \
+	.venv/bin/mypy src tests benchmarks action.py || code=1; .venv/bin/lint-imports || code=1; \
 	.venv/bin/zizmor $(ZIZMOR) $(WORKFLOWS) || code=1; exit $$code
 
 # The name after the number lists the extras; each list holds those before it. While pip runs,

@@ -145,7 +145,7 @@ def command_line(command: str, postroom: Postroom, artifact: Path) -> list[str]:
 def count_planned(postroom: Postroom, more: Sequence[str]) -> int:
     """Return how many emails `send` would send; 0 if no plan can be made."""
     code, plan = postroom.capture("plan", "--json", *more)
-    return sum(issue["subscribers"] for issue in json.loads(plan)["letters"]) if code == 0 else 0
+    return sum(issue["subscribers"] for issue in json.loads(plan)["issues"]) if code == 0 else 0
 
 
 class Postroom:

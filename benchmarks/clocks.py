@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 SEAMS = (
-    ("a message is made", "postroom.newsletter.personalize", "Prepared", "message"),
-    ("SMTP", "postroom.smtp.connection", "Mailer", "begin"),
-    ("SMTP", "postroom.smtp.connection", "Mailer", "go_on"),
+    ("a message is made", "postroom.newsletter.personalize", "PreparedIssue", "message"),
+    ("SMTP", "postroom.smtp.connection", "SmtpConnection", "begin"),
+    ("SMTP", "postroom.smtp.connection", "SmtpConnection", "advance"),
     ("waiting for answers", "selectors", "DefaultSelector", "select"),
-    ("ledger", "postroom.db.deliveries", "Ledger", "turn"),
-    ("ledger", "postroom.db.deliveries", "Ledger", "record"),
+    ("ledger", "postroom.db.deliveries", "DeliveryTable", "record_and_claim"),
+    ("ledger", "postroom.db.deliveries", "DeliveryTable", "record"),
     ("  of it, the database", "sqlalchemy.engine.default", "DefaultDialect", "do_execute"),
     ("  of it, the database", "sqlalchemy.engine.default", "DefaultDialect", "do_executemany"),
     ("  of it, the disk", "sqlalchemy.engine.default", "DefaultDialect", "do_commit"),

@@ -174,7 +174,7 @@ def sent(site_dir: Path, url: str | None) -> int:
 
     store = open_store(url, site_dir)
     try:
-        return store.ledger.tally().get("sent", 0)
+        return store.deliveries.count_by_state().get("sent", 0)
     finally:
         store.database.close()
 

@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import closing
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 from postroom.db.store import Store, open_store
@@ -27,7 +27,7 @@ from postroom.models import Cursor, DeliveryOutcome, IssueSnapshot, Segment
 from postroom.subscribers import importer
 
 NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
-BOUNDARY = date(2026, 12, 1)
+CUTOFF = date(2026, 12, 1)
 KEYS = Keys((b"a key for measuring only",))
 STEPS = ("import", "import again", "group", "plan", "replan", "claim and record", "list", "export")
 
@@ -62,43 +62,45 @@ def take(store: Store, path: Path) -> int:
 
 
 def group(store: Store, _path: Path) -> int:
-    """Group all subscribers; return how many are in the groups."""
-    return sum(number for _, number in store.groups.every())
+    """Group all active subscribers; return how many are in the groups."""
+    return sum(number for _, number in store.segments.groups())
 
 
 def plan(store: Store, _path: Path) -> int:
-    """Plan a letter for every group."""
-    run = store.runs.begin(NOW, NOW + timedelta(hours=1))
+    """Plan an issue for every group."""
+    run = store.runs.begin(NOW)
     planned = 0
-    for held, _ in list(store.groups.every()):
-        posts = (held.frequency, *sorted(held.topics))
-        letter = IssueSnapshot(held.frequency, BOUNDARY, held.language, posts, NOW, b"x" * 30_000)
-        number = store.letters.freeze(letter)
-        planned += store.ledger.plan(run, Segment(held), number, Cursor(BOUNDARY), NOW)
-    store.ledger.cancel_stale(run, NOW)
+    for members, _ in list(store.segments.groups()):
+        posts = (members.frequency, *sorted(members.topics))
+        issue = IssueSnapshot(
+            members.frequency, CUTOFF, members.language, posts, NOW, b"x" * 30_000
+        )
+        number = store.issues.freeze(issue)
+        planned += store.deliveries.plan(run, Segment(members), number, Cursor(CUTOFF), NOW)
+    store.deliveries.cancel_stale(run, NOW)
     store.runs.end(run, NOW)
     return planned
 
 
-def send(store: Store, _path: Path, letters: int = 20_000, connections: int = 10) -> int:
-    """Claim and record, `connections` at a time, the first letters of the plan."""
-    run = store.runs.begin(NOW, NOW + timedelta(hours=1))
-    for held, _ in list(store.groups.every())[:1]:
-        number = store.letters.freeze(IssueSnapshot(held.frequency, BOUNDARY, "", ("x",), NOW))
-        store.ledger.plan(run, Segment(held), number, Cursor(BOUNDARY), NOW)
-    done = after = 0
-    claimed = store.ledger.claim(run, connections, NOW)
-    while claimed and done < letters:
-        after = claimed[-1].id
+def send(store: Store, _path: Path, emails: int = 20_000, connections: int = 10) -> int:
+    """Claim and record, `connections` at a time, the first deliveries of a plan."""
+    run = store.runs.begin(NOW)
+    for members, _ in list(store.segments.groups())[:1]:
+        number = store.issues.freeze(IssueSnapshot(members.frequency, CUTOFF, "", ("x",), NOW))
+        store.deliveries.plan(run, Segment(members), number, Cursor(CUTOFF), NOW)
+    done = 0
+    hash_key = KEYS.suppression
+    claimed = store.deliveries.record_and_claim(run, (), connections, NOW, hash_key)
+    while claimed and done < emails:
         outcomes = [sent(delivery.id) for delivery in claimed]
         done += len(outcomes)
-        claimed = store.ledger.turn(run, outcomes, connections, NOW, after=after)
+        claimed = store.deliveries.record_and_claim(run, outcomes, connections, NOW, hash_key)
     store.runs.end(run, NOW)
     return done
 
 
 def sent(delivery: int) -> DeliveryOutcome:
-    """Return the outcome of a letter that was taken."""
+    """Return the outcome of a delivery that the server accepted."""
     return DeliveryOutcome(delivery, "sent", "250 2.0.0 Ok")
 
 

@@ -82,7 +82,7 @@ def test_tells_a_program_counts_and_no_address(demo: Path, postroom: Postroom) -
     """The JSON form holds what the text says, and nobody's address."""
     outcome = postroom(demo, "plan", "--json")
     read = json.loads(outcome.out)
-    assert sum(letter["subscribers"] for letter in read["letters"]) == 6
+    assert sum(letter["subscribers"] for letter in read["issues"]) == 6
     assert read["subscribers"] == {"active": 8, "unsubscribed": 1, "paused": 1}
     assert {one["why"] for one in read["nothing"]} == {"other topics", "another language"}
     assert "@example.com" not in outcome.out

@@ -96,7 +96,7 @@ def test_every_letter_is_accounted_for(
     )
     told = json.loads(postroom(site_dir, "status", "--json").out)
     assert [one["address"] for one in told["uncertain"]] == ["reader3@example.com"]
-    assert told["letters"] == {"sent": 1, "deferred": 1, "bounced": 1, "uncertain": 1}
+    assert told["emails"] == {"sent": 1, "deferred": 1, "bounced": 1, "uncertain": 1}
     assert (told["sending"], len(told["runs"]), len(told["advice"])) == (False, 1, 3)
 
 
@@ -153,7 +153,7 @@ def test_many_complaints_are_told_and_stop_the_next_run(
     assert "  find out why 2 of 4 letters were called spam;" in postroom(site_dir, "status").out
     refused = sent(site_dir, postroom, monkeypatch, {})
     assert (refused.code, refused.out) == (1, "")
-    assert refused.errors[0].startswith("send: 2 complaints about 4 letters in 30 days")
+    assert refused.errors[0].startswith("send: 2 complaints about 4 emails in 30 days")
     with scripted({}) as server:
         monkeypatch.setenv("POSTROOM_SMTP_URL", f"smtp://127.0.0.1:{server.port}")
         assert postroom(site_dir, "send", "--keep-ledger-here", "--despite-complaints").code == 0

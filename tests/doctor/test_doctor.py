@@ -42,19 +42,19 @@ def test_has_nothing_to_say_of_whole_settings(whole: Site) -> None:
         (
             "mail",
             {"unsubscribe": "http://a.example"},
-            "problem: mail.unsubscribe: http://a.example",
+            "problem: mail.unsubscribe: 'http://a.example' is not https",
         ),
         ("mail", {"bounces": ""}, "advice: mail.bounces: is missing"),
         ("mail", {"dkim_selector": ""}, "advice: mail.dkim_selector: is missing"),
         (
             "mail",
             {"reply_to": "noreply@example.com"},
-            "advice: mail.reply_to: answers go to noreply",
+            "advice: mail.reply_to: replies go to noreply",
         ),
         (
             "mail",
             {"reply_to": "A <no-reply@example.com>"},
-            "advice: mail.reply_to: answers go to A",
+            "advice: mail.reply_to: replies go to A",
         ),
         ("contact", {"address": ""}, "problem: contact.address: is missing"),
         ("contact", {"name": ""}, "advice: contact: does not say whose"),
@@ -81,7 +81,10 @@ def test_names_what_is_missing_in_settings(
         (" ", "problem: POSTROOM_SECRET_KEY: is not set; set it to the key of this site; "),
         (f"{'k' * 22},", "problem: POSTROOM_SECRET_KEY: holds an empty key"),
         (f"{'k' * 22},{'k' * 22}", "problem: POSTROOM_SECRET_KEY: holds a key twice"),
-        (f"hunter2,{'k' * 22}", "problem: POSTROOM_SECRET_KEY: holds a key of 7 characters"),
+        (
+            f"hunter2,{'k' * 22}",
+            "problem: POSTROOM_SECRET_KEY: key 1 is shorter than 16 characters",
+        ),
     ],
 )
 def test_weighs_the_secret_keys(value: str | None, said: str) -> None:
@@ -112,7 +115,7 @@ def test_visits_the_mail_server(hello: bytes, said: list[str]) -> None:
     with scripted({"EHLO": hello}) as server:
         address = SmtpServer("smtp", "127.0.0.1", server.port)
         found = lines(
-            environment.check_relay(SmtpConnection(address, patience=SHORT), str(address))
+            environment.check_relay(SmtpConnection(address, timeouts=SHORT), str(address))
         )
     assert [line[: len(start)] for line, start in zip(found, said, strict=True)] == said
     assert not server.messages

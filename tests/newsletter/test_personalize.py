@@ -279,31 +279,34 @@ def test_what_would_break_a_message_is_refused(
     [
         (
             {"sender": ""},
-            "mail.from: emails need a sender; write from: Example News <news@…>",
+            "mail.from: is missing, and emails need a sender; write from: Example News <news@…>",
         ),
         (
             {"unsubscribe": ""},
-            "mail.unsubscribe: emails need an unsubscribe URL; write the URL of postroom serve",
+            (
+                "mail.unsubscribe: is missing, and emails need a link to unsubscribe; write the "
+                "URL where postroom serve answers"
+            ),
         ),
         (
             {"unsubscribe": "http://news.example.com"},
             (
                 "mail.unsubscribe: 'http://news.example.com' is not https, which one-click "
-                "unsubscribing needs; write https"
+                "unsubscribing needs; write a URL with https"
             ),
         ),
         (
             {"bounces": f"{'b' * 36}@example.com"},
             (
                 f"mail.bounces: '{'b' * 36}@example.com' is too long or not plain ASCII; "
-                "write a shorter one"
+                "write a shorter email address in ASCII"
             ),
         ),
         (
             {"bounces": "bücher@example.com"},
             (
                 "mail.bounces: 'bücher@example.com' is too long or not plain ASCII; "
-                "write a shorter one"
+                "write a shorter email address in ASCII"
             ),
         ),
     ],

@@ -248,7 +248,7 @@ def plan(room: Room, at: datetime = AT) -> int:
     """Return how many subscribers `plan` would send an email to."""
     outcome = room.call(room.folder, "plan", "--json", at=at)
     assert outcome.code == 0, outcome.err
-    return sum(each["subscribers"] for each in json.loads(outcome.out)["letters"])
+    return sum(each["subscribers"] for each in json.loads(outcome.out)["issues"])
 
 
 @pytest.mark.parametrize("lines", KINDS)

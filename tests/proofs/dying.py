@@ -23,7 +23,7 @@ from postroom.models import ClaimedDelivery, DeliveryOutcome
 from postroom.send.queue import PlannedQueue
 
 _last, _passed = int(sys.argv[1]), 0
-_writing, _take = Database.writing, PlannedQueue.take
+_writing, _claim = Database.writing, PlannedQueue.claim
 
 
 def _point() -> None:
@@ -58,7 +58,7 @@ def _sent_too_early(
     work: PlannedQueue, outcomes: Sequence[DeliveryOutcome], limit: int
 ) -> Sequence[ClaimedDelivery]:
     """Write down that letters were sent before they are handed over."""
-    claims = _take(work, outcomes, limit)
+    claims = _claim(work, outcomes, limit)
     work.record([DeliveryOutcome(claim.id, "sent") for claim in claims])
     return claims
 
@@ -66,7 +66,7 @@ def _sent_too_early(
 MUTANTS = {
     "no sweep": (DeliveryTable, "sweep", _no_sweep),
     "sweep to planned": (DeliveryTable, "sweep", _sweep_to_planned),
-    "sent too early": (PlannedQueue, "take", _sent_too_early),
+    "sent too early": (PlannedQueue, "claim", _sent_too_early),
 }
 
 if __name__ == "__main__":

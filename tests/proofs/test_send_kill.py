@@ -175,7 +175,7 @@ def judge(room: Newsroom) -> Verdict:
         len(named),
         frozenset(to for to, count in taken.items() if count > 1),
         frozenset(everybody - set(taken) - named),
-        room.status()["letters"].get("sending", 0),
+        room.status()["emails"].get("sending", 0),
     )
 
 

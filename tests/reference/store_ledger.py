@@ -40,6 +40,7 @@ from postroom.send.outcomes import retry_delay
 from postroom.send.run import Overrides, look_up_posts, plan_issues, settle_log
 from tests.reference.delivery import Reply
 from tests.reference.ledger import CONNECTIONS, Crash, Office
+from tests.support.content import FixedContentSource
 
 EARLIER = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -248,17 +249,13 @@ class StoreOffice:
         opened: Callable[[RunState], None] = lambda _: None,
         connections: int = CONNECTIONS,
     ) -> None:
-        self.visible_posts = news
         self.site = Site(
             title="News", url="https://news.example.com/", id="tag:", language="en", timezone=zone
         )
+        self.content = FixedContentSource(news, self.site)
         self.send = send
         self.opened = opened
         self.connections = connections
-
-    def render(self, _letter: Issue, _date: datetime) -> bytes:
-        """Return nothing: what a letter says is no question here."""
-        return b""
 
 
 def run_on(
@@ -268,7 +265,7 @@ def run_on(
     run = store.runs.begin(now)
     try:
         outlook = look_up_posts(
-            store, office.site, office, now, Overrides(yes=yes, accept_missing=accept)
+            store, office.site, office.content, now, Overrides(yes=yes, accept_missing=accept)
         )
     except StoppedError:
         store.runs.end(run, now)
@@ -276,7 +273,7 @@ def run_on(
     clock = outlook.run.state.clock
     settle_log(store, run, outlook)
     office.opened(outlook.update.state)
-    plan_issues(store, run, office, outlook)
+    plan_issues(store, run, office.content, outlook)
     _send(store, run, office, clock)
     store.runs.end(run, clock)
 
@@ -295,7 +292,7 @@ def _send(store: Store, run: int, office: StoreOffice, clock: datetime) -> None:
 
 def resend_on(store: Store, office: StoreOffice, clock: datetime) -> None:
     """Send again what is uncertain, less the posts that are gone; nothing, where all are."""
-    news, last = office.visible_posts(clock), 0
+    news, last = office.content.visible_posts(clock), 0
     run = store.runs.begin(clock)
     outcomes: list[DeliveryOutcome] = []
     while claims := store.deliveries.record_and_claim_uncertain(

@@ -21,7 +21,6 @@ from postroom.models import (
     DigestSettings,
     Frequency,
     Group,
-    Issue,
     IssueSnapshot,
     Segment,
     Site,
@@ -38,6 +37,7 @@ from postroom.scheduling.plan import (
 )
 from postroom.scheduling.rules import VisiblePost
 from postroom.send.run import plan_issues, settle_log
+from tests.support.content import FixedContentSource
 
 NOVEMBER, DECEMBER = date(2026, 11, 1), date(2026, 12, 1)
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -116,21 +116,6 @@ def told(store: Store, posts: dict[str, VisiblePost], now: datetime = NOW) -> li
     return list(plan_segments(book_of(store), look(store, posts, now)))
 
 
-class Desk:
-    """Writes letters of nothing: what they say is no question here."""
-
-    def __init__(self, posts: dict[str, VisiblePost]) -> None:
-        self.posts = posts
-
-    def visible_posts(self, _clock: datetime) -> dict[str, VisiblePost]:
-        """Return the posts."""
-        return self.posts
-
-    def render(self, _letter: Issue, _date: datetime) -> bytes:
-        """Return nothing."""
-        return b""
-
-
 def do(
     store: Store, posts: dict[str, VisiblePost], now: datetime = NOW, *, accept: bool = False
 ) -> int:
@@ -139,7 +124,7 @@ def do(
     run = store.runs.begin(now)
     outlook = look(store, posts, now, accept_missing=accept)
     settle_log(store, run, outlook)
-    plan_issues(store, run, Desk(posts), outlook)
+    plan_issues(store, run, FixedContentSource(lambda _: posts, SITE), outlook)
     return run
 
 

@@ -38,11 +38,11 @@ TAKEN = reply("accepted", 250, "ok", "end of data")
 )
 def test_so_many_in_a_row_are_too_many(one: Reply, most: int) -> None:
     """One fewer is not; what the server said last is kept."""
-    assert not streak(*[one] * (most - 1)).is_too_long
+    assert not streak(*[one] * (most - 1)).is_open
     told = streak(*[one] * most)
-    assert told.is_too_long
+    assert told.is_open
     assert told.affected == most
-    assert told.said == (f"{one.code} {one.text}" if one.code else one.text)
+    assert told.last_reply == (f"{one.code} {one.text}" if one.code else one.text)
 
 
 @pytest.mark.parametrize("one", [NOBODY, DENIED, LATER, SILENT])
@@ -54,20 +54,20 @@ def test_a_letter_that_is_taken_ends_the_streak(one: Reply) -> None:
 def test_each_kind_is_counted_for_itself() -> None:
     """A list with many bad addresses, at a server that is slow besides, is no broken relay."""
     mixed = streak(*[NOBODY] * 99, *[DENIED] * 19, *[LATER] * 99, *[SILENT] * 9)
-    assert not mixed.is_too_long
-    assert mixed.after(SILENT).is_too_long
+    assert not mixed.is_open
+    assert mixed.after(SILENT).is_open
 
 
 def test_what_the_server_was_not_asked_counts_for_nothing() -> None:
     """A letter that is too large for it says nothing of the server."""
-    never = reply("refused", 0, "the letter has 9 bytes, and the server takes 8 at most", "")
+    never = reply("refused", 0, "the email has 9 bytes, and the server takes 8 at most", "")
     assert streak(*[never] * 500) == CircuitBreaker()
-    assert streak(*[DENIED] * 19, never, DENIED).is_too_long
+    assert streak(*[DENIED] * 19, never, DENIED).is_open
 
 
 def test_a_refused_sender_is_a_refusal_like_others() -> None:
     """Our own sender is refused to everybody, and the run stops soon."""
-    assert streak(*[reply("refused", 550, "5.7.1 who?", "MAIL")] * 20).is_too_long
+    assert streak(*[reply("refused", 550, "5.7.1 who?", "MAIL")] * 20).is_open
 
 
 def test_a_relay_that_knows_nobody_stops_the_run(make_room: MakeRoom) -> None:
@@ -81,7 +81,7 @@ def test_a_relay_that_knows_nobody_stops_the_run(make_room: MakeRoom) -> None:
     assert 100 <= states["bounced"] <= 103
     assert states["planned"] == 110 - states["bounced"]
     assert len(outcome.errors) == 1
-    assert f"none of the last {states['bounced']} letters" in outcome.errors[0]
+    assert f"none of the last {states['bounced']} emails" in outcome.errors[0]
     assert "550 5.1.1 no such user" in outcome.errors[0]
 
 

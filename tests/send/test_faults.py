@@ -86,7 +86,7 @@ def test_a_reply_that_never_comes_is_waited_for_so_long(
     """Before the end another connection is tried; after it the letter is in doubt."""
     short = Timeouts(connect=5, reply=0.5, end=0.5)
     monkeypatch.setattr(
-        send, "SmtpConnection", lambda server: SmtpConnection(server, patience=short)
+        send, "SmtpConnection", lambda server: SmtpConnection(server, timeouts=short)
     )
     room = make_room()
     with scripted({word: [SILENCE]}) as server:
@@ -126,7 +126,7 @@ def test_a_run_that_stops_names_no_reader(make_room: MakeRoom) -> None:
     with scripted({"RCPT": no}) as server:
         outcome = room.send(server)
     assert outcome.code == 1
-    assert "said: 550 5.7.1 <…@…>: denied; correct that" in outcome.err
+    assert "last reply is: 550 5.7.1 <…@…>: denied; correct" in outcome.err
     assert "@example.com" not in outcome.out + outcome.err
 
 
@@ -168,7 +168,7 @@ def test_a_server_that_takes_nothing_stops_the_run(make_room: MakeRoom) -> None:
     with scripted({"RCPT": b"550 5.7.1 relaying denied\r\n"}) as server:
         outcome = room.send(server)
     assert (outcome.code, room.states()) == (1, {"bounced": 20, "planned": 10})
-    assert "20 letters and said: 550 5.7.1 relaying denied" in outcome.errors[0]
+    assert "20 emails; its last reply is: 550 5.7.1 relaying denied" in outcome.errors[0]
     store = open_store(None, room.folder)
     with closing(store.database):
         assert store.subscribers.count() == {"active": 30}
@@ -286,10 +286,10 @@ def test_a_connection_that_cannot_be_renewed_keeps_nobody_waiting(
     """Where the machine has no thread left for it, the run ends, and the letter is known."""
     room, opened = make_room(), PooledConnection.open
 
-    def exhausted(line: PooledConnection, said: Callable[[ConnectionOpened], None]) -> None:
-        if line.outgoing:
+    def exhausted(connection: PooledConnection, said: Callable[[ConnectionOpened], None]) -> None:
+        if connection.outgoing:
             raise RuntimeError("can't start new thread")
-        opened(line, said)
+        opened(connection, said)
 
     with scripted({"RCPT": [b"421 later\r\n" + CLOSE]}) as server:
         with monkeypatch.context() as patch:

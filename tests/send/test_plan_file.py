@@ -168,7 +168,7 @@ def test_nothing_planned_nothing_sent(room: Room) -> None:
     room.send()
     room.server.messages.clear()
     plan(room, LATER)
-    assert json.loads((room.folder / "plan.json").read_text())["letters"] == []
+    assert json.loads((room.folder / "plan.json").read_text())["issues"] == []
     assert send(room, LATER).out == NOTHING_DUE
     room.write("b.md", ANOTHER)
     assert (send(room, LATER).code, room.got()) == (1, Counter())
@@ -238,8 +238,11 @@ CHANGES: dict[str, tuple[Callable[[Room], None], str]] = {
     "a post is retitled": (_is_retitled, "does not say what it says in the plan"),
     "a post is withdrawn": (_is_withdrawn, "we-moved, which is not published now"),
     "a post is gone": (_is_gone, "we-moved, which is not published now"),
-    "a reader comes": (_joins, "1 reader would get a letter that they do not get in the plan"),
-    "a reader of another letter comes": (_joins_others, "the weekly letter of 2026-11-16 would"),
+    "a reader comes": (
+        _joins,
+        "1 subscriber would receive an issue that is not planned for them",
+    ),
+    "a reader of another letter comes": (_joins_others, "the weekly issue of 2026-11-16 would"),
     "the sender changes": (_other_sender, "does not say what it says in the plan"),
 }
 
@@ -272,7 +275,7 @@ def test_at_the_next_boundary_the_plan_is_another(room: Room) -> None:
     outcome = send(room, ON_MONDAY + timedelta(days=7))
     assert (outcome.code, room.got()) == (1, Counter())
     assert (
-        "the plan is for the weekly letter of 2026-11-23, and now it would be the weekly"
+        "the plan is for the weekly issue of 2026-11-23, and now it would be the weekly"
         in (outcome.errors[0])
     )
 
@@ -292,7 +295,7 @@ def test_the_same_readers_with_another_letter_are_refused(room: Room) -> None:
         connection.execute(room_of.values(topics=frozenset({"products"})))
     outcome = send(room)
     assert (outcome.code, room.got()) == (1, Counter())
-    assert "1 reader would get a letter that they do not get in the plan" in outcome.errors[0]
+    assert "1 subscriber would receive an issue that is not planned for them" in outcome.errors[0]
 
 
 @pytest.mark.usefixtures("either")
@@ -313,7 +316,7 @@ def test_who_comes_while_the_run_plans_is_seen(room: Room, monkeypatch: pytest.M
         patch.setattr("postroom.send.run.settle_log", slowly)
         outcome = send(room)
     assert (outcome.code, room.got()) == (1, Counter())
-    assert "1 reader would get a letter" in outcome.errors[0]
+    assert "1 subscriber would receive an issue" in outcome.errors[0]
     plan(room, LATER)
     assert send(room, LATER).code == 0
     assert room.got() == Counter([*READERS, "new@example.com"])
@@ -340,8 +343,8 @@ def test_the_file_names_nobody(room: Room) -> None:
             assert reader.address not in text
             assert reader.token not in text
     found = json.loads(text)
-    assert [one["subscribers"] for one in found["letters"]] == [3]
-    assert found["letters"][0]["subject"] == "Example News: We moved"
+    assert [one["subscribers"] for one in found["issues"]] == [3]
+    assert found["issues"][0]["subject"] == "Example News: We moved"
     plan(room)
     assert (room.folder / "plan.json").read_text() == text
 
@@ -351,7 +354,7 @@ def test_the_file_is_beside_what_is_printed(room: Room) -> None:
     without = room.call(room.folder, "plan", at=AT).out
     assert plan(room).out == without
     told = room.call(room.folder, "plan", "--json", "--out", "other.json", at=AT)
-    assert json.loads(told.out)["letters"][0]["subscribers"] == 3
+    assert json.loads(told.out)["issues"][0]["subscribers"] == 3
     assert (room.folder / "other.json").read_bytes() == (room.folder / "plan.json").read_bytes()
 
 
@@ -387,7 +390,7 @@ PLAN = b"".join(
         )
     )
 )
-_MARKS = json.loads(PLAN)["letters"][0]["readers"]
+_MARKS = json.loads(PLAN)["issues"][0]["recipients"]
 BAD: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "is not a plan"),
     "not JSON": (b"\xff\xfe{", "is not a plan"),
@@ -398,9 +401,9 @@ BAD: dict[str, tuple[bytes, str]] = {
     "only a version": (b'{"postroom plan": 1}', "is not a plan"),
     "cut off": (PLAN[:-3], "is not a plan"),
     "other line ends": (PLAN.replace(b"\n", b"\r\n"), "is not a plan"),
-    "a key twice": (PLAN.replace(b'"clock"', b'"newsroom": "x",\n "clock"'), "is not a plan"),
+    "a key twice": (PLAN.replace(b'"clock"', b'"site": "x",\n "clock"'), "is not a plan"),
     "a key too many": (PLAN.replace(b'"clock"', b'"more": 1,\n "clock"'), "is not a plan"),
-    "letters of a text": (b'{"postroom plan": 1, "letters": "abc"}', "is not a plan"),
+    "letters of a text": (b'{"postroom plan": 1, "issues": "abc"}', "is not a plan"),
     "no frequency": (PLAN.replace(b'"month"', b'"year"'), "is not a plan"),
     "a frequency in a list": (PLAN.replace(b'"month"', b'["month"]'), "is not a plan"),
     "no date": (PLAN.replace(b"2026-12-01", b"2026-13-01"), "is not a plan"),

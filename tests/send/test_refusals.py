@@ -236,7 +236,7 @@ def test_what_is_acknowledged_is_closed(uncertain: Room) -> None:
         assert (outcome.code, outcome.err, got) == (0, "", [])
     told = uncertain.told()
     assert (told["uncertain"], told["acknowledged"], told["advice"]) == ([], 1, [])
-    assert told["letters"] == {"uncertain": 1, "sent": 2}
+    assert told["emails"] == {"uncertain": 1, "sent": 2}
     shown = section(uncertain.status().out, "Letters")
     assert shown == ["2 sent, 1 uncertain", "1 of the uncertain acknowledged"]
     (uncertain.folder / "posts/b.md").write_text(NEWS, "utf-8")

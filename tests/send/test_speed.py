@@ -222,7 +222,7 @@ def test_a_server_that_says_no_goodbye_is_waited_for_once(
     make_room: MakeRoom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Twelve connections, one after the other: only the first waits for the reply to QUIT."""
-    monkeypatch.setattr("postroom.smtp.connection._GOODBYE", 1.0)
+    monkeypatch.setattr("postroom.smtp.connection._QUIT_TIMEOUT", 1.0)
     room = make_room(12, per_connection=1)
     with scripted({"QUIT": SILENCE}) as server:
         began = time.monotonic()

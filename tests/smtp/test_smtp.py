@@ -107,7 +107,7 @@ def talking(
 ) -> Iterator[tuple[Scripted, SmtpConnection]]:
     """Run a scripted server and a mailer that is connected to it."""
     with scripted(script) as server:
-        mailer = SmtpConnection(SmtpServer("smtp", "127.0.0.1", server.port), patience=patience)
+        mailer = SmtpConnection(SmtpServer("smtp", "127.0.0.1", server.port), timeouts=patience)
         try:
             mailer.open()
             yield server, mailer
@@ -118,7 +118,7 @@ def talking(
 def test_hands_over_a_letter() -> None:
     """A letter is one transaction, its size is announced, and the connection is said goodbye to."""
     with scripted({}) as server:
-        mailer = SmtpConnection(SmtpServer("smtp", "127.0.0.1", server.port), patience=SHORT)
+        mailer = SmtpConnection(SmtpServer("smtp", "127.0.0.1", server.port), timeouts=SHORT)
         assert mailer.open() == ServerFeatures("", 1_000_000, frozenset({"size"}))
         assert mailer.send(FROM, TO, LETTER) == TransactionResult(
             "accepted", 250, "ok", usable=True, command="end of data"
@@ -232,7 +232,7 @@ def test_does_not_offer_what_is_too_long() -> None:
     with talking({"EHLO": b"250-hello\r\n250 SIZE 50\r\n"}) as (server, mailer):
         outcome = mailer.send(FROM, TO, LETTER)
     assert outcome == TransactionResult(
-        "refused", 0, "the letter has 63 bytes, and the server takes 50 at most", usable=True
+        "refused", 0, "the email has 63 bytes, and the server takes 50 at most", usable=True
     )
     assert server.commands[1:] == ["QUIT"]
 
@@ -273,11 +273,11 @@ def test_doubles_dots_and_ends_the_last_line(letter: bytes, sent: bytes) -> None
 @pytest.mark.parametrize(
     ("letter", "said"),
     [
-        (b"Subject: a\n\nb\r\n", "alone"),
-        (b"Subject: a\r\n\r\nb\n.\r\n", "alone"),
-        (b"Subject: a\r\n\r\nb\r.\r\n", "alone"),
-        (b"Subject: a\r\n\r\nb\nc\rd\r\n", "alone"),
-        (b"\nSubject: a\r\r\n", "alone"),
+        (b"Subject: a\n\nb\r\n", "bare"),
+        (b"Subject: a\r\n\r\nb\n.\r\n", "bare"),
+        (b"Subject: a\r\n\r\nb\r.\r\n", "bare"),
+        (b"Subject: a\r\n\r\nb\nc\rd\r\n", "bare"),
+        (b"\nSubject: a\r\r\n", "bare"),
         (b"a: " + b"x" * 996 + b"\r\n", "998"),
         (b"a: " + b"x" * 996, "998"),
     ],
@@ -342,7 +342,7 @@ def test_commands_leave_in_one_piece_where_the_server_takes_that(
         tls = context if scheme == "smtps" else None
         heard = pool.submit(_heard_before_answering, listening, tls)
         server = SmtpServer(scheme, "127.0.0.1", listening.getsockname()[1])
-        mailer = SmtpConnection(server, patience=SHORT, trust=trusting(tmp_path))
+        mailer = SmtpConnection(server, timeouts=SHORT, trust=trusting(tmp_path))
         mailer.open()
         assert [mailer.send(FROM, TO, LETTER).kind for _ in range(3)] == ["accepted"] * 3
         mailer.close()
@@ -396,7 +396,7 @@ def test_a_reply_that_drips_is_waited_for_so_long() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as pool:
         drips = pool.submit(_drip, listening)
         mailer = SmtpConnection(
-            SmtpServer("smtp", "127.0.0.1", listening.getsockname()[1]), patience=dripping
+            SmtpServer("smtp", "127.0.0.1", listening.getsockname()[1]), timeouts=dripping
         )
         mailer.open()
         began = time.monotonic()
@@ -453,7 +453,7 @@ def test_says_why_there_is_no_connection(
 def test_says_that_nobody_listens(unused_port: int) -> None:
     """A port where nothing listens is a problem that may pass."""
     with pytest.raises(RelayError, match="no connection: Connection refused") as caught:
-        SmtpConnection(SmtpServer("smtp", "127.0.0.1", unused_port), patience=SHORT).open()
+        SmtpConnection(SmtpServer("smtp", "127.0.0.1", unused_port), timeouts=SHORT).open()
     assert caught.value.passing
 
 
@@ -533,7 +533,7 @@ def trusting(folder: Path) -> ssl.SSLContext:
 def test_sends_over_tls(relay: RunRelay, tmp_path: Path, scheme: Scheme, password: str) -> None:
     """Over both kinds of TLS a letter reaches a real server byte for byte, dots and all."""
     server, mailbox = relay(scheme, password=password)
-    mailer = SmtpConnection(server, patience=SHORT, trust=trusting(tmp_path))
+    mailer = SmtpConnection(server, timeouts=SHORT, trust=trusting(tmp_path))
     greeting = mailer.open()
     letter = LETTER + b".\r\n..two\r\n.one\r\n"
     assert mailer.send(FROM, TO, letter).text == "taken"
@@ -557,7 +557,7 @@ def test_trusts_no_unknown_certificate(
 ) -> None:
     """A certificate signed by nobody known, or for another host, ends the connection."""
     server, _ = relay(scheme, certified)
-    mailer = SmtpConnection(server, patience=SHORT, trust=trusting(tmp_path) if trusted else None)
+    mailer = SmtpConnection(server, timeouts=SHORT, trust=trusting(tmp_path) if trusted else None)
     with pytest.raises(RelayError, match=said) as caught:
         mailer.open()
     assert not caught.value.passing
@@ -569,7 +569,7 @@ def test_trusts_the_authority_that_the_environment_names(
     """The remedy that the message of an untrusted certificate names is one."""
     server, _ = relay("smtp+starttls")
     monkeypatch.setenv("SSL_CERT_FILE", str(next(tmp_path.glob("*.crt"))))
-    mailer = SmtpConnection(server, patience=SHORT)
+    mailer = SmtpConnection(server, timeouts=SHORT)
     assert mailer.open().tls == "TLSv1.3"
     mailer.close()
 
@@ -579,21 +579,21 @@ def test_does_not_speak_without_tls() -> None:
     with scripted({}) as server:
         address = SmtpServer("smtp+starttls", "127.0.0.1", server.port, "user", PASSWORD)
         with pytest.raises(RelayError, match="TLS: the server does not offer STARTTLS"):
-            SmtpConnection(address, patience=SHORT).open()
+            SmtpConnection(address, timeouts=SHORT).open()
     assert [command.split()[0] for command in server.commands] == ["ehlo"]
 
 
 def test_names_a_port_that_speaks_no_tls() -> None:
     """`smtps://` to a port without TLS is a problem of TLS."""
     with scripted({}) as server, pytest.raises(RelayError, match="TLS: no TLS: "):
-        SmtpConnection(SmtpServer("smtps", "127.0.0.1", server.port), patience=SHORT).open()
+        SmtpConnection(SmtpServer("smtps", "127.0.0.1", server.port), timeouts=SHORT).open()
 
 
 def test_a_refused_login_shows_no_password(relay: RunRelay, tmp_path: Path) -> None:
     """A wrong password is tried once and shown nowhere."""
     server, _ = relay("smtp+starttls", password="wrong-hunter2")
     with pytest.raises(RelayError, match="login: the server said 535") as caught:
-        SmtpConnection(server, patience=SHORT, trust=trusting(tmp_path)).open()
+        SmtpConnection(server, timeouts=SHORT, trust=trusting(tmp_path)).open()
     assert "check user and password" in str(caught.value)
     assert "hunter2" not in str(caught.value)
     assert not caught.value.passing
@@ -607,7 +607,7 @@ def test_logs_in_by_auth_login() -> None:
     script |= {password.upper(): b"235 in\r\n"}
     with scripted(script) as server:
         mailer = SmtpConnection(
-            SmtpServer("smtp", "127.0.0.1", server.port, "user", PASSWORD), patience=SHORT
+            SmtpServer("smtp", "127.0.0.1", server.port, "user", PASSWORD), timeouts=SHORT
         )
         mailer.open()
         mailer.close()
@@ -619,7 +619,7 @@ def test_knows_when_it_cannot_log_in() -> None:
     with scripted({"EHLO": b"250-hello\r\n250 AUTH CRAM-MD5\r\n"}) as server:
         address = SmtpServer("smtp", "127.0.0.1", server.port, "user", PASSWORD)
         with pytest.raises(RelayError, match="neither AUTH PLAIN nor AUTH LOGIN"):
-            SmtpConnection(address, patience=SHORT).open()
+            SmtpConnection(address, timeouts=SHORT).open()
     assert len(server.commands) == 1
 
 

@@ -27,7 +27,7 @@ from postroom.settings.site import FILE_NAME, find_site, load_settings
 from postroom.smtp import connection, transaction
 
 _MARKS = {"ok": ("✓", "green"), "advice": ("!", "yellow"), "problem": ("✗", "red")}
-_PATIENCE = transaction.Timeouts(connect=10, reply=15, end=15)
+_TIMEOUTS = transaction.Timeouts(connect=10, reply=15, end=15)
 
 
 @click.command("doctor")
@@ -95,7 +95,7 @@ def _relay() -> tuple[Diagnosis, ...]:
     except SettingsError as error:
         return findings.as_findings(error.problems)
     return environment.check_relay(
-        connection.SmtpConnection(server, patience=_PATIENCE), str(server)
+        connection.SmtpConnection(server, timeouts=_TIMEOUTS), str(server)
     )
 
 

@@ -330,7 +330,7 @@ def _as_json(
     return {
         "clock": release.clock.isoformat(),
         "released": release.released.isoformat(),
-        "letters": [
+        "issues": [
             {
                 "frequency": one.letter.frequency,
                 "language": one.letter.language,

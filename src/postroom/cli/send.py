@@ -23,12 +23,13 @@ from postroom.models import Cursor, DeliveryState, Issue, Site
 from postroom.newsletter import render
 from postroom.newsletter.mime import split_address
 from postroom.newsletter.personalize import prepare_issue
+from postroom.newsletter.requirements import missing_settings
 from postroom.posts import loader
 from postroom.scheduling import plan
 from postroom.scheduling.periods import group_by_period
 from postroom.scheduling.plan import PlanningStore
 from postroom.send import queue, run
-from postroom.send.content import SiteContentSource
+from postroom.send.content import ContentSource
 from postroom.send.dispatch import Counts
 from postroom.send.plan_file import read_plan
 from postroom.send.pool import Transport
@@ -147,7 +148,7 @@ def command(  # noqa: PLR0913 - click's options are arguments
     if recipient:
         return send_test_email(site_dir, site, SmtpConnection(server), recipient)
     approval = read_plan(plan_file, site.id) if plan_file else None
-    consent = Overrides(yes=yes, accept_missing=accept_missing, anew=anew, plan=approval)
+    consent = Overrides(yes=yes, accept_missing=accept_missing, refresh=anew, plan=approval)
     with (
         open_site_store(site_dir) as store,
         stop_on_signals() as caught,
@@ -159,7 +160,7 @@ def command(  # noqa: PLR0913 - click's options are arguments
             run.require_few_complaints(store.bounces, current_instant())
         office = _send_context(store, site_dir, site, server, tell=progress.show, caught=caught)
         if resend_uncertain:
-            sent = run.send_again(office, progress.begin)
+            sent = run.resend_uncertain(office, progress.begin)
         else:
             sent = run.send(office, consent, progress.begin)
         progress.end(sent.counts)
@@ -191,7 +192,7 @@ def _send_context(  # noqa: PLR0913 - a run works with all of it
     tell: Callable[[Counts], None],
     caught: Sequence[int],
 ) -> SendContext:
-    desk = SiteContentSource(site_dir, site, lambda warnings: print_problems(warnings, "warning"))
+    desk = ContentSource(site_dir, site, lambda warnings: print_problems(warnings, "warning"))
     sender, way = queue.make_sender(site, load_keys(store)), _transport(site, server)
     return SendContext(store, site, desk, sender, way, current_instant, lambda: bool(caught), tell)
 
@@ -201,7 +202,7 @@ def _is_too_late(
 ) -> bool:
     """Tell whether a run would come too late, and say so."""
     # It warns of nothing: the run that follows reads the posts again, and does.
-    desk = SiteContentSource(site_dir, site, lambda _: None)
+    desk = ContentSource(site_dir, site, lambda _: None)
     outlook = run.look_up_posts(store, site, desk, current_instant(), consent)
     owing = plan.frequencies_due(PlanningStore(store.post_log, store.segments), outlook)
     send_at = time.fromisoformat(site.digest.send_at)
@@ -226,7 +227,7 @@ def _report_late(store: Store) -> int:
 
 def _ready(site: Site, *, keeps_ledger: bool) -> SmtpServer:
     """Return the mail server, or raise `SettingsError` with all that is missing."""
-    problems = list(run.missing_settings(site))
+    problems = list(missing_settings(site))
     server = None
     try:
         server = urls.parse_smtp_url(os.environ.get(urls.SMTP_URL_VAR))

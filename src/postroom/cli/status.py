@@ -249,16 +249,16 @@ def _as_json(found: _Status) -> dict[str, Any]:
                 "id": run.id,
                 "started": run.started.isoformat(),
                 "ended": run.ended.isoformat() if run.ended else None,
-                "letters": dict(run.counts),
+                "emails": dict(run.counts),
             }
             for run in found.runs
         ],
-        "letters": dict(found.letters),
+        "emails": dict(found.letters),
         "refused": [_entry_as_json(one) for one in found.refused],
         "uncertain": [_entry_as_json(one) for one in found.uncertain],
         "acknowledged": found.acknowledged,
         "subscribers": dict(found.subscribers),
         "reports": dict(found.reports),
-        "complaints": {"complaints": complaints, "letters": letters},
+        "complaints": {"complaints": complaints, "emails": letters},
         "advice": list(_advice(found)),
     }

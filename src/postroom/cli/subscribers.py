@@ -21,7 +21,7 @@ from postroom.errors import Problem, UseError
 from postroom.mail import address
 from postroom.models import Cursor, Frequency, Site, State, Subscriber, SubscriberEvent
 from postroom.scheduling.rules import advance_run, confirmation_cursor
-from postroom.send.content import SiteContentSource
+from postroom.send.content import ContentSource
 from postroom.send.run import send_welcome
 from postroom.settings.site import find_site, load_settings
 from postroom.settings.validation import is_language
@@ -134,9 +134,7 @@ def add(  # noqa: PLR0913 - click's options are arguments
         click.echo(_summary(tally))
         newcomers = (store.subscribers.find(key) for key in keys if key not in known)
         active = [one for one in newcomers if one and one.state == "active"]
-        desk = SiteContentSource(
-            site_dir, site, lambda warnings: print_problems(warnings, "warning")
-        )
+        desk = ContentSource(site_dir, site, lambda warnings: print_problems(warnings, "warning"))
         if greeted := send_welcome(store, site, desk, current_instant(), active):
             click.echo(f"{greeted} will be welcomed by the next: postroom send")
     return 1 if tally.faulty or tally.kept_out else 0

@@ -3,75 +3,55 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from postroom.doctor.findings import Diagnosis, advice, as_findings, ok, problem
-from postroom.errors import PostroomError
-from postroom.mail.tokens import (
-    MIN_KEY_LENGTH,
-    NEW_KEY_HINT,
-    NO_KEY_HINT,
-    NO_KEY_MESSAGE,
-    SECRET_KEY_VAR,
-)
+from postroom.errors import PostroomError, SettingsError
+from postroom.mail.tokens import SECRET_KEY_VAR, parse_keys
 from postroom.models import Site
+from postroom.newsletter.requirements import missing_settings
 
 _NO_REPLY = re.compile(r"(do-?not|no)[-_.]?reply", re.IGNORECASE)
-_FILE = "in postroom.yaml"
 
 
 def check_settings(site: Site) -> tuple[Diagnosis, ...]:
-    """Return what there is to say about the settings of mail and contact."""
-    return (*_sender(site), *_leaving(site), *_contact(site), *_selector(site))
+    """Return the findings about the settings of mail and contact."""
+    missing = {p.key: problem(p.key, p.message, p.hint) for p in missing_settings(site)}
+    return (
+        *_sender(site, missing),
+        missing.get("mail.unsubscribe") or ok("mail.unsubscribe", site.mail.unsubscribe),
+        *_contact(site, missing),
+        *_selector(site),
+    )
 
 
-def _sender(site: Site) -> Iterator[Diagnosis]:
+def _sender(site: Site, missing: Mapping[str, Diagnosis]) -> Iterator[Diagnosis]:
     mail = site.mail
-    if mail.sender:
-        yield ok("mail.from", mail.sender)
-    else:
-        repair = f"write from: {site.title} <news@…> {_FILE}"
-        yield problem("mail.from", "is missing, and letters need a sender", repair)
+    yield missing.get("mail.from") or ok("mail.from", mail.sender)
     replies = mail.reply_to or mail.sender
     if _NO_REPLY.search(replies.rpartition("@")[0].rpartition("<")[2]):
-        repair = "let answers reach a person: set mail.reply_to to an address that is read"
-        yield advice("mail.reply_to", f"answers go to {replies}", repair)
+        hint = "set mail.reply_to to an email address that someone reads"
+        yield advice("mail.reply_to", f"replies go to {replies}", hint)
     elif replies:
-        yield ok("mail.reply_to", f"answers go to {replies}")
+        yield ok("mail.reply_to", f"replies go to {replies}")
     if mail.bounces:
-        yield ok("mail.bounces", mail.bounces)
+        yield missing.get("mail.bounces") or ok("mail.bounces", mail.bounces)
     else:
-        what = "is missing, so failed letters are reported to the sender and nobody is taken off"
-        yield advice("mail.bounces", what, "set it to an address that postroom bounces can read")
+        message = "is missing, so bounces go to the sender and dead addresses stay on the list"
+        hint = "set it to an email address that postroom bounces can read"
+        yield advice("mail.bounces", message, hint)
 
 
-def _leaving(site: Site) -> Iterator[Diagnosis]:
-    address = site.mail.unsubscribe
-    if not address:
-        what = "is missing, and letters without a way to leave are not sent"
-        yield problem("mail.unsubscribe", what, "set it to the address where postroom serve is")
-    elif urlsplit(address).scheme != "https":
-        # RFC 8058 §3.1
-        what = f"{address} is not https, so that one-click leaving does not count"
-        yield problem("mail.unsubscribe", what, f"write https {_FILE}")
-    else:
-        yield ok("mail.unsubscribe", address)
-
-
-def _contact(site: Site) -> Iterator[Diagnosis]:
+def _contact(site: Site, missing: Mapping[str, Diagnosis]) -> Iterator[Diagnosis]:
     contact = site.contact
-    if contact.address:
-        yield ok("contact.address", ", ".join(contact.address.splitlines()))
-    else:
-        what = "is missing, and letters without a postal address are not sent"
-        yield problem("contact.address", what, f"write it {_FILE}")
+    postal = ", ".join(contact.address.splitlines())
+    yield missing.get("contact.address") or ok("contact.address", postal)
     name = contact.organization or contact.name
-    ways = [way for way in (contact.email, contact.phone, contact.message) if way]
-    if name and ways:
-        yield ok("contact", f"{name}, {ways[0]}")
+    channels = [channel for channel in (contact.email, contact.phone, contact.message) if channel]
+    if name and channels:
+        yield ok("contact", f"{name}, {channels[0]}")
     elif name:
         yield advice("contact", "names nobody who can be reached", "add email, phone or message")
     else:
@@ -82,28 +62,22 @@ def _selector(site: Site) -> Iterator[Diagnosis]:
     if site.mail.dkim_selector:
         yield ok("mail.dkim_selector", site.mail.dkim_selector)
     else:
-        what = "is missing, so the key that letters are signed with is not looked at"
-        yield advice(
-            "mail.dkim_selector", what, "set it to what follows s= in a letter's signature"
-        )
+        message = "is missing, so the key that signs your emails is not checked"
+        hint = "set it to what follows s= in the DKIM-Signature of an email"
+        yield advice("mail.dkim_selector", message, hint)
 
 
 def check_secrets(value: str | None) -> tuple[Diagnosis, ...]:
-    """Return what there is to say about `POSTROOM_SECRET_KEY`, of which nothing is repeated."""
+    """Return the findings about `POSTROOM_SECRET_KEY`, without any part of its value."""
+    try:
+        parse_keys(value)
+    except SettingsError as error:
+        return as_findings(error.problems)
     keys = [key.strip() for key in (value or "").split(",")]
-    if keys == [""]:
-        return (problem(SECRET_KEY_VAR, NO_KEY_MESSAGE, NO_KEY_HINT),)
     if "" in keys:
-        return (problem(SECRET_KEY_VAR, "holds an empty key", "take out the comma too many"),)
+        return (problem(SECRET_KEY_VAR, "holds an empty key", "remove the extra comma"),)
     if len(set(keys)) != len(keys):
-        return (
-            problem(SECRET_KEY_VAR, "holds a key twice", "keep each once; the oldest stands last"),
-        )
-    shortest = min(map(len, keys))
-    if shortest < MIN_KEY_LENGTH:
-        what = f"holds a key of {shortest} characters, and {MIN_KEY_LENGTH} are needed"
-        # The last one makes hashes that cannot be made again.
-        return (problem(SECRET_KEY_VAR, what, f"put a longer one before it; {NEW_KEY_HINT}"),)
+        return (problem(SECRET_KEY_VAR, "holds a key twice", "keep each once; the oldest is last"),)
     return (ok(SECRET_KEY_VAR, "one key" if len(keys) == 1 else f"{len(keys)} keys"),)
 
 

@@ -27,7 +27,7 @@ from postroom.models import Site
 from postroom.newsletter import mime
 from postroom.newsletter.mime import check_message, check_parts, encode_body, encode_headers
 from postroom.newsletter.render import RenderedEmail
-from postroom.settings.site import FILE_NAME
+from postroom.newsletter.requirements import missing_mail_settings
 
 _TOKEN = re.compile(rf"[A-Za-z0-9_-]{{{len(TOKEN_PLACEHOLDER)}}}")
 # 128 bits of a key keep Message-IDs unique and the line short.
@@ -115,29 +115,6 @@ def prepare_issue(email: RenderedEmail, site: Site, date: datetime) -> PreparedI
     prepared = PreparedIssue(encode_headers(meant) + encode_body(email))
     _check_sample(prepared, email, meant)
     return prepared
-
-
-def missing_mail_settings(site: Site) -> Iterator[Problem]:
-    """Yield a problem for every setting that sending needs and the site lacks."""
-    mail = site.mail
-    if not mail.sender:
-        hint = f"write from: {site.title} <news@…>"
-        yield Problem(FILE_NAME, key="mail.from", message="emails need a sender", hint=hint)
-    if not mail.unsubscribe:
-        message, hint = "emails need an unsubscribe URL", "write the URL of postroom serve"
-        yield Problem(FILE_NAME, key="mail.unsubscribe", message=message, hint=hint)
-    elif urlsplit(mail.unsubscribe).scheme != "https":  # RFC 8058 §3.1
-        message = f"'{mail.unsubscribe}' is not https, which one-click unsubscribing needs"
-        yield Problem(FILE_NAME, key="mail.unsubscribe", message=message, hint="write https")
-    if mail.bounces:
-        bounces = mime.split_address(mail.bounces)[1]
-        local = unsubscribe_address(bounces, TOKEN_PLACEHOLDER).rpartition("@")[0]
-        if not mime.is_plain_address(bounces) or len(local) > 64:  # RFC 5321 §4.5.3.1.1
-            message, hint = (
-                f"'{mail.bounces}' is too long or not plain ASCII",
-                "write a shorter one",
-            )
-            yield Problem(FILE_NAME, key="mail.bounces", message=message, hint=hint)
 
 
 def _refuse_stray_placeholders(email: RenderedEmail, site: Site) -> None:

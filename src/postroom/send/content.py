@@ -1,4 +1,4 @@
-"""What a run needs of the rows of a newsroom, and of the way to the mail server."""
+"""Read the visible posts, and freeze issues with their content."""
 
 from __future__ import annotations
 
@@ -18,100 +18,93 @@ from postroom.scheduling.rules import VisiblePost, visible_posts
 from postroom.send.plan_file import content_digest
 from postroom.theme.environment import Theme
 
-"""Makes the hash under which the address with a key is suppressed."""
-
-
-class ContentSource(Protocol):
-    """Where letters are written: the posts as they stand, and a letter in words."""
-
-    def visible_posts(self, clock: datetime) -> Mapping[str, VisiblePost]:
-        """Read the posts as they stand at the instant `clock`; return those that are visible."""
-
-    def render(self, letter: Issue, date: datetime) -> bytes:
-        """Return the content of `letter`, dated `date`, as it is frozen."""
-
-
-RenderIssue: TypeAlias = Callable[[Issue, datetime], bytes]
-"""Writes a letter, dated an instant, as it is frozen."""
-
-
-class SnapshotStore(Protocol):
-    """The letters that were frozen before."""
-
-    def find_frozen(self, letter: IssueSnapshot) -> IssueSnapshot | None:
-        """Return the same letter as it was frozen before (delivery rules, rule 9)."""
-
-    def has_recipients(self, number: int) -> bool:
-        """Tell whether somebody has, or may have, the letter with this id."""
-
-
-@frozen
-class ResolvedIssue:
-    """A letter with its words; its id is 0 if they are to be frozen yet.
-
-    `is_outdated`: somebody has the letter, so it keeps the words that it had then, and the posts,
-    the settings or the theme would give it others now.
-    """
-
-    issue: IssueSnapshot
-    is_outdated: bool = False
-
-
-def freeze_issue(letter: Issue, clock: datetime, write: RenderIssue) -> IssueSnapshot:
-    """Return `letter` as all who are owed its posts get it, dated `clock`."""
-    boundary = letter.cutoff.date
-    blank = IssueSnapshot(letter.frequency, boundary, letter.language, letter.posts, clock)
-    return evolve(blank, content=write(letter, clock))
-
-
-def resolve_issue(
-    kept: SnapshotStore, letter: Issue, clock: datetime, write: RenderIssue, *, anew: bool = False
-) -> ResolvedIssue:
-    """Return `letter` as a run at `clock` sends it.
-
-    A run that was cut off may have frozen it; who is left gets the same, unless nobody has it, or
-    a person wants it `anew`.
-    """
-    fresh = freeze_issue(letter, clock, write)
-    old = kept.find_frozen(fresh)
-    if old is None:
-        return ResolvedIssue(fresh)
-    if content_digest(old.content) == content_digest(fresh.content):
-        return ResolvedIssue(old)
-    if anew or not kept.has_recipients(old.id):
-        return ResolvedIssue(fresh)
-    return ResolvedIssue(old, is_outdated=True)
-
 
 @define
-class SiteContentSource:
-    """Reads the posts in the folder `site_dir` and writes letters of them.
+class ContentSource:
+    """The posts in the folder `site_dir`, and the issues that are rendered from them.
 
-    `warn` hears of what is odd in the posts.
+    `warn` receives the warnings about the posts.
     """
 
     site_dir: Path
     site: Site
     warn: Callable[[tuple[Problem, ...]], None]
-    _posts: Mapping[str, Post] = field(factory=dict)
-    _theme: Theme | None = None
+    _posts: Mapping[str, Post] = field(factory=dict, init=False)
+    _theme: Theme | None = field(default=None, init=False)
 
     def visible_posts(self, clock: datetime) -> Mapping[str, VisiblePost]:
-        """Read the posts as they stand at the instant `clock`; return those that are visible.
+        """Read the posts as they are at the instant `clock`; return the visible ones by id.
 
         Raises `ContentError` with every fault.
         """
         loaded = loader.load_posts(self.site_dir, self.site, clock)
         self.warn(loaded.warnings)
         self._posts = {post.id: post for post in loaded.posts}
-        return visible_posts(loaded.posts, self.site.language, {each for _, each in loaded.unnamed})
+        unnamed = {post_id for _, post_id in loaded.unnamed}
+        return visible_posts(loaded.posts, self.site.language, unnamed)
 
-    def render(self, letter: Issue, date: datetime) -> bytes:
-        """Return the content of `letter`, of posts read before, as it is frozen.
+    def render(self, issue: Issue, date: datetime) -> bytes:
+        """Return the content of `issue`, dated `date`; its posts must have been read before.
 
         Raises `TemplateError`, `SettingsError` and `ContentError`.
         """
         if self._theme is None:
             self._theme = Theme(self.site_dir, self.site.language)
-        rendered = render.render_issue(letter, self._posts, self.site, self._theme)
+        rendered = render.render_issue(issue, self._posts, self.site, self._theme)
         return prepare_issue(rendered, self.site, date.astimezone(self.site.timezone)).content
+
+
+RenderIssue: TypeAlias = Callable[[Issue, datetime], bytes]
+"""Returns the content of an issue, dated an instant."""
+
+
+class SnapshotStore(Protocol):
+    """The issues that earlier runs froze."""
+
+    def find_frozen(self, issue: IssueSnapshot, /) -> IssueSnapshot | None:
+        """Return the snapshot of the same issue (delivery rules, rule 9), None if there is none."""
+
+    def has_recipients(self, number: int, /) -> bool:
+        """Tell whether any subscriber has, or may have, the issue with this id."""
+
+
+@frozen
+class ResolvedIssue:
+    """An issue with its content; its id is 0 if it is not stored yet.
+
+    `is_outdated`: a subscriber has the issue, so it keeps its content although the posts, the
+    settings or the theme have changed since.
+    """
+
+    issue: IssueSnapshot
+    is_outdated: bool = False
+
+
+def freeze_issue(issue: Issue, clock: datetime, render_issue: RenderIssue) -> IssueSnapshot:
+    """Return `issue` with its content, dated `clock`."""
+    blank = IssueSnapshot(issue.frequency, issue.cutoff.date, issue.language, issue.posts, clock)
+    return evolve(blank, content=render_issue(issue, clock))
+
+
+def resolve_issue(
+    snapshots: SnapshotStore,
+    issue: Issue,
+    clock: datetime,
+    render_issue: RenderIssue,
+    *,
+    refresh: bool = False,
+) -> ResolvedIssue:
+    """Return `issue` with the content that a run at `clock` sends.
+
+    An interrupted run may have frozen the issue. The remaining subscribers then receive the same
+    content, unless no subscriber has it or `refresh` is set.
+    """
+    fresh = freeze_issue(issue, clock, render_issue)
+    old = snapshots.find_frozen(fresh)
+    if old is None:
+        return ResolvedIssue(fresh)
+    if content_digest(old.content) == content_digest(fresh.content):
+        return ResolvedIssue(old)
+    if refresh or not snapshots.has_recipients(old.id):
+        return ResolvedIssue(fresh)
+    return ResolvedIssue(old, is_outdated=True)

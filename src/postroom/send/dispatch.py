@@ -1,4 +1,4 @@
-"""How fast letters may leave: a token bucket, as relays count."""
+"""Claim deliveries, submit their messages at a limited rate, and record the outcomes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from typing import Protocol
 
 from attrs import frozen
 
@@ -14,218 +13,197 @@ from postroom.errors import DatabaseError, LeaseError, Problem, StoppedError
 from postroom.mail.address import mask_address
 from postroom.models import ClaimedDelivery, DeliveryOutcome, DeliveryState
 from postroom.send.outcomes import CircuitBreaker
-from postroom.send.pool import ConnectionPool, OutgoingMessage, SmtpReply, Transport
+from postroom.send.pool import ConnectionPool, Transport
+from postroom.send.queue import PlannedQueue
 
-# So much of a second's letters may leave at once; a relay's own count is no finer.
+# The share of a second's emails that may go out at once; relays do not count more finely.
 _BURST = 0.1
+# Pauses in seconds between attempts to record the last outcomes in a failing database.
+_RETRIES = (0.0, 1.0, 2.0, 4.0, 8.0)
+# Seconds that may pass before a signal is noticed.
+_SIGNAL_INTERVAL = 0.2
 
 
 @frozen
 class RateLimiter:
-    """A rate in letters a second, and how many may leave at the instant `at` of a steady clock."""
+    """A token bucket: `rate` emails a second, `tokens` at the instant `at` of a monotonic clock."""
 
     rate: float
     at: float
     tokens: float = 1.0
 
-    def reached(self, now: float) -> RateLimiter:
-        """Return the pace at the later instant `now`."""
+    def refill(self, now: float) -> RateLimiter:
+        """Return the limiter at the later instant `now`."""
         most = max(1.0, self.rate * _BURST)
         return RateLimiter(self.rate, now, min(most, self.tokens + (now - self.at) * self.rate))
 
-    def spent(self, letters: int) -> RateLimiter:
-        """Return the pace after so many letters."""
-        return RateLimiter(self.rate, self.at, self.tokens - letters)
+    def spend(self, emails: int) -> RateLimiter:
+        """Return the limiter after so many emails."""
+        return RateLimiter(self.rate, self.at, self.tokens - emails)
 
     @property
     def allowed(self) -> int:
-        """How many letters may leave now."""
+        """How many emails may go out now."""
         return int(self.tokens)
 
     @property
     def wait(self) -> float:
-        """How many seconds there are until the next may leave."""
+        """How many seconds there are until the next email may go out."""
         return max(0.0, 1.0 - self.tokens) / self.rate
 
 
-# What became of the letters that are out is offered to a failing database after these seconds.
-_RETRIES = (0.0, 1.0, 2.0, 4.0, 8.0)
-# How many seconds may pass before a signal is noticed.
-_GLANCE = 0.2
-
 Counts = Mapping[DeliveryState, int]
-"""How many letters of a run have come to which end so far."""
-
-
-class DeliveryQueue(Protocol):
-    """The letters that are to leave, and the ledger that knows them."""
-
-    def take(self, outcomes: Sequence[DeliveryOutcome], limit: int) -> Sequence[ClaimedDelivery]:
-        """Record `outcomes`, and take up to `limit` letters for sending, in one transaction."""
-
-    def record(self, outcomes: Sequence[DeliveryOutcome]) -> None:
-        """Write down what became of letters."""
-
-    def wake(self) -> int:
-        """Plan the deferred letters whose time has come; return how many."""
-
-    def outgoing(self, claim: ClaimedDelivery) -> OutgoingMessage | DeliveryOutcome:
-        """Return the letter as it leaves, or what becomes of it because it cannot."""
-
-    def unsent(self, claim: ClaimedDelivery, why: str) -> DeliveryOutcome:
-        """Return what is written of a letter that was taken, and that no server heard of."""
-
-    def outcome(self, claim: ClaimedDelivery, reply: SmtpReply) -> DeliveryOutcome:
-        """Return what is written of a letter after the server's reply."""
+"""How many deliveries of a run have reached which state so far."""
 
 
 class Dispatcher:
-    """The conversations of one run with the mail server, and the ledger in step with them."""
+    """Sends the deliveries of a queue over a pool of connections, and keeps the ledger in step."""
 
-    def __init__(  # noqa: PLR0913 - each is another thing that a test holds still
+    def __init__(  # noqa: PLR0913 - tests replace each of them
         self,
-        work: DeliveryQueue,
-        way: Transport,
+        queue: PlannedQueue,
+        transport: Transport,
         *,
-        stopped: Callable[[], bool] = lambda: False,
-        tell: Callable[[Counts], None] = lambda _: None,
+        is_stopped: Callable[[], bool] = lambda: False,
+        report: Callable[[Counts], None] = lambda _: None,
         ticks: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Deliver until nothing is left or `stopped` says so; `tell` hears of every step."""
-        self._work = work
-        self._lines = ConnectionPool(way, ticks)
-        self._stopped, self._tell = stopped, tell
+        """Send until the queue is empty or `is_stopped` returns true; `report` gets each step."""
+        self._queue = queue
+        self._pool = ConnectionPool(transport, ticks)
+        self._is_stopped, self._report = is_stopped, report
         self._ticks, self._sleep = ticks, sleep
-        self._pace = RateLimiter(way.rate, ticks())
+        self._limiter = RateLimiter(transport.rate, ticks())
         self._outcomes: list[DeliveryOutcome] = []
         self._counts: Counter[DeliveryState] = Counter()
         self._refused: Counter[DeliveryState] = Counter()
-        self._streak = CircuitBreaker()
-        self._letters = 0
-        self._dry = False
+        self._breaker = CircuitBreaker()
+        self._expected = 0
+        self._is_empty = False
 
-    def run(self, letters: int) -> Counts:
-        """Deliver `letters` letters, or those that there are, and return what became of them.
+    def run(self, emails: int) -> Counts:
+        """Send the `emails` that the queue is expected to hold; return the counts by state.
 
-        Whatever is raised, the open conversations were finished first and written down, if the
-        database let them; save on a second Ctrl-C. Raises `RelayError` if there is no connection to
-        be had, `StoppedError` if the server takes nothing from us, `LeaseError` and
+        Whatever is raised, open SMTP transactions are finished first and their outcomes recorded,
+        as far as the database allows; a second Ctrl-C alone interrupts that. Raises `RelayError` if
+        no connection can be opened, `StoppedError` if the server accepts nothing, `LeaseError` and
         `DatabaseError`.
         """
-        self._letters = letters
+        self._expected = emails
         try:
-            self._lines.open(letters, self._stopped, _GLANCE)
+            self._pool.open(emails, self._is_stopped, _SIGNAL_INTERVAL)
             while self._step():
-                self._tell(self._counts)
+                self._report(self._counts)
         except Exception:
             with suppress(DatabaseError, LeaseError):
                 self._finish()
             raise
         self._finish()
-        if self._streak.is_too_long:
+        if self._breaker.is_open:
             raise StoppedError([self._refusal()])
         return self._counts
 
     @property
     def refused(self) -> Counts:
-        """How many emails were refused, by the state that their deliveries are in."""
+        """How many emails were refused, by the state of their deliveries."""
         return self._refused
 
     def _step(self) -> bool:
-        """Hear what has become of letters, write it down, hand out others; tell if there are."""
-        self._hear(self._wait())
+        """Receive replies, record them and submit more messages; tell whether to go on."""
+        self._receive(self._seconds_to_wait())
         limit = self._limit()
-        if self._outcomes or (limit and not self._dry):
-            self._turn(limit)
-        if self._lines.in_flight or self._outcomes:
+        if self._outcomes or (limit and not self._is_empty):
+            self._record_and_submit(limit)
+        if self._pool.in_flight or self._outcomes:
             return True
-        if self._is_ending or (not self._lines.idle and self._is_through):
+        if self._is_ending or (not self._pool.idle and self._is_through):
             return False
-        if self._lines.is_dead and self._lines.lost:
-            raise self._lines.lost
-        if not self._dry:
+        if self._pool.is_dead and self._pool.last_error:
+            raise self._pool.last_error
+        if not self._is_empty:
             return True
-        self._dry = False
-        woken = self._work.wake()
-        self._letters += woken
-        return woken > 0
+        self._is_empty = False
+        retried = self._queue.retry_deferred()
+        self._expected += retried
+        return retried > 0
 
     @property
     def _is_through(self) -> bool:
-        """Whether every letter has had its turn: for none of them is a new connection needed."""
-        return self._counts.total() >= self._letters
+        """Whether every delivery has an outcome, so that no new connection is needed."""
+        return self._counts.total() >= self._expected
 
     @property
     def _is_ending(self) -> bool:
-        return self._streak.is_too_long or self._stopped()
+        return self._breaker.is_open or self._is_stopped()
 
     def _limit(self) -> int:
-        """Return how many letters may be taken: each for a connection that waits for one."""
-        return 0 if self._is_ending else min(self._lines.idle, self._pace.allowed)
+        """Return how many deliveries may be claimed: one for each idle connection at most."""
+        return 0 if self._is_ending else min(self._pool.idle, self._limiter.allowed)
 
-    def _wait(self) -> float:
-        """Return for how many seconds there is nothing to do but to listen."""
-        self._pace = self._pace.reached(self._ticks())
-        if self._outcomes or (self._limit() and not self._dry):
+    def _seconds_to_wait(self) -> float:
+        """Return for how many seconds there is nothing to do but to wait for replies."""
+        self._limiter = self._limiter.refill(self._ticks())
+        if self._outcomes or (self._limit() and not self._is_empty):
             return 0.0
-        return min(_GLANCE, self._pace.wait) or _GLANCE
+        return min(_SIGNAL_INTERVAL, self._limiter.wait) or _SIGNAL_INTERVAL
 
-    def _hear(self, seconds: float) -> None:
-        for answer in self._lines.poll(seconds):
-            self._note(self._work.outcome(answer.outgoing.claim, answer.reply))
-            self._streak = self._streak.after(answer.reply)
+    def _receive(self, seconds: float) -> None:
+        for completed in self._pool.poll(seconds):
+            self._note(self._queue.outcome(completed.outgoing.claim, completed.reply))
+            self._breaker = self._breaker.after(completed.reply)
 
     def _note(self, outcome: DeliveryOutcome) -> None:
         self._outcomes.append(outcome)
         self._counts[outcome.state] += 1
         self._refused[outcome.state] += outcome.refused
 
-    def _turn(self, limit: int) -> None:
-        """Write down the outcomes, and hand out what may be taken."""
+    def _record_and_submit(self, limit: int) -> None:
+        """Record the outcomes, then claim and submit up to `limit` deliveries."""
         if not limit:
             self._record()
             return
-        claims = self._work.take(tuple(self._outcomes), limit)
+        claims = self._queue.claim(tuple(self._outcomes), limit)
         self._outcomes.clear()
-        self._dry = len(claims) < limit
-        self._pace = self._pace.spent(len(claims))
-        self._hand_out(claims)
+        self._is_empty = len(claims) < limit
+        self._limiter = self._limiter.spend(len(claims))
+        self._submit(claims)
 
-    def _hand_out(self, claims: Sequence[ClaimedDelivery]) -> None:
+    def _submit(self, claims: Sequence[ClaimedDelivery]) -> None:
         waiting = list(reversed(claims))
         try:
             while waiting:
-                outgoing = self._work.outgoing(waiting[-1])
+                outgoing = self._queue.make_message(waiting[-1])
                 waiting.pop()
                 if isinstance(outgoing, DeliveryOutcome):
                     self._note(outgoing)
                 else:
-                    self._lines.submit(outgoing)
+                    self._pool.submit(outgoing)
         except Exception as error:
-            # The server heard of none of them, and the next run need not wonder.
-            why = f"not handed over: {type(error).__name__}"
-            self._outcomes += [self._work.unsent(claim, why) for claim in waiting]
+            # The server got none of them, so they must not become uncertain.
+            reason = f"not submitted: {type(error).__name__}"
+            self._outcomes += [self._queue.unsent_outcome(claim, reason) for claim in waiting]
             raise
 
     def _record(self) -> None:
         if self._outcomes:
-            self._work.record(tuple(self._outcomes))
+            self._queue.record(tuple(self._outcomes))
             self._outcomes.clear()
 
     def _finish(self) -> None:
-        """Let the open conversations come to their end, write it down, and hang up."""
-        with ExitStack() as at_last:
-            at_last.callback(self._lines.close)
-            at_last.callback(self._insist)
-            while self._lines.in_flight:
-                self._hear(_GLANCE)
-                self._tell(self._counts)
+        """Finish open SMTP transactions, record their outcomes, and close the connections."""
+        with ExitStack() as stack:
+            stack.callback(self._pool.close)
+            stack.callback(self._record_with_retries)
+            while self._pool.in_flight:
+                self._receive(_SIGNAL_INTERVAL)
+                self._report(self._counts)
 
-    def _insist(self) -> None:
-        """Write down the last outcomes, also if the database is busy for a while.
+    def _record_with_retries(self) -> None:
+        """Record the last outcomes, even if the database is busy for a while.
 
-        Raises `DatabaseError` if it stays so: the next run will call those letters uncertain.
+        Raises `DatabaseError` if it stays busy: the next run then marks those deliveries as
+        uncertain.
         """
         for number, pause in enumerate(_RETRIES, 1):
             self._sleep(pause)
@@ -238,10 +216,10 @@ class Dispatcher:
                 return
 
     def _refusal(self) -> Problem:
-        streak = self._streak
-        # Servers like to repeat the recipient's address, and the logs of jobs are read by many.
-        what = (
-            f"the mail server took none of the last {streak.affected} letters "
-            f"and said: {mask_address(streak.said)}"
+        # Servers often repeat the recipient's address, and many people can read the logs of jobs.
+        reply = mask_address(self._breaker.last_reply)
+        message = (
+            f"the mail server accepted none of the last {self._breaker.affected} emails; "
+            f"its last reply is: {reply}"
         )
-        return Problem("send", message=what, hint="correct that, and run this again")
+        return Problem("send", message=message, hint="correct the cause, then run send again")

@@ -1,4 +1,4 @@
-"""The mail server's reply → what the ledger writes of a delivery."""
+"""Decide what a reply of the SMTP server means for a delivery and for the run."""
 
 from __future__ import annotations
 
@@ -12,102 +12,102 @@ from postroom.db.deliveries import Hashed
 from postroom.mail.address import address_key
 from postroom.mail.bounce_policy import enhanced_status, is_hard, is_soft
 from postroom.models import ClaimedDelivery, DeliveryFailure, DeliveryOutcome
-from postroom.send.pool import SmtpReply
+from postroom.smtp.transaction import TransactionResult
 
 Clock: TypeAlias = Callable[[], datetime]
 
-MOST_REFUSED, MOST_GIVEN_UP, MOST_DEFERRED, MOST_UNANSWERED = 20, 100, 100, 10
+# The circuit breaker opens at so many replies in a row.
+MAX_REFUSED, MAX_HARD_BOUNCES, MAX_DEFERRED, MAX_UNANSWERED = 20, 100, 100, 10
 
 
 def make_outcome(
-    claim: ClaimedDelivery, reply: SmtpReply, now: datetime, hashed: Hashed
+    claim: ClaimedDelivery, reply: TransactionResult, now: datetime, hash_key: Hashed
 ) -> DeliveryOutcome:
-    """Return what is written of the delivery `claim` after `reply`, at the instant `now`.
+    """Return the outcome of the delivery `claim` after `reply` at the instant `now`.
 
-    A refused sender, or a letter that is too long, says nothing of the subscriber: what is wrong
-    there is ours, so the letter waits. Every permanent reply but a hard bounce is a refusal: the
-    subscriber stays on the list and goes without the email. `hashed` makes the suppression hash of
-    an address's key.
+    A refused sender or an email that is too large is a fault of the site and not of the
+    subscriber, so the delivery is deferred. Every other permanent reply but a hard bounce is a
+    refusal: the subscriber stays on the list and does not receive this email. `hash_key` makes the
+    suppression hash of an address key.
     """
-    said = describe_reply(reply)
+    text = describe_reply(reply)
     if reply.kind == "accepted":
-        return DeliveryOutcome(claim.id, "sent", said)
+        return DeliveryOutcome(claim.id, "sent", text)
     if reply.kind == "uncertain":
-        return DeliveryOutcome(claim.id, "uncertain", said)
+        return DeliveryOutcome(claim.id, "uncertain", text)
     if reply.kind == "deferred" or is_own_fault(reply):
         due = now + retry_delay(claim.attempts)
-        return DeliveryOutcome(claim.id, "deferred", said, due, refused=reply.kind == "refused")
+        return DeliveryOutcome(claim.id, "deferred", text, due, refused=reply.kind == "refused")
     status = enhanced_status(reply.text)
     hard = is_hard(reply.code, status)
     if not hard and not is_soft(reply.code, status):
-        return DeliveryOutcome(claim.id, "bounced", said, refused=True)
-    key = hashed(address_key(claim.address))
-    failure = DeliveryFailure(claim.subscriber, key, hard, said, claim.id)
-    return DeliveryOutcome(claim.id, "bounced", said, failure=failure, refused=not hard)
+        return DeliveryOutcome(claim.id, "bounced", text, refused=True)
+    key = hash_key(address_key(claim.address))
+    failure = DeliveryFailure(claim.subscriber, key, hard, text, claim.id)
+    return DeliveryOutcome(claim.id, "bounced", text, failure=failure, refused=not hard)
 
 
-def describe_reply(reply: SmtpReply) -> str:
-    """Return the reply in one line, with its code if there was one."""
+def describe_reply(reply: TransactionResult) -> str:
+    """Return the reply in one line, with its code if it has one."""
     return f"{reply.code} {reply.text}" if reply.code else reply.text
 
 
-def is_own_fault(reply: SmtpReply) -> bool:
-    """Tell whether what was refused is the sender or the letter's form, not this recipient."""
+def is_own_fault(reply: TransactionResult) -> bool:
+    """Tell whether the sender or the form of the email was refused, not this recipient."""
     return reply.kind == "refused" and reply.command in ("", "MAIL")
 
 
 @frozen
 class CircuitBreaker:
-    """How many letters in a row the server would not take.
+    """The number of replies in a row that accepted no email, by kind.
 
-    A relay that is set up wrongly refuses everybody; the sooner a run stops then, the less there is
-    to mend. `given_up` counts recipients that it called bad for ever: a list may hold many of them
-    side by side, so they may be more.
+    It stops a run early if the relay refuses everything, for example because it is set up wrongly.
+    `hard_bounces` have a higher limit, since a list may hold many dead addresses side by side.
     """
 
     refused: int = 0
-    given_up: int = 0
+    hard_bounces: int = 0
     deferred: int = 0
     unanswered: int = 0
-    said: str = ""
+    last_reply: str = ""
 
-    def after(self, reply: SmtpReply) -> CircuitBreaker:
-        """Return the streak after one more reply; what the server was not asked does not count."""
+    def after(self, reply: TransactionResult) -> CircuitBreaker:
+        """Return the state after one more reply; an email that was never submitted is ignored."""
         if reply.kind == "accepted":
-            return _NONE
+            return _CLOSED
         if reply.kind == "refused" and not reply.command:
             return self
-        said = describe_reply(reply)
+        text = describe_reply(reply)
         if reply.kind == "uncertain":
-            return evolve(self, unanswered=self.unanswered + 1, said=said)
+            return evolve(self, unanswered=self.unanswered + 1, last_reply=text)
         if reply.kind == "deferred":
-            return evolve(self, deferred=self.deferred + 1, said=said)
+            return evolve(self, deferred=self.deferred + 1, last_reply=text)
         if is_hard(reply.code, enhanced_status(reply.text)):
-            return evolve(self, given_up=self.given_up + 1, said=said)
-        return evolve(self, refused=self.refused + 1, said=said)
+            return evolve(self, hard_bounces=self.hard_bounces + 1, last_reply=text)
+        return evolve(self, refused=self.refused + 1, last_reply=text)
 
     @property
-    def is_too_long(self) -> bool:
-        """Whether it is time to stop and ask."""
+    def is_open(self) -> bool:
+        """Whether the run must stop."""
         return (
-            self.refused >= MOST_REFUSED
-            or self.given_up >= MOST_GIVEN_UP
-            or self.deferred >= MOST_DEFERRED
-            or self.unanswered >= MOST_UNANSWERED
+            self.refused >= MAX_REFUSED
+            or self.hard_bounces >= MAX_HARD_BOUNCES
+            or self.deferred >= MAX_DEFERRED
+            or self.unanswered >= MAX_UNANSWERED
         )
 
     @property
     def affected(self) -> int:
-        """How many letters it is made of."""
-        return self.refused + self.given_up + self.deferred + self.unanswered
+        """How many emails in a row were not accepted."""
+        return self.refused + self.hard_bounces + self.deferred + self.unanswered
 
 
-_NONE = CircuitBreaker()
+_CLOSED = CircuitBreaker()
 
-_FIRST_WAIT = timedelta(minutes=15)
-_LONGEST_WAIT = timedelta(hours=6)
+_FIRST_DELAY = timedelta(minutes=15)
+_LONGEST_DELAY = timedelta(hours=6)
 
 
 def retry_delay(attempts: int) -> timedelta:
-    """Return how long to wait after so many attempts: twice as long each time, up to a limit."""
-    return min(_FIRST_WAIT * (1 << min(attempts - 1, 10)), _LONGEST_WAIT)
+    """Return the delay after so many attempts: it doubles each time, up to six hours."""
+    return min(_FIRST_DELAY * (1 << min(attempts - 1, 10)), _LONGEST_DELAY)

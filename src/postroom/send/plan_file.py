@@ -1,11 +1,12 @@
-"""A plan in a file: what a person has looked at, and a run may send nothing else than.
+"""Write and read plan files: what somebody has approved, and a run may send nothing else.
 
-The file holds no address and no token. Of the content there is a digest that leaves out Date, which
-is that of the run; of each reader a mark, eight characters of the SHA-256 of the reader's token.
-Tokens are 128 random bits, so nobody can find one by its mark, and that somebody who is not in a
-plan for a million bears the mark of one who is happens once in 280 million times. A set of marks
-tells whether those who get a letter now are among those who were to get it, which a digest of all
-of them cannot; it takes eight megabytes for a million, and no key.
+The file holds no address and no token. For each issue it has a digest of the content without Date,
+which depends on the run, and for each recipient a digest of eight characters, from the SHA-256 of
+the subscriber's token. Tokens are 128 random bits, so nobody can find one by its digest; somebody
+who is not in a plan for a million has the digest of somebody who is once in 280 million times.
+A list of digests can tell whether the subscribers who are due an issue now are a subset of the
+approved ones, which one digest of all of them cannot. It takes eight megabytes for a million
+subscribers, and no key.
 """
 
 from __future__ import annotations
@@ -30,18 +31,18 @@ from postroom.mail import tokens
 from postroom.models import IssueKind, IssueSnapshot
 
 VERSION: Final = 1
-LARGEST: Final = 64 * 1024 * 1024
-"""Bytes of a file that are read at most: enough for seven million readers."""
-_MARK: Final = 8
-_ALIKE: Final = 2
-_MARKS = re.compile(r"[A-Za-z0-9_-]*")
+MAX_BYTES: Final = 64 * 1024 * 1024
+"""The largest file that is read: enough for seven million recipients."""
+_DIGEST: Final = 8
+_PREFIX: Final = 2
+_DIGESTS = re.compile(r"[A-Za-z0-9_-]*")
 _SHA_256 = re.compile(r"[0-9a-f]{64}")
-_REPAIR = "look at a new plan: postroom plan --out FILE"
+_HINT = "look at a new plan: postroom plan --out FILE"
 
 
 @frozen
 class ApprovedIssue:
-    """A letter of a plan: which it is, what it says, and the marks of who may get it, sorted."""
+    """An issue of a plan, with the sorted digests of its recipients, one behind the other."""
 
     frequency: IssueKind
     cutoff: date
@@ -49,234 +50,240 @@ class ApprovedIssue:
     posts: tuple[str, ...]
     subject: str
     content: str
-    marks: str = field(repr=False)
-    _places: dict[str, tuple[int, int]] = field(factory=dict, init=False, repr=False, eq=False)
+    """The digest of the content."""
+    recipients: str = field(repr=False)
+    _ranges: dict[str, tuple[int, int]] = field(factory=dict, init=False, repr=False, eq=False)
 
     @property
     def subscribers(self) -> int:
-        """How many may get it."""
-        return len(self.marks) // _MARK
+        """How many subscribers may receive it."""
+        return len(self.recipients) // _DIGEST
 
     def includes(self, token: str) -> bool:
-        """Tell whether the reader with this token may get it."""
-        mark = _mark(token).decode("ascii")
-        start, end = self._alike(mark[:_ALIKE])
-        found = self.marks.find(mark, start, end)
-        while found % _MARK and found != -1:
-            # The end of one mark and the beginning of the next.
-            found = self.marks.find(mark, found + 1, end)
+        """Tell whether the subscriber with this token may receive it."""
+        digest = _recipient_digest(token).decode("ascii")
+        start, end = self._range(digest[:_PREFIX])
+        found = self.recipients.find(digest, start, end)
+        while found % _DIGEST and found != -1:
+            # The match spans the end of one digest and the beginning of the next.
+            found = self.recipients.find(digest, found + 1, end)
         return found != -1
 
-    def _alike(self, beginning: str) -> tuple[int, int]:
-        """Return where the marks stand that begin alike; among a million, some 250 of them."""
-        if beginning not in self._places:
-            every = range(self.subscribers)
-            first = bisect_left(every, beginning, key=self._beginning)
-            last = bisect_right(every, beginning, key=self._beginning)
-            self._places[beginning] = first * _MARK, last * _MARK
-        return self._places[beginning]
+    def _range(self, prefix: str) -> tuple[int, int]:
+        """Return where the digests with this prefix stand; among a million, some 250 have it."""
+        if prefix not in self._ranges:
+            indexes = range(self.subscribers)
+            first = bisect_left(indexes, prefix, key=self._prefix)
+            last = bisect_right(indexes, prefix, key=self._prefix)
+            self._ranges[prefix] = first * _DIGEST, last * _DIGEST
+        return self._ranges[prefix]
 
-    def _beginning(self, place: int) -> str:
-        return self.marks[place * _MARK : place * _MARK + _ALIKE]
+    def _prefix(self, index: int) -> str:
+        return self.recipients[index * _DIGEST : index * _DIGEST + _PREFIX]
 
 
 @frozen
 class ApprovedPlan:
-    """What a run may send: the letters of a plan made for `site_dir`, its id, as of `clock`."""
+    """The issues that a run may send, planned for the site with the id `site` as of `clock`."""
 
     site: str
     clock: datetime
     issues: tuple[ApprovedIssue, ...]
 
     def require_visible(self, posts: Collection[str]) -> None:
-        """Make sure that all posts of the plan are among those that are visible; `posts` are ids.
+        """Check that all posts of the plan are among the ids of the visible `posts`.
 
-        Raises `StoppedError`: without one, nobody might be owed its letter, and be told nothing.
+        Raises `StoppedError`: without one of its posts an issue might be due to nobody, and the run
+        would not say so.
         """
-        for letter in self.issues:
-            for post in letter.posts:
+        for issue in self.issues:
+            for post in issue.posts:
                 if post not in posts:
-                    raise find_difference(f"the plan holds {post}, which is not published now")
+                    raise plan_difference(f"the plan holds {post}, which is not published now")
 
-    def find(self, letter: IssueSnapshot) -> ApprovedIssue:
-        """Return the letter of the plan that `letter` is, in what it is and what it says.
+    def find(self, issue: IssueSnapshot) -> ApprovedIssue:
+        """Return the issue of the plan that is the same as `issue` and has the same content.
 
         Raises `StoppedError` if there is none.
         """
-        for one in self.issues:
-            if _same(one) == _same(letter):
-                if one.content == content_digest(letter.content):
-                    return one
-                raise find_difference(f"{_name(letter)} does not say what it says in the plan")
-        raise find_difference(self._why_not(letter))
+        for approved in self.issues:
+            if _identity(approved) == _identity(issue):
+                if approved.content == content_digest(issue.content):
+                    return approved
+                raise plan_difference(f"{_name(issue)} does not say what it says in the plan")
+        raise plan_difference(self._why_not(issue))
 
-    def _why_not(self, letter: IssueSnapshot) -> str:
-        for one in self.issues:
-            if (one.frequency, one.posts) == (letter.frequency, letter.posts):
-                return f"the plan is for {_name(one)}, and now it would be {_name(letter)}"
-        planned = {post for one in self.issues for post in one.posts}
-        new = [post for post in letter.posts if post not in planned]
+    def _why_not(self, issue: IssueSnapshot) -> str:
+        for approved in self.issues:
+            if (approved.frequency, approved.posts) == (issue.frequency, issue.posts):
+                return f"the plan is for {_name(approved)}, and now it would be {_name(issue)}"
+        planned = {post for approved in self.issues for post in approved.posts}
+        new = [post for post in issue.posts if post not in planned]
         if new:
-            return f"{_name(letter)} would hold {new[0]}, which is not in the plan"
-        return f"{_name(letter)} would hold other posts than those of the plan"
+            return f"{_name(issue)} would hold {new[0]}, which is not in the plan"
+        return f"{_name(issue)} would hold other posts than those of the plan"
 
 
 class RecipientDigests:
-    """The marks of readers, as they come; `take` gives all of them, sorted, and forgets them.
+    """A collection of recipients' digests; `take` returns and removes all of them, sorted.
 
-    They are kept apart by their first character: sorting them at once would take six times as much
-    memory.
+    They are grouped by their first character: sorting all at once would take six times the memory.
     """
 
-    def __init__(self, of: Iterable[str] = ()) -> None:
+    def __init__(self, subscriber_tokens: Iterable[str] = ()) -> None:
         self._by_first: defaultdict[int, bytearray] = defaultdict(bytearray)
-        self.add(of)
+        self.add(subscriber_tokens)
 
-    def add(self, of: Iterable[str]) -> None:
-        """Add the marks of the readers with these tokens."""
-        for token in of:
-            mark = _mark(token)
-            self._by_first[mark[0]] += mark
+    def add(self, subscriber_tokens: Iterable[str]) -> None:
+        """Add the digests of the subscribers with these tokens."""
+        for token in subscriber_tokens:
+            digest = _recipient_digest(token)
+            self._by_first[digest[0]] += digest
 
     def take(self) -> str:
-        """Return the marks, sorted, one behind the other; none are left."""
+        """Return the digests, sorted, one behind the other, and remove them."""
         return "".join(
-            b"".join(sorted(_cut(self._by_first.pop(first)))).decode("ascii")
+            b"".join(sorted(_split(self._by_first.pop(first)))).decode("ascii")
             for first in sorted(self._by_first)
         )
 
 
-def _cut(marks: bytearray) -> Iterator[bytes]:
-    return (bytes(marks[start : start + _MARK]) for start in range(0, len(marks), _MARK))
+def _split(digests: bytearray) -> Iterator[bytes]:
+    return (bytes(digests[start : start + _DIGEST]) for start in range(0, len(digests), _DIGEST))
 
 
-def _mark(token: str) -> bytes:
+def _recipient_digest(token: str) -> bytes:
     hashed = bytes.fromhex(tokens.hash_token(token, "plan"))
-    return base64.urlsafe_b64encode(hashed[: _MARK * 6 // 8])
+    return base64.urlsafe_b64encode(hashed[: _DIGEST * 6 // 8])
 
 
-def approve(letter: IssueSnapshot, marks: RecipientDigests) -> ApprovedIssue:
-    """Return `letter` for the readers with these `marks`, as a plan holds it."""
-    subject, digest = issue_subject(letter.content), content_digest(letter.content)
-    return ApprovedIssue(*_same(letter), subject, digest, marks.take())
+def approve(issue: IssueSnapshot, recipients: RecipientDigests) -> ApprovedIssue:
+    """Return `issue` in the form that a plan holds, for these `recipients`."""
+    subject, digest = issue_subject(issue.content), content_digest(issue.content)
+    return ApprovedIssue(*_identity(issue), subject, digest, recipients.take())
 
 
 def issue_subject(content: bytes) -> str:
-    """Return the subject of a letter's content."""
-    head = BytesParser(policy=policy.default).parsebytes(content, headersonly=True)
-    return str(head["Subject"])
+    """Return the subject of an issue's content."""
+    headers = BytesParser(policy=policy.default).parsebytes(content, headersonly=True)
+    return str(headers["Subject"])
 
 
 def content_digest(content: bytes) -> str:
-    """Return the SHA-256 of a letter's content without its Date, hexadecimal."""
-    head, blank, body = content.partition(b"\r\n\r\n")
-    kept = [line for line in head.split(b"\r\n") if not line.startswith(b"Date:")]
+    """Return the SHA-256 of an issue's content without its Date, hexadecimal."""
+    headers, blank, body = content.partition(b"\r\n\r\n")
+    kept = [line for line in headers.split(b"\r\n") if not line.startswith(b"Date:")]
     return hashlib.sha256(b"\r\n".join(kept) + blank + body).hexdigest()
 
 
-def find_difference(what: str) -> StoppedError:
+def plan_difference(message: str) -> StoppedError:
     """Return the error of a run that would not send what was planned."""
-    return StoppedError([Problem("send", key="--plan", message=what, hint=_REPAIR)])
+    return StoppedError([Problem("send", key="--plan", message=message, hint=_HINT)])
 
 
-def _same(letter: ApprovedIssue | IssueSnapshot) -> tuple[IssueKind, date, str, tuple[str, ...]]:
-    """Return what makes two letters the same one (delivery rules, rule 9)."""
-    return letter.frequency, letter.cutoff, letter.language, letter.posts
+def _identity(
+    issue: ApprovedIssue | IssueSnapshot,
+) -> tuple[IssueKind, date, str, tuple[str, ...]]:
+    """Return what makes two issues the same (delivery rules, rule 9)."""
+    return issue.frequency, issue.cutoff, issue.language, issue.posts
 
 
-def _name(letter: ApprovedIssue | IssueSnapshot) -> str:
-    kind = {"day": "daily", "week": "weekly", "month": "monthly"}.get(letter.frequency)
-    return f"the {kind} letter of {letter.cutoff}" if kind else "a letter with every post"
+def _name(issue: ApprovedIssue | IssueSnapshot) -> str:
+    kind = {"day": "daily", "week": "weekly", "month": "monthly"}.get(issue.frequency)
+    return f"the {kind} issue of {issue.cutoff}" if kind else "an issue for every post"
 
 
-def write_plan(approval: ApprovedPlan) -> Iterator[bytes]:
-    """Yield the file of a plan, JSON, in pieces; for the same plan they give the same bytes."""
-    letters = [
+def write_plan(plan: ApprovedPlan) -> Iterator[bytes]:
+    """Yield the file of a plan, JSON, in pieces; the same plan always gives the same bytes."""
+    issues = [
         {
-            "frequency": one.frequency,
-            "boundary": one.cutoff.isoformat(),
-            "language": one.language,
-            "posts": list(one.posts),
-            "subject": one.subject,
-            "content": one.content,
-            "subscribers": one.subscribers,
-            "readers": one.marks,
+            "frequency": issue.frequency,
+            "cutoff": issue.cutoff.isoformat(),
+            "language": issue.language,
+            "posts": list(issue.posts),
+            "subject": issue.subject,
+            "content": issue.content,
+            "subscribers": issue.subscribers,
+            "recipients": issue.recipients,
         }
-        for one in sorted(approval.issues, key=_same)
+        for issue in sorted(plan.issues, key=_identity)
     ]
-    whole = {
+    document = {
         "postroom plan": VERSION,
-        "newsroom": approval.site,
-        "clock": approval.clock.isoformat(),
-        "letters": letters,
+        "site": plan.site,
+        "clock": plan.clock.isoformat(),
+        "issues": issues,
     }
-    for piece in json.JSONEncoder(indent=1).iterencode(whole):
+    for piece in json.JSONEncoder(indent=1).iterencode(document):
         yield piece.encode("ascii")
     yield b"\n"
 
 
-def _is_file_of(approval: ApprovedPlan, data: bytes) -> bool:
-    at = 0
-    for piece in write_plan(approval):
-        if not data.startswith(piece, at):
+def _is_file_of(plan: ApprovedPlan, data: bytes) -> bool:
+    position = 0
+    for piece in write_plan(plan):
+        if not data.startswith(piece, position):
             return False
-        at += len(piece)
-    return at == len(data)
+        position += len(piece)
+    return position == len(data)
 
 
-def read_plan(path: Path, site_dir: str) -> ApprovedPlan:
-    """Return the plan in the file `path`, made for the newsroom with the id `site_dir`.
+def read_plan(path: Path, site: str) -> ApprovedPlan:
+    """Return the plan in the file `path`, made for the site with the id `site`.
 
-    A file is a plan if it has, byte for byte, the form in which one is written: then it says the
-    same to who reads it and to us. Raises `UseError` for any other, or one that cannot be read.
+    A file is a plan only if it has, byte for byte, the form that `write_plan` gives it, so that a
+    person who reads it and the program understand the same. Raises `UseError` for any other file,
+    and for one that cannot be read.
     """
     try:
         with path.open("rb") as file:
-            data = file.read(LARGEST + 1)
+            data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise _no_plan(path, (error.strerror or "cannot be read").lower()) from None
     try:
-        found = json.loads(data) if len(data) <= LARGEST else None
+        document = json.loads(data) if len(data) <= MAX_BYTES else None
     except (ValueError, RecursionError):
-        found = None
-    version = found.get("postroom plan") if isinstance(found, dict) else None
+        document = None
+    version = document.get("postroom plan") if isinstance(document, dict) else None
     if type(version) is int and version != VERSION:
-        raise _no_plan(path, f"is a plan of version {version}, and this reads {VERSION}")
-    plan = _plan(found)
+        raise _no_plan(path, f"is a plan of version {version}; this Postroom reads {VERSION}")
+    plan = _parse_plan(document)
     if plan is None or not _is_file_of(plan, data):
         raise _no_plan(path, "is not a plan as postroom plan --out writes it")
-    if plan.site != site_dir:
-        raise _no_plan(path, f"is a plan for {plan.site}, and this newsroom is {site_dir}")
+    if plan.site != site:
+        raise _no_plan(path, f"is a plan for {plan.site}, and the id of this site is {site}")
     return plan
 
 
-def _no_plan(path: Path, what: str) -> UseError:
-    return UseError(
-        [Problem(str(path), message=what, hint="make one with: postroom plan --out FILE")]
-    )
+def _no_plan(path: Path, message: str) -> UseError:
+    hint = "make one with: postroom plan --out FILE"
+    return UseError([Problem(str(path), message=message, hint=hint)])
 
 
-def _plan(found: Any) -> ApprovedPlan | None:  # noqa: ANN401 - whatever stands in a file
+def _parse_plan(document: Any) -> ApprovedPlan | None:  # noqa: ANN401 - a file may hold anything
     try:
-        letters = tuple(_letter(one) for one in found["letters"])
-        return ApprovedPlan(str(found["newsroom"]), datetime.fromisoformat(found["clock"]), letters)
+        issues = tuple(_parse_issue(entry) for entry in document["issues"])
+        clock = datetime.fromisoformat(document["clock"])
+        return ApprovedPlan(str(document["site"]), clock, issues)
     except (LookupError, TypeError, ValueError):
         return None
 
 
-def _letter(found: Any) -> ApprovedIssue:  # noqa: ANN401 - whatever stands in a file
-    """Return a letter; raises `LookupError`, `TypeError` and `ValueError`."""
-    marks, content = found["readers"], found["content"]
-    if found["frequency"] not in get_args(IssueKind):
+def _parse_issue(entry: Any) -> ApprovedIssue:  # noqa: ANN401 - a file may hold anything
+    """Return an issue of a plan; raises `LookupError`, `TypeError` and `ValueError`."""
+    recipients, content = entry["recipients"], entry["content"]
+    if entry["frequency"] not in get_args(IssueKind):
         raise ValueError
-    if not _MARKS.fullmatch(marks) or len(marks) % _MARK or not _SHA_256.fullmatch(content):
+    if not _DIGESTS.fullmatch(recipients) or len(recipients) % _DIGEST:
+        raise ValueError
+    if not _SHA_256.fullmatch(content):
         raise ValueError
     return ApprovedIssue(
-        found["frequency"],
-        date.fromisoformat(found["boundary"]),
-        str(found["language"]),
-        tuple(map(str, found["posts"])),
-        str(found["subject"]),
+        entry["frequency"],
+        date.fromisoformat(entry["cutoff"]),
+        str(entry["language"]),
+        tuple(map(str, entry["posts"])),
+        str(entry["subject"]),
         content,
-        marks,
+        recipients,
     )

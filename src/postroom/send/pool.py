@@ -1,7 +1,8 @@
-"""One line to the mail server: its connection, opened in a thread, and the letter that it carries.
+"""A pool of SMTP connections: idle, busy, being opened or backing off.
 
-A letter that the server never judged, because the connection had ended, is tried once more on a
-new one: its row is in sending all the while.
+A connection is opened and closed in a thread of its own; messages go over all of them in one
+thread. A message that the server did not judge before its connection ended is submitted once more
+on a new connection; its delivery stays in `sending` meanwhile.
 """
 
 from __future__ import annotations
@@ -14,86 +15,37 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import Literal, Protocol
 
 from attrs import define, field, frozen
 
 from postroom.errors import RelayError
 from postroom.models import ClaimedDelivery
+from postroom.smtp.connection import SmtpConnection
+from postroom.smtp.transaction import TransactionResult
+
+# Pauses in seconds between attempts to open a connection; after the last it is given up.
+RETRY_PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)
+# Once a reply has come, `poll` waits for so many together, for at most so many seconds.
+_BATCH, _BATCH_WINDOW = 4, 0.001
+# Seconds between two looks at the deadlines of servers.
+_DEADLINE_INTERVAL = 0.1
+# Seconds that all servers together have to answer QUIT.
+_QUIT_TIMEOUT = 5.0
 
 
-class SmtpReply(Protocol):
-    """What became of one letter that was handed to the mail server."""
+def is_unanswered(reply: TransactionResult) -> bool:
+    """Tell whether the connection ended before the final dot, so the server judged nothing.
 
-    @property
-    def kind(self) -> Literal["accepted", "deferred", "refused", "uncertain"]:
-        """What the server made of it."""
-
-    @property
-    def code(self) -> int:
-        """The reply's code, 0 if there was none."""
-
-    @property
-    def text(self) -> str:
-        """What the server said."""
-
-    @property
-    def usable(self) -> bool:
-        """Whether the connection can carry the next letter."""
-
-    @property
-    def command(self) -> str:
-        """What the server answered to: MAIL, RCPT, DATA, `end of data`, or nothing."""
-
-
-class SmtpConnection(Protocol):
-    """One connection to the mail server.
-
-    `open` and `close` take their time. A letter does not: after `begin`, `go_on` whenever the
-    socket is ready, to be written to where `wants_to_write`, else to be read from; `give_up` when
-    the steady clock reaches `until`.
+    The message may then be submitted at once on another connection.
     """
-
-    @property
-    def wants_to_write(self) -> bool:
-        """Whether the socket is to be waited for to write, not to read."""
-
-    @property
-    def deadline(self) -> float:
-        """The instant of the steady clock up to which the server may take its time."""
-
-    def fileno(self) -> int:
-        """Return the number of the socket, -1 if the connection is closed."""
-
-    def open(self) -> object:
-        """Connect and log in; raises `RelayError`."""
-
-    def begin(self, envelope_from: str, recipient: str, written: bytes) -> None:
-        """Begin to hand over one message, written as it goes over the wire."""
-
-    def advance(self) -> SmtpReply | None:
-        """Do what can be done without waiting; return what became of it, once known."""
-
-    def time_out(self) -> SmtpReply:
-        """Wait no longer, and return what that means for the letter."""
-
-    def close(self) -> None:
-        """Say goodbye."""
-
-
-def is_unanswered(reply: SmtpReply) -> bool:
-    """Tell whether the server never judged the letter: the connection ended before its final dot.
-
-    Then the letter may be tried at once on another connection.
-    """
-    # RFC 5321 §3.8: 421 is about the connection, whatever it answers.
+    # RFC 5321 §3.8: 421 is about the connection, whichever command it answers.
     lost = not reply.usable and reply.code in (0, 421)
     return lost and reply.kind == "deferred" and reply.command != "end of data"
 
 
 @frozen
 class OutgoingMessage:
-    """A claimed letter with its envelope and its message, as it goes over the wire."""
+    """A claimed delivery with its envelope sender and its message in the form for DATA."""
 
     claim: ClaimedDelivery
     envelope_from: str
@@ -102,328 +54,323 @@ class OutgoingMessage:
 
 @frozen
 class ConnectionOpened:
-    """An attempt to open a line's connection is over; without `error` it can carry letters."""
+    """The end of an attempt to open a connection; without `error` it can carry messages."""
 
-    line: PooledConnection
+    connection: PooledConnection
     error: BaseException | None = None
 
 
 @frozen
 class CompletedReply:
-    """What became of a letter."""
+    """A message and the server's reply to it."""
 
     outgoing: OutgoingMessage
-    reply: SmtpReply
+    reply: TransactionResult
 
 
 @define(eq=False)
 class PooledConnection:
-    """A connection that carries one letter after the other.
+    """A connection that carries one message after the other.
 
-    It is renewed after `per_connection` letters; 0 is never.
+    It is renewed after `per_connection` messages; 0 means never.
     """
 
-    connection: SmtpConnection
+    smtp: SmtpConnection
     per_connection: int
     outgoing: OutgoingMessage | None = None
     watched: int = 0
-    """For which events its socket is waited for, 0 for none."""
-    _unanswered: SmtpReply | None = None
+    """The selector events that its socket is registered for; 0 for none."""
+    _unanswered: TransactionResult | None = None
     _submitted: int = 0
     _thread: threading.Thread | None = None
 
-    def open(self, said: Callable[[ConnectionOpened], None]) -> None:
-        """Begin to open the connection; `said` hears, in another thread, how that went."""
+    def open(self, notify: Callable[[ConnectionOpened], None]) -> None:
+        """Begin to open the connection; `notify` receives the result, in another thread."""
 
         def work() -> None:
             try:
-                self.connection.open()
-            except BaseException as error:  # noqa: BLE001 - it is raised where the run is
-                said(ConnectionOpened(self, error))
+                self.smtp.open()
+            except BaseException as error:  # noqa: BLE001 - it is raised in the thread of the run
+                notify(ConnectionOpened(self, error))
             else:
-                said(ConnectionOpened(self))
+                notify(ConnectionOpened(self))
 
-        # The process need not wait for a server that says nothing.
+        # A daemon thread: the process need not wait for a server that says nothing.
         self._submitted = 0
         self._thread = threading.Thread(target=work, daemon=True)
         self._thread.start()
 
     def submit(self, outgoing: OutgoingMessage) -> None:
-        """Take a letter; there is one at a time."""
+        """Begin to submit a message; there is one at a time."""
         self.outgoing, self._unanswered = outgoing, None
         self._begin(outgoing)
 
     def resubmit(self) -> None:
-        """Begin once more with the letter at hand, on the new connection."""
+        """Begin to submit the current message again, on the new connection."""
         if self.outgoing:
             self._begin(self.outgoing)
 
     def _begin(self, outgoing: OutgoingMessage) -> None:
         self._submitted += 1
-        to = outgoing.claim.address
-        self.connection.begin(outgoing.envelope_from, to, outgoing.message)
+        self.smtp.begin(outgoing.envelope_from, outgoing.claim.address, outgoing.message)
 
-    def should_retry(self, reply: SmtpReply) -> bool:
-        """Tell whether the letter is to be tried on a new connection: once, if it was unheard."""
+    def should_retry(self, reply: TransactionResult) -> bool:
+        """Tell whether to submit the message on a new connection: once, if it is unanswered."""
         if self._unanswered or not is_unanswered(reply):
             return False
         self._unanswered = reply
         return True
 
-    def complete(self, reply: SmtpReply | None = None) -> CompletedReply | None:
-        """Let go of the letter, which had this reply, or none on a connection that was lost."""
+    def complete(self, reply: TransactionResult | None = None) -> CompletedReply | None:
+        """Release the current message and return it with its reply, if it has both.
+
+        Without `reply`, the connection could not be opened again and the first reply counts.
+        """
         outgoing, self.outgoing = self.outgoing, None
         reply = reply or self._unanswered
         return CompletedReply(outgoing, reply) if outgoing and reply else None
 
     @property
     def is_used_up(self) -> bool:
-        """Whether the connection has carried as many letters as it may."""
+        """Whether the connection has carried as many messages as it may."""
         return 0 < self.per_connection <= self._submitted
 
     def close(self) -> None:
         """Begin to close the connection, once it is no longer being opened."""
-        before = self._thread
+        opening = self._thread
 
         def work() -> None:
-            if before:
-                before.join()
-            self.connection.close()
+            if opening:
+                opening.join()
+            self.smtp.close()
 
         self._thread = threading.Thread(target=work, daemon=True)
         self._thread.start()
 
     def join(self, seconds: float) -> None:
-        """Wait so long for the connection to be closed."""
+        """Wait up to so many seconds until the connection is closed."""
         if self._thread:
             self._thread.join(seconds)
 
 
-# A line that is down tries again after these seconds; then it is given up.
-RETRY_PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)
-# Once an answer has come, so many are waited for together, and for so many seconds.
-_TOGETHER, _WINDOW = 4, 0.001
-# How often, in seconds, it is looked whether a server has let its time go by.
-_LOOK = 0.1
-# So many seconds all servers together have to say goodbye.
-_GOODBYE = 5.0
-
-
 @frozen
 class Transport:
-    """How letters may leave: by whom, in what form, over how many connections, and how fast.
+    """How to reach the relay, over how many connections, and at what rate.
 
-    `write` writes a message as it goes over the wire, or raises `ValueError` if it cannot. `rate`
-    is in letters a second; a connection is renewed after `per_connection` letters, 0 is never.
+    `to_wire` converts a message for DATA, or raises `ValueError` if SMTP cannot carry it. `rate` is
+    in emails a second; a connection is renewed after `per_connection` emails, 0 means never.
     """
 
     connect: Callable[[], SmtpConnection]
-    write: Callable[[bytes], bytes]
+    to_wire: Callable[[bytes], bytes]
     connections: int
     rate: float
     per_connection: int = 0
 
 
 class ConnectionPool:
-    """The lines of one run. Only the run's own thread calls it."""
+    """The connections of one run. Only the thread of the run may call it."""
 
-    def __init__(self, way: Transport, ticks: Callable[[], float] = time.monotonic) -> None:
-        """Count pauses by `ticks`, a steady clock in seconds."""
-        self._transport = way
+    def __init__(self, transport: Transport, ticks: Callable[[], float] = time.monotonic) -> None:
+        """Measure pauses with `ticks`, a monotonic clock in seconds."""
+        self._transport = transport
         self._ticks = ticks
         self._connections: list[PooledConnection] = []
         self._idle: list[PooledConnection] = []
         self._opening: set[PooledConnection] = set()
         self._backing_off: dict[PooledConnection, float] = {}
-        self._tries: Counter[PooledConnection] = Counter()
+        self._attempts: Counter[PooledConnection] = Counter()
         self._busy: set[PooledConnection] = set()
         self._completed: list[CompletedReply] = []
         self._opened: SimpleQueue[ConnectionOpened] = SimpleQueue()
         self._selector = selectors.DefaultSelector()
-        # A byte through it wakes whoever waits for the sockets.
+        # A self-pipe: a byte through it wakes the selector.
         self._wakeup_r, self._wakeup_w = socket.socketpair()
         self._selector.register(self._wakeup_r, selectors.EVENT_READ)
-        self._looked = ticks()
-        self.lost: RelayError | None = None
-        """Why the line that was last given up was down."""
+        self._deadlines_checked = ticks()
+        self.last_error: RelayError | None = None
+        """The error of the last connection that could not be opened."""
 
     @property
     def in_flight(self) -> int:
-        """How many letters are on their way, or have an answer that was not told yet."""
+        """How many messages are submitted, or have a reply that `poll` has not returned yet."""
         return len(self._busy) + len(self._completed)
 
     @property
     def idle(self) -> int:
-        """How many open connections wait for a letter."""
+        """How many open connections wait for a message."""
         return len(self._idle)
 
     @property
     def is_dead(self) -> bool:
-        """Whether no line is open, nor will be."""
+        """Whether no connection is open, nor will be."""
         return not (self._idle or self.in_flight or self._opening or self._backing_off)
 
-    def open(self, letters: int, stopped: Callable[[], bool], glance: float) -> None:
-        """Open as many lines as `letters` need: the first one, and the others if that can be had.
+    def open(self, emails: int, is_stopped: Callable[[], bool], interval: float) -> None:
+        """Open the first connection, then begin to open as many as `emails` need.
 
-        Raises `RelayError` if it cannot.
+        Look every `interval` seconds whether the run `is_stopped`. Raises `RelayError` if the first
+        connection cannot be opened.
         """
-        for _ in range(min(letters, self._transport.connections)):
+        for _ in range(min(emails, self._transport.connections)):
             self._connections.append(
                 PooledConnection(self._transport.connect(), self._transport.per_connection)
             )
-        # One wrong password must not count as several.
+        # Alone: a wrong password must not count as several failed logins.
         self._open(self._connections[0])
-        while self._opening and not stopped():
-            self.poll(glance)
-        # No pause here: whoever started the run learns at once that it cannot be done now.
-        if self.lost:
-            raise self.lost
-        if not stopped():
-            for line in self._connections[1:]:
-                self._open(line)
+        while self._opening and not is_stopped():
+            self.poll(interval)
+        # Without a retry: whoever started the run sees at once that it cannot send now.
+        if self.last_error:
+            raise self.last_error
+        if not is_stopped():
+            for connection in self._connections[1:]:
+                self._open(connection)
 
-    def _open(self, line: PooledConnection) -> None:
-        self._unwatch(line)
-        self._opening.add(line)
+    def _open(self, connection: PooledConnection) -> None:
+        self._unwatch(connection)
+        self._opening.add(connection)
         try:
-            line.open(self._note)
+            connection.open(self._notify)
         except BaseException:
-            # Nobody will tell of it, and a letter at hand was not heard by the server.
-            self._opening.discard(line)
-            self._release(line)
+            # No notification will come, and the server never got the current message.
+            self._opening.discard(connection)
+            self._release(connection)
             raise
 
-    def _note(self, opened: ConnectionOpened) -> None:
-        """Hear of a connection, in the thread that opened it."""
+    def _notify(self, opened: ConnectionOpened) -> None:
+        """Pass on the result of opening a connection, from the thread that opened it."""
         self._opened.put(opened)
         with suppress(OSError):
             self._wakeup_w.send(b".")
 
     def submit(self, outgoing: OutgoingMessage) -> None:
-        """Give a letter to a line that is ready."""
-        line = self._idle.pop()
-        self._busy.add(line)
-        line.submit(outgoing)
-        self._advance(line)
+        """Submit a message on an idle connection."""
+        connection = self._idle.pop()
+        self._busy.add(connection)
+        connection.submit(outgoing)
+        self._advance(connection)
 
     def poll(self, seconds: float) -> list[CompletedReply]:
-        """Return the answers that have come; wait up to `seconds` for one, if there is none.
+        """Return the completed replies; wait up to `seconds` for one, if there is none.
 
-        Raises what a fault of ours raises; the next call then returns the answers.
+        Re-raise internal errors; the next call then returns the completed replies.
         """
         self._retry_due()
         self._serve(0.0 if self._completed else seconds)
-        # Others are about to answer: to write several down at once costs hardly more.
-        until = self._ticks() + _WINDOW
+        # Other replies are about to come, and to record several at once costs hardly more.
+        deadline = self._ticks() + _BATCH_WINDOW
         while (
-            0 < len(self._completed) < _TOGETHER
+            0 < len(self._completed) < _BATCH
             and self._busy
-            and (left := until - self._ticks()) > 0
+            and (left := deadline - self._ticks()) > 0
         ):
             self._serve(left)
-        answers, self._completed = self._completed, []
-        return answers
+        replies, self._completed = self._completed, []
+        return replies
 
     def _retry_due(self) -> None:
-        """Open the lines that have rested, and end the waits that are too long."""
+        """Open connections whose pause is over, and time out servers past their deadline."""
         now = self._ticks()
-        for line in [line for line, then in self._backing_off.items() if then <= now]:
-            del self._backing_off[line]
-            self._open(line)
-        if now - self._looked >= _LOOK:
-            self._looked = now
-            for line in self._busy - self._opening:
-                if line.connection.deadline <= now:
-                    self._answer(line, line.connection.time_out())
+        for connection in [c for c, due in self._backing_off.items() if due <= now]:
+            del self._backing_off[connection]
+            self._open(connection)
+        if now - self._deadlines_checked >= _DEADLINE_INTERVAL:
+            self._deadlines_checked = now
+            for connection in self._busy - self._opening:
+                if connection.smtp.deadline <= now:
+                    self._complete(connection, connection.smtp.time_out())
 
     def _serve(self, seconds: float) -> None:
-        """Wait for the sockets once, and let the conversations go on that can."""
+        """Wait for the sockets once, and advance the connections that are ready."""
         for key, _ in self._selector.select(seconds):
             if key.data is None:
                 self._wakeup_r.recv(4096)
             elif key.data in self._busy:
                 self._advance(key.data)
             else:
-                # Whatever the server says unasked, the next letter will find out.
+                # The server spoke without being asked; the next submission reads it.
                 self._unwatch(key.data)
         with suppress(Empty):
             while True:
                 self._receive(self._opened.get_nowait())
 
-    def _advance(self, line: PooledConnection) -> None:
+    def _advance(self, connection: PooledConnection) -> None:
         try:
-            reply = line.connection.advance()
+            reply = connection.smtp.advance()
         except BaseException:
-            # Of its letter nobody can tell.
-            self._busy.discard(line)
+            # Nobody knows whether its message was accepted; the next run marks it as uncertain.
+            self._busy.discard(connection)
             raise
         if reply:
-            self._answer(line, reply)
+            self._complete(connection, reply)
         else:
-            self._watch(line)
+            self._watch(connection)
 
-    def _answer(self, line: PooledConnection, reply: SmtpReply) -> None:
-        if line.should_retry(reply):
-            self._open(line)
+    def _complete(self, connection: PooledConnection, reply: TransactionResult) -> None:
+        if connection.should_retry(reply):
+            self._open(connection)
             return
-        self._release(line, reply)
-        if reply.usable and not line.is_used_up:
-            self._idle.append(line)
+        self._release(connection, reply)
+        if reply.usable and not connection.is_used_up:
+            self._idle.append(connection)
         else:
-            self._open(line)
+            self._open(connection)
 
-    def _release(self, line: PooledConnection, reply: SmtpReply | None = None) -> None:
-        """Note the answer to the line's letter, if it has one at hand."""
-        self._busy.discard(line)
-        if answered := line.complete(reply):
-            self._completed.append(answered)
+    def _release(
+        self, connection: PooledConnection, reply: TransactionResult | None = None
+    ) -> None:
+        """Note the reply to the current message, if there is one."""
+        self._busy.discard(connection)
+        if completed := connection.complete(reply):
+            self._completed.append(completed)
 
     def _receive(self, opened: ConnectionOpened) -> None:
-        line, error = opened.line, opened.error
-        self._opening.discard(line)
+        connection, error = opened.connection, opened.error
+        self._opening.discard(connection)
         if error:
-            self._release(line)
-            self._back_off(line, error)
+            self._release(connection)
+            self._back_off(connection, error)
             return
-        self._tries.pop(line, None)
-        if line.outgoing:
-            line.resubmit()
-            self._advance(line)
+        self._attempts.pop(connection, None)
+        if connection.outgoing:
+            connection.resubmit()
+            self._advance(connection)
         else:
-            self._idle.append(line)
+            self._idle.append(connection)
 
-    def _back_off(self, line: PooledConnection, error: BaseException) -> None:
+    def _back_off(self, connection: PooledConnection, error: BaseException) -> None:
         if not isinstance(error, RelayError):
             raise RuntimeError("a connection could not be opened") from error  # noqa: TRY004 - a fault of ours
-        tries = self._tries[line]
-        self._tries[line] += 1
-        self.lost = error
-        if error.passing and tries < len(RETRY_PAUSES):
-            self._backing_off[line] = self._ticks() + RETRY_PAUSES[tries]
+        attempts = self._attempts[connection]
+        self._attempts[connection] += 1
+        self.last_error = error
+        if error.passing and attempts < len(RETRY_PAUSES):
+            self._backing_off[connection] = self._ticks() + RETRY_PAUSES[attempts]
 
-    def _watch(self, line: PooledConnection) -> None:
-        """Wait for the line's socket, in the direction that it needs."""
-        writes = line.connection.wants_to_write
+    def _watch(self, connection: PooledConnection) -> None:
+        """Register the socket with the selector, for the direction that it needs."""
+        writes = connection.smtp.wants_to_write
         events = selectors.EVENT_WRITE if writes else selectors.EVENT_READ
-        if not line.watched:
-            self._selector.register(line.connection, events, line)
-        elif line.watched != events:
-            self._selector.modify(line.connection, events, line)
-        line.watched = events
+        if not connection.watched:
+            self._selector.register(connection.smtp, events, connection)
+        elif connection.watched != events:
+            self._selector.modify(connection.smtp, events, connection)
+        connection.watched = events
 
-    def _unwatch(self, line: PooledConnection) -> None:
-        if line.watched:
-            self._selector.unregister(line.connection)
-        line.watched = 0
+    def _unwatch(self, connection: PooledConnection) -> None:
+        if connection.watched:
+            self._selector.unregister(connection.smtp)
+        connection.watched = 0
 
     def close(self) -> None:
         """Close all connections."""
-        for line in self._connections:
-            self._unwatch(line)
-            line.close()
-        until = time.monotonic() + _GOODBYE
-        for line in self._connections:
-            line.join(max(0.0, until - time.monotonic()))
+        for connection in self._connections:
+            self._unwatch(connection)
+            connection.close()
+        deadline = time.monotonic() + _QUIT_TIMEOUT
+        for connection in self._connections:
+            connection.join(max(0.0, deadline - time.monotonic()))
         self._selector.close()
         self._wakeup_r.close()
         self._wakeup_w.close()

@@ -1,4 +1,4 @@
-"""The letters that a run sends: those of its plan, or those that are uncertain, once more."""
+"""Queues of deliveries: those that a run planned, and the uncertain ones to send again."""
 
 from __future__ import annotations
 
@@ -15,28 +15,29 @@ from postroom.newsletter.personalize import PreparedIssue
 from postroom.scheduling.rules import message_key
 from postroom.send.content import ContentSource
 from postroom.send.outcomes import Clock, make_outcome, retry_delay
-from postroom.send.pool import OutgoingMessage, SmtpReply
+from postroom.send.pool import OutgoingMessage
+from postroom.smtp.transaction import TransactionResult
 
-# Letters kept at hand; a run goes through them in order, so a few would do.
-_AT_HAND = 64
+# Prepared issues in memory. A run goes through its issues in order, so a few would do.
+_CACHE_SIZE = 64
 
 
 @frozen
 class Sender:
-    """What is the same for all letters of a newsroom: the sender, and the keys that sign it."""
+    """The sender of all emails of a site, and the keys that sign its envelope addresses."""
 
     bounces: str
     address: str
     keys: Keys
 
     def envelope(self, delivery: int) -> str:
-        """Return the address to which a server reports that `delivery` failed."""
+        """Return the envelope sender, to which servers report that `delivery` failed."""
         if self.bounces:
             return envelope_sender(self.bounces, delivery, self.keys)
         return self.address
 
-    def hashed(self, key: str) -> str:
-        """Return the hash under which the address with this key is suppressed."""
+    def hash_key(self, key: str) -> str:
+        """Return the suppression hash of an address key."""
         return self.keys.suppression(key)
 
 
@@ -46,146 +47,148 @@ def make_sender(site: Site, keys: Keys) -> Sender:
     return Sender(bounces, split_address(site.mail.sender)[1], keys)
 
 
-class _Letters:
-    """Frozen letters made ready once, for all the subscribers who get them."""
+class _IssueCache:
+    """Issues in their form for SMTP, each prepared once for all its subscribers."""
 
     def __init__(
         self,
         read: Callable[[int], tuple[Issue, bytes] | None],
-        write: Callable[[bytes], bytes],
+        to_wire: Callable[[bytes], bytes],
     ) -> None:
-        """Take a letter, and its content, from `read`; None if it is not to be sent."""
+        """Read an issue and its content with `read`, which returns None if it must not be sent."""
         self._read = read
-        self._write = write
-        self._at_hand: dict[int, tuple[Issue, PreparedIssue] | None] = {}
+        self._to_wire = to_wire
+        self._prepared: dict[int, tuple[Issue, PreparedIssue] | None] = {}
 
     def find(self, number: int) -> tuple[Issue, PreparedIssue] | None:
-        """Return the letter with this id, written as it goes over the wire.
+        """Return the issue with this id, in its form for SMTP; None if it must not be sent.
 
-        A token is as long as its placeholder and holds no dot, so it may be put in afterwards.
-        Raises `ValueError` for a letter that cannot be written so.
+        A token has the length of its placeholder and holds no dot, so it can be inserted
+        afterwards. Raises `ValueError` for an issue that SMTP cannot carry.
         """
-        if number not in self._at_hand:
-            if len(self._at_hand) >= _AT_HAND:
-                self._at_hand.pop(next(iter(self._at_hand)))
+        if number not in self._prepared:
+            if len(self._prepared) >= _CACHE_SIZE:
+                self._prepared.pop(next(iter(self._prepared)))
             found = self._read(number)
-            ready = (found[0], PreparedIssue(self._write(found[1]))) if found else None
-            self._at_hand[number] = ready
-        return self._at_hand[number]
+            prepared = (found[0], PreparedIssue(self._to_wire(found[1]))) if found else None
+            self._prepared[number] = prepared
+        return self._prepared[number]
 
 
 @define
 class PlannedQueue:
-    """The letters of a run's plan; `write` writes a message as it goes over the wire."""
+    """The deliveries that a run planned; `to_wire` converts a message for DATA."""
 
     store: Store
     run: int
     clock: Clock
     sender: Sender
-    write: Callable[[bytes], bytes]
-    _letters: _Letters = field(init=False)
+    to_wire: Callable[[bytes], bytes]
+    _issues: _IssueCache = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._letters = _Letters(self._read, self.write)
+        self._issues = _IssueCache(self._read, self.to_wire)
 
     def _read(self, number: int) -> tuple[Issue, bytes] | None:
-        frozen_letter = self.store.issues.find(number)
-        return (render_as_planned(frozen_letter), frozen_letter.content) if frozen_letter else None
+        snapshot = self.store.issues.find(number)
+        return (issue_of(snapshot), snapshot.content) if snapshot else None
 
-    def take(self, outcomes: Sequence[DeliveryOutcome], limit: int) -> Sequence[ClaimedDelivery]:
-        """Record `outcomes`, and take up to `limit` letters for sending."""
-        hashed = self.sender.hashed
+    def claim(self, outcomes: Sequence[DeliveryOutcome], limit: int) -> Sequence[ClaimedDelivery]:
+        """Record `outcomes` and claim up to `limit` deliveries, in one transaction."""
+        hash_key = self.sender.hash_key
         return self.store.deliveries.record_and_claim(
-            self.run, outcomes, limit, self.clock(), hashed
+            self.run, outcomes, limit, self.clock(), hash_key
         )
 
     def record(self, outcomes: Sequence[DeliveryOutcome]) -> None:
-        """Write down what became of letters."""
+        """Record the outcomes of deliveries."""
         self.store.deliveries.record(self.run, outcomes, self.clock())
 
-    def wake(self) -> int:
-        """Plan the deferred letters whose time has come."""
+    def retry_deferred(self) -> int:
+        """Plan the deferred deliveries that are due again; return how many."""
         return self.store.deliveries.retry_deferred(self.run, self.clock())
 
-    def outgoing(self, claim: ClaimedDelivery) -> OutgoingMessage | DeliveryOutcome:
-        """Return the letter as it leaves, or what becomes of it because it cannot."""
+    def make_message(self, claim: ClaimedDelivery) -> OutgoingMessage | DeliveryOutcome:
+        """Return the message of a delivery, or its outcome if it cannot be sent."""
         try:
-            found = self._letters.find(claim.issue)
+            found = self._issues.find(claim.issue)
         except ValueError as error:
-            return evolve(self.unsent(claim, str(error), retry_delay(claim.attempts)), refused=True)
+            unsent = self.unsent_outcome(claim, str(error), retry_delay(claim.attempts))
+            return evolve(unsent, refused=True)
         if found is None:
             return DeliveryOutcome(claim.id, "uncertain", "all its posts are gone")
-        letter, prepared = found
-        # The key says which letter it is and to whom, so it is the same when it is tried again.
-        message_id = prepared.message_id(message_key(claim.subscriber, letter))
+        issue, prepared = found
+        # The key depends on the issue and the subscriber alone, so a retry has the same one.
+        message_id = prepared.message_id(message_key(claim.subscriber, issue))
         try:
             message = prepared.message(claim.address, claim.token, message_id)
         except ValueError as error:
             return DeliveryOutcome(claim.id, "bounced", str(error), refused=True)
         return OutgoingMessage(claim, self.sender.envelope(claim.id), message)
 
-    def unsent(
-        self, claim: ClaimedDelivery, why: str, pause: timedelta = timedelta()
+    def unsent_outcome(
+        self, claim: ClaimedDelivery, reason: str, delay: timedelta = timedelta()
     ) -> DeliveryOutcome:
-        """Return what is written of a letter that was claimed, and that no server heard of."""
-        return DeliveryOutcome(claim.id, "deferred", why, self.clock() + pause)
+        """Return the outcome of a claimed delivery that was never submitted to a server."""
+        return DeliveryOutcome(claim.id, "deferred", reason, self.clock() + delay)
 
-    def outcome(self, claim: ClaimedDelivery, reply: SmtpReply) -> DeliveryOutcome:
-        """Return what is written of a letter after the server's reply."""
-        return make_outcome(claim, reply, self.clock(), self.sender.hashed)
+    def outcome(self, claim: ClaimedDelivery, reply: TransactionResult) -> DeliveryOutcome:
+        """Return the outcome of a delivery after the server's reply."""
+        return make_outcome(claim, reply, self.clock(), self.sender.hash_key)
 
 
 @define
 class UncertainQueue(PlannedQueue):
-    """The letters whose fate is uncertain, to be sent once more, less the posts that are gone.
+    """The uncertain deliveries, to be sent again without the posts that are no longer visible.
 
-    The row stays the same, and so does the Message-ID: who gets such a letter twice may see it
-    once. What is not accepted now stays uncertain (rule 11).
+    The row and the Message-ID stay the same, so mail programs may show two copies as one. A
+    delivery that is not accepted now stays uncertain (rule 11).
     """
 
-    desk: ContentSource
+    content: ContentSource
     visible: Collection[str]
     _after: int = 0
 
     def _read(self, number: int) -> tuple[Issue, bytes] | None:
-        frozen_letter = self.store.issues.find(number)
-        if frozen_letter is None:
+        snapshot = self.store.issues.find(number)
+        if snapshot is None:
             return None
-        letter = render_as_planned(frozen_letter)
-        kept = tuple(post for post in letter.posts if post in self.visible)
-        if not kept:
+        issue = issue_of(snapshot)
+        posts = tuple(post for post in issue.posts if post in self.visible)
+        if not posts:
             return None
-        if kept == letter.posts:
-            return letter, frozen_letter.content
-        return letter, self.desk.render(evolve(letter, posts=kept), frozen_letter.date)
+        if posts == issue.posts:
+            return issue, snapshot.content
+        return issue, self.content.render(evolve(issue, posts=posts), snapshot.date)
 
-    def take(self, outcomes: Sequence[DeliveryOutcome], limit: int) -> Sequence[ClaimedDelivery]:
-        """Record `outcomes`, and take up to `limit` uncertain letters."""
-        ledger, hashed = self.store.deliveries, self.sender.hashed
-        claims = ledger.record_and_claim_uncertain(
-            self.run, outcomes, limit, self.clock(), hashed, after=self._after
+    def claim(self, outcomes: Sequence[DeliveryOutcome], limit: int) -> Sequence[ClaimedDelivery]:
+        """Record `outcomes` and claim up to `limit` uncertain deliveries."""
+        claims = self.store.deliveries.record_and_claim_uncertain(
+            self.run, outcomes, limit, self.clock(), self.sender.hash_key, after=self._after
         )
         self._after = max((claim.id for claim in claims), default=self._after)
         return claims
 
-    def wake(self) -> int:
-        """Return 0: an uncertain letter waits for nothing but a person."""
+    def retry_deferred(self) -> int:
+        """Return 0: an uncertain delivery never becomes due by itself."""
         return 0
 
-    def unsent(
-        self, claim: ClaimedDelivery, why: str, pause: timedelta = timedelta()
+    def unsent_outcome(
+        self, claim: ClaimedDelivery, reason: str, delay: timedelta = timedelta()
     ) -> DeliveryOutcome:
-        """Return what is written of a letter that was claimed, and that no server heard of now."""
-        return evolve(super().unsent(claim, why, pause), state="uncertain", retry_at=None)
+        """Return the outcome of a claimed delivery that was not submitted this time."""
+        return evolve(
+            super().unsent_outcome(claim, reason, delay), state="uncertain", retry_at=None
+        )
 
-    def outcome(self, claim: ClaimedDelivery, reply: SmtpReply) -> DeliveryOutcome:
-        """Return what is written of a letter after the server's reply."""
-        told = super().outcome(claim, reply)
-        if told.state == "sent":
-            return told
-        return evolve(told, state="uncertain", retry_at=None, refused=False)
+    def outcome(self, claim: ClaimedDelivery, reply: TransactionResult) -> DeliveryOutcome:
+        """Return the outcome of a delivery after the server's reply."""
+        outcome = super().outcome(claim, reply)
+        if outcome.state == "sent":
+            return outcome
+        return evolve(outcome, state="uncertain", retry_at=None, refused=False)
 
 
-def render_as_planned(letter: IssueSnapshot) -> Issue:
-    """Return the letter of which `letter` is the frozen form."""
-    return Issue(letter.frequency, Cursor(letter.cutoff), letter.posts, letter.language)
+def issue_of(snapshot: IssueSnapshot) -> Issue:
+    """Return the issue that `snapshot` was made from."""
+    return Issue(snapshot.frequency, Cursor(snapshot.cutoff), snapshot.posts, snapshot.language)

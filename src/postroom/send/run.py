@@ -1,19 +1,18 @@
-"""Too many complaints stop the next letter, until a person has looked."""
+"""The phases of a run: plan what is due, freeze the issues, and send them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from typing import Protocol
 
-from attrs import frozen
+from attrs import field, frozen
 
+from postroom.db.bounces import BounceTable
 from postroom.db.store import Store
 from postroom.errors import DatabaseError, Problem, StoppedError
 from postroom.mail.bounce_policy import COMPLAINT_SPAN, exceeds_complaint_limit
 from postroom.models import Issue, Site, Subscriber
-from postroom.newsletter import personalize
 from postroom.scheduling.plan import (
     PlanInput,
     PlanningStore,
@@ -26,77 +25,73 @@ from postroom.scheduling.plan import (
 from postroom.send.content import ContentSource, ResolvedIssue, freeze_issue, resolve_issue
 from postroom.send.dispatch import Counts, Dispatcher
 from postroom.send.outcomes import Clock
-from postroom.send.plan_file import ApprovedIssue, ApprovedPlan, find_difference
+from postroom.send.plan_file import ApprovedIssue, ApprovedPlan, plan_difference
 from postroom.send.pool import Transport
 from postroom.send.queue import PlannedQueue, Sender, UncertainQueue
-from postroom.settings.site import FILE_NAME
 
 
-class ComplaintStore(Protocol):
-    """What is needed of the reports that came back."""
-
-    def complaints(self, since: datetime) -> tuple[int, int]:
-        """Return how many complaints came and how many letters were sent since an instant."""
-
-
-def require_few_complaints(reports: ComplaintStore, now: datetime) -> None:
-    """Raise `StoppedError` if too many of the letters of the last 30 days were called spam."""
-    complaints, letters = reports.complaints(now - COMPLAINT_SPAN)
-    if exceeds_complaint_limit(complaints, letters):
+def require_few_complaints(bounces: BounceTable, now: datetime) -> None:
+    """Raise `StoppedError` if too many emails of the last 30 days were reported as spam."""
+    complaints, emails = bounces.complaints(now - COMPLAINT_SPAN)
+    if exceeds_complaint_limit(complaints, emails):
         days = COMPLAINT_SPAN.days
-        what = f"{complaints} complaints about {letters:,} letters in {days} days, 0.3 % or more"
-        repair = (
-            "ask only those who asked for it, or providers will refuse all your mail; "
+        message = f"{complaints:,} complaints about {emails:,} emails in {days} days, 0.3 % or more"
+        hint = (
+            "email only people who asked for it, or providers will refuse all your mail; "
             "--despite-complaints sends nevertheless"
         )
-        raise StoppedError([Problem("send", message=what, hint=repair)])
+        raise StoppedError([Problem("send", message=message, hint=hint)])
 
 
 def send_welcome(
-    store: Store, site: Site, desk: ContentSource, now: datetime, newcomers: Iterable[Subscriber]
+    store: Store,
+    site: Site,
+    content: ContentSource,
+    now: datetime,
+    new_subscribers: Iterable[Subscriber],
 ) -> int:
-    """Plan a welcome letter for each of `newcomers`, active since their first confirmation.
+    """Plan a welcome email for each of `new_subscribers`, who have just become active.
 
-    Returns for how many. Before the first run there is nothing to welcome with. Raises what
-    reading the posts and writing the letter raises.
+    Returns for how many. Before the first run there is no issue to welcome anybody with. Raises
+    what reading the posts and rendering the issue raises.
     """
     if not site.digest.welcome:
         return 0
-    book = PlanningStore(store.post_log, store.segments)
-    # As if a run began now, which is not stored; nor does it matter how long the last is ago.
-    run = begin_run(book, site, now, yes=True)
-    news = desk.visible_posts(run.state.clock)
-    greeted = 0
-    for newcomer in newcomers:
-        letter = welcome_issue(book, site, run, news, newcomer)
-        if letter:
-            number = store.issues.freeze(freeze_issue(letter, run.state.clock, desk.render))
-            greeted += store.deliveries.plan_welcome(newcomer.id, number, run.state.clock)
-    return greeted
+    reader = PlanningStore(store.post_log, store.segments)
+    # As if a run began now. It is not stored, so it does not matter how long the last is ago.
+    run = begin_run(reader, site, now, yes=True)
+    visible = content.visible_posts(run.state.clock)
+    welcomed = 0
+    for subscriber in new_subscribers:
+        issue = welcome_issue(reader, site, run, visible, subscriber)
+        if issue:
+            number = store.issues.freeze(freeze_issue(issue, run.state.clock, content.render))
+            welcomed += store.deliveries.plan_welcome(subscriber.id, number, run.state.clock)
+    return welcomed
 
 
 @frozen
 class Overrides:
-    """What a person has agreed to beforehand, where a run would otherwise stop and ask.
+    """The operator's consent for cases in which a run would otherwise stop.
 
-    `yes`: the clock is right although it is far ahead (rule 15). `accept_missing`: the posts that
-    vanished are meant to be gone (rule 8). `plan`: nothing but these letters may be sent. `anew`:
-    letters that some have already may say something else to the others.
+    `yes`: the clock is right although it is far ahead (rule 15). `accept_missing`: vanished posts
+    are meant to be gone (rule 8). `plan`: send nothing but this plan. `refresh`: use the edited
+    posts for subscribers who have not received an issue yet.
     """
 
     yes: bool = False
     accept_missing: bool = False
-    anew: bool = False
+    refresh: bool = False
     plan: ApprovedPlan | None = None
 
 
 @frozen
 class SendPlan:
-    """What a run has planned: by which clock, how many different letters, and to how many.
+    """What a run has planned: its clock, how many issues, and for how many subscribers.
 
-    `waiting` letters were put off by the mail server, and it is not yet time to try them again.
-    `uncertain` deliveries of earlier runs are open. `outdated` are the instants at which letters
-    were written that keep their words, since some have them already.
+    `waiting` deliveries are deferred and not due yet. `uncertain` deliveries of earlier runs are
+    open. `outdated` holds the dates of issues that keep their content because some subscribers have
+    them already.
     """
 
     clock: datetime
@@ -107,131 +102,117 @@ class SendPlan:
     outdated: tuple[datetime, ...] = ()
 
 
-def missing_settings(site: Site) -> Iterator[Problem]:
-    """Yield what the settings lack for letters to be sent."""
-    yield from personalize.missing_mail_settings(site)
-    if not site.contact.address:
-        # 16 CFR 316.2(p) and 15 USC 7704(a)(5) in the United States, and their kin elsewhere.
-        what, repair = "letters need a postal address", "write where your company is"
-        yield Problem(FILE_NAME, key="contact.address", message=what, hint=repair)
-
-
 def look_up_posts(
-    store: Store, site: Site, desk: ContentSource, now: datetime, consent: Overrides
+    store: Store, site: Site, content: ContentSource, now: datetime, overrides: Overrides
 ) -> PlanInput:
-    """Return what a run that starts at `now` goes by; nothing is written.
+    """Return the input for the plan of a run that starts at `now`; write nothing.
 
-    Raises `StoppedError` where in doubt, and what reading the posts raises.
+    Raises `StoppedError` if the operator must decide first, and what reading the posts raises.
     """
-    book = PlanningStore(store.post_log, store.segments)
-    this = begin_run(book, site, now, yes=consent.yes)
-    news = desk.visible_posts(this.state.clock)
-    return make_plan_input(book, site, this, news, accept_missing=consent.accept_missing)
+    reader = PlanningStore(store.post_log, store.segments)
+    run = begin_run(reader, site, now, yes=overrides.yes)
+    visible = content.visible_posts(run.state.clock)
+    return make_plan_input(reader, site, run, visible, accept_missing=overrides.accept_missing)
 
 
 def compare_with_plan(
-    store: Store, desk: ContentSource, outlook: PlanInput, approval: ApprovedPlan
+    store: Store, content: ContentSource, plan_input: PlanInput, approved: ApprovedPlan
 ) -> None:
-    """Make sure that a run would send nothing that is not in the plan; nothing is written.
+    """Check that a run would send nothing that is not in the plan; write nothing.
 
-    Fewer readers, or fewer letters, are no fault: some have left, or have had theirs. Welcome
-    letters are not looked at: they answer one person, with posts that an earlier run knew. Raises
+    Fewer subscribers or issues are allowed: people unsubscribe, or have received theirs. Welcome
+    emails are exempt, since they answer one person with posts that an earlier run knew. Raises
     `StoppedError`.
     """
-    approval.require_visible(outlook.visible)
+    approved.require_visible(plan_input.visible)
     found: dict[Issue, ApprovedIssue] = {}
-    strangers = 0
-    for one in plan_segments(PlanningStore(store.post_log, store.segments), outlook):
-        if one.issue is None:
+    unapproved = 0
+    for segment in plan_segments(PlanningStore(store.post_log, store.segments), plan_input):
+        if segment.issue is None:
             continue
-        if one.issue not in found:
-            clock = outlook.run.state.clock
-            found[one.issue] = approval.find(
-                resolve_issue(store.issues, one.issue, clock, desk.render).issue
-            )
-        may = found[one.issue]
-        readers = store.segments.tokens(one.segment, one.cursor)
-        strangers += sum(not may.includes(token) for token in readers)
-    _require_none(strangers)
+        if segment.issue not in found:
+            clock = plan_input.run.state.clock
+            resolved = resolve_issue(store.issues, segment.issue, clock, content.render)
+            found[segment.issue] = approved.find(resolved.issue)
+        recipients = found[segment.issue]
+        tokens = store.segments.tokens(segment.segment, segment.cursor)
+        unapproved += sum(not recipients.includes(token) for token in tokens)
+    _require_none(unapproved)
 
 
-def compare_planned(store: Store, run: int, approval: ApprovedPlan) -> None:
-    """Do the same with what stands in the ledger as the plan of `run`, before a letter leaves.
+def compare_planned(store: Store, run: int, approved: ApprovedPlan) -> None:
+    """Check the same for the deliveries that `run` has planned, before any of them is sent.
 
-    Readers come, and change their wishes, while a run plans. Raises `StoppedError`.
+    Subscribers may join or change their preferences while a run plans. Raises `StoppedError`.
     """
     found: dict[int, ApprovedIssue | None] = {}
-    strangers = 0
+    unapproved = 0
     for number, token in store.issues.open_in(run):
         if number not in found:
-            letter = store.issues.find(number)
-            greets = letter is None or letter.frequency == "welcome"
-            found[number] = None if letter is None or greets else approval.find(letter)
-        may = found[number]
-        strangers += may is not None and not may.includes(token)
-    _require_none(strangers)
+            issue = store.issues.find(number)
+            is_exempt = issue is None or issue.frequency == "welcome"
+            found[number] = None if issue is None or is_exempt else approved.find(issue)
+        recipients = found[number]
+        unapproved += recipients is not None and not recipients.includes(token)
+    _require_none(unapproved)
 
 
-def _require_none(strangers: int) -> None:
-    if strangers:
-        who = f"{strangers:,} reader{'s' * (strangers != 1)}"
-        raise find_difference(f"{who} would get a letter that they do not get in the plan")
+def _require_none(unapproved: int) -> None:
+    if unapproved:
+        who = f"{unapproved:,} subscriber{'s' * (unapproved != 1)}"
+        raise plan_difference(f"{who} would receive an issue that is not planned for them")
 
 
-def settle_log(store: Store, run: int, outlook: PlanInput) -> None:
-    """Close what a dead run left, and store what `run`, which holds the lease, begins with."""
-    # Before anything is planned: a letter that may have arrived must not be planned again.
-    store.deliveries.sweep(run, outlook.run.state.clock)
-    first = outlook.update
-    store.post_log.apply(first.entries, first.retracted, first.state)
+def settle_log(store: Store, run: int, plan_input: PlanInput) -> None:
+    """Mark what a crashed run left as uncertain, and store the post log that `run` goes by."""
+    # Before anything is planned: an email that may have arrived must not be planned again.
+    store.deliveries.sweep(run, plan_input.run.state.clock)
+    update = plan_input.update
+    store.post_log.apply(update.entries, update.retracted, update.state)
 
 
 def plan_issues(
-    store: Store, run: int, desk: ContentSource, outlook: PlanInput, *, anew: bool = False
+    store: Store, run: int, content: ContentSource, plan_input: PlanInput, *, refresh: bool = False
 ) -> SendPlan:
-    """Freeze the letters that are owed, and plan them for all who are owed them.
-
-    `anew` is that of `Consent`.
-    """
-    clock = outlook.run.state.clock
-    letters = _plan_issues(store, run, desk, outlook, anew=anew)
-    for number in valid_welcome_issues(store.issues.waiting("welcome"), outlook.visible):
+    """Freeze the issues that are due, and plan their deliveries; `refresh` as in `Overrides`."""
+    clock = plan_input.run.state.clock
+    issues = _plan_segments(store, run, content, plan_input, refresh=refresh)
+    for number in valid_welcome_issues(store.issues.waiting("welcome"), plan_input.visible):
         store.deliveries.adopt(run, number)
     store.deliveries.cancel_stale(run, clock)
     store.deliveries.retry_deferred(run, clock)
     # Every other deferred row was cancelled as stale.
     waiting = store.deliveries.count_by_state().get("deferred", 0)
-    outdated = tuple(sorted(one.issue.date for one in letters.values() if one.is_outdated))
-    uncertain = store.deliveries.count_uncertain()
-    return SendPlan(
-        clock, len(letters), store.deliveries.count_planned(run), waiting, uncertain, outdated
-    )
+    outdated = sorted(found.issue.date for found in issues.values() if found.is_outdated)
+    subscribers, uncertain = store.deliveries.count_planned(run), store.deliveries.count_uncertain()
+    return SendPlan(clock, len(issues), subscribers, waiting, uncertain, tuple(outdated))
 
 
-def _plan_issues(
-    store: Store, run: int, desk: ContentSource, outlook: PlanInput, *, anew: bool
+def _plan_segments(
+    store: Store, run: int, content: ContentSource, plan_input: PlanInput, *, refresh: bool
 ) -> Mapping[Issue, ResolvedIssue]:
-    """Carry out the plan, group by group; return its letters."""
-    clock = outlook.run.state.clock
-    letters: dict[Issue, ResolvedIssue] = {}
+    """Carry out the plan, segment by segment; return its issues with their content."""
+    clock = plan_input.run.state.clock
+    resolved: dict[Issue, ResolvedIssue] = {}
     numbers: dict[Issue, int] = {}
-    for one in plan_segments(PlanningStore(store.post_log, store.segments), outlook):
-        if one.issue is None:
-            store.segments.raise_cursors(one.segment, one.cursor)
+    for segment in plan_segments(PlanningStore(store.post_log, store.segments), plan_input):
+        issue = segment.issue
+        if issue is None:
+            store.segments.raise_cursors(segment.segment, segment.cursor)
             continue
-        if one.issue not in letters:
-            new = resolve_issue(store.issues, one.issue, clock, desk.render, anew=anew)
-            letters[one.issue] = new
-            numbers[one.issue] = new.issue.id or store.issues.freeze_anew(new.issue)
-        store.deliveries.plan(run, one.segment, numbers[one.issue], one.cursor, clock)
-    return letters
+        if issue not in resolved:
+            found = resolve_issue(store.issues, issue, clock, content.render, refresh=refresh)
+            resolved[issue] = found
+            numbers[issue] = found.issue.id or store.issues.freeze_anew(found.issue)
+        store.deliveries.plan(run, segment.segment, numbers[issue], segment.cursor, clock)
+    return resolved
 
 
 @frozen
 class SendResult:
-    """What a run did, and whether it came to its end.
+    """The result of a run, and whether it came to its end.
 
-    Of the emails in `counts`, `refused` were refused, by the state that their deliveries are in.
+    `counts` are its deliveries by state; `refused` are those among them that the server refused.
     `uncertain` deliveries, of this run and of earlier ones, are open at the end.
     """
 
@@ -244,7 +225,7 @@ class SendResult:
 
 @frozen
 class SendContext:
-    """All that a run works with; `stopped` tells whether a signal asks it to end."""
+    """Everything that a run works with; `is_stopped` tells whether a signal asks it to end."""
 
     store: Store
     site: Site
@@ -252,76 +233,78 @@ class SendContext:
     sender: Sender
     transport: Transport
     clock: Clock
-    stopped: Callable[[], bool] = lambda: False
-    report: Callable[[Counts], None] = lambda _: None
+    is_stopped: Callable[[], bool] = field(default=lambda: False)
+    report: Callable[[Counts], None] = field(default=lambda _: None)
 
 
 def send(
-    office: SendContext, consent: Overrides, planned: Callable[[SendPlan], None]
+    context: SendContext, overrides: Overrides, announce: Callable[[SendPlan], None]
 ) -> SendResult:
-    """Do one run: plan what is owed, and send it; `planned` hears of the plan.
+    """Plan what is due and send it; call `announce` with the plan before the first email.
 
-    Raises `LeaseError` while another run sends, `StoppedError` where the run must not go on,
-    `RelayError`, `DatabaseError`, and what reading the posts and writing the letters raises. The
-    ledger is true in each case, and the next run goes on from there.
+    Raises `LeaseError` while another run is sending, `StoppedError` if the run must not go on,
+    `RelayError`, `DatabaseError`, and what reading the posts and rendering the issues raises. The
+    ledger is correct in each case, and the next run continues from there.
     """
-    with _run(office) as run:
-        outlook = look_up_posts(office.store, office.site, office.content, office.clock(), consent)
-        if consent.plan:
-            compare_with_plan(office.store, office.content, outlook, consent.plan)
-        settle_log(office.store, run, outlook)
-        made = plan_issues(office.store, run, office.content, outlook, anew=consent.anew)
-        if consent.plan:
-            compare_planned(office.store, run, consent.plan)
-        planned(made)
-        steady = _not_before(made.clock, office.clock)
-        work = PlannedQueue(office.store, run, steady, office.sender, office.transport.write)
-        return _deliver(office, work, made)
+    store, content = context.store, context.content
+    with _run(context) as run:
+        plan_input = look_up_posts(store, context.site, content, context.clock(), overrides)
+        if overrides.plan:
+            compare_with_plan(store, content, plan_input, overrides.plan)
+        settle_log(store, run, plan_input)
+        plan = plan_issues(store, run, content, plan_input, refresh=overrides.refresh)
+        if overrides.plan:
+            compare_planned(store, run, overrides.plan)
+        announce(plan)
+        clock = _not_before(plan.clock, context.clock)
+        queue = PlannedQueue(store, run, clock, context.sender, context.transport.to_wire)
+        return _deliver(context, queue, plan)
 
 
-def send_again(office: SendContext, planned: Callable[[SendPlan], None]) -> SendResult:
-    """Send the open uncertain letters once more, and nothing else.
+def resend_uncertain(context: SendContext, announce: Callable[[SendPlan], None]) -> SendResult:
+    """Send the open uncertain deliveries once more, and nothing else.
 
-    Raises the same as `send`.
+    Raises the same errors as `send`.
     """
-    store, now = office.store, office.clock()
-    with _run(office) as run:
-        release = store.post_log.state()
-        clock = max(now, release.clock) if release else now
-        news = office.content.visible_posts(clock)
-        store.deliveries.sweep(run, clock)
-        made = SendPlan(clock, 0, store.deliveries.count_uncertain())
-        planned(made)
-        steady = _not_before(clock, office.clock)
-        work = UncertainQueue(
-            store, run, steady, office.sender, office.transport.write, office.content, news
-        )
-        return _deliver(office, work, made)
+    store, now = context.store, context.clock()
+    with _run(context) as run:
+        state = store.post_log.state()
+        start = max(now, state.clock) if state else now
+        visible = context.content.visible_posts(start)
+        store.deliveries.sweep(run, start)
+        plan = SendPlan(start, 0, store.deliveries.count_uncertain())
+        announce(plan)
+        clock, to_wire = _not_before(start, context.clock), context.transport.to_wire
+        queue = UncertainQueue(store, run, clock, context.sender, to_wire, context.content, visible)
+        return _deliver(context, queue, plan)
 
 
-def _deliver(office: SendContext, work: PlannedQueue, made: SendPlan) -> SendResult:
-    """Deliver what was planned, and return what became of it."""
-    ledger = office.store.deliveries
-    if not made.subscribers:
-        return SendResult(made, {}, {}, ledger.count_uncertain(), finished=True)
-    delivering = Dispatcher(work, office.transport, stopped=office.stopped, tell=office.report)
-    counts = delivering.run(made.subscribers)
-    uncertain = ledger.count_uncertain()
-    return SendResult(made, counts, delivering.refused, uncertain, finished=not office.stopped())
+def _deliver(context: SendContext, queue: PlannedQueue, plan: SendPlan) -> SendResult:
+    """Send the deliveries of `queue`."""
+    deliveries = context.store.deliveries
+    if not plan.subscribers:
+        return SendResult(plan, {}, {}, deliveries.count_uncertain(), finished=True)
+    dispatcher = Dispatcher(
+        queue, context.transport, is_stopped=context.is_stopped, report=context.report
+    )
+    counts = dispatcher.run(plan.subscribers)
+    uncertain = deliveries.count_uncertain()
+    finished = not context.is_stopped()
+    return SendResult(plan, counts, dispatcher.refused, uncertain, finished=finished)
 
 
 @contextmanager
-def _run(office: SendContext) -> Iterator[int]:
-    """Hold the lease for a block."""
-    run = office.store.runs.begin(office.clock())
+def _run(context: SendContext) -> Iterator[int]:
+    """Hold the lease during a block; give the number of the run."""
+    run = context.store.runs.begin(context.clock())
     try:
         yield run
     finally:
-        # What happened is worth more than that the end cannot be written: the lease ends anyway.
+        # An error of the block matters more; the lease ends with the process anyway.
         with suppress(DatabaseError):
-            office.store.runs.end(run, office.clock())
+            context.store.runs.end(run, context.clock())
 
 
 def _not_before(start: datetime, clock: Clock) -> Clock:
-    """Return a clock that never shows less than `start`, wherever it is set meanwhile (rule 1)."""
+    """Return a clock that never shows less than `start`, even if it is set back (rule 1)."""
     return lambda: max(start, clock())

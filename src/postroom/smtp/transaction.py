@@ -1,4 +1,4 @@
-"""What goes over the wire: a message as DATA takes it, an address as MAIL takes it, a reply."""
+"""One SMTP mail transaction without I/O: commands, replies, and the form of a message for DATA."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from attrs import field, frozen
 
 @frozen
 class Timeouts:
-    """How many seconds the server may take: to connect, for a reply, and after the final dot.
+    """Seconds that the server may take: to connect, for a reply, and after the final dot.
 
-    The times are those of RFC 5321 §4.5.3.2. The last is the longest on purpose: a letter given up
-    too early after its final dot is an uncertain one.
+    The times are those of RFC 5321 §4.5.3.2. The last is the longest on purpose: a message that is
+    given up too early after its final dot becomes uncertain.
     """
 
     connect: float = 30.0
@@ -25,9 +25,9 @@ class Timeouts:
 
 @frozen
 class ServerFeatures:
-    """What the server offered: TLS version in use (or nothing) and its extensions, in lower case.
+    """What the server offers: the TLS version in use (or nothing), and extensions in lower case.
 
-    `size` is the longest message it takes, in bytes; 0 is no known limit (RFC 1870 §4).
+    `size` is the largest message it accepts, in bytes; 0 for no known limit (RFC 1870 §4).
     """
 
     tls: str
@@ -37,55 +37,53 @@ class ServerFeatures:
 
 @frozen
 class ServerReply:
-    """A server's reply; `code` is 0 and `said` the reason where none came.
+    """A reply of the server; without one, `code` is 0 and `raw` the reason.
 
-    `unsent`: not all that it should answer to has left.
+    `unsent`: not all of what it would answer has been sent.
     """
 
     code: int
-    said: bytes | str
+    raw: bytes | str
     unsent: bool = False
 
     @property
     def digit(self) -> int:
-        """The code's first digit, which decides (RFC 5321 §4.2.1); 0 for none that is known."""
+        """The first digit of the code, which decides (RFC 5321 §4.2.1); 0 for an invalid code."""
         return self.code // 100 if 200 <= self.code <= 599 else 0
 
     @property
     def text(self) -> str:
-        """What was said, as one line; of most replies nobody asks for it."""
-        return printable_reply(self.said)
+        """The text of the reply in one line; it is made on demand, since most are never read."""
+        return printable_reply(self.raw)
 
 
-# RFC 5321 §4.1.2, less what only a quoted local part may hold; §4.5.3.1.3 for the length.
+# RFC 5321 §4.1.2 without what only a quoted local part may hold; §4.5.3.1.3 for the length.
 _ADDRESS = re.compile(r"[!-;=?-~]{1,252}@[!-;=?-~]{1,252}")
-
-
 _BARE_LF = re.compile(rb"\n(?<!\r\n)")
 _DOT = re.compile(rb"\n\.")
 
 
 def is_writable(address: str) -> bool:
-    """Tell whether MAIL and RCPT can take `address`."""
+    """Tell whether MAIL and RCPT can carry the email address `address`."""
     return len(address) <= 254 and _ADDRESS.fullmatch(address) is not None
 
 
 def to_wire(data: bytes) -> bytes:
-    """Return what follows the reply to DATA, final dot included (RFC 5321 §4.1.1.4).
+    """Return the message `data` as DATA takes it, with the final dot (RFC 5321 §4.1.1.4).
 
-    Raises `ValueError` for a message that servers would read differently.
+    Raises `ValueError` for a message that servers would read in different ways.
     """
-    # RFC 5321 §2.3.8: servers disagree where a letter with bare CR or LF ends.
+    # RFC 5321 §2.3.8: servers disagree where a message with a bare CR or LF ends.
     # Searching for one byte is several times faster than for two.
     lines = data.split(b"\n")
     if data.count(b"\r") != len(lines) - 1 or _BARE_LF.search(data):
-        raise ValueError("the message holds a CR or LF alone")
+        raise ValueError("the message holds a bare CR or LF")
     # RFC 5321 §4.5.3.1.6: with its CR LF a line has 1,000 bytes at most.
     if max(map(len, lines)) > 999 or len(lines[-1]) > 998:
         raise ValueError("the message holds a line of more than 998 bytes")
     if not data.endswith(b"\r\n"):
         data += b"\r\n"
-    # RFC 5321 §4.5.2: a dot that begins a line is doubled.
+    # RFC 5321 §4.5.2, dot-stuffing: a dot at the beginning of a line is doubled.
     if data.startswith(b"."):
         data = b"." + data
     if _DOT.search(data):
@@ -94,46 +92,40 @@ def to_wire(data: bytes) -> bytes:
 
 
 def printable_reply(reply: bytes | str) -> str:
-    """Return a reply's text as one line that a terminal shows as it is, 500 characters at most."""
+    """Return the text of a reply in one printable line, 500 characters at most."""
     text = reply if isinstance(reply, str) else reply.decode("utf-8", "replace")
     line = " ".join(text.split())[:500]
-    # Most replies are, and to look at each character takes longer than all else about them.
+    # Most replies are printable, and a loop over the characters is the slowest part of a reply.
     if line.isprintable():
         return line
     return "".join(c if c.isprintable() else "�" for c in line)
 
 
-def reply_reason(error: BaseException) -> str:
-    """Return why the connection is lost; smtplib says less than the error it has wrapped."""
+def describe_error(error: BaseException) -> str:
+    """Return why the connection is lost; smtplib says less than the error that it wraps."""
     inner = error.__context__ if isinstance(error, smtplib.SMTPServerDisconnected) else None
     if isinstance(inner, TimeoutError) or isinstance(error, TimeoutError):
         return "no answer in time"
-    told = inner or error
-    return printable_reply(getattr(told, "strerror", None) or str(told))
-
-
-def retry_hint(smtp: smtplib.SMTP, seconds: float) -> None:
-    """Let every later step of the connection take `seconds` at most."""
-    if smtp.sock is not None:
-        smtp.sock.settimeout(seconds)
+    cause = inner or error
+    return printable_reply(getattr(cause, "strerror", None) or str(cause))
 
 
 ReplyKind: TypeAlias = Literal["accepted", "deferred", "refused", "uncertain"]
 SmtpCommand: TypeAlias = Literal["", "MAIL", "RCPT", "DATA", "end of data"]
-# By which digit a reply lets the conversation go on (RFC 5321 §4.3.2).
+# The first digit of the reply that lets the transaction go on (RFC 5321 §4.3.2).
 _STEPS: tuple[tuple[SmtpCommand, int], ...] = (("MAIL", 2), ("RCPT", 2), ("DATA", 3))
 _KINDS: dict[int, ReplyKind] = {2: "accepted", 4: "deferred", 5: "refused"}
 
 
 @frozen
 class TransactionResult:
-    """What became of one letter.
+    """The result of one mail transaction.
 
-    `accepted`: the server took it. `deferred`: it did not, and may later. `refused`: it did not
-    and will not. `uncertain`: the final dot was sent and no answer understood.
-    `command` is what the server answered to, so that a refused recipient (RCPT) can be told from a
-    refused sender (MAIL) or content; it is empty where the server was not asked. `code` is the
-    reply's, 0 if there was none. `usable` tells whether the connection can carry the next letter.
+    `accepted`: the server took the message. `deferred`: it did not, and may later. `refused`: it
+    did not and will not. `uncertain`: the final dot was sent and no valid reply came.
+    `command` is what the server replied to, so that a refused recipient (RCPT) can be told from a
+    refused sender (MAIL) or content; it is empty if no command was sent. `code` is the code of the
+    reply, 0 if there was none. `usable` tells whether the connection can carry the next message.
     """
 
     kind: ReplyKind
@@ -145,16 +137,16 @@ class TransactionResult:
 
 @frozen
 class Envelope:
-    """A message, written for the wire, and whom it is from and to, as MAIL and RCPT say it."""
+    """A message in the form for DATA, with its envelope sender and recipient."""
 
     sender: str
     recipient: str
-    written: bytes = field(repr=False)
+    message: bytes = field(repr=False)
 
     @property
     def size(self) -> int:
-        """The bytes of the message without its final dot (RFC 1870 §3), doubled dots counted."""
-        return len(self.written) - 3
+        """The bytes of the message without its final dot (RFC 1870 §3), with doubled dots."""
+        return len(self.message) - 3
 
 
 @frozen
@@ -169,64 +161,66 @@ MailTransaction: TypeAlias = Generator[Exchange, ServerReply, TransactionResult]
 
 
 def mail_transaction(
-    envelope: Envelope, greeting: ServerFeatures, patience: Timeouts
+    envelope: Envelope, features: ServerFeatures, timeouts: Timeouts
 ) -> MailTransaction:
-    """Hand over one message to a server that gave this `greeting`; return what became of it."""
-    if fault := _unfit(envelope, greeting):
-        return TransactionResult("refused", 0, fault, usable=True)
-    refused = yield from _announced(envelope, greeting, patience)
+    """Submit one message to a server with these `features`; yield what to send, take the replies.
+
+    The generator returns the `TransactionResult`.
+    """
+    if reason := _unsupported(envelope, features):
+        return TransactionResult("refused", 0, reason, usable=True)
+    refused = yield from _send_commands(envelope, features, timeouts)
     if refused:
-        return (yield from _stopped(*refused, patience))
-    # In one piece: if not all of it has left, the final dot has not.
-    reply = yield Exchange(envelope.written, patience.end)
+        return (yield from _end_refused(*refused, timeouts))
+    # In one piece: if not all of it was sent, neither was the final dot.
+    reply = yield Exchange(envelope.message, timeouts.end)
     if reply.unsent:
         return TransactionResult(
-            _refusal(reply), reply.code, reply.text, usable=False, command="DATA"
+            _refusal_kind(reply), reply.code, reply.text, usable=False, command="DATA"
         )
     kind = _KINDS.get(reply.digit, "uncertain")
-    # RFC 5321 §3.8: whoever says 421 closes.
+    # RFC 5321 §3.8: a server that replies 421 closes the connection.
     usable = kind != "uncertain" and reply.code != 421
     return TransactionResult(kind, reply.code, reply.text, usable, "end of data")
 
 
-def _unfit(envelope: Envelope, greeting: ServerFeatures) -> str:
-    """Return why the server need not hear of a letter, or nothing."""
+def _unsupported(envelope: Envelope, features: ServerFeatures) -> str:
+    """Return why the server cannot take the message, or an empty string."""
     sender, recipient, size = envelope.sender, envelope.recipient, envelope.size
     if not (is_writable(recipient) and (is_writable(sender) or not sender)):
-        return "an address is not plain ASCII, or holds blanks or angle brackets"
-    if greeting.size and size > greeting.size:
-        return f"the letter has {size} bytes, and the server takes {greeting.size} at most"
-    if not envelope.written.isascii() and "8bitmime" not in greeting.extensions:
-        return "the letter has 8-bit text, which the server does not take"
+        return "an email address is not plain ASCII, or holds blanks or angle brackets"
+    if features.size and size > features.size:
+        return f"the email has {size:,} bytes, and the server takes {features.size:,} at most"
+    if not envelope.message.isascii() and "8bitmime" not in features.extensions:
+        return "the email has 8-bit text, which the server does not take"
     return ""
 
 
-def _announced(
-    envelope: Envelope, greeting: ServerFeatures, patience: Timeouts
+def _send_commands(
+    envelope: Envelope, features: ServerFeatures, timeouts: Timeouts
 ) -> Generator[Exchange, ServerReply, tuple[SmtpCommand, ServerReply] | None]:
-    """Say MAIL, RCPT and DATA; return what was not answered well, None if the data may come.
+    """Send MAIL, RCPT and DATA; return the first bad reply, None if the message may follow.
 
-    Where the server takes them at once, all go in one piece: one way there and back for the three
-    of them (RFC 2920 §3.1).
+    If the server supports pipelining, all go in one piece, in one round trip (RFC 2920 §3.1).
     """
-    lines, at_once = _lines(envelope, greeting), "pipelining" in greeting.extensions
-    refused, reply, said = None, ServerReply(0, ""), b"".join(lines)
-    for line, (command, good) in zip(lines, _STEPS, strict=True):
-        reply = yield Exchange(said if at_once else line, patience.reply)
-        said = b""
+    commands, pipelining = _commands(envelope, features), "pipelining" in features.extensions
+    refused, reply, unsent = None, ServerReply(0, ""), b"".join(commands)
+    for data, (command, good) in zip(commands, _STEPS, strict=True):
+        reply = yield Exchange(unsent if pipelining else data, timeouts.reply)
+        unsent = b""
         if reply.digit != good:
             refused = refused or (command, reply)
-        if reply.digit == 0 or reply.code == 421 or (refused and not at_once):
+        if reply.digit == 0 or reply.code == 421 or (refused and not pipelining):
             return refused
     if refused and reply.digit == 3:
-        # RFC 2920 §3.1: invited to send data for nobody, we send none.
-        yield Exchange(b".\r\n", patience.end)
+        # RFC 2920 §3.1: the server waits for data although there is no recipient; send none.
+        yield Exchange(b".\r\n", timeouts.end)
     return refused
 
 
-def _lines(envelope: Envelope, greeting: ServerFeatures) -> tuple[bytes, bytes, bytes]:
-    size = f" SIZE={envelope.size}" if "size" in greeting.extensions else ""  # RFC 1870 §6
-    body = "" if envelope.written.isascii() else " BODY=8BITMIME"  # RFC 6152 §2
+def _commands(envelope: Envelope, features: ServerFeatures) -> tuple[bytes, bytes, bytes]:
+    size = f" SIZE={envelope.size}" if "size" in features.extensions else ""  # RFC 1870 §6
+    body = "" if envelope.message.isascii() else " BODY=8BITMIME"  # RFC 6152 §2
     return (
         f"MAIL FROM:<{envelope.sender}>{size}{body}\r\n".encode("ascii"),
         f"RCPT TO:<{envelope.recipient}>\r\n".encode("ascii"),
@@ -234,14 +228,14 @@ def _lines(envelope: Envelope, greeting: ServerFeatures) -> tuple[bytes, bytes, 
     )
 
 
-def _stopped(command: SmtpCommand, reply: ServerReply, patience: Timeouts) -> MailTransaction:
-    """Return the outcome of a letter whose data the server did not want."""
+def _end_refused(command: SmtpCommand, reply: ServerReply, timeouts: Timeouts) -> MailTransaction:
+    """Return the result of a message that was refused before its data; reset the transaction."""
     usable = reply.digit in {4, 5} and reply.code != 421 and not reply.unsent
     if usable and command != "MAIL":
-        # RFC 5321 §4.1.1.5: the sender that was taken must go before the next can come.
-        usable = (yield Exchange(b"RSET\r\n", patience.reply)).digit == 2
-    return TransactionResult(_refusal(reply), reply.code, reply.text, usable, command)
+        # RFC 5321 §4.1.1.5: RSET clears the accepted sender before the next transaction.
+        usable = (yield Exchange(b"RSET\r\n", timeouts.reply)).digit == 2
+    return TransactionResult(_refusal_kind(reply), reply.code, reply.text, usable, command)
 
 
-def _refusal(reply: ServerReply) -> ReplyKind:
+def _refusal_kind(reply: ServerReply) -> ReplyKind:
     return "refused" if reply.digit == 5 else "deferred"

@@ -1,6 +1,6 @@
 """Times how many letters one core makes of a rendered one, and weighs that against the usual way.
 
-    python benchmarks/letters.py [--letters 200000] [--size 20]
+    python benchmarks/personalize.py [--letters 200000] [--size 20]
 
 The usual way builds each letter with the standard library's EmailMessage. Processor time counts,
 so that other work on the machine does little harm; each figure is the best of three.
