@@ -378,7 +378,7 @@ HTML = [
         "</h1>",
         '</h1><b class="paper" style="color;">x</b>',
     ),
-    ("contrast", "'x' is #999999 on #ffffff in light mode", "</h1>", '<b style="color:#999">x</b></h1>'),
+    ("contrast", "'x' is #999999 on #ffffff in light", "</h1>", '<b style="color:#999">x</b></h1>'),
     (
         "contrast",
         "'x' is #111111 on #14171a in dark mode",
@@ -466,7 +466,7 @@ HTML = [
         '<p style="background:navy"><a href="https://a.example">x</a></p></h1>',
     ),
     ("contrast", "'x' is #999999", "</h1>", '<b style="color:#999"><!-- y -->x</b></h1>'),
-    ("contrast", "computed from 'var(--ink)'", "</h1>", '<p style="background:var(--ink)">x</p></h1>'),
+    ("contrast", "computed from 'var(--a)'", "</h1>", '<p style="background:var(--a)">x</p></h1>'),
     ("preheader", "no hidden line comes first", "<body[^>]*>", "<body><!-- a -->Hello"),
     ("font-size", "<font size> says", "</h1>", '<font size="1">x</font></h1>'),
     ("layout-table", "Outlook alone sees", '(if mso.><table) role="presentation"', r"\1"),

@@ -13,7 +13,8 @@ import jsonschema
 import pytest
 from attrs import frozen
 
-from postroom.lint.feeds import lint_content, lint_feed
+from postroom import models
+from postroom.lint.feeds import CHECKS, is_feed_path, lint_content, lint_feed
 from postroom.posts import loader
 from postroom.publish.build import make_outputs
 from postroom.settings.site import load_settings
@@ -227,6 +228,16 @@ def test_what_readers_refuse_is_found_in_every_format(html: str, what: str, path
     assert [(problem.path, problem.key, problem.message) for problem in problems] == [
         (path, "content", what)
     ]
+
+
+def test_every_format_has_a_check() -> None:
+    """Each row of `FORMATS` has one check, and both kinds of its files are found."""
+    assert CHECKS.keys() == {form.key for form in models.FORMATS}
+    for form in models.FORMATS:
+        assert is_feed_path(form.file)
+        assert is_feed_path(f"topics/news/{form.file}")
+        assert is_feed_path(f"history/12.{form.archive_ending}")
+    assert not is_feed_path("posts/atom.xml")
 
 
 def test_a_feed_too_large_to_be_read_is_found() -> None:
