@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from postroom.contrast import contrast, ensure_contrast, is_colour, luminance, mix
+from postroom.contrast import contrast, ensure_contrast, is_colour, luminance, mix, parse_colour
 
 COLOURS = st.integers(0, 0xFFFFFF).map("#{:06x}".format)
 
@@ -27,6 +27,25 @@ COLOURS = st.integers(0, 0xFFFFFF).map("#{:06x}".format)
 def test_a_colour_is_a_sign_and_six_digits(value: str, *, expected: bool) -> None:
     """Only `#rrggbb` is a colour."""
     assert is_colour(value) is expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("#0b6b62", "#0b6b62"),
+        ("#0B6", "#00BB66"),
+        ("rgb(11, 107,98)", "#0b6b62"),
+        ("rgb(999, 0, 0)", "#ff0000"),
+        ("White", "#ffffff"),
+        ("orange", "#ffa500"),
+        ("hsl(0, 0%, 0%)", ""),
+        ("inherit", ""),
+        ("", ""),
+    ],
+)
+def test_css_colours_are_parsed(value: str, expected: str) -> None:
+    """Hexadecimal colours, `rgb()` and common names become `#rrggbb`; others are unknown."""
+    assert parse_colour(value) == expected
 
 
 @pytest.mark.parametrize(

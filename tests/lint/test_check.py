@@ -63,7 +63,7 @@ def test_what_is_wrong_in_a_feed_is_an_error(make_site: MakeSite, postroom: Run)
     outcome = postroom(make_site({"posts/a.md": text}), "check")
     assert outcome.code == 1
     assert outcome.errors[0] == (
-        "public/atom.xml: title: 'We <b>moved</b>' looks like HTML, as in 4 files;"
+        "public/atom.xml: title: 'We <b>moved</b>' contains HTML, in 4 files;"
         " write the title as plain text [feed-title]"
     )
     # Atom and RSS, of the newsroom and of its topic, are one fault.

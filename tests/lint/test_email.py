@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from postroom.lint.email import lint_email, lint_rendered_email
-from postroom.lint.email_parts import RULES
 from postroom.mail.unsubscribe import preferences_url, unsubscribe_url
 from postroom.markdown.html import resolve_urls, to_html
 from postroom.markdown.plaintext import to_text
@@ -21,7 +20,7 @@ from postroom.models import DigestFrequency, Frequency, MailSettings, Site
 from postroom.newsletter.personalize import prepare_issue
 from postroom.newsletter.render import MAX_HTML_BYTES, RenderedEmail, render_email
 from postroom.posts import loader
-from postroom.rules import Rule
+from postroom.rules import KINDS, Rule
 from postroom.scheduling.periods import group_by_period
 from postroom.settings.site import load_settings
 from postroom.theme.environment import Theme
@@ -36,6 +35,7 @@ MAIL = MailSettings(
     unsubscribe="https://news.example.com",
 )
 TOKEN = "t" * 22
+RULES = {rule.name.removeprefix("email-"): rule for rule in KINDS["Emails"]}
 SIGNATURE = (
     b"DKIM-Signature: v=1; a=rsa-sha256; d=example.com; s=mail;\r\n"
     b" h=From:To:Subject:Date:Message-ID:MIME-Version:Content-Type:List-Id:\r\n"
@@ -374,14 +374,14 @@ HTML = [
     ("first-heading", "<h2> stands before the title", "<h1", "<h2>x</h2><h1"),
     (
         "style-syntax",
-        "a style attribute cannot be read",
+        "a style attribute cannot be parsed",
         "</h1>",
         '</h1><b class="paper" style="color;">x</b>',
     ),
-    ("contrast", "'x' is #999999 on #ffffff by day", "</h1>", '<b style="color:#999">x</b></h1>'),
+    ("contrast", "'x' is #999999 on #ffffff in light", "</h1>", '<b style="color:#999">x</b></h1>'),
     (
         "contrast",
-        "'x' is #111111 on #14171a by night",
+        "'x' is #111111 on #14171a in dark mode",
         "</h1>",
         '<b style="color: #111111">x</b></h1>',
     ),
@@ -435,21 +435,21 @@ HTML = [
         '<b style="background-image:none">x</b></h1>',
     ),
     ("duplicate-id", "id='a' stands 2 times", "</h1>", '<b id="a">x</b><b id="a">x</b></h1>'),
-    ("bad-href", "'', which is no whole address", "</h1>", link("")),
-    ("bad-href", "'/a/', which is no whole address", "</h1>", link("/a/")),
-    ("bad-href", "'//a.example', which is no whole", "</h1>", link("//a.example")),
-    ("bad-href", "which is nowhere in the letter", "</h1>", link("#a")),
-    ("bad-href", "which no mail program opens", "</h1>", link("javascript:alert(1)")),
-    ("bad-href", "'https://', which nobody can read", "</h1>", link("https://")),
-    ("bad-href", "which nobody can read", "</h1>", link("https://a b.example/")),
-    ("bad-href", "which nobody can read", "</h1>", link("https://a.example:x/")),
-    ("bad-href", "which nobody can read", "</h1>", link("https://a.example/%zz")),
+    ("bad-href", "'', which is not an absolute URL", "</h1>", link("")),
+    ("bad-href", "'/a/', which is not an absolute URL", "</h1>", link("/a/")),
+    ("bad-href", "'//a.example', which is not an", "</h1>", link("//a.example")),
+    ("bad-href", "which is not an id in this email", "</h1>", link("#a")),
+    ("bad-href", "which has a scheme that", "</h1>", link("javascript:alert(1)")),
+    ("bad-href", "'https://', which is not a valid URL", "</h1>", link("https://")),
+    ("bad-href", "which is not a valid URL", "</h1>", link("https://a b.example/")),
+    ("bad-href", "which is not a valid URL", "</h1>", link("https://a.example:x/")),
+    ("bad-href", "which is not a valid URL", "</h1>", link("https://a.example/%zz")),
     ("bad-href", "'mailto:', which", "</h1>", link("mailto:")),
-    ("bad-href", "'mailto:news', which names nobody", "</h1>", link("mailto:news")),
-    ("bad-href", "'tel:example', which is no number", "</h1>", link("tel:example")),
+    ("bad-href", "'mailto:news', which has no email address", "</h1>", link("mailto:news")),
+    ("bad-href", "'tel:example', which is not a phone number", "</h1>", link("tel:example")),
     (
         "contrast",
-        "stands in 'hsl(0,0%,0%)' by day",
+        "computed from 'hsl(0,0%,0%)' in light mode",
         "</h1>",
         '<b style="color:hsl(0,0%,0%)">x</b></h1>',
     ),
@@ -466,7 +466,7 @@ HTML = [
         '<p style="background:navy"><a href="https://a.example">x</a></p></h1>',
     ),
     ("contrast", "'x' is #999999", "</h1>", '<b style="color:#999"><!-- y -->x</b></h1>'),
-    ("contrast", "stands in 'var(--ink)'", "</h1>", '<p style="background:var(--ink)">x</p></h1>'),
+    ("contrast", "computed from 'var(--a)'", "</h1>", '<p style="background:var(--a)">x</p></h1>'),
     ("preheader", "no hidden line comes first", "<body[^>]*>", "<body><!-- a -->Hello"),
     ("font-size", "<font size> says", "</h1>", '<font size="1">x</font></h1>'),
     ("layout-table", "Outlook alone sees", '(if mso.><table) role="presentation"', r"\1"),

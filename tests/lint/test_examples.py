@@ -82,7 +82,7 @@ def in_letter(rule: str) -> Plant:
 
     def plant(_folder: Path, patch: pytest.MonkeyPatch) -> tuple[str, ...]:
         message = _spoiled(rule.removeprefix("email-"))
-        patch.setattr(check, "_letter", lambda *_: message)
+        patch.setattr(check, "_newest_message", lambda *_: message)
         return ()
 
     return plant
@@ -238,7 +238,7 @@ def test_nothing_is_found_before_a_rule_is_broken(
     folder = site_dir(kind)
     options: tuple[str, ...] = ()
     if kind == "email-":
-        monkeypatch.setattr(check, "_letter", lambda *_: whole().message())
+        monkeypatch.setattr(check, "_newest_message", lambda *_: whole().message())
     elif kind == "earlier-":
         options = after({})(folder, monkeypatch)
     outcome = postroom(folder, "check", "--strict", *options)

@@ -404,7 +404,7 @@ def test_links_elsewhere_are_asked_on_demand(posts_with_links: Path, server: Sit
     outcome = postroom(posts_with_links, "check", "--links")
     url = server.url
     assert (outcome.code, outcome.out) == (0, "0 errors, 3 warnings\n")
-    repair = "link to where it is now, or take the link out [post-link-outside]"
+    repair = "correct the link, or remove it [post-link-outside]"
     assert outcome.warnings == [
         f"posts/a.md:11:{31 + len(url)}: '{url}/missing' answers 404 Not Found; {repair}",
         f"posts/a.md:12:1: '{url}/missing' answers 404 Not Found; {repair}",

@@ -13,7 +13,8 @@ import jsonschema
 import pytest
 from attrs import frozen
 
-from postroom.lint.feeds import lint_content, lint_feed
+from postroom import models
+from postroom.lint.feeds import CHECKS, is_feed_path, lint_content, lint_feed
 from postroom.posts import loader
 from postroom.publish.build import make_outputs
 from postroom.settings.site import load_settings
@@ -192,27 +193,27 @@ def test_harmless_content_passes(html: str) -> None:
 @pytest.mark.parametrize(
     ("html", "what"),
     [
-        ('<a href="/about">a</a>', "'/about' is no absolute address"),
-        ('<a href="#fn1">1</a>', "'#fn1' is no absolute address"),
-        ('<a href="">1</a>', "'' is no absolute address"),
-        ('<img src="a.png">', "'a.png' is no absolute address"),
-        ('<img src="//e.example/a.png">', "'//e.example/a.png' is no absolute address"),
-        ('<img srcset="https://e.example/a 1x, b.png 2x">', "'b.png' is no absolute address"),
-        ('<img srcset="https://e.example/a 1x,b.png 2x">', "'b.png' is no absolute address"),
-        ('<video poster="a.png"></video>', "'a.png' is no absolute address"),
-        ('<blockquote cite="b">c</blockquote>', "'b' is no absolute address"),
-        ("<script>x()</script>", "holds <script>"),
-        ("<p><style>p{}</style></p>", "holds <style>"),
-        ('<iframe src="https://e.example/"></iframe>', "holds <iframe>"),
-        ("<object></object>", "holds <object>"),
-        ("<form></form>", "holds <form>"),
-        ("<svg></svg>", "holds <svg>"),
-        ('<p onclick="x()">a</p>', "holds the handler onclick"),
-        ('<P ONCLICK="x()">a</P>', "holds the handler onclick"),
-        ('<p style="position: fixed">a</p>', "holds the style 'position: fixed'"),
+        ('<a href="/about">a</a>', "'/about' is not an absolute URL"),
+        ('<a href="#fn1">1</a>', "'#fn1' is not an absolute URL"),
+        ('<a href="">1</a>', "'' is not an absolute URL"),
+        ('<img src="a.png">', "'a.png' is not an absolute URL"),
+        ('<img src="//e.example/a.png">', "'//e.example/a.png' is not an absolute URL"),
+        ('<img srcset="https://e.example/a 1x, b.png 2x">', "'b.png' is not an absolute URL"),
+        ('<img srcset="https://e.example/a 1x,b.png 2x">', "'b.png' is not an absolute URL"),
+        ('<video poster="a.png"></video>', "'a.png' is not an absolute URL"),
+        ('<blockquote cite="b">c</blockquote>', "'b' is not an absolute URL"),
+        ("<script>x()</script>", "contains <script>"),
+        ("<p><style>p{}</style></p>", "contains <style>"),
+        ('<iframe src="https://e.example/"></iframe>', "contains <iframe>"),
+        ("<object></object>", "contains <object>"),
+        ("<form></form>", "contains <form>"),
+        ("<svg></svg>", "contains <svg>"),
+        ('<p onclick="x()">a</p>', "contains the event handler onclick"),
+        ('<P ONCLICK="x()">a</P>', "contains the event handler onclick"),
+        ('<p style="position: fixed">a</p>', "contains the style 'position: fixed'"),
         ('<p style="text-align: left; max-width: 1px">a</p>',
-         "holds the style 'text-align: left; max-width: 1px'"),
-        ('<a href="javascript:x()">a</a>', "'javascript:x()' leads to a script"),
+         "contains the style 'text-align: left; max-width: 1px'"),
+        ('<a href="javascript:x()">a</a>', "'javascript:x()' runs a script"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("path", FORMATS)
@@ -227,6 +228,16 @@ def test_what_readers_refuse_is_found_in_every_format(html: str, what: str, path
     assert [(problem.path, problem.key, problem.message) for problem in problems] == [
         (path, "content", what)
     ]
+
+
+def test_every_format_has_a_check() -> None:
+    """Each row of `FORMATS` has one check, and both kinds of its files are found."""
+    assert CHECKS.keys() == {form.key for form in models.FORMATS}
+    for form in models.FORMATS:
+        assert is_feed_path(form.file)
+        assert is_feed_path(f"topics/news/{form.file}")
+        assert is_feed_path(f"history/12.{form.archive_ending}")
+    assert not is_feed_path("posts/atom.xml")
 
 
 def test_a_feed_too_large_to_be_read_is_found() -> None:

@@ -70,7 +70,7 @@ def test_a_new_id_at_an_old_address_is_an_error(
     assert outcome.code == 1
     assert outcome.errors == [
         (
-            f"posts/4.md:4: id: is tag:x.example,2026:four, and was tag:x.example,2026:4 in"
+            f"posts/4.md:4: id: is tag:x.example,2026:four, but was tag:x.example,2026:4 in"
             f' {Path(against).name}; write id: "tag:x.example,2026:4" [earlier-id]'
         )
     ]
@@ -82,8 +82,8 @@ def test_a_moved_post_is_named(site_dir: Path, postroom: Run) -> None:
     (line,) = postroom(site_dir, "check", "--against", "public/atom.xml").warnings
     url = "https://news.example.com/posts"
     assert line == (
-        f"posts/four.md:1: slug: stood at {url}/4/ in atom.xml, and stands at {url}/four/ now;"
-        " give it slug: 4, or let the host redirect the old address [earlier-address]"
+        f"posts/four.md:1: slug: was published at {url}/4/ in atom.xml, and is at {url}/four/ now;"
+        " write slug: 4, or redirect the old URL on the web server [earlier-address]"
     )
 
 
@@ -99,7 +99,7 @@ def test_a_post_that_is_gone_is_named(site_dir: Path, postroom: Run, change: str
         )
     (line,) = found(site_dir, postroom, "public/feed.json")
     address = "https://news.example.com/posts/4/ (tag:x.example,2026:4)"
-    assert line == f"feed.json: {address} is published no more [earlier-gone]"
+    assert line == f"feed.json: {address} is no longer published [earlier-gone]"
 
 
 def test_a_withdrawn_post_is_not_gone(site_dir: Path, postroom: Run) -> None:
@@ -114,7 +114,7 @@ def test_a_backdated_post_that_rewrites_the_history_is_named(site_dir: Path, pos
     for day in ("12", "01", "14"):
         (site_dir / "posts/old.md").write_text(post(9, day))
         told.append(found(site_dir, postroom))
-    end = "which readers do not fetch again [earlier-history]"
+    end = "which feed readers do not fetch again [earlier-history]"
     assert told == [
         [f"posts/old.md:3: date: 2026-11-12 changes history/2, {end}"],
         [f"posts/old.md:3: date: 2026-11-01 changes history/1 to 2, {end}"],
@@ -127,7 +127,7 @@ def test_other_chunks_rewrite_the_history(site_dir: Path, postroom: Run) -> None
     (site_dir / "postroom.yaml").write_text(SETTINGS + CHECKS.replace("entries: 2", "entries: 3"))
     assert found(site_dir, postroom) == [
         (
-            "public: the newsroom changes history/1 to 2, which readers do not fetch again"
+            "public: the site changes history/1 to 2, which feed readers do not fetch again"
             " [earlier-history]"
         )
     ]
@@ -143,7 +143,7 @@ BOMB = (
 @pytest.mark.parametrize(
     ("name", "text", "what"),
     [
-        ("empty", None, "holds no feed"),
+        ("empty", None, "contains no feed"),
         ("a.xml", "<html/>", "is neither Atom, RSS nor JSON Feed"),
         ("a.xml", "<feed", "is neither Atom, RSS nor JSON Feed"),
         ("a.xml", "", "is neither Atom, RSS nor JSON Feed"),
@@ -180,12 +180,12 @@ def test_what_is_no_feed_is_wrong_use(
     ids=["bad address", "odd values", "no values", "empty entries"],
 )
 def test_odd_entries_of_a_feed_are_gone_posts(site_dir: Path, postroom: Run, text: str) -> None:
-    """An entry that nobody can make sense of is one that is published no more, never a trace."""
+    """An entry that nobody can make sense of is one that is no longer published, never a trace."""
     name = "a.json" if text.startswith("{") else "a.xml"
     (site_dir / name).write_text(text)
     told = found(site_dir, postroom, name)
     assert told
-    assert all(line.endswith("is published no more [earlier-gone]") for line in told)
+    assert all(line.endswith("is no longer published [earlier-gone]") for line in told)
 
 
 def test_a_feed_that_is_not_there_is_wrong_use(site_dir: Path, postroom: Run) -> None:
@@ -202,7 +202,7 @@ def test_a_feed_that_leads_to_itself_is_no_feed(site_dir: Path, postroom: Run) -
     outcome = postroom(site_dir, "check", "--against", "old")
     assert (outcome.code, outcome.errors) == (
         2,
-        ["old: holds no feed; name an output folder with a feed, or a feed"],
+        ["old: contains no feed; name an output folder with a feed, or a feed"],
     )
 
 

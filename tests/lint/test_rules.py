@@ -7,7 +7,6 @@ import re
 import pytest
 
 from postroom.errors import SettingsError
-from postroom.lint.email_parts import RULES as LETTER_RULES
 from postroom.rules import KINDS, RULES
 from postroom.settings.site import parse_settings
 from tests.support.site import ROOT, SETTINGS
@@ -37,13 +36,6 @@ def test_no_name_stands_for_two_rules() -> None:
     assert {name.partition("-")[0] for name in RULES} == {
         "post", "settings", "feed", "page", "email", "earlier",
     }  # fmt: skip
-
-
-def test_every_rule_of_letters_is_in_the_table() -> None:
-    """A number under which the lint of letters knows a rule is one of the table."""
-    assert {f"email-{number.lower()}" for number in LETTER_RULES} == {
-        name for name in RULES if name.startswith("email-")
-    }
 
 
 @pytest.mark.parametrize("severity", ["off", "warning", "error"])

@@ -129,11 +129,11 @@ POSTS = (
     Case("post-date-ahead", a(updated="2062-11-20"), a(updated="2026-11-21"),
          "posts/a.md:6: updated: 2062-11-20 is more than half a year ahead"),
     Case("post-date-early", a(date="2025-12-31"), a(date="2026-01-01"),
-         "posts/a.md:3: date: 2025-12-31 lies before 2026-01-01"),
+         "posts/a.md:3: date: 2025-12-31 is before 2026-01-01"),
     Case("post-date-twin",
          {**a(date="2026-11-20 09:00"), "posts/b.md": other(date="2026-11-20 08:00Z")},
          {**a(date="2026-11-20"), "posts/b.md": other(date="2026-11-20")},
-         "posts/b.md:3: date: is the time of posts/a.md too"),
+         "posts/b.md:3: date: is the same as that of posts/a.md"),
     Case("post-alt", beside("Words\n\n![](p.png)\n", p_png=PIXEL),
          beside('![A pixel](p.png) <img src="p.png" alt="">\n', p_png=PIXEL),
          "posts/a.md:9:1: 'p.png' has no description"),
@@ -141,7 +141,7 @@ POSTS = (
          {**a(image="{src: p.png, alt: A pixel}"), "posts/p.png": PIXEL},
          "posts/a.md:6: image: 'p.png' has no description"),
     Case("post-image", a("![A pixel](p.png)\n"), beside("![A pixel](p.png)\n", p_png=PIXEL),
-         "posts/a.md:7:1: 'p.png' leads to posts/a/p.png, which is not there"),
+         "posts/a.md:7:1: 'p.png' leads to posts/a/p.png, which does not exist"),
     Case("post-image", a("<p>A <img src=p.png alt='A pixel'></p>\n"),
          beside("<p>A <img src='p.png' alt='A pixel'></p>\n", p_png=PIXEL),
          "posts/a.md:7:6: 'p.png'"),
@@ -155,10 +155,10 @@ POSTS = (
          {**a(image="{src: p.png, alt: A}"), "posts/p.png": PIXEL},
          "posts/a.md:6: image: 'p.png' has 2.0 MB"),
     Case("post-image-pixels", beside("![A](p.svg)\n", p_svg=SVG),
-         beside("![A](p.svg)\n", p_svg=SIZED), "'p.svg' does not tell its width"),
+         beside("![A](p.svg)\n", p_svg=SIZED), "'p.svg' has no width"),
     Case("post-image-pixels", a("![A](https://pictures.example/a.png)\n"),
          a('<img src="https://pictures.example/a.png" alt="A" width="1" height="1">\n'),
-         "comes from elsewhere"),
+         "is on another site"),
     Case("post-heading", a("### Deep\n"), a("## Fine\n\n### Deep\n\n## Up\n"),
          "posts/a.md:7:1: the first heading is of level 3; write it with ##"),
     Case("post-heading", a("# One\n\n### Deep\n"), a("# One\n\n## Deep\n"),
@@ -176,23 +176,23 @@ POSTS = (
          beside('<a href="https://a.example/"><img src="p.png" alt=""></a>\n', p_png=PIXEL),
          beside("[![A plan](p.png)](https://a.example/)\n", p_png=PIXEL), "says ''"),
     Case("post-link", a("Words\nand [more of it](nothing.md).\n"), a("[More of it](b.md).\n"),
-         "posts/a.md:8:5: 'nothing.md' is no file under posts/"),
+         "posts/a.md:8:5: 'nothing.md' is not a file in posts/"),
     Case("post-link", a("[More of it](2026-11-02-b.md).\n"), a("[More of it](./b.md).\n"),
          "did you mean 'b.md'?"),
     Case("post-link", a("[Our past](/past/).\n"), a("[Our year](/archive/2026/).\n"),
-         "posts/a.md:7:1: '/past/' leads to past/index.html, which is not there"),
+         "posts/a.md:7:1: '/past/' leads to past/index.html, which does not exist"),
     Case("post-link", a("[Our past](https://news.example.com/past/).\n"),
          a("[Past](https://news.example.com/posts/b) [left](/list/x) [home](/) [f](/atom.xml)\n"),
          "leads to past/index.html"),
     Case("post-link", a("[A script](javascript:x())\n"), a("[Call us](tel:+49301234567)\n"),
-         "'javascript:x()' is left out of the text"),
+         "'javascript:x()' is left out of the output"),
     Case("post-link", a("[Odd one](http://[odd)\n"), a("[Even one](http://even.example)\n"),
-         "cannot be read as an address"),
+         "is not a valid URL"),
     Case("post-link", a("[Our map](https://)\n"), a("[Our town](https://a.example/Köln#Mitte)\n"),
-         "posts/a.md:7:1: 'https://' nobody can read; correct it"),
+         "posts/a.md:7:1: 'https://' is not a valid URL; correct it"),
     Case("post-link", a("[Call us](tel:soon)\n"), a("[Write](mailto:a@b.example?subject=A b)\n"),
-         "'tel:soon' is no number"),
-    Case("post-link", a("[Our map]()\n"), a("[Our map](/)\n"), "no address is written"),
+         "'tel:soon' is not a phone number"),
+    Case("post-link", a("[Our map]()\n"), a("[Our map](/)\n"), "the link has no URL"),
     Case("post-link", a('<iframe src="/film" title="A film"></iframe>\n'),
          a('<iframe src="https://films.example/" title="A film"></iframe>\n'), "'/film' leads to"),
     Case("post-link-unpublished", {**a("[More of it](b.md)\n"), "posts/b.md": DRAFT},
@@ -200,13 +200,13 @@ POSTS = (
          "posts/a.md:7:1: 'b.md' leads to posts/b.md, which is a draft"),
     Case("post-link-unpublished", {**a("[More of it](/posts/b/)\n"), "posts/b.md": LATER},
          {**a("[More of it](b.md)\n", date="2027-01-06"), "posts/b.md": LATER},
-         "'/posts/b/' leads to posts/b.md, which waits until 2027-01-05"),
+         "'/posts/b/' leads to posts/b.md, which is scheduled for 2027-01-05"),
     Case("post-link-unpublished", {**a("[More of it](b.md)\n"), "posts/b.md": UNLISTED},
          {**a("[More of it](b.md)\n"), "posts/b.md": other(unlisted="false")},
          "posts/a.md:7:1: 'b.md' leads to posts/b.md, which is a draft"),
     Case("post-link-unpublished", {**a("[More of it](b.md)\n"), "posts/b.md": HELD},
          {**a("[More of it](b.md)\n", publish_date="2026-11-23"), "posts/b.md": HELD},
-         "'b.md' leads to posts/b.md, which waits until 2026-11-23"),
+         "'b.md' leads to posts/b.md, which is scheduled for 2026-11-23"),
     Case("post-link-expired", {**a("[More of it](b.md#why)\n"), "posts/b.md": OVER},
          {**a("[More of it](b.md)\n"), "posts/b.md": other(expiryDate="2026-11-23")},
          "posts/a.md:7:1: 'b.md#why' leads to posts/b.md, which expires on 2026-11-22"),
@@ -223,11 +223,11 @@ POSTS = (
          "posts/b.md, which was withdrawn on 2026-11-10"),
     Case("post-anchor", {**a("[Why](b.md#why)\n"), "posts/b.md": other("Words.\n")},
          {**a("[Why](b.md#why)\n"), "posts/b.md": other('<a id="why"></a>Because.\n')},
-         "posts/a.md:7:1: 'b.md#why' leads to '#why', which posts/b/index.html has not"),
+         "posts/a.md:7:1: 'b.md#why' leads to '#why', which posts/b/index.html does not have"),
     Case("post-anchor", a("[Why](#why)\n"), a('[Why](#why) [up](#top) <p id="why">So.</p>\n'),
          "'#why' leads to '#why'"),
     Case("page-title", {**a(), "posts/b.md": other(title=LINES["title"])}, a(),
-         "posts/a.md:2: title: is that of posts/b.md too"),
+         "posts/a.md:2: title: is also the title of posts/b.md"),
 )  # fmt: skip
 
 
@@ -316,7 +316,7 @@ def test_a_broken_link_of_a_template_is_told_once(look: Look) -> None:
     (problem,) = look({"templates/pages/base.html": broken})
     # Index, two posts, a year, a digest, subscribe, contact, 404.
     assert str(problem) == (
-        "public/404.html: a link leads to jobs/index.html, which is not there, on 8 pages;"
+        "public/404.html: a link leads to jobs/index.html, which does not exist, on 8 pages;"
         " correct the template"
     )
 
@@ -337,7 +337,7 @@ def test_files_of_others_in_the_output_are_there(make_site: MakeSite, postroom: 
     (folder / "public/old.html").write_text("<p>")
     outcome = postroom(folder, "check")
     assert [line.partition(";")[0] for line in outcome.errors] == [
-        "posts/a.md:7:25: '/old.html' leads to old.html, which is not there"
+        "posts/a.md:7:25: '/old.html' leads to old.html, which does not exist"
     ]
 
 
@@ -358,27 +358,27 @@ def test_a_page_may_be_empty(look: Look) -> None:
 @pytest.mark.parametrize(
     ("css", "says"),
     [
-        ("body { color: #777777; }", "'body' is #777777 on #ffffff by day, a contrast of 4.48"),
-        ("body { color: #888; background: white }", "'body' is #888888 on #ffffff by day"),
-        (":root { --a: #999999; } p { color: var(--a) }", "'p' is #999999 on #ffffff by day"),
+        ("body { color: #777777; }", "'body' is #777777 on #ffffff in light mode, a contrast"),
+        ("body { color: #888; background: white }", "'body' is #888888 on #ffffff in light"),
+        (":root { --a: #999999; } p { color: var(--a) }", "'p' is #999999 on #ffffff in light"),
         (":root { --a: #999; } p { color: var(--b, #999) }", ""),
         ("body { color: black } a { color: inherit } p { background: none; color: #999 }", ""),
         ("body { color: black } @media (prefers-color-scheme: dark) { body { background: #222 } }",
-         "'body' is #000000 on #222222 by night"),
+         "'body' is #000000 on #222222 in dark mode"),
         ("a{color:#00f}@media (prefers-color-scheme:dark){html{background:#000}a{color:#99f}}",
-         "'html' is #000000 on #000000 by night"),
+         "'html' is #000000 on #000000 in dark mode"),
         ("a{color:#00f}@media (color: dark){html{background:#000;color:#fff}a{color:#99f}}", ""),
         ("body { color: black } /* p { color: #999 } */ @media print { body { color: #aaa } }",
          "'body' is #aaaaaa on #ffffff in print"),
         ("body { color: black } b, i:is(b, i) { color: #aaa !important }",
          "'i:is(b, i)' is #aaaaaa"),
-        ("body { color: black } .button { color: #fff }", "'.button' is #ffffff on #ffffff by day"),
+        ("body { color: black } .button { color: #fff }", "'.button' is #ffffff on #ffffff"),
         ("}{ ; : { { body {", ""),
         ("", ""),
     ],
 )  # fmt: skip
 def test_colours_are_held_against_each_other(css: str, says: str, look: Look) -> None:
-    """Text that a stylesheet of the newsroom makes hard to read is told, by day and by night."""
+    """Text that a stylesheet of the newsroom makes hard to read is found in both modes."""
     told = [str(problem) for problem in look({"templates/style.css": css})]
     assert any(says in line for line in told) if says else told == []
 
@@ -403,8 +403,8 @@ def test_settings_are_looked_at(make_site: MakeSite, postroom: Run) -> None:
         " [settings-language]"
     )
     assert url == (
-        "postroom.yaml:2: url: http://news.example.com/ comes without encryption;"
-        " write https://news.example.com/, and let the host redirect [settings-url]"
+        "postroom.yaml:2: url: http://news.example.com/ is not encrypted;"
+        " write https://news.example.com/, and let the web server redirect [settings-url]"
     )
 
 

@@ -1,4 +1,4 @@
-"""`postroom check`."""
+"""`postroom check`: lint posts, settings and the output of a build."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ from postroom.scheduling.periods import group_by_period
 from postroom.settings.site import find_site, key_lines, load_settings
 from postroom.theme.environment import Theme
 
-_ANSWERS = Path(".postroom/links.json")
+_LINK_CACHE = Path(".postroom/links.json")
 
 
 @frozen
-class _Wanted:
-    """What a call asks for."""
+class _Options:
+    """The options of a call."""
 
     fix: bool
     links: bool
@@ -57,156 +57,158 @@ class _Wanted:
 
 @click.command("check")
 @click.option("--fix", is_flag=True, help="Repair what can be repaired safely.")
-@click.option("--links", is_flag=True, help="Ask other sites whether links still lead somewhere.")
+@click.option("--links", is_flag=True, help="Request links to other sites, and report broken ones.")
 @click.option("--strict", is_flag=True, help="Fail on warnings too.")
 @click.option(
     "--against",
     type=click.Path(exists=True, path_type=Path),
     metavar="DIR|FEED",
-    help="Name what changed for readers of this earlier output, or feed.",
+    help="Report changes since this earlier output, or feed, that readers would notice.",
 )
 @click.option(
     "--format",
     "form",
     type=click.Choice(["text", "json", "github"]),
     default="text",
-    help="For people (default), for programs, or as annotations of GitHub Actions.",
+    help="Text (default), JSON, or annotations for GitHub Actions.",
 )
 @click.option("--at", type=InstantType(), help="As of this instant, such as 2026-11-22T09:00Z.")
 def command(  # noqa: PLR0913 - options are arguments
     *, fix: bool, links: bool, strict: bool, against: Path | None, form: str, at: datetime | None
 ) -> int:
-    """Look at the newsroom as it would go out, and say what is wrong, and how to repair it.
+    """Check posts, settings, feeds, pages and emails as they would be published.
 
-    Posts, settings, feeds, pages, digests and letters are looked at. docs/checks.md lists the
-    rules; `checks:` in postroom.yaml switches each off, or makes it a warning or an error.
-
-    \b
-    --fix writes into posts, and changes nothing else in them:
-      the id that a post without one has been published under
-      the usual spelling of a topic
+    Each finding says where it is, what is wrong and how to fix it. docs/checks.md lists the
+    rules; `checks:` in postroom.yaml switches each one off, or makes it a warning or an error.
 
     \b
-    postroom check
-    postroom check --fix
-    postroom check --strict --links --format github
+    --fix changes two things in posts, and nothing else:
+      it writes the id under which a post without one has been published
+      it writes topics as most posts do
+
+    \b
+    Example:
+      postroom check --strict --links
     """
     folder = Path.cwd()
     try:
         folder = find_site(folder)
         site = load_settings(folder)
-        wanted = _Wanted(fix, links, against, build_instant(at), quiet=form != "text")
-        found = grade(_problems(folder, site, wanted), site.checks)
-        code = int(any(strict or one.severity == "error" for one in found))
+        options = _Options(fix, links, against, build_instant(at), quiet=form != "text")
+        findings = grade(_lint(folder, site, options), site.checks)
+        code = int(any(strict or finding.severity == "error" for finding in findings))
     except PostroomError as error:
         if form == "text":
             raise
-        found, code = grade(error.problems, {}), error.exit_code
-    _say(found, form, folder)
+        findings, code = grade(error.problems, {}), error.exit_code
+    _print_findings(findings, form, folder)
     return code
 
 
-def _problems(folder: Path, site: Site, wanted: _Wanted) -> list[Problem]:
-    written = _written(folder, site, wanted)
-    earlier = read_earlier_feed(wanted.against) if wanted.against else None
-    outside: list[ExternalLink] = []
+def _lint(folder: Path, site: Site, options: _Options) -> list[Problem]:
+    context = _load_context(folder, site, options)
+    earlier = read_earlier_feed(options.against) if options.against else None
+    external: list[ExternalLink] = []
     lines = key_lines(folder)
     settings = [*lint_settings(site), *missing_translation(folder, site)]
-    found = [evolve(one, line=lines.get(one.key, 0)) for one in settings]
-    with tempfile.TemporaryDirectory(prefix="postroom-check-") as made:
-        output = Path(made, "output")
-        replace_output(output, make_outputs(folder, site, written.loaded.posts))
-        letter = _letter(folder, written)
-        found += run_rules(
-            written, LintTarget(output, find_foreign_files(folder / site.output), letter), outside
-        )
+    problems = [evolve(problem, line=lines.get(problem.key, 0)) for problem in settings]
+    with tempfile.TemporaryDirectory(prefix="postroom-check-") as temporary:
+        output = Path(temporary, "output")
+        replace_output(output, make_outputs(folder, site, context.loaded.posts))
+        foreign = find_foreign_files(folder / site.output)
+        target = LintTarget(output, foreign, _newest_message(folder, context))
+        problems += run_rules(context, target, external)
     if earlier:
-        found += lint_regressions(earlier, written)
-    if wanted.links:
-        found += _dead(outside, folder)
-    return found
+        problems += lint_regressions(earlier, context)
+    if options.links:
+        problems += _broken_links(external, folder)
+    return problems
 
 
-def _letter(folder: Path, written: LintContext) -> bytes:
-    """Return the newest letter as a subscriber would get it; nothing if none can be sent yet."""
-    site = written.site
-    there = group_by_period(written.loaded.posts, site)
-    if not there or not site.mail.sender or not site.mail.unsubscribe.startswith("https:"):
-        return b""  # `doctor` says what is lacking
+def _newest_message(folder: Path, context: LintContext) -> bytes:
+    """Return the newest issue as one subscriber gets it; empty if none can be sent yet."""
+    site = context.site
+    digests = group_by_period(context.loaded.posts, site)
+    if not digests or not site.mail.sender or not site.mail.unsubscribe.startswith("https:"):
+        return b""  # `postroom doctor` reports what is missing
     theme = Theme(folder, site.language)
-    letter = render_email(there[0], site, theme, unsubscribe=unsubscribe_url(site))
-    prepared = prepare_issue(letter, site, written.at.astimezone(site.timezone))
+    email = render_email(digests[0], site, theme, unsubscribe=unsubscribe_url(site))
+    prepared = prepare_issue(email, site, context.at.astimezone(site.timezone))
     return prepared.message("reader@example.com", "x" * 22, prepared.message_id("x"))
 
 
-def _written(folder: Path, site: Site, wanted: _Wanted) -> LintContext:
+def _load_context(folder: Path, site: Site, options: _Options) -> LintContext:
     scanned = scan_folder(folder, site.posts, site.output)
-    loaded, drafts = loader.read_every_post(scanned, site, wanted.at)
-    if wanted.fix and _repaired(folder, loaded, quiet=wanted.quiet):
+    loaded, sources = loader.read_every_post(scanned, site, options.at)
+    if options.fix and _fix(folder, loaded, quiet=options.quiet):
         scanned = scan_folder(folder, site.posts, site.output)
-        loaded, drafts = loader.read_every_post(scanned, site, wanted.at)
-    return LintContext(site, wanted.at, scanned, loaded, drafts)
+        loaded, sources = loader.read_every_post(scanned, site, options.at)
+    return LintContext(site, options.at, scanned, loaded, sources)
 
 
-def _repaired(folder: Path, loaded: loader.LoadedPosts, *, quiet: bool) -> bool:
-    """Write ids and topics, then raise `ContentError` for ids that cannot be written."""
+def _fix(folder: Path, loaded: loader.LoadedPosts, *, quiet: bool) -> bool:
+    """Write ids and topics; return whether a post changed.
+
+    Raises `ContentError` if an id cannot be written.
+    """
     problems: list[Problem] = []
-    done: list[str] = []
+    changes: list[str] = []
     for path, identity in loaded.unnamed:
         try:
             edit.write_id(folder / path, path, identity)
-            done.append(f"{path}: wrote id {identity}")
+            changes.append(f"{path}: wrote id {identity}")
         except ContentError as error:
             problems += error.problems
-    done += (
+    changes += (
         f"{odd.path}: wrote topic {odd.usual}"
         for odd in loaded.odd_topics
         if odd.usual and edit.write_topic(folder / odd.path, odd.written, odd.usual)
     )
-    for line in done:
+    for line in changes:
         click.echo(line, err=quiet)
     if problems:
         raise ContentError(problems)
-    return bool(done)
+    return bool(changes)
 
 
 def make_link_checker() -> LinkChecker:
-    """Return what asks other sites, at their pace."""
+    """Return a checker that requests links of other sites, at most one a second for each host."""
     return LinkChecker(HostThrottle(time.monotonic, time.sleep))
 
 
-def _dead(outside: list[ExternalLink], folder: Path) -> list[Problem]:
-    """Return a problem for each link to another site that leads to nothing."""
-    answers = load_link_cache(folder / _ANSWERS, time.time())
-    unknown = [one.address for one in outside if one.address not in answers.ok]
+def _broken_links(external: list[ExternalLink], folder: Path) -> list[Problem]:
+    """Return a problem for each broken link to another site."""
+    cache = load_link_cache(folder / _LINK_CACHE, time.time())
+    unknown = [link.url for link in external if link.url not in cache.ok]
     faults = make_link_checker().faults(unknown)
     now = time.time()
-    answers.ok.update((address, now) for address, fault in faults.items() if not fault)
-    with suppress(OSError):  # where nothing can be kept, all is asked again the next time
-        answers.write()
-    repair = "link to where it is now, or take the link out"
+    cache.ok.update((url, now) for url, fault in faults.items() if not fault)
+    with suppress(OSError):  # without a cache, the next run requests every link again
+        cache.write()
+    hint = "correct the link, or remove it"
     return [
-        evolve(one.problem, message=f"'{one.address}' {fault}", hint=repair)
-        for one in outside
-        if (fault := faults.get(one.address, ""))
+        evolve(link.problem, message=f"'{link.url}' {fault}", hint=hint)
+        for link in external
+        if (fault := faults.get(link.url, ""))
     ]
 
 
-def _say(found: tuple[LintFinding, ...], form: str, folder: Path) -> None:
+def _print_findings(findings: tuple[LintFinding, ...], form: str, folder: Path) -> None:
     if form == "json":
-        click.echo(format_json(found), nl=False)
+        click.echo(format_json(findings), nl=False)
         return
     if form == "github":
-        click.echo(format_annotations(found, _from_repository(folder)), nl=False)
+        click.echo(format_annotations(findings, _path_in_repository(folder)), nl=False)
     else:
         for severity in ("error", "warning"):
-            print_problems([str(one) for one in found if one.severity == severity], severity)
-    errors, warnings = summarize(found)
+            lines = [str(finding) for finding in findings if finding.severity == severity]
+            print_problems(lines, severity)
+    errors, warnings = summarize(findings)
     click.echo(f"{pluralize(errors, 'error')}, {pluralize(warnings, 'warning')}")
 
 
-def _from_repository(folder: Path) -> str:
-    """Return the path of the newsroom as seen from the root of its repository."""
+def _path_in_repository(folder: Path) -> str:
+    """Return the path of the site relative to the root of its repository."""
     real = Path(os.path.realpath(folder))
     for root in (real, *real.parents):
         if (root / ".git").exists():

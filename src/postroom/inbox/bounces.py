@@ -17,6 +17,7 @@ from attrs import evolve, field, frozen
 
 from postroom.mail.bounce_policy import enhanced_status, is_hard, is_soft
 from postroom.mail.tokens import Keys, read_envelope_sender, read_unsubscribe_address
+from postroom.mail.unsubscribe import UNSUBSCRIBE_PATH
 from postroom.models import BounceTrace, Change, Subscriber
 
 BounceKind: TypeAlias = Literal["hard", "soft", "refused", "delayed", "delivered"]
@@ -136,7 +137,7 @@ _SENT_TO = "Delivered-To X-Original-To X-Delivered-To Envelope-To X-Envelope-To 
 _SIGNED = re.compile(r"\+[0-9]{1,11}-[A-Za-z2-7]{16}@")
 _LEAVES = re.compile(r"\+leave-[A-Za-z0-9_-]{22}@")
 # `letters` writes the page's address into List-Unsubscribe; a test holds the two together.
-_PAGE = re.compile(r"/list/unsubscribe/([A-Za-z0-9_-]{22})(?![A-Za-z0-9_-])")
+_PAGE = re.compile(rf"/{re.escape(UNSUBSCRIBE_PATH)}([A-Za-z0-9_-]{{22}})(?![A-Za-z0-9_-])")
 # RFC 5965 §7.3; not-spam (RFC 6430), auth-failure (RFC 6591) and virus are no complaints.
 _COMPLAINTS = frozenset("abuse fraud other opt-out opt-out-list".split())
 _DAEMON = re.compile(r"(?:mail(?:er)?-?daemon|postmaster|mdaemon)\Z", re.IGNORECASE)

@@ -1,4 +1,4 @@
-"""The posts as their authors wrote them, for the lints to look at."""
+"""Source posts and settings, as the rules look at them."""
 
 from __future__ import annotations
 
@@ -17,61 +17,68 @@ from postroom.posts.source import SourceFolder, SourcePost
 from postroom.publish.pages import output_path
 from postroom.settings import paths
 
-ELSEWHERE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|/")
-"""How an address begins that does not count from the file it stands in."""
+_ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|/")
+"""The beginning of a URL that is not relative to the file in which it stands."""
+
+
+def file_problem(rule: str, message: str, hint: str, path: str = "") -> Problem:
+    """Return a problem of a whole file; its key is the rule's name without the first word."""
+    return Problem(path, 0, 0, rule.partition("-")[2], message, hint, rule)
 
 
 @frozen
 class LintContext:
-    """A newsroom's posts at the instant `at`: the folder, its drafts, and what is published."""
+    """The posts of a site at the instant `at`: all source posts, and the published ones."""
 
     site: Site
     at: datetime
     folder: SourceFolder = field(repr=False)
     loaded: LoadedPosts = field(repr=False)
-    drafts: tuple[SourcePost, ...] = field(repr=False)
+    sources: tuple[SourcePost, ...] = field(repr=False)
     by_path: Mapping[str, SourcePost] = field(init=False, repr=False)
     by_page: Mapping[str, SourcePost] = field(init=False, repr=False)
     published: Mapping[str, Post] = field(init=False, repr=False)
 
     @by_path.default
-    def _drafts_by_path(self) -> Mapping[str, SourcePost]:
-        return {one.path: one for one in self.drafts}
+    def _sources_by_path(self) -> Mapping[str, SourcePost]:
+        return {source.path: source for source in self.sources}
 
     @by_page.default
-    def _drafts_by_page(self) -> Mapping[str, SourcePost]:
-        # What is published comes last: where a draft claims its page, the page is not the draft's.
-        in_order = sorted(self.drafts, key=lambda one: not self.is_held(one))
-        return {output_path(one.url, self.site): one for one in in_order}
+    def _sources_by_page(self) -> Mapping[str, SourcePost]:
+        # Published posts come last: a page belongs to them, even if a draft has the same URL.
+        in_order = sorted(self.sources, key=lambda source: not self.is_hidden(source))
+        return {output_path(source.url, self.site): source for source in in_order}
 
     @published.default
     def _posts_by_path(self) -> Mapping[str, Post]:
         cut = len(paths.below(self.site.posts, ""))
         return {post.path[cut:]: post for post in self.loaded.posts}
 
-    def name(self, one: SourcePost) -> str:
-        """Return the path of a post as it counts from the site."""
-        return paths.below(self.site.posts, one.path)
+    def source_path(self, post: SourcePost) -> str:
+        """Return the path of a post relative to the site."""
+        return paths.below(self.site.posts, post.path)
 
-    def is_held(self, one: SourcePost) -> bool:
+    def is_hidden(self, post: SourcePost) -> bool:
         """Tell whether a post is a draft, or has expired."""
-        return one.head.draft or one.has_expired(self.at)
+        return post.head.draft or post.has_expired(self.at)
 
-    def going_out(self) -> Iterator[SourcePost]:
-        """Yield what is published or waits for its date, and was not taken back."""
-        for one in self.drafts:
-            post = self.published.get(one.path)
-            if not self.is_held(one) and not (post and post.withdrawn):
-                yield one
+    def visible_posts(self) -> Iterator[SourcePost]:
+        """Yield posts that are published or scheduled, without the withdrawn ones."""
+        for source in self.sources:
+            post = self.published.get(source.path)
+            if not self.is_hidden(source) and not (post and post.withdrawn):
+                yield source
 
-    def beside(self, one: SourcePost, address: str) -> str:
-        """Return the path below posts/ that a relative address names, else nothing."""
-        if not address or address[0] in "#?" or ELSEWHERE.match(address):
+    def resolve_path(self, post: SourcePost, url: str) -> str:
+        """Return the path below posts/ to which a relative URL leads, else an empty string."""
+        if not url or url[0] in "#?" or _ABSOLUTE.match(url):
             return ""
-        folder = posixpath.dirname(one.path)
-        return posixpath.normpath(posixpath.join(folder, unquote(urlsplit(address).path)))
+        folder = posixpath.dirname(post.path)
+        return posixpath.normpath(posixpath.join(folder, unquote(urlsplit(url).path)))
 
-    def in_head(self, one: SourcePost, key: str, what: str, repair: str, rule: str) -> Problem:
-        """Return a problem of a draft's head, on the line of its key."""
-        line = one.head.lines.get(key, 1)
-        return Problem(self.name(one), line, 0, key, what, repair, rule)
+    def key_problem(
+        self, post: SourcePost, key: str, message: str, hint: str, rule: str
+    ) -> Problem:
+        """Return a problem of a key in a post's front matter, with the line of the key."""
+        line = post.head.lines.get(key, 1)
+        return Problem(self.source_path(post), line, 0, key, message, hint, rule)

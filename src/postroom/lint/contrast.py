@@ -1,7 +1,7 @@
-"""A stylesheet of the theme → text whose colour is too near to the one behind it.
+"""Rules for the contrast between text and background, in stylesheets and in emails.
 
-This is a look at colours as they are written, not a browser: a rule that names one of both colours
-is held against the body's other one, by day and by night.
+Colours are compared as they are written: this is no browser. In a stylesheet, a rule that sets one
+of both colours is compared with the other one of the body, in light and in dark mode.
 """
 
 from __future__ import annotations
@@ -15,84 +15,87 @@ from attrs import evolve, frozen
 from lxml import etree
 from lxml.etree import _Element as Element
 
-from postroom.contrast import contrast, is_colour
+from postroom.contrast import MIN_CONTRAST, contrast, is_colour, parse_colour
 from postroom.errors import Problem
+from postroom.lint.context import file_problem
 from postroom.lint.email_html import DARK
-from postroom.lint.email_parts import EmailFindings, EmailParts, parse_html
+from postroom.lint.email_parts import EmailParts, parse_html
 
-_LEAST = 4.5
+_HINT = f"choose colours with a contrast of {MIN_CONTRAST} or more"
+
+# Stylesheets of the site.
+
 _COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
-_PIECE = re.compile(r"([^{};]*)([{};])")
+_SEGMENT = re.compile(r"([^{};]*)([{};])")
 _VARIABLE = re.compile(r"var\(\s*(--[\w-]+)\s*(?:,[^()]*)?\)")
 _COMMA = re.compile(r",(?![^(]*\))")
 _PAGE = (":root", "html", "body")
 _BACKGROUND = ("background", "background-color")
-_NAMES = {"white": "#ffffff", "black": "#000000"}
 
 
 @frozen
-class _Rule:
-    """A rule of a stylesheet; `when` is the condition it stands under."""
+class _StyleRule:
+    """A rule of a stylesheet; `condition` holds the at-rules around it."""
 
-    when: str
+    condition: str
     selector: str
     values: Mapping[str, str]
 
 
-def contrast_problems(css: str, path: str) -> Iterator[Problem]:
+def lint_stylesheet(css: str, path: str) -> Iterator[Problem]:
     """Yield a problem for each rule of `css` that is hard to read (WCAG 2.2, SC 1.4.3)."""
-    rules = list(_rules(css))
-    for when in dict.fromkeys(rule.when for rule in rules if rule.selector in _PAGE):
-        # What stands under a condition comes on top of what always holds.
+    rules = list(_parse_rules(css))
+    for condition in dict.fromkeys(rule.condition for rule in rules if rule.selector in _PAGE):
+        # Rules under a condition add to those without one.
         styles: dict[str, dict[str, str]] = {}
         for rule in rules:
-            if rule.when in {"", when}:
+            if rule.condition in {"", condition}:
                 styles.setdefault(rule.selector, {}).update(rule.values)
-        for what in _unreadable(styles, _scheme(when)):
-            repair = f"choose colours with {_LEAST} or more"
-            yield Problem(path, message=what, hint=repair, rule="page-contrast")
+        for message in _unreadable(styles, _mode(condition)):
+            yield Problem(path, message=message, hint=_HINT, rule="page-contrast")
 
 
-def _scheme(when: str) -> str:
-    if "dark" in when:
-        return "by night"
-    return "in print" if "print" in when else "by day"
+def _mode(condition: str) -> str:
+    if "dark" in condition:
+        return "in dark mode"
+    return "in print" if "print" in condition else "in light mode"
 
 
-def _unreadable(styles: Mapping[str, Mapping[str, str]], when: str) -> Iterator[str]:
-    page = {name: value for one in _PAGE for name, value in styles.get(one, {}).items()}
-    ink, paper = _ink(page, page) or "#000000", _paper(page, page) or "#ffffff"
+def _unreadable(styles: Mapping[str, Mapping[str, str]], mode: str) -> Iterator[str]:
+    page = {name: value for part in _PAGE for name, value in styles.get(part, {}).items()}
+    page_text = _text_colour(page, page) or "#000000"
+    page_background = _background_colour(page, page) or "#ffffff"
     for selector, values in styles.items():
-        # What is written and is no plain colour, such as `inherit`, is not known.
-        text = _ink(values, page) if "color" in values else ink
-        behind = _paper(values, page) if values.keys() & _BACKGROUND else paper
-        painted = values.keys() & {"color", *_BACKGROUND}
-        if painted and text and behind and (ratio := contrast(text, behind)) < _LEAST:
-            yield f"'{selector}' is {text} on {behind} {when}, a contrast of {ratio:.2f}"
+        # A value that is no plain colour, such as `inherit`, cannot be compared.
+        text = _text_colour(values, page) if "color" in values else page_text
+        has_background = bool(values.keys() & _BACKGROUND)
+        behind = _background_colour(values, page) if has_background else page_background
+        is_painted = has_background or "color" in values
+        if is_painted and text and behind and (ratio := contrast(text, behind)) < MIN_CONTRAST:
+            yield f"'{selector}' is {text} on {behind} {mode}, a contrast of {ratio:.2f}"
 
 
-def _ink(values: Mapping[str, str], known: Mapping[str, str]) -> str:
-    return _colour(values.get("color", ""), known)
+def _text_colour(values: Mapping[str, str], variables: Mapping[str, str]) -> str:
+    return _resolve_colour(values.get("color", ""), variables)
 
 
-def _paper(values: Mapping[str, str], known: Mapping[str, str]) -> str:
-    return _colour(values.get("background-color") or values.get("background", ""), known)
+def _background_colour(values: Mapping[str, str], variables: Mapping[str, str]) -> str:
+    value = values.get("background-color") or values.get("background", "")
+    return _resolve_colour(value, variables)
 
 
-def _colour(value: str, known: Mapping[str, str]) -> str:
-    """Return `value` as `#rrggbb` once its variable is looked up; nothing if it is no colour."""
+def _resolve_colour(value: str, variables: Mapping[str, str]) -> str:
+    """Return `value`, or that of the variable it names, as `#rrggbb`; empty if it is no colour."""
     if variable := _VARIABLE.fullmatch(value):
-        value = known.get(variable[1], "")
-    if re.fullmatch(r"#[0-9a-fA-F]{3}", value):
-        value = "#" + "".join(2 * digit for digit in value[1:])
-    return value if is_colour(value) else _NAMES.get(value, "")
+        value = variables.get(variable[1], "")
+    return parse_colour(value)
 
 
-def _rules(css: str) -> Iterator[_Rule]:
-    """Yield the rules of `css`, and those that stand under a condition."""
+def _parse_rules(css: str) -> Iterator[_StyleRule]:
+    """Yield the rules of `css`, and those under a condition."""
     open_: list[str] = []
     values: dict[str, str] = {}
-    for text, end in _PIECE.findall(_COMMENT.sub("", css)):
+    for text, end in _SEGMENT.findall(_COMMENT.sub("", css)):
         words = " ".join(text.split())
         if end == "{":
             open_.append(words)
@@ -102,147 +105,120 @@ def _rules(css: str) -> Iterator[_Rule]:
         if colon:
             values[name.strip().lower()] = value.replace("!important", "").strip()
         if end == "}" and open_:
-            selector = open_.pop()
-            if values and not selector.startswith("@"):
-                for one in _COMMA.split(selector):
-                    yield _Rule(" and ".join(open_), one.strip(), values)
+            selectors = open_.pop()
+            if values and not selectors.startswith("@"):
+                for selector in _COMMA.split(selectors):
+                    yield _StyleRule(" and ".join(open_), selector.strip(), values)
             values = {}
 
 
-"""WCAG 2.2, SC 1.4.3."""
-# CSS Color 4 §6.1: those that people write by hand.
-_EMAIL_NAMES = {
-    "black": "#000000",
-    "silver": "#c0c0c0",
-    "gray": "#808080",
-    "grey": "#808080",
-    "white": "#ffffff",
-    "maroon": "#800000",
-    "red": "#ff0000",
-    "purple": "#800080",
-    "fuchsia": "#ff00ff",
-    "green": "#008000",
-    "lime": "#00ff00",
-    "olive": "#808000",
-    "yellow": "#ffff00",
-    "navy": "#000080",
-    "blue": "#0000ff",
-    "teal": "#008080",
-    "aqua": "#00ffff",
-    "orange": "#ffa500",
-}
-_AS_AROUND = frozenset({"", "inherit", "currentcolor", "transparent", "none", "unset", "initial"})
-_RGB = re.compile(r"rgb\(\s*([0-9]{1,3})\s*,\s*([0-9]{1,3})\s*,\s*([0-9]{1,3})\s*\)")
-_WORD = re.compile(r"[a-z-]+\([^)]*\)|[^\s]+")
-_UNSEEN = frozenset({"head", "script", "style", "title"})
+# Emails.
+
+_INHERITED = frozenset({"", "inherit", "currentcolor", "transparent", "none", "unset", "initial"})
+_VALUE = re.compile(r"[a-z-]+\([^)]*\)|[^\s]+")
+_NOT_SHOWN = frozenset({"head", "script", "style", "title"})
 
 
 @frozen(cache_hash=True)
 class _Paint:
-    """The colours of text, of what stands behind it and of links; a strange one as written."""
+    """The colours of text, background and links; an unknown colour stands as it is written."""
 
-    ink: str
-    paper: str
+    text: str
+    background: str
     link: str
     hidden: bool = False
 
 
-_DAY = _Paint("#000000", "#ffffff", "#0000ee")
-_NIGHT = _Paint("#ffffff", "#000000", "#9e9eff")
-"""What a browser takes where a letter says nothing."""
+_LIGHT_DEFAULT = _Paint("#000000", "#ffffff", "#0000ee")
+_DARK_DEFAULT = _Paint("#ffffff", "#000000", "#9e9eff")
+"""The colours of a browser where an email sets none."""
 
 
-def _readable(parts: EmailParts) -> EmailFindings:
-    yield from _contrasts(parts.tree, "by day", _DAY)
+def _email_contrast(parts: EmailParts) -> Iterator[Problem]:
+    yield from _tree_contrast(parts.tree, "in light mode", _LIGHT_DEFAULT)
     if dark := DARK.search(parts.sheets):
-        # Rules for the night are put into the attributes, as a mail program applies them.
+        # Put the rules for dark mode into the attributes, as a mail program applies them.
         inliner = css_inline.CSSInliner(
             inline_style_tags=False, extra_css=dark[1], load_remote_stylesheets=False
         )
         try:
-            night = parse_html(inliner.inline(parts.html))
+            tree = parse_html(inliner.inline(parts.html))
         except css_inline.InlineError as error:
-            what = f"a style attribute cannot be read: {error}"
-            yield "style-syntax", what, "correct the template"
+            message = f"a style attribute cannot be parsed: {error}"
+            yield file_problem("email-style-syntax", message, "correct the template")
         else:
-            yield from _contrasts(night, "by night", _NIGHT)
+            yield from _tree_contrast(tree, "in dark mode", _DARK_DEFAULT)
 
 
-def _contrasts(tree: Element, when: str, first: _Paint) -> EmailFindings:
+def _tree_contrast(tree: Element, mode: str, default: _Paint) -> Iterator[Problem]:
     texts: dict[_Paint, str] = {}
-    for text, paint in _painted(tree, first):
+    for text, paint in _painted_texts(tree, default):
         texts.setdefault(paint, text)
     for paint, text in texts.items():
-        yield from _contrast(" ".join(text.split())[:40], paint, when)
+        yield from _text_contrast(" ".join(text.split())[:40], paint, mode)
 
 
-def _contrast(text: str, paint: _Paint, when: str) -> EmailFindings:
-    strange = [colour for colour in (paint.ink, paint.paper) if not is_colour(colour)]
-    for colour in strange:
-        what = f"'{text}' stands in '{colour}' {when}, of which no contrast can be computed"
-        yield "contrast", what, "write it as #rrggbb"
-    if not strange and contrast(paint.ink, paint.paper) < _LEAST:
-        what = f"'{text}' is {paint.ink} on {paint.paper} {when}"
-        yield "contrast", what, "choose colours with a contrast of 4.5"
+def _text_contrast(text: str, paint: _Paint, mode: str) -> Iterator[Problem]:
+    unknown = [colour for colour in (paint.text, paint.background) if not is_colour(colour)]
+    for colour in unknown:
+        message = f"the contrast of '{text}' cannot be computed from '{colour}' {mode}"
+        yield file_problem("email-contrast", message, "write the colour as #rrggbb")
+    if not unknown and contrast(paint.text, paint.background) < MIN_CONTRAST:
+        message = f"'{text}' is {paint.text} on {paint.background} {mode}"
+        yield file_problem("email-contrast", message, _HINT)
 
 
-def _painted(tree: Element, first: _Paint) -> Iterator[tuple[str, _Paint]]:
-    """Yield every text that can be seen, with its colours."""
-    around = [first]
+def _painted_texts(tree: Element, default: _Paint) -> Iterator[tuple[str, _Paint]]:
+    """Yield every visible text with its colours."""
+    stack = [default]
     for event, element in etree.iterwalk(tree, events=("start", "end", "comment")):
         if event == "start":
-            around.append(_within(around[-1], element))
+            stack.append(_element_paint(stack[-1], element))
         elif event == "end":
-            around.pop()
+            stack.pop()
         text = element.text if event == "start" else element.tail
-        if text and not text.isspace() and not around[-1].hidden:
-            yield text, around[-1]
+        if text and not text.isspace() and not stack[-1].hidden:
+            yield text, stack[-1]
 
 
-def _within(around: _Paint, element: Element) -> _Paint:
-    if around.hidden or element.tag in _UNSEEN:
+def _element_paint(around: _Paint, element: Element) -> _Paint:
+    if around.hidden or element.tag in _NOT_SHOWN:
         return evolve(around, hidden=True)
     is_link = element.tag == "a" and "href" in element.attrib
-    return _mixed(around, element.get("style", ""), element.get("bgcolor", ""), is_link=is_link)
+    return _style_paint(
+        around, element.get("style", ""), element.get("bgcolor", ""), is_link=is_link
+    )
 
 
 @lru_cache(maxsize=512)
-def _mixed(around: _Paint, style: str, behind: str, *, is_link: bool) -> _Paint:
+def _style_paint(around: _Paint, style: str, bgcolor: str, *, is_link: bool) -> _Paint:
     declared = dict(_declarations(style))
-    hidden = declared.get("display") == "none"
-    behind = declared.get("background-color") or declared.get("background") or behind.lower()
-    ink = declared.get("color", "")
+    behind = declared.get("background-color") or declared.get("background") or bgcolor.lower()
+    text = declared.get("color", "")
     return _Paint(
-        _email_colour(ink) or (around.link if is_link and not ink else around.ink),
-        _behind(behind) or around.paper,
+        _email_colour(text) or (around.link if is_link and not text else around.text),
+        _shorthand_colour(behind) or around.background,
         around.link,
-        hidden,
+        hidden=declared.get("display") == "none",
     )
 
 
 def _declarations(style: str) -> Iterator[tuple[str, str]]:
-    for one in style.split(";"):
-        name, _, value = one.partition(":")
+    for declaration in style.split(";"):
+        name, _, value = declaration.partition(":")
         yield name.strip().lower(), value.lower().replace("!important", "").strip()
 
 
-def _behind(value: str) -> str:
-    """Return the colour in the shorthand for a background, which is a colour and other words."""
-    words = _WORD.findall(value)
-    read = [_email_colour(word) for word in words]
-    alone = read[0] if len(read) == 1 and "url(" not in value else ""
-    return next(filter(is_colour, read), alone)
+def _shorthand_colour(value: str) -> str:
+    """Return the colour in a `background` shorthand, which may hold other values too."""
+    colours = [_email_colour(word) for word in _VALUE.findall(value)]
+    single = colours[0] if len(colours) == 1 and "url(" not in value else ""
+    return next(filter(is_colour, colours), single)
 
 
 def _email_colour(value: str) -> str:
-    """Return a colour as `#rrggbb`, a strange one as written, and nothing for that around."""
-    if value in _AS_AROUND:
-        return ""
-    if re.fullmatch(r"#[0-9a-f]{3}", value):
-        return "#" + "".join(2 * digit for digit in value[1:])
-    if channels := _RGB.fullmatch(value):
-        return "#" + "".join(f"{min(255, int(channel)):02x}" for channel in channels.groups())
-    return _EMAIL_NAMES.get(value, value)
+    """Return a colour as `#rrggbb`, an unknown one as written, and "" for an inherited one."""
+    return "" if value in _INHERITED else parse_colour(value) or value
 
 
-CONTRAST_RULES = (_readable,)
+CONTRAST_RULES = (_email_contrast,)

@@ -9,21 +9,22 @@ from email.message import Message
 from itertools import chain
 from urllib.parse import urljoin
 
+from attrs import evolve
 from lxml.etree import _Element as Element
 
 from postroom.errors import Problem
+from postroom.lint.context import file_problem
 from postroom.lint.contrast import CONTRAST_RULES
 from postroom.lint.email_headers import MESSAGE_RULES, lint_bytes, lint_recipient, read_parts
-from postroom.lint.email_html import HTML_RULES, LINK_RULES, STYLE_RULES, link_text_fault
+from postroom.lint.email_html import HTML_RULES, LINK_RULES, STYLE_RULES
 from postroom.lint.email_parts import (
     HEADINGS,
-    EmailFinding,
-    EmailFindings,
     EmailParts,
     find_addresses,
     strip_whitespace,
     visible_text,
 )
+from postroom.lint.links import url_fault
 from postroom.mail.unsubscribe import preferences_url, unsubscribe_url
 from postroom.models import Site
 from postroom.newsletter.render import RenderedEmail
@@ -36,12 +37,14 @@ _PICTURE = re.compile(r"\.(?:avif|gif|jpe?g|png|svg|webp)\Z", re.IGNORECASE)
 _CLOSING = ".,;:!?)]>'\"。，"  # noqa: RUF001
 
 
-def _text_part(parts: EmailParts) -> EmailFindings:
+def _text_part(parts: EmailParts) -> Iterator[Problem]:
     if not parts.text.strip():
-        yield "text-part", "the text is empty", "write templates/email/email.txt"
+        yield file_problem(
+            "email-text-part", "the text is empty", "write templates/email/email.txt"
+        )
 
 
-def _same_words(parts: EmailParts) -> EmailFindings:
+def _same_words(parts: EmailParts) -> Iterator[Problem]:
     if not parts.text.strip():
         return
     run, place = "".join(_WORD.findall(parts.text)), 0
@@ -53,7 +56,11 @@ def _same_words(parts: EmailParts) -> EmailFindings:
         if found >= 0 or _holds_blocks(block):
             continue
         if _is_lost(block, run):
-            yield "same-words", f"the text lacks '{said[:60]}'", "let both templates say the same"
+            yield file_problem(
+                "email-same-words",
+                f"the text lacks '{said[:60]}'",
+                "let both templates say the same",
+            )
 
 
 def _is_lost(block: Element, run: str) -> bool:
@@ -67,18 +74,22 @@ def _holds_blocks(block: Element) -> bool:
     return next((True for one in block.iter(*_BLOCKS) if one is not block), False)
 
 
-def _same_links(parts: EmailParts) -> EmailFindings:
+def _same_links(parts: EmailParts) -> Iterator[Problem]:
     written = {form for address in find_addresses(parts.text) for form in _trimmed(address)}
     for link in parts.links:
         address = link.get("href", "")
         said = _is_said(link) and strip_whitespace(visible_text(link)) in parts.said
-        if not (_stands(address, written) or said or link_text_fault(address)):
-            yield "same-links", f"the text lacks the link {address}", "let both templates have it"
+        if not (_stands(address, written) or said or url_fault(address)):
+            yield file_problem(
+                "email-same-links",
+                f"the text lacks the link {address}",
+                "let both templates have it",
+            )
     linked = {form for link in parts.links for form in _forms(link.get("href", ""))}
     for address in dict.fromkeys(find_addresses(parts.text)):
         if linked.isdisjoint(_trimmed(address)) and address.rstrip(_CLOSING) not in parts.seen:
             what = f"the HTML lacks the link {address.rstrip(_CLOSING)}"
-            yield "same-links", what, "let both templates have it"
+            yield file_problem("email-same-links", what, "let both templates have it")
 
 
 def _stands(address: str, written: set[str]) -> bool:
@@ -100,34 +111,42 @@ def _is_said(link: Element) -> bool:
     return described or address.startswith(("mailto:", "tel:")) or bool(_PICTURE.search(address))
 
 
-def _contact(parts: EmailParts) -> EmailFindings:
+def _contact(parts: EmailParts) -> Iterator[Problem]:
     contact = parts.site.contact
     values = {name: getattr(contact, name) for name in ("organization", "name", "phone", "tel")}
     values |= {"email": contact.email}
     if contact.message:
         values["message"] = urljoin(parts.site.url, contact.message.removeprefix("/"))
     for name, part in _lacking(parts, values.items()):
-        yield "contact", f"the {part} lacks contact.{name}", "let the template show it"
+        yield file_problem(
+            "email-contact", f"the {part} lacks contact.{name}", "let the template show it"
+        )
     called = {link.get("href") for link in parts.links}
     for name in ("phone", "tel"):
         if values[name] and tel_url(values[name]) not in called:
             what = f"the HTML does not link contact.{name} as {tel_url(values[name])}"
-            yield "contact", what, "let the template link it, so that a touch calls it"
+            yield file_problem(
+                "email-contact", what, "let the template link it, so that a touch calls it"
+            )
 
 
-def _postal(parts: EmailParts) -> EmailFindings:
+def _postal(parts: EmailParts) -> Iterator[Problem]:
     address = parts.site.contact.address
     if parts.personal and not address.strip():
-        yield "postal-address", "no postal address is known", "set contact.address"
+        yield file_problem(
+            "email-postal-address", "no postal address is known", "set contact.address"
+        )
     for line, part in _lacking(parts, ((line, line) for line in address.splitlines())):
         what = f"the {part} lacks '{line}'"
-        yield "postal-address", what, "let the template show contact.address"
+        yield file_problem("email-postal-address", what, "let the template show contact.address")
 
 
-def _signs(parts: EmailParts) -> EmailFindings:
+def _signs(parts: EmailParts) -> Iterator[Problem]:
     contact = parts.site.contact
     if parts.personal and not (contact.organization or contact.name):
-        yield "signed", "nobody signs", "set contact.organization or contact.name"
+        yield file_problem(
+            "email-signed", "nobody signs", "set contact.organization or contact.name"
+        )
 
 
 def _lacking(parts: EmailParts, values: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
@@ -142,23 +161,27 @@ def _lacking(parts: EmailParts, values: Iterable[tuple[str, str]]) -> Iterator[t
             yield name, "text"
 
 
-def _ways(parts: EmailParts) -> EmailFindings:
+def _ways(parts: EmailParts) -> Iterator[Problem]:
     if parts.personal:
-        yield from _way(parts, "unsubscribe", unsubscribe_url(parts.site, ""), "leave at")
+        yield from _way(parts, "email-unsubscribe", unsubscribe_url(parts.site, ""), "leave at")
         prefer = preferences_url(parts.site, "")
         # A newsroom need not have such a page; a letter that leads to it does so in both parts.
         if prefer in parts.text or any(
             one.get("href", "").startswith(prefer) for one in parts.links
         ):
-            yield from _way(parts, "preferences", prefer, "choose at")
+            yield from _way(parts, "email-preferences", prefer, "choose at")
 
 
-def _way(parts: EmailParts, rule: str, page: str, what: str) -> EmailFindings:
+def _way(parts: EmailParts, rule: str, page: str, what: str) -> Iterator[Problem]:
     links = [link for link in parts.links if link.get("href", "").startswith(page)]
     if not any(visible_text(link) for link in links):
-        yield rule, f"the HTML has no link to the page to {what}", "let the template show it"
+        yield file_problem(
+            rule, f"the HTML has no link to the page to {what}", "let the template show it"
+        )
     if page not in parts.text:
-        yield rule, f"the text has no link to the page to {what}", "let the template show it"
+        yield file_problem(
+            rule, f"the text has no link to the page to {what}", "let the template show it"
+        )
 
 
 FOOT_RULES = (_text_part, _same_words, _same_links, _contact, _postal, _signs, _ways)
@@ -172,7 +195,7 @@ def lint_email(message: bytes, site: Site, path: str = "email") -> list[Problem]
     A problem's `rule` names it for all rooms, its `key` in `RULES`. Nothing is raised,
     whatever `message` holds.
     """
-    return _problems(path, chain(lint_bytes(message), _guarded(_message, message, site)))
+    return _at(path, chain(lint_bytes(message), _guarded(_message, message, site)))
 
 
 def lint_rendered_email(letter: RenderedEmail, site: Site, path: str = "email") -> list[Problem]:
@@ -181,17 +204,17 @@ def lint_rendered_email(letter: RenderedEmail, site: Site, path: str = "email") 
     A problem's `rule` names it for all rooms, its `key` in `RULES`. Nothing is raised,
     whatever `letter` holds.
     """
-    return _problems(path, _parts(EmailParts(letter.html, letter.text, site)))
+    return _at(path, _parts(EmailParts(letter.html, letter.text, site)))
 
 
-def _message(message: bytes, site: Site) -> EmailFindings:
+def _message(message: bytes, site: Site) -> Iterator[Problem]:
     read = message_from_bytes(message, policy=policy.compat32)
     for rule in MESSAGE_RULES:
         yield from _guarded(rule, read, site)
     yield from _guarded(_contents, read, site)
 
 
-def _contents(message: Message, site: Site) -> EmailFindings:
+def _contents(message: Message, site: Site) -> Iterator[Problem]:
     text, html = read_parts(message)
     if html or text:
         parts = EmailParts(html, text, site, personal=True)
@@ -199,21 +222,19 @@ def _contents(message: Message, site: Site) -> EmailFindings:
         yield from _guarded(lint_recipient, message, parts)
 
 
-def _parts(parts: EmailParts) -> EmailFindings:
+def _parts(parts: EmailParts) -> Iterator[Problem]:
     for rule in _PART_RULES:
         yield from _guarded(rule, parts)
 
 
-def _guarded(rule: Callable[..., EmailFindings], *letter: object) -> EmailFindings:
+def _guarded(rule: Callable[..., Iterator[Problem]], *letter: object) -> Iterator[Problem]:
     try:
         yield from rule(*letter)
     except Exception as error:  # noqa: BLE001 - the email package raises anything at strange bytes
         what = f"cannot be taken apart ({rule.__name__.strip('_')}: {type(error).__name__})"
-        yield "readable", what, "look at the letter"
+        yield file_problem("email-readable", what, "look at the letter")
 
 
-def _problems(path: str, findings: EmailFindings | chain[EmailFinding]) -> list[Problem]:
-    return [
-        Problem(path, key=name, message=what, hint=repair, rule=f"email-{name}")
-        for name, what, repair in dict.fromkeys(findings)
-    ]
+def _at(path: str, problems: Iterable[Problem]) -> list[Problem]:
+    """Return each problem once, with the path of the email."""
+    return [evolve(problem, path=path) for problem in dict.fromkeys(problems)]

@@ -4,82 +4,49 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from urllib.parse import urlsplit
 
 from lxml.etree import _Element as Element
 
+from postroom.errors import Problem
+from postroom.lint.context import file_problem
 from postroom.lint.email_parts import (
     HEADINGS,
-    EmailFindings,
     EmailParts,
     strip_whitespace,
     visible_text,
 )
-from postroom.markdown.html import SCHEMES
+from postroom.lint.links import is_generic_link_text, url_fault
 from postroom.newsletter.render import MAX_HTML_BYTES, MAX_PREHEADER, MIN_PREHEADER
-from postroom.settings.validation import is_uri
 from postroom.text import display_width
 
-# In the languages that the theme speaks.
-_EMPTY_WORDS = frozenset(
-    word.strip()
-    for word in (
-        "click here, here, link, more, read more, this, this link, learn more, click, "
-        "hier, hier klicken, klicken sie hier, mehr, mehr lesen, weiterlesen, weiter, "
-        "ici, cliquez ici, lire la suite, en savoir plus, plus, "
-        "aquí, haz clic aquí, haga clic aquí, leer más, más, "
-        "هنا, اضغط هنا, انقر هنا, اقرأ المزيد, المزيد, "
-        "כאן, לחצו כאן, לחץ כאן, קרא עוד, עוד, "
-        "这里, 点击这里, 点此, 更多, 阅读更多, 阅读全文"
-    ).split(",")
-)
-_AROUND = " .…!?:»›>→。！"  # noqa: RUF001
-_NUMBER = re.compile(r"\+?[0-9().-]+(?:;.*)?")
 
-
-def _words(parts: EmailParts) -> EmailFindings:
+def _words(parts: EmailParts) -> Iterator[Problem]:
     for link in parts.links:
         words, address = visible_text(link), link.get("href")
         if not words and not _pictured(link):
-            yield "empty-link", f"the link to {address} has no words", "let it say where it leads"
-        elif words.strip(_AROUND).casefold() in _EMPTY_WORDS:
+            yield file_problem(
+                "email-empty-link",
+                f"the link to {address} has no words",
+                "let it say where it leads",
+            )
+        elif is_generic_link_text(words):
             what = f"the link to {address} says '{words}'"
-            yield "link-words", what, "let it say where it leads"
+            yield file_problem("email-link-words", what, "let it say where it leads")
 
 
 def _pictured(link: Element) -> bool:
     return any(image.get("alt", "").strip() for image in link.iter("img"))
 
 
-def _addresses(parts: EmailParts) -> EmailFindings:
+def _addresses(parts: EmailParts) -> Iterator[Problem]:
     ids = {one.get("id", "") for one in parts.elements if "id" in one.attrib}
     for link in parts.links:
-        if fault := link_text_fault(link.get("href", ""), ids):
+        if fault := url_fault(link.get("href", ""), ids):
             what = f"the link '{visible_text(link)}' leads to '{link.get('href')}', which {fault}"
-            yield "bad-href", what, "write the whole address"
-
-
-def link_text_fault(address: str, ids: Collection[str] = ()) -> str:
-    """Return what is wrong with the address of a link, nothing if it can be followed.
-
-    `ids` are those of the letter, to which an address that begins with `#` may lead.
-    """
-    scheme, colon, rest = address.partition(":")
-    if address.startswith("#"):
-        return "" if address[1:] in ids else "is nowhere in the letter"
-    if not colon or not scheme.isalnum():
-        return "is no whole address"
-    if scheme.lower() not in SCHEMES:
-        return "no mail program opens"
-    return _fault_of_rest(scheme.lower(), rest) if is_uri(address) else "nobody can read"
-
-
-def _fault_of_rest(scheme: str, rest: str) -> str:
-    if scheme == "mailto" and "@" not in rest and "to=" not in rest:
-        return "names nobody"
-    return "is no number" if scheme == "tel" and not _NUMBER.fullmatch(rest) else ""
+            yield file_problem("email-bad-href", what, "write the whole address")
 
 
 LINK_RULES = (_words, _addresses)
@@ -102,26 +69,28 @@ DARK = re.compile(
 )
 
 
-def _dropped(parts: EmailParts) -> EmailFindings:
+def _dropped(parts: EmailParts) -> Iterator[Problem]:
     for rule, pattern, repair in (
-        ("flex-or-grid", _LAYOUT, "use tables and blocks"),
-        ("position", _POSITION, "use tables and blocks"),
-        ("background-image", _BACKGROUND, "use a colour"),
+        ("email-flex-or-grid", _LAYOUT, "use tables and blocks"),
+        ("email-position", _POSITION, "use tables and blocks"),
+        ("email-background-image", _BACKGROUND, "use a colour"),
     ):
         for found in pattern.findall(parts.styles):
-            yield rule, f"'{found.strip()[:60]}' is dropped by mail programs", repair
+            yield file_problem(rule, f"'{found.strip()[:60]}' is dropped by mail programs", repair)
     for element in parts.elements:
         if element.get("background"):
             what = f"<{element.tag!s} background> loads something"
-            yield "background-image", what, "use a colour"
+            yield file_problem("email-background-image", what, "use a colour")
 
 
-def _remote(parts: EmailParts) -> EmailFindings:
+def _remote(parts: EmailParts) -> Iterator[Problem]:
     if found := _REMOTE.search(_BACKGROUND.sub("", parts.styles)):
-        yield "remote-load", f"a style loads something by {found[0]}", "take it out"
+        yield file_problem(
+            "email-remote-load", f"a style loads something by {found[0]}", "take it out"
+        )
 
 
-def _large_enough(parts: EmailParts) -> EmailFindings:
+def _large_enough(parts: EmailParts) -> Iterator[Problem]:
     sizes = [_value(size) for size in _SIZE.findall(parts.styles)]
     # The size in `font: bold 15px/22px Georgia` stands before the height of the line.
     shorthands = (_value(font).partition("/")[0].split() for font in _FONT.findall(parts.styles))
@@ -133,36 +102,40 @@ def _large_enough(parts: EmailParts) -> EmailFindings:
     ]
     for size in dict.fromkeys(sizes):
         if not _LARGE.fullmatch(size):
-            yield "font-size", f"a text has the size {size}", "give it 13px or more"
+            yield file_problem(
+                "email-font-size", f"a text has the size {size}", "give it 13px or more"
+            )
     if any(element.tag == "font" and element.get("size") for element in parts.elements):
-        yield "font-size", "<font size> says no pixels", "give it 13px or more"
+        yield file_problem("email-font-size", "<font size> says no pixels", "give it 13px or more")
 
 
 def _value(written: str) -> str:
     return written.lower().replace("!important", "").strip()
 
 
-def _outlook(parts: EmailParts) -> EmailFindings:
+def _outlook(parts: EmailParts) -> Iterator[Problem]:
     marks = [mark.startswith("<!--") for mark in _CONDITION.findall(parts.html)]
     if marks != [True, False] * (len(marks) // 2):
-        yield "conditional-comments", "an [if has no [endif]", _BY_HAND
+        yield file_problem("email-conditional-comments", "an [if has no [endif]", _BY_HAND)
     inside = "".join(one.partition("]>")[2] for one in parts.comments if one.startswith("[if "))
     for tag in ("table", "tr", "td"):
         if len(re.findall(rf"<{tag}\b", inside)) != inside.count(f"</{tag}>"):
             what = f"Outlook alone sees a <{tag}> that is not closed"
-            yield "conditional-comments", what, _BY_HAND
+            yield file_problem("email-conditional-comments", what, _BY_HAND)
 
 
-def _night(parts: EmailParts) -> EmailFindings:
+def _night(parts: EmailParts) -> Iterator[Problem]:
     if not DARK.search(parts.sheets):
         what = "there are no rules for dark mode"
-        yield "dark-mode", what, "keep the style element when inlining"
+        yield file_problem("email-dark-mode", what, "keep the style element when inlining")
     if "[data-ogsc]" not in parts.sheets:
         what = "there are no rules for Outlook's dark mode"
-        yield "dark-mode", what, "add some for [data-ogsc]"
+        yield file_problem("email-dark-mode", what, "add some for [data-ogsc]")
     names = {one.get("name") for one in parts.elements if one.tag == "meta"}
     if "color-scheme" not in names:
-        yield "dark-mode", "no meta color-scheme says that dark mode is known", _BY_HAND
+        yield file_problem(
+            "email-dark-mode", "no meta color-scheme says that dark mode is known", _BY_HAND
+        )
 
 
 STYLE_RULES = (_dropped, _remote, _large_enough, _outlook, _night)
@@ -175,115 +148,137 @@ _HIDDEN = "display:none max-height:0 overflow:hidden mso-hide:all".split()
 _TABLE = re.compile(r"<table\b[^>]*>", re.IGNORECASE)
 
 
-def _light(parts: EmailParts) -> EmailFindings:
+def _light(parts: EmailParts) -> Iterator[Problem]:
     size = len(parts.html.encode("utf-8", "replace"))
     if size > MAX_HTML_BYTES:
-        yield "size", f"{size} bytes, and Gmail cuts letters", f"keep it below {MAX_HTML_BYTES}"
+        yield file_problem(
+            "email-size", f"{size} bytes, and Gmail cuts letters", f"keep it below {MAX_HTML_BYTES}"
+        )
 
 
-def _language(parts: EmailParts) -> EmailFindings:
+def _language(parts: EmailParts) -> Iterator[Problem]:
     if not parts.tree.get("lang"):
-        yield "language", "<html> has no lang", "name the language"
+        yield file_problem("email-language", "<html> has no lang", "name the language")
     if not parts.tree.get("dir"):
-        yield "direction", "<html> has no dir", "name the direction"
+        yield file_problem("email-direction", "<html> has no dir", "name the direction")
     wrappers = [one for one in parts.elements if one.get("role") == "article"]
     if not wrappers:
-        yield "wrapper", "there is no role=article", "let a wrapper have it, with lang and dir"
+        yield file_problem(
+            "email-wrapper", "there is no role=article", "let a wrapper have it, with lang and dir"
+        )
     for element in wrappers:
         for name in ("lang", "dir"):
             if not element.get(name):
-                yield "wrapper", f"the wrapper has no {name}", "name language and direction"
+                yield file_problem(
+                    "email-wrapper", f"the wrapper has no {name}", "name language and direction"
+                )
 
 
-def _title(parts: EmailParts) -> EmailFindings:
+def _title(parts: EmailParts) -> Iterator[Problem]:
     if not any(visible_text(one) for one in parts.elements if one.tag == "title"):
-        yield "title", "there is no title", "let it be the subject"
+        yield file_problem("email-title", "there is no title", "let it be the subject")
 
 
-def _outline(parts: EmailParts) -> EmailFindings:
+def _outline(parts: EmailParts) -> Iterator[Problem]:
     levels = [int(one.tag[1]) for one in parts.elements if one.tag in HEADINGS]
     if levels.count(1) != 1:
         what = f"{levels.count(1)} first-level headings"
-        yield "first-heading", what, "let the title be the only one"
+        yield file_problem("email-first-heading", what, "let the title be the only one")
     elif levels[0] != 1:
-        yield "first-heading", f"<h{levels[0]}> stands before the title", "let the title come first"
+        yield file_problem(
+            "email-first-heading",
+            f"<h{levels[0]}> stands before the title",
+            "let the title come first",
+        )
     for above, below in pairwise(levels):
         if below > above + 1:
-            yield "heading-order", f"<h{below}> follows <h{above}>", "skip no level"
+            yield file_problem(
+                "email-heading-order", f"<h{below}> follows <h{above}>", "skip no level"
+            )
 
 
-def _tables(parts: EmailParts) -> EmailFindings:
+def _tables(parts: EmailParts) -> Iterator[Problem]:
     for table in parts.elements:
         if table.tag != "table" or table.get("role") in {"presentation", "none"}:
             continue
         # Of a post's own table, marked as data, rows and columns are meant.
         if table.get("class") != "data" and not table.xpath("tr/th | */tr/th"):
             what = "a table without headings has no role=presentation"
-            yield "layout-table", what, _BY_HAND
+            yield file_problem("email-layout-table", what, _BY_HAND)
     for tag in _TABLE.findall("\n".join(parts.comments)):
         if 'role="presentation"' not in tag:
             what = "a table that Outlook alone sees has no role=presentation"
-            yield "layout-table", what, _BY_HAND
+            yield file_problem("email-layout-table", what, _BY_HAND)
 
 
-def _ids(parts: EmailParts) -> EmailFindings:
+def _ids(parts: EmailParts) -> Iterator[Problem]:
     counts = Counter(one.get("id") for one in parts.elements if "id" in one.attrib)
     for name, number in counts.items():
         if number > 1:
-            yield "duplicate-id", f"id='{name}' stands {number} times", "let each have its own"
+            yield file_problem(
+                "email-duplicate-id", f"id='{name}' stands {number} times", "let each have its own"
+            )
 
 
-def _runs(parts: EmailParts) -> EmailFindings:
+def _runs(parts: EmailParts) -> Iterator[Problem]:
     for element in parts.elements:
         if element.tag == "script":
-            yield "script", "<script> is dropped by mail programs", "take it out"
+            yield file_problem(
+                "email-script", "<script> is dropped by mail programs", "take it out"
+            )
         elif element.tag in _DROPPED:
             what = f"<{element.tag!s}> is dropped by mail programs"
-            yield "dropped-element", what, "take it out"
+            yield file_problem("email-dropped-element", what, "take it out")
         for name in element.attrib:
             if str(name).startswith("on"):
-                yield "script", f"<{element.tag!s} {name!s}> holds a script", "take it out"
+                yield file_problem(
+                    "email-script", f"<{element.tag!s} {name!s}> holds a script", "take it out"
+                )
 
 
-def _loads(parts: EmailParts) -> EmailFindings:
+def _loads(parts: EmailParts) -> Iterator[Problem]:
     for element in parts.elements:
         if element.tag in _DROPPED or element.tag == "script":
             continue  # it is named already
         for name in _LOADS:
             address = element.get(name)
             if address and (element.tag, name) != ("img", "src"):
-                yield (
-                    "remote-load",
+                yield file_problem(
+                    "email-remote-load",
                     f"<{element.tag!s} {name!s}> loads something",
                     "let it be a link",
                 )
 
 
-def _pictures(parts: EmailParts) -> EmailFindings:
+def _pictures(parts: EmailParts) -> Iterator[Problem]:
     # A letter of ours has no pictures; a newsroom's own template may, as its own host gives them.
     for image in parts.elements:
         if image.tag == "img":
             yield from _picture(image, image.get("src", ""), parts.site.url)
 
 
-def _picture(image: Element, source: str, home: str) -> EmailFindings:
+def _picture(image: Element, source: str, home: str) -> Iterator[Problem]:
     if "alt" not in image.attrib:
-        yield "image-alt", f"the picture {source} has no alt", "describe it, or write alt=''"
+        yield file_problem(
+            "email-image-alt", f"the picture {source} has no alt", "describe it, or write alt=''"
+        )
     sizes = [image.get(name, "") for name in ("width", "height")]
     if not all(size.isdecimal() for size in sizes):
         what = f"the picture {source} has no width and height in pixels"
-        yield "image-size", what, "write both"
+        yield file_problem("email-image-size", what, "write both")
     elif min(map(int, (size[:5] for size in sizes))) < 3:
-        yield "pixel", f"the picture {source} is too small to be seen", "take it out"
+        yield file_problem(
+            "email-pixel", f"the picture {source} is too small to be seen", "take it out"
+        )
     if re.search(r"display\s*:\s*none|visibility\s*:\s*hidden", image.get("style", "")):
-        yield "pixel", f"the picture {source} is hidden", "take it out"
+        yield file_problem("email-pixel", f"the picture {source} is hidden", "take it out")
     address = _split(source)
     if address is None or address[0] != "https":
         what = f"the picture '{source}' has no https address"
-        yield "image-address", what, "put it where the pages are"
+        yield file_problem("email-image-address", what, "put it where the pages are")
     elif address != _split(home, "https"):
         what = f"<img> loads from {address[1]}"
-        yield "remote-load", what, "put the picture where the pages are"
+        yield file_problem("email-remote-load", what, "put the picture where the pages are")
 
 
 def _split(address: str, scheme: str = "") -> tuple[str, str] | None:
@@ -294,23 +289,31 @@ def _split(address: str, scheme: str = "") -> tuple[str, str] | None:
     return (scheme or parts.scheme, parts.hostname) if parts.hostname else None
 
 
-def _preheader(parts: EmailParts) -> EmailFindings:
+def _preheader(parts: EmailParts) -> Iterator[Problem]:
     body = next((one for one in parts.elements if one.tag == "body"), None)
     first = None if body is None else next(body.iterchildren("*"), None)
     if body is None or first is None or _begins_with_words(body):
-        yield "preheader", "no hidden line comes first", "let the template begin with it"
+        yield file_problem(
+            "email-preheader", "no hidden line comes first", "let the template begin with it"
+        )
         return
     style = strip_whitespace(first.get("style", "")).split(";")
     if missing := [one for one in _HIDDEN if one not in style]:
-        yield "preheader", f"the first line lacks {', '.join(missing)}", "hide it with all four"
+        yield file_problem(
+            "email-preheader", f"the first line lacks {', '.join(missing)}", "hide it with all four"
+        )
         return
     line = visible_text(first)
     # An ideograph says as much as two letters, and takes as much room.
     if display_width(line) < MIN_PREHEADER or len(line) > MAX_PREHEADER:
         what = f"the hidden line has {len(line)} characters"
-        yield "preheader-length", what, f"write a summary of {MIN_PREHEADER} to {MAX_PREHEADER}"
+        yield file_problem(
+            "email-preheader-length", what, f"write a summary of {MIN_PREHEADER} to {MAX_PREHEADER}"
+        )
     if line and parts.said.startswith(strip_whitespace(line)):
-        yield "preheader", "the text begins with the hidden line", "leave it out of the text"
+        yield file_problem(
+            "email-preheader", "the text begins with the hidden line", "leave it out of the text"
+        )
 
 
 def _begins_with_words(body: Element) -> bool:
@@ -322,7 +325,7 @@ def _begins_with_words(body: Element) -> bool:
     return any(text and not text.isspace() for text in before)
 
 
-def _directions(parts: EmailParts) -> EmailFindings:
+def _directions(parts: EmailParts) -> Iterator[Problem]:
     contact = parts.site.contact
     numbers = (contact.phone, contact.tel, *contact.address.splitlines())
     names = (contact.organization, contact.name, contact.email)
@@ -333,9 +336,13 @@ def _directions(parts: EmailParts) -> EmailFindings:
     for value, found in held.items():
         if value in numbers and found and "ltr" not in found:
             what = f"'{value}' has not dir=ltr"
-            yield "data-direction", what, "give it one, or a text in Arabic turns it"
+            yield file_problem(
+                "email-data-direction", what, "give it one, or a text in Arabic turns it"
+            )
         elif found and not any(found):
-            yield "data-direction", f"'{value}' has no dir of its own", "give it dir=auto"
+            yield file_problem(
+                "email-data-direction", f"'{value}' has no dir of its own", "give it dir=auto"
+            )
 
 
 def _texts(parts: EmailParts) -> Iterator[tuple[str, Element]]:

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from attrs import field, frozen
 from lxml import etree
 from lxml.etree import _Element as Element
 
 from postroom.models import Site
-from postroom.rules import LETTERS, Rule
-
-RULES: Mapping[str, Rule] = {rule.name.removeprefix("email-"): rule for rule in LETTERS}
-"""The rules by the names that the lint gives them."""
-EmailFinding = tuple[str, str, str]
-"""The name of a rule, what was found, and how to repair it."""
-EmailFindings = Iterator[EmailFinding]
 
 HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 

@@ -1,4 +1,4 @@
-"""Where the addresses in posts lead: to a page, a file, a post that is not there yet, nowhere."""
+"""Rules for the targets of URLs in posts: pages, files and other posts of the site."""
 
 from __future__ import annotations
 
@@ -10,153 +10,141 @@ from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 from attrs import Factory, field, frozen
 
+from postroom.errors import Problem
 from postroom.lint.context import LintContext
-from postroom.lint.email_html import link_text_fault
+from postroom.lint.links import url_fault
 from postroom.lint.pages import SiteIndex
+from postroom.mail.unsubscribe import SERVICE_PATH
 from postroom.markdown.html import SCHEMES
 from postroom.posts.source import SourcePost
 from postroom.publish.pages import output_path
 from postroom.settings.validation import is_web_address, percent_encode
 
-_SERVICE = "list/"
-"""The pages of `postroom serve`."""
 _MARKDOWN = (".md", ".markdown")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _DATED = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[-_ ]+")
 
 
 @frozen
-class LinkFault:
-    """An address that leads nowhere good: the rule, what was found, and how to repair it."""
-
-    rule: str
-    message: str
-    hint: str
-
-
-@frozen
 class InternalLinks:
-    """Judges the addresses in posts; `blamed` gathers the places in the output they lead to."""
+    """The targets of URLs in posts; `blamed` collects the places in the output of broken ones."""
 
     context: LintContext
     index: SiteIndex
     blamed: set[str] = Factory(set)
-    _namesakes: Mapping[str, str] = field(init=False, repr=False)
+    _paths_by_stem: Mapping[str, str] = field(init=False, repr=False)
 
-    @_namesakes.default
-    def _paths_by_stem(self) -> Mapping[str, str]:
+    @_paths_by_stem.default
+    def _make_paths_by_stem(self) -> Mapping[str, str]:
         return {_stem(path): path for path in self.context.by_path}
 
-    def fault(self, one: SourcePost, address: str) -> LinkFault | None:
-        """Return what is wrong with where `address`, written in the post `one`, leads."""
+    def fault(self, post: SourcePost, url: str) -> Problem | None:
+        """Return what is wrong with the target of `url` in `post`, without path and line."""
         try:
-            absolute = self.absolute(one, address)
+            absolute = self.absolute(post, url)
         except ValueError:
-            return LinkFault("post-link", f"'{address}' cannot be read as an address", "correct it")
-        scheme = _SCHEME.match(address)
+            return _fault("post-link", f"'{url}' is not a valid URL", "correct it")
+        scheme = _SCHEME.match(url)
         if scheme and scheme[1].lower() not in SCHEMES:
-            known = "https:, mailto: and tel:"
-            return LinkFault("post-link", f"'{address}' is left out of the text", f"use {known}")
-        if not address:
-            return LinkFault("post-link", "no address is written", "write where it leads")
-        if scheme and (bad := link_text_fault(percent_encode(address))):
-            return LinkFault("post-link", f"'{address}' {bad}", "correct it")
+            message = f"'{url}' is left out of the output"
+            return _fault("post-link", message, "use https:, mailto: or tel:")
+        if not url:
+            return _fault("post-link", "the link has no URL", "write where it leads")
+        if scheme and (broken := url_fault(percent_encode(url))):
+            return _fault("post-link", f"'{url}' {broken}", "correct it")
         if not absolute.startswith(self.context.site.url):
             return None
-        found = self._target(one, address, absolute)
+        found = self._target_fault(post, url, absolute)
         if found:
-            self.blamed.add(_in_output(absolute, self.context))
+            self.blamed.add(_place_in_output(absolute, self.context))
         return found
 
-    def absolute(self, one: SourcePost, address: str) -> str:
-        """Return the address as readers get it; raises `ValueError` if it is none."""
-        fragment = urlsplit(address).fragment
-        target = self.context.by_path.get(self.context.beside(one, address))
+    def absolute(self, post: SourcePost, url: str) -> str:
+        """Return the URL as it is published; raises `ValueError` if it is not valid."""
+        fragment = urlsplit(url).fragment
+        target = self.context.by_path.get(self.context.resolve_path(post, url))
         if target and not target.head.draft:
             return f"{target.url}#{fragment}" if fragment else target.url
-        return urljoin(one.url, address)
+        return urljoin(post.url, url)
 
-    def _target(self, one: SourcePost, address: str, absolute: str) -> LinkFault | None:
-        beside = self.context.beside(one, address)
+    def _target_fault(self, post: SourcePost, url: str, absolute: str) -> Problem | None:
+        path = self.context.resolve_path(post, url)
         page = output_path(urldefrag(absolute).url.partition("?")[0], self.context.site)
-        target = self.context.by_path.get(beside) or self.context.by_page.get(page)
-        if target and (fault := self._unpublished(one, target, address)):
+        target = self.context.by_path.get(path) or self.context.by_page.get(page)
+        if target and (fault := self._unpublished(post, target, url)):
             return fault
-        if beside.lower().endswith(_MARKDOWN) and not target:
-            return self._no_post(one, address, beside)
-        if target or beside in self.context.folder.sizes:
-            return self._anchor(page, address)
-        if self.index.holds(page):
-            return self._anchor(page, address)
-        if page.startswith(_SERVICE) or not self.context.site.pages.enabled:
-            return None  # others answer there
-        what = f"'{address}' leads to {page}, which is not there"
-        return LinkFault("post-link", what, "correct the address, or put the file beside the post")
+        if path.lower().endswith(_MARKDOWN) and not target:
+            return self._missing_post(post, url, path)
+        if target or path in self.context.folder.sizes or self.index.has_file(page):
+            return self._missing_anchor(page, url)
+        if page.startswith(SERVICE_PATH) or not self.context.site.pages.enabled:
+            return None  # another program serves this page
+        message = f"'{url}' leads to {page}, which does not exist"
+        return _fault("post-link", message, "correct the URL, or put the file beside the post")
 
-    def _unpublished(self, one: SourcePost, target: SourcePost, address: str) -> LinkFault | None:
-        name = self.context.name(target)
+    def _unpublished(self, post: SourcePost, target: SourcePost, url: str) -> Problem | None:
+        leads = f"'{url}' leads to {self.context.source_path(target)}, which"
         if target.head.draft:
-            what = f"'{address}' leads to {name}, which is a draft"
-            return LinkFault(
-                "post-link-unpublished", what, "publish it first, or take the link out"
-            )
-        # What waits is read on the day it comes.
-        read = max(one.begins, self.context.at)
+            return _fault("post-link-unpublished", f"{leads} is a draft", _PUBLISH_FIRST)
+        # Nobody reads a scheduled post before its date.
+        read = max(post.begins, self.context.at)
         if target.ends and target.has_expired(read):
-            what = f"'{address}' leads to {name}, which expires on {self._day(target.ends)}"
-            return LinkFault(
-                "post-link-expired", what, "take the link out, or link to what is left"
-            )
-        post = self.context.published.get(target.path)
-        if not post and target.begins > read:
-            what = f"'{address}' leads to {name}, which waits until {self._day(target.begins)}"
-            return LinkFault(
-                "post-link-unpublished", what, "publish it first, or take the link out"
-            )
-        if post and post.withdrawn:
-            what = f"'{address}' leads to {name}, which was withdrawn on {post.withdrawn}"
-            return LinkFault(
-                "post-link-withdrawn", what, "take the link out, or link to what is left"
-            )
+            message = f"{leads} expires on {self._day(target.ends)}"
+            return _fault("post-link-expired", message, _REMOVE_LINK)
+        published = self.context.published.get(target.path)
+        if not published and target.begins > read:
+            message = f"{leads} is scheduled for {self._day(target.begins)}"
+            return _fault("post-link-unpublished", message, _PUBLISH_FIRST)
+        if published and published.withdrawn:
+            message = f"{leads} was withdrawn on {published.withdrawn}"
+            return _fault("post-link-withdrawn", message, _REMOVE_LINK)
         return None
 
     def _day(self, instant: datetime) -> date:
         return instant.astimezone(self.context.site.timezone).date()
 
-    def _no_post(self, one: SourcePost, address: str, beside: str) -> LinkFault:
-        what = f"'{address}' is no file under {self.context.site.posts}/"
-        near = self._namesakes.get(_stem(beside))
-        if not near:
-            return LinkFault("post-link", what, "correct the name")
-        way = posixpath.relpath(near, posixpath.dirname(one.path) or ".")
-        return LinkFault("post-link", what, f"did you mean '{way}'?")
+    def _missing_post(self, post: SourcePost, url: str, path: str) -> Problem:
+        message = f"'{url}' is not a file in {self.context.site.posts}/"
+        similar = self._paths_by_stem.get(_stem(path))
+        if not similar:
+            return _fault("post-link", message, "correct the name")
+        relative = posixpath.relpath(similar, posixpath.dirname(post.path) or ".")
+        return _fault("post-link", message, f"did you mean '{relative}'?")
 
-    def _anchor(self, page: str, address: str) -> LinkFault | None:
-        fragment = unquote(urlsplit(address).fragment)
-        if self.index.has_part(page, fragment):
+    def _missing_anchor(self, page: str, url: str) -> Problem | None:
+        fragment = unquote(urlsplit(url).fragment)
+        if self.index.has_anchor(page, fragment):
             return None
-        what = f"'{address}' leads to '#{fragment}', which {page} has not"
-        repair = f'write <a id="{fragment}"></a> where it shall lead, or link to the page'
-        return LinkFault("post-anchor", what, repair)
+        message = f"'{url}' leads to '#{fragment}', which {page} does not have"
+        hint = f'write <a id="{fragment}"></a> at the target, or link to the page'
+        return _fault("post-anchor", message, hint)
 
-    def outside(self, one: SourcePost, address: str) -> str:
-        """Return what an address that leads to the web, not to the newsroom, asks a host for."""
+    def external_url(self, post: SourcePost, url: str) -> str:
+        """Return the absolute URL to request if `url` leads to another site, else nothing."""
         try:
-            absolute = percent_encode(urldefrag(urljoin(one.url, address)).url)
+            absolute = percent_encode(urldefrag(urljoin(post.url, url)).url)
         except ValueError:
             return ""
-        ours = absolute.startswith(self.context.site.url)
-        return "" if ours or not is_web_address(absolute) else absolute
+        is_internal = absolute.startswith(self.context.site.url)
+        return "" if is_internal or not is_web_address(absolute) else absolute
 
 
-def _in_output(absolute: str, written: LintContext) -> str:
-    """Return the place in the output that an address of the newsroom names, its part included."""
-    address, fragment = urldefrag(absolute)
-    page = output_path(address.partition("?")[0], written.site)
+_PUBLISH_FIRST = "publish it first, or remove the link"
+_REMOVE_LINK = "remove the link, or link to another page"
+
+
+def _fault(rule: str, message: str, hint: str) -> Problem:
+    return Problem("", message=message, hint=hint, rule=rule)
+
+
+def _place_in_output(absolute: str, context: LintContext) -> str:
+    """Return the path in the output, with the fragment, to which a URL of the site leads."""
+    url, fragment = urldefrag(absolute)
+    page = output_path(url.partition("?")[0], context.site)
     return f"{page}#{unquote(fragment)}" if fragment else page
 
 
 def _stem(path: str) -> str:
-    """Return what makes a post's name its own: without folder, date and suffix."""
+    """Return the name of a post's file without folder, date and suffix."""
     stem = posixpath.splitext(posixpath.basename(path))[0]
     return _DATED.sub("", stem).casefold()

@@ -1,4 +1,4 @@
-"""What posts say of themselves → what is missing, odd or too long in it."""
+"""Rules for the front matter and the text of posts, and for settings."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from attrs import evolve, frozen
 from postroom.errors import Problem
 from postroom.lint.context import LintContext
 from postroom.lint.internal_links import InternalLinks
+from postroom.lint.links import is_generic_link_text
 from postroom.markdown.extract import (
     MarkdownHeading,
     MarkdownImage,
@@ -23,55 +24,56 @@ from postroom.posts.source import SourcePost
 from postroom.settings.site import FILE_NAME
 
 _LONGEST_TITLE = 70
-_AHEAD = timedelta(days=183)
+_LATEST = timedelta(days=183)
+_LARGEST_IMAGE = 1_000_000
 # RFC 4151 §2.1: a month or a day that is left out is the first.
 _TAG = re.compile(r"tag:[^,:]+,([0-9]{4})(?:-([0-9]{2}))?(?:-([0-9]{2}))?:", re.IGNORECASE)
 
 
-def lint_front_matter(written: LintContext) -> Iterator[Problem]:
-    """Yield what is wrong with the heads of posts that go out."""
-    began = _beginning(written.site.id)
-    for one in written.going_out():
-        yield from _said(one, written)
-        yield from _dated(one, written, began)
-    yield from _twins(written)
+def lint_front_matter(context: LintContext) -> Iterator[Problem]:
+    """Yield what is wrong in the front matter of published and scheduled posts."""
+    start = _tag_date(context.site.id)
+    for post in context.visible_posts():
+        yield from _lint_texts_of_lists(post, context)
+        yield from _lint_dates(post, context, start)
+    yield from _equal_dates(context)
 
 
-def _said(one: SourcePost, written: LintContext) -> Iterator[Problem]:
-    if not one.head.summary:
-        repair = "add summary: one or two sentences that make people read on"
-        yield written.in_head(one, "summary", "is missing", repair, "post-summary")
-    if len(one.title) > _LONGEST_TITLE:
-        what = f"has {len(one.title)} characters"
-        repair = f"say it in {_LONGEST_TITLE}, and the rest in the summary"
-        yield written.in_head(one, "title", what, repair, "post-title")
-    if one.head.image and not one.head.image.alt:
-        what = f"'{one.head.image.src}' has no description"
-        repair = f"write image: {{src: {one.head.image.src}, alt: What it shows}}"
-        yield written.in_head(one, "image", what, repair, "post-alt")
+def _lint_texts_of_lists(post: SourcePost, context: LintContext) -> Iterator[Problem]:
+    if not post.head.summary:
+        hint = "add a summary of one or two sentences"
+        yield context.key_problem(post, "summary", "is missing", hint, "post-summary")
+    if len(post.title) > _LONGEST_TITLE:
+        message = f"has {len(post.title)} characters"
+        hint = f"shorten it to {_LONGEST_TITLE}, and put the rest into the summary"
+        yield context.key_problem(post, "title", message, hint, "post-title")
+    if post.head.image and not post.head.image.alt:
+        message = f"'{post.head.image.src}' has no description"
+        hint = f"write image: {{src: {post.head.image.src}, alt: What it shows}}"
+        yield context.key_problem(post, "image", message, hint, "post-alt")
 
 
-def _dated(one: SourcePost, written: LintContext, began: date | None) -> Iterator[Problem]:
-    latest = (written.at + _AHEAD).date()
-    moments = [
-        ("date", one.date),
-        ("updated", one.head.updated),
-        ("withdrawn", one.head.withdrawn),
-        *(("publishDate", each) for each in one.head.publish_dates),
+def _lint_dates(post: SourcePost, context: LintContext, start: date | None) -> Iterator[Problem]:
+    latest = (context.at + _LATEST).date()
+    dates = [
+        ("date", post.date),
+        ("updated", post.head.updated),
+        ("withdrawn", post.head.withdrawn),
+        *(("publishDate", publish_date) for publish_date in post.head.publish_dates),
     ]
-    for key, moment in moments:
-        if moment and moment.day > latest:
-            what = f"{moment.day} is more than half a year ahead"
-            repair = "correct the year, or wait"
-            yield written.in_head(one, key, what, repair, "post-date-ahead")
-    if began and one.day < began:
-        what = f"{one.day} lies before {began}, the date in the settings' id"
-        repair = "correct the year, or give id in postroom.yaml an earlier date before you publish"
-        yield written.in_head(one, "date", what, repair, "post-date-early")
+    for key, written in dates:
+        if written and written.day > latest:
+            message = f"{written.day} is more than half a year ahead"
+            hint = "correct the year, or wait"
+            yield context.key_problem(post, key, message, hint, "post-date-ahead")
+    if start and post.day < start:
+        message = f"{post.day} is before {start}, the date in the id of the site"
+        hint = "correct the year, or write an earlier date into id in postroom.yaml"
+        yield context.key_problem(post, "date", message, hint, "post-date-early")
 
 
-def _beginning(identity: str) -> date | None:
-    """Return the date of a tag URI; None for any other id, and a date that there is not."""
+def _tag_date(identity: str) -> date | None:
+    """Return the date of a tag URI; None for any other id, and for an invalid date."""
     found = _TAG.match(identity)
     if not found:
         return None
@@ -81,153 +83,145 @@ def _beginning(identity: str) -> date | None:
         return None
 
 
-def _twins(written: LintContext) -> Iterator[Problem]:
+def _equal_dates(context: LintContext) -> Iterator[Problem]:
     first: dict[datetime, SourcePost] = {}
-    timed = [one for one in written.going_out() if one.date.time is not None]
-    for one in sorted(timed, key=lambda one: (one.instant, one.id)):
-        other = first.setdefault(one.instant, one)
-        if other is not one:
-            what = f"is the time of {written.name(other)} too"
-            repair = "change the time of one by a minute"
-            yield written.in_head(one, "date", what, repair, "post-date-twin")
-
-
-_LARGEST = 1_000_000
-_EMPTY_WORDS = frozenset(
-    {
-        "", "click", "click here", "here", "link", "more", "read more", "learn more", "this",
-        "this link", "this page", "hier", "hier klicken", "klicken sie hier", "mehr", "weiterlesen",
-        "ici", "cliquez ici", "en savoir plus", "lire la suite", "aquí", "haga clic aquí",
-        "haz clic aquí", "leer más", "más", "点击这里", "这里", "此处", "更多", "هنا", "اضغط هنا",
-        "المزيد", "כאן", "לחצו כאן", "לחץ כאן", "עוד",
-    }
-)  # fmt: skip
+    timed = [post for post in context.visible_posts() if post.date.time is not None]
+    for post in sorted(timed, key=lambda post: (post.instant, post.id)):
+        other = first.setdefault(post.instant, post)
+        if other is not post:
+            message = f"is the same as that of {context.source_path(other)}"
+            hint = "change one of them by a minute"
+            yield context.key_problem(post, "date", message, hint, "post-date-twin")
 
 
 @frozen
 class ExternalLink:
-    """A link to somewhere else, and where it stands."""
+    """A link to another site, and the place where it stands."""
 
-    address: str
+    url: str
     problem: Problem
 
 
 def lint_texts(
-    destinations: InternalLinks, outside: list[ExternalLink] | None = None
+    targets: InternalLinks, external: list[ExternalLink] | None = None
 ) -> Iterator[Problem]:
-    """Yield what is wrong in the texts of posts that go out; take their links to elsewhere."""
-    for one in destinations.context.going_out():
-        found = extract_places(one.body)
-        text = _Text(one, destinations)
-        yield from text.problems(found)
-        if outside is not None:
-            outside += text.outside(found)
+    """Yield what is wrong in the texts of published and scheduled posts.
+
+    Links to other sites are appended to `external`.
+    """
+    for post in targets.context.visible_posts():
+        places = extract_places(post.body)
+        text = _Text(post, targets)
+        yield from text.lint(places)
+        if external is not None:
+            external += text.external_links(places)
 
 
 @frozen
 class _Text:
     """The text of one post."""
 
-    one: SourcePost
-    destinations: InternalLinks
+    post: SourcePost
+    targets: InternalLinks
 
-    def problems(self, found: MarkdownPlaces) -> Iterator[Problem]:
-        yield from self._links(found.links)
-        yield from self._pictures(found.pictures)
-        yield from self._lead_picture()
-        yield from self._headings(found.headings)
+    def lint(self, places: MarkdownPlaces) -> Iterator[Problem]:
+        yield from self._lint_links(places.links)
+        yield from self._lint_images(places.pictures)
+        yield from self._lint_lead_image()
+        yield from self._lint_headings(places.headings)
 
     def _problem(
         self,
         place: MarkdownLink | MarkdownImage | MarkdownHeading,
-        what: str,
-        repair: str,
+        message: str,
+        hint: str,
         rule: str,
     ) -> Problem:
-        name = self.destinations.context.name(self.one)
-        line = self.one.body_line + place.line - 1
-        return Problem(name, line, place.column, "", what, repair, rule)
+        path = self.targets.context.source_path(self.post)
+        line = self.post.body_line + place.line - 1
+        return Problem(path, line, place.column, "", message, hint, rule)
 
-    def _links(self, links: Iterable[MarkdownLink]) -> Iterator[Problem]:
+    def _lint_links(self, links: Iterable[MarkdownLink]) -> Iterator[Problem]:
         for link in links:
-            if fault := self.destinations.fault(self.one, link.address):
+            if fault := self.targets.fault(self.post, link.address):
                 yield self._problem(link, fault.message, fault.hint, fault.rule)
-            if link.words.strip(" .…»>→:!").casefold() in _EMPTY_WORDS:
-                what = f"the link to '{link.address}' says '{link.words}'"
-                repair = "let its words say where it leads"
-                yield self._problem(link, what, repair, "post-link-words")
+            if not link.words.strip() or is_generic_link_text(link.words):
+                message = f"the link to '{link.address}' says '{link.words}'"
+                hint = "write a text that names the target"
+                yield self._problem(link, message, hint, "post-link-words")
 
-    def _pictures(self, pictures: Iterable[MarkdownImage]) -> Iterator[Problem]:
-        for picture in pictures:
-            if not picture.alt and not picture.decorative:
-                what = f"'{picture.address}' has no description"
-                repair = f"write ![What it shows]({picture.address}), or <img alt> if it adorns"
-                yield self._problem(picture, what, repair, "post-alt")
-            if fault := self.destinations.fault(self.one, picture.address):
+    def _lint_images(self, images: Iterable[MarkdownImage]) -> Iterator[Problem]:
+        for image in images:
+            if not image.alt and not image.decorative:
+                message = f"'{image.address}' has no description"
+                hint = f"write ![What it shows]({image.address}), or <img alt> if it is decorative"
+                yield self._problem(image, message, hint, "post-alt")
+            if fault := self.targets.fault(self.post, image.address):
                 rule = "post-image" if fault.rule == "post-link" else fault.rule
-                yield self._problem(picture, fault.message, fault.hint, rule)
+                yield self._problem(image, fault.message, fault.hint, rule)
             else:
-                yield from self._weight(picture)
+                yield from self._lint_size(image)
 
-    def _lead_picture(self) -> Iterator[Problem]:
-        written = self.destinations.context
-        if not (image := self.one.head.image):
+    def _lint_lead_image(self) -> Iterator[Problem]:
+        context = self.targets.context
+        if not (image := self.post.head.image):
             return
-        for problem in self._weight(MarkdownImage(image.src, image.alt, 1, 1)):
-            line = self.one.head.lines.get("image", 1)
-            yield evolve(problem, path=written.name(self.one), line=line, column=0, key="image")
+        for problem in self._lint_size(MarkdownImage(image.src, image.alt, 1, 1)):
+            line = self.post.head.lines.get("image", 1)
+            path = context.source_path(self.post)
+            yield evolve(problem, path=path, line=line, column=0, key="image")
 
-    def _weight(self, picture: MarkdownImage) -> Iterator[Problem]:
-        folder = self.destinations.context.folder
-        path = self.destinations.context.beside(self.one, picture.address)
+    def _lint_size(self, image: MarkdownImage) -> Iterator[Problem]:
+        folder = self.targets.context.folder
+        path = self.targets.context.resolve_path(self.post, image.address)
         size = folder.sizes.get(path, 0)
-        if size > _LARGEST:
-            what = f"'{picture.address}' has {size / 1_000_000:.1f} MB"
-            repair = "save it smaller: 1600 pixels wide are enough"
-            yield self._problem(picture, what, repair, "post-image-size")
-        if picture.sized:
+        if size > _LARGEST_IMAGE:
+            message = f"'{image.address}' has {size / 1_000_000:.1f} MB"
+            hint = "make it smaller: a width of 1600 pixels is enough"
+            yield self._problem(image, message, hint, "post-image-size")
+        if image.sized:
             return
         if size and not all(folder.pixels(path)):
-            what = f"'{picture.address}' does not tell its width and height"
-            repair = "save it anew as PNG, JPEG or WebP; give an SVG width and height"
-            yield self._problem(picture, what, repair, "post-image-pixels")
-        elif not path and picture.address.lower().startswith(("http:", "https:")):
-            what = f"'{picture.address}' comes from elsewhere, its width and height are not known"
-            repair = "put the file beside the post, or write <img src alt width height>"
-            yield self._problem(picture, what, repair, "post-image-pixels")
+            message = f"'{image.address}' has no width and height"
+            hint = "save it as PNG, JPEG or WebP; give an SVG width and height"
+            yield self._problem(image, message, hint, "post-image-pixels")
+        elif not path and image.address.lower().startswith(("http:", "https:")):
+            message = f"'{image.address}' is on another site; its width and height are not known"
+            hint = "put the file beside the post, or write <img src alt width height>"
+            yield self._problem(image, message, hint, "post-image-pixels")
 
-    def _headings(self, headings: Iterable[MarkdownHeading]) -> Iterator[Problem]:
+    def _lint_headings(self, headings: Iterable[MarkdownHeading]) -> Iterator[Problem]:
         found = list(headings)
-        # The title stands above: a text with a first-level heading is moved down by one as a whole.
+        # The title of the post is level 1. A text that has level 1 itself is moved down by one.
         above = 0 if any(heading.level == 1 for heading in found) else 1
         for heading in found:
             if heading.level > above + 1:
-                what = f"a heading of level {heading.level} follows one of level {above}"
+                message = f"a heading of level {heading.level} follows one of level {above}"
                 if heading is found[0]:
-                    what = f"the first heading is of level {heading.level}"
-                repair = f"write it with {'#' * (above + 1)}"
-                yield self._problem(heading, what, repair, "post-heading")
+                    message = f"the first heading is of level {heading.level}"
+                hint = f"write it with {'#' * (above + 1)}"
+                yield self._problem(heading, message, hint, "post-heading")
             above = heading.level
 
-    def outside(self, found: MarkdownPlaces) -> Iterator[ExternalLink]:
-        head, written = self.one.head, self.destinations.context
-        carried = {
+    def external_links(self, places: MarkdownPlaces) -> Iterator[ExternalLink]:
+        head, context = self.post.head, self.targets.context
+        by_key = {
             "image": head.image.src if head.image else "",
             "enclosure": head.enclosure.url if head.enclosure else "",
         }
-        for key, source in carried.items():
-            if address := self.destinations.outside(self.one, source):
-                problem = written.in_head(self.one, key, "", "", "post-link-outside")
-                yield ExternalLink(address, problem)
-        everywhere: tuple[MarkdownLink | MarkdownImage, ...] = (*found.links, *found.pictures)
-        for place in everywhere:
-            if address := self.destinations.outside(self.one, place.address):
-                yield ExternalLink(address, self._problem(place, "", "", "post-link-outside"))
+        for key, source in by_key.items():
+            if url := self.targets.external_url(self.post, source):
+                problem = context.key_problem(self.post, key, "", "", "post-link-outside")
+                yield ExternalLink(url, problem)
+        in_text: tuple[MarkdownLink | MarkdownImage, ...] = (*places.links, *places.pictures)
+        for place in in_text:
+            if url := self.targets.external_url(self.post, place.address):
+                yield ExternalLink(url, self._problem(place, "", "", "post-link-outside"))
 
 
 def lint_settings(site: Site) -> Iterator[Problem]:
-    """Yield what is unwise in the settings."""
+    """Yield what is valid but unwise in the settings."""
     if site.url.startswith("http:"):
-        what = f"{site.url} comes without encryption"
-        repair = f"write https:{site.url.removeprefix('http:')}, and let the host redirect"
-        yield Problem(FILE_NAME, key="url", message=what, hint=repair, rule="settings-url")
+        message = f"{site.url} is not encrypted"
+        hint = f"write https:{site.url.removeprefix('http:')}, and let the web server redirect"
+        yield Problem(FILE_NAME, key="url", message=message, hint=hint, rule="settings-url")

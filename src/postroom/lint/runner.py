@@ -1,4 +1,4 @@
-"""What the lints of all rooms say → findings: each problem with its rule and its severity."""
+"""Run all rules, grade their problems, and format the findings as text, JSON or annotations."""
 
 from __future__ import annotations
 
@@ -12,28 +12,23 @@ from attrs import evolve, field, frozen
 
 from postroom.errors import Problem
 from postroom.lint.context import LintContext
-from postroom.lint.contrast import contrast_problems
-from postroom.lint.email import lint_email as lint_message
-from postroom.lint.email import lint_rendered_email
-from postroom.lint.feeds import lint_feed
+from postroom.lint.contrast import lint_stylesheet
+from postroom.lint.email import lint_email, lint_rendered_email
+from postroom.lint.feeds import is_feed_path, lint_feed
 from postroom.lint.internal_links import InternalLinks
 from postroom.lint.pages import index_site, lint_pages
 from postroom.lint.posts import ExternalLink, lint_front_matter, lint_texts
-from postroom.models import FORMATS, Severity, Site
+from postroom.models import Severity, Site
 from postroom.newsletter.render import RenderedEmail
 from postroom.rules import RULES
 
-_FEED = re.compile(
-    rf"(?:(?:topics|lang)/[^/]+/)?(?:{'|'.join(re.escape(form.file) for form in FORMATS)})"
-    rf"|history/[0-9]+\.(?:{'|'.join(re.escape(form.archive_ending) for form in FORMATS)})"
-)
-_LETTER = re.compile(r"digest/[^/]+/email\.html")
+_EMAIL = re.compile(r"digest/[^/]+/email\.html")
 _STYLES = ("style.css", "feed.css")
 
 
 @frozen(order=True)
 class LintFinding:
-    """A problem, and how much it matters; its rule is empty where no settings can allow it."""
+    """A problem with its severity; `rule` is empty if settings cannot switch it off."""
 
     problem: Problem
     severity: Severity
@@ -44,16 +39,19 @@ class LintFinding:
         return self.problem.rule
 
     def __str__(self) -> str:
-        """Return the problem's line with the rule's name behind it."""
+        """Return the problem's line, followed by the rule's name."""
         return f"{self.problem} [{self.rule}]" if self.rule else str(self.problem)
 
 
 def grade(
     problems: Iterable[Problem], severities: Mapping[str, Severity]
 ) -> tuple[LintFinding, ...]:
-    """Return problems in order, each as severe as the settings or its rule say; off is left out."""
-    found = (LintFinding(one, _severity(one.rule, severities)) for one in dict.fromkeys(problems))
-    return tuple(sorted(one for one in found if one.severity != "off"))
+    """Return sorted findings with the severity of the settings or of the rule, without `off`."""
+    findings = (
+        LintFinding(problem, _severity(problem.rule, severities))
+        for problem in dict.fromkeys(problems)
+    )
+    return tuple(sorted(finding for finding in findings if finding.severity != "off"))
 
 
 def _severity(rule: str, severities: Mapping[str, Severity]) -> Severity:
@@ -64,101 +62,104 @@ def _severity(rule: str, severities: Mapping[str, Severity]) -> Severity:
 
 @frozen
 class LintTarget:
-    """The output of a build in `folder`, and the newest letter as a subscriber would get it.
+    """The output of a build in `folder`, and the newest issue as one subscriber gets it.
 
-    `standing` tells of other files that a host serves beside the output; the `message` is empty
-    where the settings lack what sending needs.
+    `is_foreign` tells whether a path is a file that is served beside the output; `message` is
+    empty if the settings lack what sending needs.
     """
 
     folder: Path
-    standing: Callable[[str], bool] = lambda _: False
+    is_foreign: Callable[[str], bool] = lambda _: False
     message: bytes = field(default=b"", repr=False)
 
 
 def run_rules(
-    written: LintContext, made: LintTarget, outside: list[ExternalLink] | None = None
+    context: LintContext, target: LintTarget, external: list[ExternalLink] | None = None
 ) -> list[Problem]:
-    """Return what is wrong with posts and with what a build made of them.
+    """Return what is wrong with posts and with the output of their build.
 
-    The links of posts to other sites are put into `outside`.
+    Links of posts to other sites are appended to `external`.
     """
-    carried = frozenset(file.output for post in written.loaded.posts for file in post.attachments)
-    looked = index_site(made.folder, written.site, made.standing, carried)
-    destinations = InternalLinks(written, looked)
-    found = [*written.loaded.warnings, *lint_front_matter(written)]
-    found += lint_texts(destinations, outside)
-    found += lint_pages(looked, written, destinations.blamed)
-    ours = sorted(looked.files - carried)
-    found += _folded(_feeds(made.folder, ours, written.site))
-    found += _folded(_letters(made, ours, written.site))
+    site = context.site
+    attachments = frozenset(
+        file.output for post in context.loaded.posts for file in post.attachments
+    )
+    index = index_site(target.folder, site, target.is_foreign, attachments)
+    links = InternalLinks(context, index)
+    problems = [*context.loaded.warnings, *lint_front_matter(context)]
+    problems += lint_texts(links, external)
+    problems += lint_pages(index, context, links.blamed)
+    generated = sorted(index.files - attachments)
+    problems += _merge(_lint_feeds(target.folder, generated, site))
+    problems += _merge(_lint_emails(target, generated, site))
     for name in _STYLES:
-        if name in looked.files:
-            css = (made.folder / name).read_text("utf-8")
-            found += contrast_problems(css, f"{written.site.output}/{name}")
-    return found
+        if name in index.files:
+            css = (target.folder / name).read_text("utf-8")
+            problems += lint_stylesheet(css, f"{site.output}/{name}")
+    return problems
 
 
-def _feeds(folder: Path, paths: Iterable[str], site: Site) -> Iterator[Problem]:
+def _lint_feeds(folder: Path, paths: Iterable[str], site: Site) -> Iterator[Problem]:
     for path in paths:
-        if _FEED.fullmatch(path):
+        if is_feed_path(path):
             yield from lint_feed((folder / path).read_bytes(), f"{site.output}/{path}")
 
 
-def _letters(made: LintTarget, paths: Iterable[str], site: Site) -> Iterator[Problem]:
-    # Those before the last two have gone out; nothing in them can be put right.
-    last = [path for path in paths if _LETTER.fullmatch(path)][-2:]
+def _lint_emails(target: LintTarget, paths: Iterable[str], site: Site) -> Iterator[Problem]:
+    # Only the last two are checked: earlier ones have been sent and cannot be corrected.
+    last = [path for path in paths if _EMAIL.fullmatch(path)][-2:]
     for path in last:
         name = f"{site.output}/{path}"
-        if made.message and path == last[-1]:
-            yield from lint_message(made.message, site, name)
+        if target.message and path == last[-1]:
+            yield from lint_email(target.message, site, name)
         else:
-            html = (made.folder / path).read_text("utf-8")
-            text = (made.folder / path).with_suffix(".txt").read_text("utf-8")
+            html = (target.folder / path).read_text("utf-8")
+            text = (target.folder / path).with_suffix(".txt").read_text("utf-8")
             yield from lint_rendered_email(RenderedEmail("", html, text), site, name)
 
 
-def _folded(problems: Iterable[Problem]) -> Iterator[Problem]:
-    """Yield each problem once, for the first of the files that it is found in."""
+def _merge(problems: Iterable[Problem]) -> Iterator[Problem]:
+    """Yield each problem once, for the first of its files, with the number of files."""
     first: dict[Problem, Problem] = {}
     count: dict[Problem, int] = {}
     for problem in problems:
-        bare = evolve(problem, path="")
-        first.setdefault(bare, problem)
-        count[bare] = count.get(bare, 0) + 1
-    for bare, problem in first.items():
-        more = f", as in {count[bare]} files" if count[bare] > 1 else ""
+        key = evolve(problem, path="")
+        first.setdefault(key, problem)
+        count[key] = count.get(key, 0) + 1
+    for key, problem in first.items():
+        more = f", in {count[key]} files" if count[key] > 1 else ""
         yield evolve(problem, message=problem.message + more)
 
 
 def summarize(findings: Sequence[LintFinding]) -> tuple[int, int]:
     """Return the number of errors and of warnings."""
-    errors = sum(one.severity == "error" for one in findings)
+    errors = sum(finding.severity == "error" for finding in findings)
     return errors, len(findings) - errors
 
 
 def format_json(findings: Sequence[LintFinding]) -> str:
-    """Return one JSON document; what is not known of a place is 0 or empty."""
+    """Return one JSON document; an unknown line or column is 0, an unknown path or key empty."""
     errors, warnings = summarize(findings)
     rows = [
         {
-            "severity": one.severity,
-            "rule": one.rule,
-            "path": one.problem.path,
-            "line": one.problem.line,
-            "column": one.problem.column,
-            "key": one.problem.key,
-            "what": one.problem.message,
-            "repair": one.problem.hint,
+            "severity": finding.severity,
+            "rule": finding.rule,
+            "path": finding.problem.path,
+            "line": finding.problem.line,
+            "column": finding.problem.column,
+            "key": finding.problem.key,
+            "what": finding.problem.message,
+            "repair": finding.problem.hint,
         }
-        for one in findings
+        for finding in findings
     ]
     document = {"errors": errors, "warnings": warnings, "findings": rows}
     return json.dumps(document, ensure_ascii=False, indent=2) + "\n"
 
 
 def format_annotations(findings: Sequence[LintFinding], folder: str) -> str:
-    """Return workflow commands; `folder` is the newsroom's, seen from the repository's root."""
-    return "".join(f"{_annotation(one, folder)}\n" for one in findings)
+    """Return workflow commands; `folder` is the site, relative to the root of the repository."""
+    return "".join(f"{_annotation(finding, folder)}\n" for finding in findings)
 
 
 def _annotation(finding: LintFinding, folder: str) -> str:
@@ -169,16 +170,18 @@ def _annotation(finding: LintFinding, folder: str) -> str:
         "col": str(problem.column or ""),
         "title": finding.rule or "postroom",
     }
-    properties = ",".join(f"{name}={_property(value)}" for name, value in values.items() if value)
+    properties = ",".join(
+        f"{name}={_escape_property(value)}" for name, value in values.items() if value
+    )
     sentence = "; ".join(part for part in (problem.message, problem.hint) if part)
     message = ": ".join(part for part in (problem.key, sentence) if part)
-    return f"::{finding.severity} {properties}::{_data(message)}"
+    return f"::{finding.severity} {properties}::{_escape_data(message)}"
 
 
-# GitHub Actions, workflow commands: what would end a command, and what would end a property.
-def _data(text: str) -> str:
+# GitHub Actions, workflow commands: escape what would end a command or a property.
+def _escape_data(text: str) -> str:
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
-def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")
+def _escape_property(text: str) -> str:
+    return _escape_data(text).replace(":", "%3A").replace(",", "%2C")

@@ -19,7 +19,10 @@ UnsubscribeMethod: TypeAlias = Literal["one click", "page", "mail"]
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{22}")
 TOKEN_PLACEHOLDER = "postroom-token-is-here"  # noqa: S105 - stands for tokens, is none
 """Text in place of a token: as long as a token, and made of the same characters."""
-_UNSUBSCRIBE, _PREFERENCES = "list/unsubscribe/", "list/preferences/"
+SERVICE_PATH = "list/"
+"""The path of the pages of `postroom serve`, relative to `mail.unsubscribe`."""
+UNSUBSCRIBE_PATH = f"{SERVICE_PATH}unsubscribe/"
+PREFERENCES_PATH = f"{SERVICE_PATH}preferences/"
 
 
 class UnsubscribeStore(Protocol):
@@ -43,9 +46,9 @@ def unsubscribe(
 
 def unsubscribe_url(site: Site, token: str = TOKEN_PLACEHOLDER) -> str:
     """Return the URL of the unsubscribe page, which also takes the one-click POST (RFC 8058)."""
-    return urljoin(site.mail.unsubscribe.rstrip("/") + "/", _UNSUBSCRIBE + token)
+    return urljoin(site.mail.unsubscribe.rstrip("/") + "/", UNSUBSCRIBE_PATH + token)
 
 
 def preferences_url(site: Site, token: str = TOKEN_PLACEHOLDER) -> str:
     """Return the URL of the preferences page, which `postroom serve` does not answer yet."""
-    return urljoin(site.mail.unsubscribe.rstrip("/") + "/", _PREFERENCES + token)
+    return urljoin(site.mail.unsubscribe.rstrip("/") + "/", PREFERENCES_PATH + token)

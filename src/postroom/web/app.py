@@ -16,10 +16,10 @@ from starlette.types import ASGIApp
 
 from postroom.errors import DatabaseError
 from postroom.mail import unsubscribe
-from postroom.mail.unsubscribe import UnsubscribeMethod
+from postroom.mail.unsubscribe import UNSUBSCRIBE_PATH, UnsubscribeMethod
 from postroom.media_types import content_type
 from postroom.models import Site
-from postroom.web.http import SERVICE, AppDeps, prefixes
+from postroom.web.http import AppDeps, prefixes
 from postroom.web.middleware import Middleware
 from postroom.web.pages import ServicePages
 from postroom.web.static import SiteFiles
@@ -40,8 +40,8 @@ class SubscriptionService:
         """Return every page of the service, with the methods it knows."""
         return [
             # RFC 8058 §3.2: the POST alone leaves; RFC 9110 §9.2.1: a GET changes nothing.
-            Route(f"{SERVICE}unsubscribe/{{token}}", self.unsubscribe_page, methods=["GET"]),
-            Route(f"{SERVICE}unsubscribe/{{token}}", self.leave, methods=["POST"]),
+            Route(f"/{UNSUBSCRIBE_PATH}{{token}}", self.unsubscribe_page, methods=["GET"]),
+            Route(f"/{UNSUBSCRIBE_PATH}{{token}}", self.leave, methods=["POST"]),
             *(Route(path, self.file, methods=["GET"]) for path in self.pages.files),
         ]
 

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from attrs import frozen
 
-from postroom.mail.unsubscribe import UnsubscribeStore
+from postroom.mail.unsubscribe import SERVICE_PATH, UnsubscribeStore
 from postroom.models import Site
 
 
@@ -64,7 +64,7 @@ def default_headers(path: str, *, https: bool) -> Mapping[str, str]:
     }
 
 
-SERVICE = "/list/"
+SERVICE = f"/{SERVICE_PATH}"
 """All pages of the service stand below this path."""
 # Slashes and NUL in disguise, which another program might read otherwise (RFC 3986 §7.3).
 _DISGUISED = re.compile(rb"%(?:2f|5c|00)", re.IGNORECASE)
