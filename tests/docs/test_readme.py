@@ -123,7 +123,7 @@ def run_in(folder: Path, commands: str) -> tuple[int, list[str]]:
 
 @pytest.mark.parametrize("name", ["checks.md", "ci.md"])
 def test_the_commands_of_a_page_run(tmp_path: Path, name: str) -> None:
-    """Every command that a page gives for a newsroom runs in the newsroom of this repository."""
+    """Every command that a page gives for a site runs in the demonstration site."""
     page = (ROOT / "docs" / name).read_text(encoding="utf-8")
     shutil.copytree(ROOT / "posts", tmp_path / "posts")
     for each in ("templates", "postroom.yaml"):
@@ -149,7 +149,7 @@ def test_the_commands_for_a_database_run(
     (commands,) = blocks("database", CI)
     here = f"export POSTROOM_DATABASE_URL='{postgresql_server.emptied()}'\n"
     commands, count = re.subn(r"export POSTROOM_DATABASE_URL=.*\n", here, commands)
-    (tmp_path / "people.csv").write_text("email\nreader@example.com\n")
+    (tmp_path / "people.csv").write_text("email\nsubscriber@example.com\n")
     make = "postroom init .\npostroom check --fix\n"
     code, errors, printed = run_all(tmp_path, make + commands)
     assert (code, count) == (0, 1), errors
@@ -180,15 +180,15 @@ def test_the_line_of_cron_sends(tmp_path: Path, program: Callable[[str], str]) -
     assert when == ["5", "*", "*", "*", "*"]
     (settings,) = fenced("yaml mail", README)
     day = (datetime.now(UTC) - timedelta(days=10)).date()
-    origin, desk = begin(tmp_path)
-    write(desk.folder, {f"posts/{day}-old.md": "# An old post\n", "more.yaml": settings})
+    origin, clone = begin(tmp_path)
+    write(clone.folder, {f"posts/{day}-old.md": "# An old post\n", "more.yaml": settings})
     make = "postroom init . && postroom check --fix && cat more.yaml >> postroom.yaml"
-    assert run_in(desk.folder, make) == (0, [])
-    desk.push("A newsroom")
+    assert run_in(clone.folder, make) == (0, [])
+    clone.push("A site")
     origin.checkout().rename(tmp_path / "news")
     add = "postroom subscribers add --confirmed --frequency post"
     key = f"export POSTROOM_SECRET_KEY={KEY}\n"
-    assert run_in(tmp_path / "news", f"{key}{add} --from {day} reader@example.com") == (0, [])
+    assert run_in(tmp_path / "news", f"{key}{add} --from {day} subscriber@example.com") == (0, [])
     with scripted({}) as server:
         secrets = f"POSTROOM_SMTP_URL=smtp://127.0.0.1:{server.port}\nPOSTROOM_SECRET_KEY={KEY}\n"
         (tmp_path / "env").write_text(secrets)
@@ -200,7 +200,7 @@ def test_the_line_of_cron_sends(tmp_path: Path, program: Callable[[str], str]) -
             check=False,
         )
     assert (done.returncode, "error" in done.stderr) == (0, False), done.stderr
-    assert [b"To: reader@example.com" in one for one in server.messages] == [True]
+    assert [b"To: subscriber@example.com" in message for message in server.messages] == [True]
 
 
 def test_the_units_of_systemd_are_sound(tmp_path: Path, program: Callable[[str], str]) -> None:
@@ -287,7 +287,7 @@ def leaf_commands() -> Iterator[tuple[str, click.Command]]:
 
 
 def test_the_commands_of_a_checkout_are_those_of_make() -> None:
-    """What the README tells people to make is there to be made."""
+    """Each make target that the README names exists."""
     (targets,) = re.findall(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     known = set(targets.split())
     named = set(re.findall(r"^make (\w+)", "".join(blocks("checkout")), re.MULTILINE))
@@ -320,19 +320,19 @@ def options(name: str) -> set[str]:
     """Return the options of a command and of the commands below it."""
     command = cli.get_command(click.Context(cli), name)
     below = command.commands.values() if isinstance(command, click.Group) else ()
-    known = [one for one in (command, *below) if one]
-    return {option for one in known for parameter in one.params for option in parameter.opts}
+    known = [entry for entry in (command, *below) if entry]
+    return {option for entry in known for parameter in entry.params for option in parameter.opts}
 
 
 def links(page: Path) -> list[str]:
-    """Return the address of every link and picture of a page."""
+    """Return the URL of every link and image of a page."""
     found = []
     for event in pyromark.events(page.read_text(encoding="utf-8")):
         match event:
-            case {"Start": {"Link": {"dest_url": str(address)}}}:
-                found.append(address)
-            case {"Start": {"Image": {"dest_url": str(address)}}}:
-                found.append(address)
+            case {"Start": {"Link": {"dest_url": str(url)}}}:
+                found.append(url)
+            case {"Start": {"Image": {"dest_url": str(url)}}}:
+                found.append(url)
             case _:
                 pass
     return found
@@ -340,21 +340,21 @@ def links(page: Path) -> list[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_relative_link_leads_to_a_file(page: Path) -> None:
-    """A link or picture of a page that is relative leads to something in this repository."""
+    """Each relative link or image of a page leads to a file of this repository."""
     relative = [link.partition("#")[0] for link in links(page) if not re.match(r"[a-z]+:|#", link)]
     assert [link for link in relative if not (page.parent / link).exists()] == []
 
 
 def test_links_are_found() -> None:
-    """The README's links and pictures are among those that are looked at."""
+    """The test above sees the README's links and images."""
     found = links(ROOT / "README.md")
     assert {"docs/start.md", "docs/pictures/page-and-email.png", "LICENSE"} <= set(found)
 
 
-def test_pictures_are_small() -> None:
-    """Pictures in docs/ weigh little, for everyone who clones takes them along."""
-    pictures = (ROOT / "docs/pictures").glob("*.png")
-    assert [one.name for one in pictures if one.stat().st_size > LARGEST] == []
+def test_images_are_small() -> None:
+    """Images in docs/ are small files, since every clone contains them."""
+    images = (ROOT / "docs/pictures").glob("*.png")
+    assert [image.name for image in images if image.stat().st_size > LARGEST] == []
 
 
 def test_the_exit_codes_are_those_of_the_help() -> None:

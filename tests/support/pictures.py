@@ -1,4 +1,4 @@
-"""Draws the pictures of docs/: python tests/pictures.py, with the extras test and browser."""
+"""Draw the images of docs/: python -m tests.support.pictures, with the extras test and browser."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.web_server import Nobody
 
 PICTURES = ROOT / "docs/pictures"
 HEIGHTS = {375: 812, 800: 1000}
-"""Pixels that are shown of a page, for each width of the window; a letter is shown whole."""
+"""Pixels that are shown of a page, for each width of the window; an email is shown whole."""
 DEMO = {
     "index": "index.html",
     "post": "posts/magnets-outside-asia/index.html",
@@ -52,8 +52,8 @@ _PIXELS = """async address => {
 
 
 def draw(chromium: Browser, address: str, name: str, schemes: tuple[browser.Scheme, ...]) -> None:
-    """Draw the head of a page, or a whole letter, for every width and these colour schemes."""
-    # What makes a picture small is a script, and a page that was served runs none.
+    """Draw the top of a page, or a whole email, for every width and these colour schemes."""
+    # A script makes the image small, and pages of the server run no scripts: use an empty page.
     with browser.tab(chromium) as page, browser.tab(chromium) as empty:
         page.goto(address)
         for width, height in HEIGHTS.items():
@@ -105,7 +105,7 @@ def browser_title(chromium: Browser, path: Path) -> str:
 
 
 def small(picture: bytes, page: Page) -> bytes:
-    """Return a PNG picture with 256 colours: a third of the bytes, and no eye sees it."""
+    """Return a PNG image with 256 colours: a third of the bytes, without a visible difference."""
     address = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
     width, height, text = page.evaluate(_PIXELS, address)
     data = base64.b64decode(text)
@@ -121,7 +121,9 @@ def small(picture: bytes, page: Page) -> bytes:
 
 
 def _nearest(colour: bytes, palette: list[bytes]) -> bytes:
-    return min(palette, key=lambda one: sum((a - b) ** 2 for a, b in zip(one, colour, strict=True)))
+    return min(
+        palette, key=lambda near: sum((a - b) ** 2 for a, b in zip(near, colour, strict=True))
+    )
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
@@ -130,7 +132,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def main() -> int:
-    """Draw every picture anew and return an exit code."""
+    """Draw every image again and return an exit code."""
     executable = browser.installed()
     if executable is None:
         sys.stderr.write(f"No browser is installed; install one of {', '.join(browser.NAMES)}\n")
