@@ -30,8 +30,8 @@ from tests.support.site import ROOT, CommandResult, MakeSite
 
 NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 NEXT = Cursor(date(2026, 12, 1))
-UNKNOWN = "was not understood; a person should read it"
-UNSIGNED = "names no letter of ours; it changed nothing"
+UNKNOWN = "is not recognised; read it yourself"
+UNSIGNED = "refers to no email that this site sent, so it was ignored"
 
 Run = Callable[..., CommandResult]
 
@@ -117,7 +117,7 @@ def test_files_are_read_and_counted(
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.out.splitlines() == [
         "7 messages: 2 hard, 1 soft, 1 refused, 1 delayed, 1 complaint, 1 auto-reply",
-        "2 taken off the list, 2 written down, 1 of nobody here",
+        "2 removed from the list, 2 recorded, 1 for an unknown subscriber",
     ]
     assert readers.states == {
         "a": "bounced",
@@ -153,11 +153,11 @@ def test_a_mail_to_the_address_of_the_letter_unsubscribes(
     store.database.close()
     files = written(
         here,
-        leave=returned("leave-by-program", token=tokens["a"]),
-        machine=returned("leave-auto-reply", token=tokens["b"]),
+        leave=returned("unsubscribe-by-program", token=tokens["a"]),
+        machine=returned("unsubscribe-auto-reply", token=tokens["b"]),
     )
     outcome = run(*files)
-    assert outcome.out == ("2 messages: 1 leave, 1 auto-reply\n1 taken off the list\n")
+    assert outcome.out == ("2 messages: 1 unsubscribe, 1 auto-reply\n1 removed from the list\n")
     assert readers.states == {"a": "unsubscribed", "b": "active"}
     assert tokens["a"] not in outcome.out + outcome.err
 
@@ -202,16 +202,16 @@ def test_times_are_the_present(here: Path, readers: Readers) -> None:
 
 def test_a_wish_of_nobody_is_named(run: Run, here: Path) -> None:
     """Who wants to leave, and is not found, must not be passed over in silence."""
-    files = written(here, a=returned("leave"), b=returned("opt-out"), c=returned("person"))
+    files = written(here, a=returned("unsubscribe"), b=returned("opt-out"), c=returned("person"))
     outcome = run(*files)
     assert outcome.code == 0
-    nobody = "is by a reader who is not here; a person should read it"
+    nobody = "is from an unknown subscriber; read it yourself"
     assert outcome.warnings == [
-        f"<leave-1@mail.example.net>: {nobody}",
+        f"<unsubscribe-1@mail.example.net>: {nobody}",
         f"<arf-4@example.net>: {nobody}",
         f"<person-1@mail.example.net>: {UNKNOWN}",
     ]
-    assert outcome.out.splitlines()[1] == "2 of nobody here"
+    assert outcome.out.splitlines()[1] == "2 for an unknown subscriber"
 
 
 def test_too_many_complaints_are_told(run: Run, here: Path, readers: Readers) -> None:
@@ -225,7 +225,10 @@ def test_too_many_complaints_are_told(run: Run, here: Path, readers: Readers) ->
         first, second = (run(name) for name in written(here, **complaints))
     assert first.warnings == []
     assert second.warnings == [
-        "complaints: 2 about 3 letters in 30 days; find out why before the next letter"
+        (
+            "bounces: 2 complaints about 3 emails in 30 days;"
+            " find out why before you send the next issue"
+        )
     ]
 
 
@@ -264,7 +267,7 @@ class TestPipe:
         data = b"From MAILER-DAEMON  Sun Nov 22 09:00:05 2026\n" + data + b"more\n" * 600_000
         outcome = piped(here, data)
         assert (outcome.returncode, outcome.stderr) == (0, b"")
-        assert outcome.stdout == b"1 message: 1 hard\n1 taken off the list\n"
+        assert outcome.stdout == b"1 message: 1 hard\n1 removed from the list\n"
         assert readers.states == {"a": "bounced"}
 
     def test_that_is_not_understood_is_no_failure(self, here: Path) -> None:
@@ -282,7 +285,7 @@ class TestPipe:
         monkeypatch.setenv("PYTHONPATH", str(here))
         # The interpreter reads it first: nobody wants to wait for ten seconds here.
         (here / "sitecustomize.py").write_text(
-            f"import {engine.__name__} as engine\nengine.PATIENCE = 0.05\n"
+            f"import {engine.__name__} as engine\nengine.BUSY_TIMEOUT = 0.05\n"
         )
         other = sqlite3.connect(here / ".postroom/postroom.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
@@ -306,7 +309,7 @@ class TestPipe:
         """An empty pipe, as some schedulers give, leaves the mailbox; without one it is named."""
         outcome = piped(here, b"")
         assert outcome.returncode == 2
-        assert b"there is nothing to read; name files, pipe a message, or set" in outcome.stderr
+        assert b"there is no message to read; name files, pipe a message, or set" in outcome.stderr
 
 
 class TestMailbox:
@@ -329,7 +332,7 @@ class TestMailbox:
         monkeypatch.setenv("POSTROOM_MAILBOX_URL", f"maildir:{mail}")
         outcome = run()
         assert outcome.code == 0
-        assert outcome.out == "2 messages: 1 hard, 1 unknown\n1 taken off the list\n"
+        assert outcome.out == "2 messages: 1 hard, 1 unknown\n1 removed from the list\n"
         assert readers.states == {"a": "bounced"}
         assert sorted(path.name for path in mail.glob("*/*")) == ["1:2,S", "2:2,F"]
         assert run().out == "0 messages: none\n"
@@ -349,11 +352,11 @@ class TestMailbox:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(Maildir, "settle", interrupted)
+            patch.setattr(Maildir, "mark", interrupted)
             assert run().code == 130
         states, there = readers.states, [path.name for path in mail.glob("*/*")]
         assert there == ["1"]
-        assert run().out.endswith("\n1 known before\n")
+        assert run().out.endswith("\n1 already known\n")
         assert readers.states == states
         assert [path.name for path in mail.glob("*/*")] == ["1:2,S"]
 
@@ -381,12 +384,12 @@ class TestMailbox:
             )
             assert (first.returncode, first.stdout) == (
                 0,
-                b"2 messages: 2 hard\n1 taken off the list\n",
+                b"2 messages: 2 hard\n1 removed from the list\n",
             )
             assert server.marked() == {"1": "S", "2": "F"}
             assert run().out == "0 messages: none\n"
             server.put({"3": returned("ses-suppressed", sent["a"], reader="a")})
-            assert run().out == "1 message: 1 hard\n1 known before\n"
+            assert run().out == "1 message: 1 hard\n1 already known\n"
             assert readers.states == {"a": "bounced", "b": "active"}
             monkeypatch.setenv("POSTROOM_MAILBOX_URL", url.replace(password, "secret"))
             failed = run()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from postroom.db.store import Store, open_store
 from postroom.inbox.bounces import (
-    CAP,
+    MAX_BYTES,
     BounceContext,
     BounceVerdict,
     ReportKind,
@@ -61,11 +61,11 @@ MEANINGS: Mapping[str, tuple[ReportKind, int, str, str]] = {
     "forged": ("hard", 0, "", "5.1.1"),
     "full-mailbox-plain": ("soft", 42, "", "5.2.2"),
     "gmail-not-found": ("hard", 42, "", "5.1.1"),
-    "leave": ("leave", 0, TOKEN, ""),
-    "leave-auto-reply": ("auto-reply", 0, "", ""),
-    "leave-by-program": ("leave", 0, TOKEN, ""),
+    "unsubscribe": ("unsubscribe", 0, TOKEN, ""),
+    "unsubscribe-auto-reply": ("auto-reply", 0, "", ""),
+    "unsubscribe-by-program": ("unsubscribe", 0, TOKEN, ""),
     "not-spam": ("unknown", 0, "", ""),
-    "number-in-returned-letter": ("hard", 42, "", "5.1.1"),
+    "number-in-returned-email": ("hard", 42, "", "5.1.1"),
     "opt-out": ("complaint", 0, TOKEN, ""),
     "out-of-office": ("auto-reply", 0, "", ""),
     "outlook-complaint": ("complaint", 0, TOKEN, ""),
@@ -102,16 +102,18 @@ def test_each_kind_of_message_is_understood(name: str) -> None:
     """
     found = read(returned(name))
     assert (found.kind, found.delivery, found.token, found.status) == MEANINGS[name]
-    assert found.name.startswith("<")
-    assert found.name.endswith(">")
+    assert found.message_id.startswith("<")
+    assert found.message_id.endswith(">")
 
 
 def test_the_words_of_the_server_are_kept_on_one_line() -> None:
     """What the server said comes without its code, unfolded, and hides in what is printed."""
     found = read(returned("postfix-no-such-user"))
-    assert found.words == "5.1.1 <reader@example.net>: Recipient address rejected: User unknown"
+    assert (
+        found.diagnostic == "5.1.1 <reader@example.net>: Recipient address rejected: User unknown"
+    )
     assert "reader@example.net" not in repr(found)
-    assert TOKEN not in repr(read(returned("leave")))
+    assert TOKEN not in repr(read(returned("unsubscribe")))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -120,14 +122,14 @@ def test_the_way_a_message_is_handed_over_does_not_matter(name: str, ends: bytes
     """Lines may end either way, and a pipe puts a line with "From " before the first."""
     data = b"From MAILER-DAEMON  Sun Nov 22 09:00:05 2026\n" + returned(name)
     found = read(data.replace(b"\n", ends))
-    assert evolve(found, words="") == evolve(read(returned(name)), words="")
+    assert evolve(found, diagnostic="") == evolve(read(returned(name)), diagnostic="")
 
 
 @pytest.mark.parametrize("name", ["Delivered-To", "X-Original-To", "Envelope-To", "To"])
 def test_the_number_is_that_of_the_address_it_was_sent_to(name: str) -> None:
     """Where a report returns another letter of ours, the envelope is trusted more."""
     other = envelope_sender(BOUNCES, 7, KEYS)
-    data = returned("number-in-returned-letter")
+    data = returned("number-in-returned-email")
     assert read(data.replace(b"To: postmaster@example.com", b"To: x", 1)).delivery == 42
     assert read(f"{name}: {other}\n".encode() + data).delivery == 7
 
@@ -158,11 +160,11 @@ def test_the_token_is_found_where_letters_hold_it() -> None:
 
 def test_the_mildest_reason_counts() -> None:
     """Where the relay and the server that refused differ, nobody is given up by the worse word."""
-    assert pick_status(550, ["5.1.1", "5.1.1"], "").fate == "hard"
-    assert pick_status(550, ["5.1.1", "5.2.2"], "").fate == "soft"
+    assert pick_status(550, ["5.1.1", "5.1.1"], "").kind == "hard"
+    assert pick_status(550, ["5.1.1", "5.2.2"], "").kind == "soft"
     assert pick_status(550, ["5.1.1", "5.7.1"], "") == BounceVerdict("refused", "5.1.1", "")
-    assert pick_status(450, ["5.0.0", "4.1.1"], "").fate == "soft"
-    assert pick_status(0, ["5.0.0"], "").fate == "refused"
+    assert pick_status(450, ["5.0.0", "4.1.1"], "").kind == "soft"
+    assert pick_status(0, ["5.0.0"], "").kind == "refused"
 
 
 def test_a_status_that_says_nothing_gives_way_to_the_servers_own() -> None:
@@ -187,7 +189,7 @@ def test_the_addresses_that_failed_are_told(name: str, named: set[str]) -> None:
     data = returned(name).replace(b"; reader@example.net", b"; <Reader@Example.net>")
     if name == "several-reasons":
         data = data.replace(b"rfc822;one@example.org", b"rfc822;reader@example.net")
-    assert read(data).named == named
+    assert read(data).addresses == named
 
 
 @pytest.mark.parametrize("encoding", ["quoted-printable", "base64"])
@@ -230,7 +232,7 @@ def test_who_wants_to_leave_is_heard_in_doubt() -> None:
     """Only what surely answers by itself is not; a wish that is passed over is worse."""
     mail = f"From: a@example.net\nTo: <{unsubscribe_address(BOUNCES, TOKEN)}>\n\n"
     for field in ("X-Auto-Response-Suppress: All", "Auto-Submitted: auto-generated", "Subject:"):
-        assert read(f"{field}\n{mail}").kind == "leave"
+        assert read(f"{field}\n{mail}").kind == "unsubscribe"
     for field in ("Auto-Submitted: auto-replied", "X-Autoreply: yes"):
         assert read(f"{field}\n{mail}").kind == "auto-reply"
 
@@ -238,7 +240,7 @@ def test_who_wants_to_leave_is_heard_in_doubt() -> None:
 def test_of_a_long_message_the_beginning_counts() -> None:
     """A report that returns an endless letter is read as far as a report goes."""
     data = returned("postfix-no-such-user").replace(b"--=_report--", b"")
-    assert read(data + b"and so on\n" * CAP).kind == "hard"
+    assert read(data + b"and so on\n" * MAX_BYTES).kind == "hard"
 
 
 def test_reports_are_told_apart() -> None:
@@ -257,7 +259,7 @@ def _nested(depth: int) -> bytes:
 
 _RETURNED = b"From: mailer-daemon@x\n\nA message that you sent could not be delivered\n"
 HOSTILE: Mapping[str, bytes] = {
-    "a line without end": _RETURNED + b"a" * CAP,
+    "a line without end": _RETURNED + b"a" * MAX_BYTES,
     "long lines": _RETURNED + (b"a" * 990 + b"\n") * 1000,
     "parts within parts": _nested(20_000),
     "parts of many lines": _nested(90) + b"--x\n" * 100_000,
@@ -270,7 +272,7 @@ HOSTILE: Mapping[str, bytes] = {
     "no charset": b'Content-Type: text/plain; charset="\xff\xfe"\n\n\xff\xfe',
     "an impossible charset": b"Subject: =?idna?q?=ff?=\nFrom: =?\xff?b?=?=\n\nx",
     "nothing": b"",
-    "a carriage return": b"\r" * CAP,
+    "a carriage return": b"\r" * MAX_BYTES,
 }
 
 
@@ -328,15 +330,15 @@ def store(tmp_path: Path) -> Iterator[Store]:
     opened.database.close()
 
 
-def desk(store: Store) -> BounceContext:
-    """Return what acting needs."""
-    leave = partial(unsubscribe.unsubscribe, store.subscribers, method="mail")
-    return BounceContext(store.bounces, leave, store.subscribers.with_token, KEYS.suppression)
+def context(store: Store) -> BounceContext:
+    """Return the dependencies of `apply_report`."""
+    by_email = partial(unsubscribe.unsubscribe, store.subscribers, method="mail")
+    return BounceContext(store.bounces, by_email, store.subscribers.with_token, KEYS.suppression)
 
 
 @given(ANYTHING)
 @example(returned("forged", 1))
-@example(returned("leave"))
+@example(returned("unsubscribe"))
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 def test_nobody_is_taken_off_without_a_number_or_a_token(store: Store, data: bytes) -> None:
     """Whatever bytes come, nothing raises; and without a proof of ours nothing changes.
@@ -344,9 +346,9 @@ def test_nobody_is_taken_off_without_a_number_or_a_token(store: Store, data: byt
     The messages hold the number of a delivery and the token of a reader that are not here.
     """
     report = read(data)
-    change = apply_report(report, desk(store), NOW)
+    change = apply_report(report, context(store), NOW)
     assert change in {None, "gone"} or report.delivery
-    if not report.is_ours:
+    if not report.is_trusted:
         assert change is None
     assert store.subscribers.count() == {"active": 1}
     hashed = KEYS.suppression("reader@example.net")
@@ -357,7 +359,7 @@ def test_a_forged_report_changes_nothing(store: Store) -> None:
     """Whoever names somebody's address, or guesses a number, takes nobody off the list."""
     guessed = returned("forged").replace(b"+42-", b"+1-")
     for data in (returned("forged"), guessed):
-        assert apply_report(read(data), desk(store), NOW) is None
+        assert apply_report(read(data), context(store), NOW) is None
     assert store.subscribers.count() == {"active": 1}
 
 
@@ -368,8 +370,8 @@ def test_a_forged_report_changes_nothing(store: Store) -> None:
         ("qmail-no-mailbox", "bounced"),
         ("complaint-by-number", "complained"),
         ("yahoo-complaint", "complained"),
-        ("leave", "unsubscribed"),
-        ("leave-auto-reply", "active"),
+        ("unsubscribe", "unsubscribed"),
+        ("unsubscribe-auto-reply", "active"),
         ("postfix-relay-denied", "active"),
         ("postfix-delayed", "active"),
         ("several-recipients", "active"),
@@ -381,7 +383,7 @@ def test_a_forged_report_changes_nothing(store: Store) -> None:
 def test_a_signed_report_does_what_it_means(store: Store, name: str, state: str) -> None:
     """Rule 9: a complaint suppresses. So does a hard failure; leaving needs the token alone."""
     data = returned(name, 1, "a-token-of-a-reader-00")
-    changes = [apply_report(read(data), desk(store), NOW) for _ in range(2)]
+    changes = [apply_report(read(data), context(store), NOW) for _ in range(2)]
     assert store.subscribers.count() == {state: 1}
     assert changes[1] in {None, "known"}
     suppressed = store.suppressions.among([KEYS.suppression("reader@example.net")])

@@ -101,7 +101,7 @@ class TestMaildir:
             (folder / name).write_bytes(MESSAGE)
         (folder / "new/.hidden").write_bytes(MESSAGE)
         (folder / "tmp/7").write_bytes(MESSAGE)
-        found = list(Maildir(folder).waiting(8))
+        found = list(Maildir(folder).unread(8))
         assert found == [
             MailboxMessage(name, b"Subject:") for name in ("new/1", "cur/2:2,", "cur/6:2,R")
         ]
@@ -111,23 +111,23 @@ class TestMaildir:
         for name in ("new/1", "new/2", "cur/3:2,R"):
             (folder / name).write_bytes(MESSAGE)
         box = Maildir(folder)
-        for one in box.waiting(100):
-            box.settle(one, understood=one.name != "new/2")
+        for message in box.unread(100):
+            box.mark(message, understood=message.name != "new/2")
         left = sorted(str(path.relative_to(folder)) for path in folder.glob("*/*"))
         assert left == ["cur/1:2,S", "cur/2:2,F", "cur/3:2,RS"]
-        assert list(box.waiting(100)) == []
+        assert list(box.unread(100)) == []
 
     def test_names_what_cannot_be_read(self, folder: Path) -> None:
         """A message that another program takes away is passed over, a broken one is named."""
         (folder / "new/1").write_bytes(MESSAGE)
         (folder / "new/2").write_bytes(MESSAGE)
         box = Maildir(folder)
-        waiting = box.waiting(100)
-        first = next(waiting)
+        unread = box.unread(100)
+        first = next(unread)
         (folder / "new/1").unlink()
         (folder / "new/2").unlink()
-        assert list(waiting) == []
-        box.settle(first, understood=True)
+        assert list(unread) == []
+        box.mark(first, understood=True)
 
     def test_must_be_there(self, tmp_path: Path) -> None:
         """A folder that is no Maildir is wrong settings, and none is made."""
@@ -139,11 +139,11 @@ class TestMaildir:
         """Where a message cannot be moved, the run ends with its name."""
         (folder / "new/1").write_bytes(MESSAGE)
         box = Maildir(folder)
-        (one,) = box.waiting(100)
+        (message,) = box.unread(100)
         (folder / "cur").rmdir()
         (folder / "cur").write_text("no folder")
         with pytest.raises(MailboxError, match=r"new/1: cannot be moved \(Not a directory\)"):
-            box.settle(one, understood=True)
+            box.mark(message, understood=True)
 
 
 @pytest.fixture(scope="module")
@@ -180,36 +180,36 @@ class TestImap:
         """Reading marks nothing; then messages are seen or flagged, and none is deleted."""
         server.put(dict.fromkeys("abc", MESSAGE))
         with mailbox.open_mailbox(address(server, scheme=scheme)) as box:
-            waiting = box.waiting(7)
-            first = next(waiting)
+            unread = box.unread(7)
+            first = next(unread)
             assert first.data == b"Subject"
             assert set(server.marked().values()) <= {""}
-            box.settle(first, understood=True)
-            box.settle(next(waiting), understood=False)
+            box.mark(first, understood=True)
+            box.mark(next(unread), understood=False)
         assert sorted(server.marked().values()) == ["", "F", "S"]
         with mailbox.open_mailbox(address(server, scheme=scheme)) as box:
-            assert len(list(box.waiting(100))) == 1
+            assert len(list(box.unread(100))) == 1
 
     def test_is_read_in_pieces(self, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
         """However many there are, a search asks for a few of them at once."""
-        monkeypatch.setattr(imap, "_AT_ONCE", 3)
+        monkeypatch.setattr(imap, "_SEARCH_SIZE", 3)
         server.put({f"m{number}": MESSAGE for number in range(10)})
         with mailbox.open_mailbox(address(server)) as box:
             names = []
-            for one in box.waiting(100):
-                box.settle(one, understood=True)
-                names.append(one.name)
+            for message in box.unread(100):
+                box.mark(message, understood=True)
+                names.append(message.name)
         assert len(set(names)) == 10
 
     def test_passes_over_what_another_program_removes(self, server: Server) -> None:
         """A message that is gone when its turn comes is nobody's fault."""
         server.put({"a": MESSAGE, "b": MESSAGE})
         with mailbox.open_mailbox(address(server)) as box:
-            waiting = box.waiting(100)
-            next(waiting)
+            unread = box.unread(100)
+            next(unread)
             for path in server.folder.glob("mail/[nc][eu][wr]/b*"):
                 path.unlink()
-            assert [one.data for one in waiting] == []
+            assert [message.data for message in unread] == []
 
     def test_wrong_password_is_one_line(self, server: Server) -> None:
         """The server's words are told, user and password are not."""
@@ -247,7 +247,7 @@ class TestImap:
         monkeypatch.delenv("SSL_CERT_FILE")
         trust = ssl.create_default_context(cafile=server.authority)
         with open_imap(address(server), trust) as box:
-            assert list(box.waiting(100)) == []
+            assert list(box.unread(100)) == []
 
     def test_no_server_is_one_line(self, server: Server) -> None:
         """Where nobody listens, that is said with the host and the port."""
@@ -272,11 +272,11 @@ class TestOtherServers:
         """LOGIN serves where AUTHENTICATE PLAIN is not offered, and takes plain passwords alone."""
         with scripted({}) as server:
             with mailbox.open_mailbox(plain(server, 'p "q')) as box:
-                assert list(box.waiting(100)) == []
+                assert list(box.unread(100)) == []
             assert r'LOGIN u "p \"q"' in server.commands
         with (
             scripted({}) as server,
-            pytest.raises(MailboxError, match="plain user and password alone"),
+            pytest.raises(MailboxError, match="accepts only ASCII user names and passwords"),
             mailbox.open_mailbox(plain(server, "ä")),
         ):
             pass
@@ -289,9 +289,9 @@ class TestOtherServers:
             "UID FETCH": b"% NO the message is\x1b[31m broken\r\n",
         }
         with scripted(script) as server, mailbox.open_mailbox(plain(server)) as box:
-            found = list(box.waiting(100))
-        assert [one.name for one in found] == ["7", "9"]
-        assert all(one.fault.startswith("cannot be read (the message is") for one in found)
+            found = list(box.unread(100))
+        assert [message.name for message in found] == ["7", "9"]
+        assert all(message.error.startswith("cannot be read (the message is") for message in found)
 
     @pytest.mark.parametrize(
         ("command", "answer"),
@@ -310,4 +310,4 @@ class TestOtherServers:
             pytest.raises(MailboxError, match=r"the server said: |no connection: "),
             mailbox.open_mailbox(plain(server)) as box,
         ):
-            list(box.waiting(100))
+            list(box.unread(100))

@@ -47,13 +47,13 @@ def test_a_letter_that_comes_back_takes_its_reader_off(
         SENDER.encode(), senders["reader@example.net"].encode()
     )
     (here / "back.eml").write_bytes(report)
-    assert postroom(here, "bounces", "back.eml").out.endswith("1 taken off the list\n")
+    assert postroom(here, "bounces", "back.eml").out.endswith("1 removed from the list\n")
     # The other one leaves by the address in their letter's own field.
     letter = next(each for each in letters if "To: other@example.net" in each)
     found = re.search(r"mailto:(bounces\+leave-\S+@example\.com)", letter)
     assert found
     (here / "leave.eml").write_text(f"From: x@example.org\nTo: {found[1]}\n\n")
-    assert postroom(here, "bounces", "leave.eml").out.endswith("1 taken off the list\n")
+    assert postroom(here, "bounces", "leave.eml").out.endswith("1 removed from the list\n")
     listed = postroom(here, "subscribers", "list").out
     states = {line.split()[0]: line.split()[1] for line in listed.splitlines()}
     assert states == {"reader@example.net": "bounced", "other@example.net": "unsubscribed"}

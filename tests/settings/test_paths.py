@@ -377,8 +377,9 @@ def test_serve_warns_of_a_missing_logo(make_site: MakeSite, postroom: Postroom) 
     folder = make_site({"public/x.html": ""}, "theme: {logo: gone.png}\n")
     # No machine has this address (RFC 5737), so the command ends after its warnings.
     outcome = postroom(folder, "serve", "--host", "192.0.2.1")
-    what = "'gone.png' is not there, so the service's pages do without"
-    assert f"postroom.yaml:6:15: theme.logo: {what}; put it there" in outcome.warnings
+    what = "'gone.png' does not exist, so the pages of the service show no logo"
+    line = f"postroom.yaml:6:15: theme.logo: {what}; add the file, or remove theme.logo"
+    assert line in outcome.warnings
 
 
 def test_check_names_a_bad_logo_on_its_line(make_site: MakeSite, postroom: Postroom) -> None:

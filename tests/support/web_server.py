@@ -19,7 +19,7 @@ from postroom.theme.environment import Theme
 from postroom.web.app import make_app
 from postroom.web.http import AppDeps
 from postroom.web.pages import render_service_pages
-from postroom.web.server import SHUTDOWN_TIMEOUT, make_server, open_socket
+from postroom.web.server import CLIENT_TIMEOUT, make_server, open_socket
 from tests.support.processes import Process
 
 LIKE_A_FORM = "application/x-www-form-urlencoded"
@@ -118,7 +118,7 @@ def serving(
     book: UnsubscribeStore,
     *,
     proxies: Sequence[str] = (),
-    patience: float = SHUTDOWN_TIMEOUT,
+    client_timeout: float = CLIENT_TIMEOUT,
 ) -> Iterator[Served]:
     """Serve a newsroom on a free port, as the command does."""
     site = load_settings(site_dir)
@@ -127,7 +127,7 @@ def serving(
     served = Served(listener.getsockname()[1])
     outside = AppDeps(book, now, served.journal.append)
     app = make_app(site, site_dir / site.output, pages, outside)
-    running = make_server(app, proxies, patience)
+    running = make_server(app, proxies, client_timeout)
     thread = threading.Thread(target=running.run, args=([listener],), daemon=True)
     thread.start()
     try:

@@ -25,7 +25,7 @@ from postroom.mail.tokens import new_token
 from postroom.mail.unsubscribe import unsubscribe_url
 from postroom.models import Cursor, Site, Subscriber, SubscriberEvent
 from postroom.settings.site import load_settings
-from postroom.web.http import BODY_LIMIT, path_variants, prefixes
+from postroom.web.http import BODY_LIMIT, path_variants, url_prefixes
 from postroom.web.middleware import printable_path, truncate_network
 from postroom.web.server import open_socket, parse_trusted_proxies
 from tests.support import postgresql, processes, sites, web_server
@@ -378,7 +378,7 @@ def test_a_prefix_may_be_left_on_or_taken_away(
 def test_a_prefix_is_known_as_it_is_written(site: Site) -> None:
     """A path with letters beyond ASCII is the same, encoded or not."""
     other = evolve(site, url="https://example.com/caf%C3%A9/")
-    assert path_variants("/café/a/", prefixes(other)) == ("/a/", "/café/a/")
+    assert path_variants("/café/a/", url_prefixes(other)) == ("/a/", "/café/a/")
 
 
 def test_readings_go_from_the_longest_prefix() -> None:
@@ -488,7 +488,7 @@ def test_slow_clients_are_cut_off(
     """S21: who does not finish asking loses the connection, and half a request changes nothing."""
     request = beginning.replace(b"%b", reader.token.encode())
     with (
-        web_server.serving(site_dir, store.subscribers, patience=0.3) as running,
+        web_server.serving(site_dir, store.subscribers, client_timeout=0.3) as running,
         running.connected() as connection,
     ):
         began = time.monotonic()
@@ -504,7 +504,7 @@ def test_slow_clients_are_cut_off(
 def test_dripping_does_not_help(site_dir: Path, store: Store) -> None:
     """S21: the time is that of the whole request, not of its next byte."""
     with (
-        web_server.serving(site_dir, store.subscribers, patience=0.5) as running,
+        web_server.serving(site_dir, store.subscribers, client_timeout=0.5) as running,
         running.connected() as connection,
     ):
         connection.settimeout(0.02)
@@ -529,7 +529,7 @@ def test_who_does_not_listen_is_cut_off(site_dir: Path, store: Store) -> None:
     """S21: a large file is not kept in memory for a client that takes nothing of it."""
     (site_dir / "public/large.zip").write_bytes(b"x" * 30_000_000)
     with (
-        web_server.serving(site_dir, store.subscribers, patience=0.3) as running,
+        web_server.serving(site_dir, store.subscribers, client_timeout=0.3) as running,
         running.connected() as connection,
     ):
         connection.sendall(b"GET /large.zip HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -664,7 +664,7 @@ def test_networks_are_truncated(client: str, known: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "there", "line"),
+    ("path", "is_found", "line"),
     [
         (
             "/posts/a-long-name-of-a-post-that-is-there/",
@@ -681,11 +681,11 @@ def test_networks_are_truncated(client: str, known: str) -> None:
 )
 def test_paths_are_shown_as_far_as_they_are_public(
     path: str | None,
-    there: bool,  # noqa: FBT001 - a column of the table
+    is_found: bool,  # noqa: FBT001 - a column of the table
     line: str,
 ) -> None:
     """S20: the name of a file that is there is public, all else may be somebody's."""
-    assert printable_path(path, there=there) == line
+    assert printable_path(path, found=is_found) == line
 
 
 # The command
@@ -735,7 +735,7 @@ def test_a_port_in_use_is_one_line(site_dir: Path, postroom: Callable[..., Comma
         outcome = postroom(site_dir, "serve", "--port", port)
     assert outcome.code == 2
     what = f"cannot listen on 127.0.0.1 port {port}: address already in use"
-    assert outcome.errors == [f"serve: {what}; choose --host and --port"]
+    assert outcome.errors == [f"serve: {what}; choose another --host or --port"]
 
 
 @pytest.mark.parametrize("arguments", [["--proxy", "*"], ["--host", "no.such.host.invalid"]])
@@ -755,9 +755,9 @@ def test_a_site_that_is_not_ready_is_told(
     with open_socket("127.0.0.1", 0) as taken:
         port = str(taken.getsockname()[1])
         outcome = postroom(folder, "serve", "--port", port)
-    unset = "is not set, so no letter leads here; write the address of this service"
+    unset = "is missing, so no email links here; set it to the URL of this service"
     assert outcome.warnings == [
-        "public/: is not there yet; run postroom build",
+        "public/: does not exist yet; run postroom build",
         f"postroom.yaml: mail.unsubscribe: {unset}",
     ]
 

@@ -1,4 +1,4 @@
-"""`postroom bounces`."""
+"""The command `postroom bounces`."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from typing import get_args
 import click
 from attrs import define, field
 
-from postroom.cli.console import print_problems
+from postroom.cli.console import pluralize, print_problems
 from postroom.cli.context import load_keys, open_site_store
 from postroom.db.store import Store
 from postroom.errors import PostroomError, Problem, UseError
 from postroom.inbox import mailbox
 from postroom.inbox.bounces import (
-    CAP,
+    MAX_BYTES,
     BounceContext,
     ReportKind,
     ReturnedMessage,
@@ -39,63 +39,65 @@ from postroom.settings import site, urls
 # sysexits.h: the mail server keeps the message and tries again.
 _TRY_AGAIN = 75
 _CHANGES: Mapping[Change, str] = {
-    "stopped": "taken off the list",
-    "noted": "written down",
-    "known": "known before",
-    "gone": "of nobody here",
+    "stopped": "removed from the list",
+    "noted": "recorded",
+    "known": "already known",
+    "gone": "for an unknown subscriber",
 }
-_UNSIGNED = "names no letter of ours; it changed nothing"
-_UNKNOWN = "was not understood; a person should read it"
-_NOBODY = "is by a reader who is not here; a person should read it"
+_UNSIGNED = "refers to no email that this site sent, so it was ignored"
+_UNKNOWN = "is not recognised; read it yourself"
+_NO_SUBSCRIBER = "is from an unknown subscriber; read it yourself"
 
 
 @define
 class _Tally:
-    """What became of the messages so far."""
+    """Counts of the messages so far, of their kinds and of the changes."""
 
     kinds: Counter[ReportKind] = field(factory=Counter)
     changes: Counter[Change] = field(factory=Counter)
-    faults: int = 0
+    errors: int = 0
 
 
 @click.command("bounces")
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE]...")
-@click.option("--json", "as_json", is_flag=True, help="For a program: counts, never addresses.")
+@click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
 def command(files: tuple[Path, ...], *, as_json: bool) -> int:
-    """Read messages that came back, and do what they mean.
+    """Process bounces, complaints and unsubscribe emails.
 
-    A letter that failed for good takes its reader off the list if the address is bad, or after
-    several letters in a row; a complaint does at once; a mail to the address in List-Unsubscribe
-    unsubscribes. Answering machines and delays change nothing, and nothing is ever answered.
+    A hard bounce, several soft bounces in a row or a complaint removes the subscriber from the
+    list. An email to the address in List-Unsubscribe unsubscribes its sender. Auto-replies and
+    delays change nothing. Nothing is ever sent.
 
-    Messages are read from FILEs; else one from standard input, as a mail server pipes it; else
-    those in the mailbox that POSTROOM_MAILBOX_URL names and that nobody has seen. There they are
-    marked as seen, or flagged if they were not understood, and stay. Needs POSTROOM_SECRET_KEY.
+    Messages come from FILEs, else from standard input (one message, piped by a mail server), else
+    from the mailbox in POSTROOM_MAILBOX_URL. Only unread messages of the mailbox are processed;
+    they are then marked as seen, or flagged if they were not recognised, and never deleted.
+    POSTROOM_SECRET_KEY must be set.
 
-    Of a piped message that cannot be dealt with now, the exit code is 75: the server keeps it.
+    If a piped message cannot be processed now, the exit code is 75 and the mail server keeps it.
 
     \b
-    postroom bounces
-    postroom bounces returned.eml
+    Example:
+        postroom bounces
+        postroom bounces returned.eml
     """
-    if not files and (data := _piped()):
-        return _one(data, as_json=as_json)
+    if not files and (data := _read_stdin()):
+        return _process_piped(data, as_json=as_json)
     tally = _Tally()
-    with _opened() as (store, keys, desk), _source(files) as box:
-        for one in box.waiting(CAP):
-            if one.fault:
-                print_problems([Problem(one.name, message=one.fault)])
-                tally.faults += 1
+    with _open_context() as (store, keys, context), _open_source(files) as source:
+        for message in source.unread(MAX_BYTES):
+            if message.error:
+                print_problems([Problem(message.name, message=message.error)])
+                tally.errors += 1
             else:
-                box.settle(one, understood=_taken(one, keys, desk, tally))
-        _conclude(store, tally, as_json=as_json)
-    return 1 if tally.faults else 0
+                source.mark(message, understood=_process(message, keys, context, tally))
+        _print_summary(store, tally, as_json=as_json)
+    return 1 if tally.errors else 0
 
 
-def _piped() -> bytes:
-    """Return the beginning of the message on standard input, which is read to its end.
+def _read_stdin() -> bytes:
+    """Return the first bytes of the message on standard input, and read the rest.
 
-    A terminal and /dev/null, which cron gives, hold none.
+    Return nothing for a terminal, and for /dev/null, which cron gives.
     """
     try:
         mode = os.fstat(sys.stdin.fileno()).st_mode
@@ -103,108 +105,115 @@ def _piped() -> bytes:
         return b""
     if stat.S_ISCHR(mode):
         return b""
-    data = sys.stdin.buffer.read(CAP)
-    while sys.stdin.buffer.read(CAP):
+    data = sys.stdin.buffer.read(MAX_BYTES)
+    while sys.stdin.buffer.read(MAX_BYTES):
         pass
     return data
 
 
-def _one(data: bytes, *, as_json: bool) -> int:
+def _process_piped(data: bytes, *, as_json: bool) -> int:
     tally = _Tally()
     try:
-        with _opened() as (store, keys, desk):
-            _taken(MailboxMessage("standard input", data), keys, desk, tally)
-            _conclude(store, tally, as_json=as_json)
+        with _open_context() as (store, keys, context):
+            _process(MailboxMessage("standard input", data), keys, context, tally)
+            _print_summary(store, tally, as_json=as_json)
     except PostroomError as error:
         print_problems(error.problems)
         return _TRY_AGAIN
     except OSError as error:
-        print_problems(
-            [Problem(str(error.filename or ""), message=str(error.strerror or error).lower())]
-        )
+        message = str(error.strerror or error).lower()
+        print_problems([Problem(str(error.filename or ""), message=message)])
         return _TRY_AGAIN
     return 0
 
 
 @contextmanager
-def _opened() -> Iterator[tuple[Store, tokens.Keys, BounceContext]]:
+def _open_context() -> Iterator[tuple[Store, tokens.Keys, BounceContext]]:
     with open_site_store(site.find_site(Path.cwd())) as store:
         keys = load_keys(store)
-        leave = partial(unsubscribe.unsubscribe, store.subscribers, method="mail")
-        whose = store.subscribers.with_token
-        yield store, keys, BounceContext(store.bounces, leave, whose, keys.suppression)
+        by_email = partial(unsubscribe.unsubscribe, store.subscribers, method="mail")
+        find = store.subscribers.with_token
+        yield store, keys, BounceContext(store.bounces, by_email, find, keys.suppression)
 
 
 @contextmanager
-def _source(files: tuple[Path, ...]) -> Iterator[mailbox.Mailbox]:
+def _open_source(files: tuple[Path, ...]) -> Iterator[mailbox.Mailbox]:
     url = os.environ.get(urls.MAILBOX_URL_VAR)
     if files:
         yield _Files(files)
     elif url:
-        with mailbox.open_mailbox(urls.parse_mailbox_url(url)) as box:
-            yield box
+        with mailbox.open_mailbox(urls.parse_mailbox_url(url)) as opened:
+            yield opened
     else:
-        repair = f"name files, pipe a message, or set {urls.MAILBOX_URL_VAR}"
-        raise UseError([Problem("bounces", message="there is nothing to read", hint=repair)])
+        hint = f"name files, pipe a message, or set {urls.MAILBOX_URL_VAR}"
+        raise UseError([Problem("bounces", message="there is no message to read", hint=hint)])
 
 
 class _Files:
-    """Files that hold a message each; they are only read."""
+    """Files with one message each, which are only read."""
 
     def __init__(self, files: tuple[Path, ...]) -> None:
         self._files = files
 
-    def waiting(self, cap: int) -> Iterator[MailboxMessage]:
+    def unread(self, max_bytes: int) -> Iterator[MailboxMessage]:
         for path in self._files:
             try:
                 with path.open("rb") as file:
-                    data = file.read(cap)
+                    data = file.read(max_bytes)
             except OSError as error:
-                yield MailboxMessage(str(path), fault=f"cannot be read ({error.strerror})")
+                yield MailboxMessage(str(path), error=f"cannot be read ({error.strerror})")
             else:
                 yield MailboxMessage(str(path), data)
 
-    def settle(self, one: MailboxMessage, *, understood: bool) -> None:
+    def mark(self, message: MailboxMessage, *, understood: bool) -> None:
         pass
 
 
-def _taken(one: MailboxMessage, keys: tokens.Keys, desk: BounceContext, tally: _Tally) -> bool:
-    """Deal with one message; return whether no person needs to look at it."""
-    report = parse_returned_message(one.data, keys)
+def _process(
+    message: MailboxMessage, keys: tokens.Keys, context: BounceContext, tally: _Tally
+) -> bool:
+    """Apply one message; return whether it was understood."""
+    report = parse_returned_message(message.data, keys)
     tally.kinds[report.kind] += 1
-    change = apply_report(report, desk, datetime.now(UTC))
+    change = apply_report(report, context, datetime.now(UTC))
     if change:
         tally.changes[change] += 1
-    if remark := _remark(report, change):
-        print_problems([Problem(report.name or one.name, message=remark)], "warning")
-    return not remark
+    if warning := _warning(report, change):
+        name = report.message_id or message.name
+        print_problems([Problem(name, message=warning)], "warning")
+    return not warning
 
 
-def _remark(report: ReturnedMessage, change: Change | None) -> str:
-    """Return why a person needs to look at a message, "" if nobody does."""
+def _warning(report: ReturnedMessage, change: Change | None) -> str:
+    """Return why a person needs to read the message, "" if nobody does."""
     if report.kind == "unknown":
         return _UNKNOWN
     if change is None and report.kind in {"hard", "soft", "refused", "complaint"}:
         return _UNSIGNED
-    # Whoever wants no more letters must not get them because we fail to see whose wish it is.
-    wishes = report.kind in {"leave", "complaint"}
-    return _NOBODY if wishes and change == "gone" else ""
+    # A subscriber who wants no more email must not get any because their token is unknown.
+    wants_no_email = report.kind in {"unsubscribe", "complaint"}
+    return _NO_SUBSCRIBER if wants_no_email and change == "gone" else ""
 
 
-def _conclude(store: Store, tally: _Tally, *, as_json: bool) -> None:
+def _print_summary(store: Store, tally: _Tally, *, as_json: bool) -> None:
     if tally.kinds["complaint"]:
-        complaints, letters = store.bounces.complaints(datetime.now(UTC) - COMPLAINT_SPAN)
-        if exceeds_complaint_limit(complaints, letters):
-            what = f"{complaints} about {letters} letters in {COMPLAINT_SPAN.days} days"
-            repair = "find out why before the next letter"
-            print_problems([Problem("complaints", message=what, hint=repair)], "warning")
+        _warn_about_complaints(store)
     total = tally.kinds.total()
     if as_json:
         counts = {"kinds": dict(tally.kinds), "changes": dict(tally.changes)}
         click.echo(json.dumps({"messages": total, **counts}, indent=1, sort_keys=True))
         return
     kinds = [f"{tally.kinds[kind]} {kind}" for kind in get_args(ReportKind) if tally.kinds[kind]]
-    changes = [f"{tally.changes[each]} {words}" for each, words in _CHANGES.items()]
-    click.echo(f"{total} message{'s' * (total != 1)}: {', '.join(kinds) or 'none'}")
-    if told := [line for line in changes if not line.startswith("0 ")]:
-        click.echo(", ".join(told))
+    click.echo(f"{pluralize(total, 'message')}: {', '.join(kinds) or 'none'}")
+    changes = [f"{tally.changes[c]} {text}" for c, text in _CHANGES.items() if tally.changes[c]]
+    if changes:
+        click.echo(", ".join(changes))
+
+
+def _warn_about_complaints(store: Store) -> None:
+    complaints, emails = store.bounces.complaints(datetime.now(UTC) - COMPLAINT_SPAN)
+    if exceeds_complaint_limit(complaints, emails):
+        counts = f"{pluralize(complaints, 'complaint')} about {pluralize(emails, 'email')}"
+        message = f"{counts} in {COMPLAINT_SPAN.days} days"
+        hint = "find out why before you send the next issue"
+        print_problems([Problem("bounces", message=message, hint=hint)], "warning")

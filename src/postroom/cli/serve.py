@@ -1,4 +1,4 @@
-"""`postroom serve`."""
+"""The command `postroom serve`."""
 
 from __future__ import annotations
 
@@ -24,75 +24,77 @@ from postroom.web.server import make_server, open_socket, parse_trusted_proxies
 
 
 @click.command("serve")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Listen on this address.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Listen on this IP address.")
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
     default=8000,
     show_default=True,
-    help="Listen on this port; 0 is any free one.",
+    help="Listen on this port; 0 means any free port.",
 )
 @click.option(
     "--proxy",
     "proxies",
     multiple=True,
     metavar="NETWORK",
-    help="Believe what this proxy says of its clients; may be repeated.",
+    help="Trust this proxy's X-Forwarded headers; may be repeated.",
 )
 def command(host: str, port: int, proxies: tuple[str, ...]) -> None:
-    """Serve the built output, and the page to leave the list.
+    """Serve the built site, and the page to unsubscribe.
 
-    Letters lead to that page: it stands where mail.unsubscribe says, at list/unsubscribe/. Run this
-    behind a web server that speaks HTTPS, such as nginx or Caddy, and name its address with
-    --proxy. Each request is a line on standard error, without address, token or query.
+    Emails link to that page at the URL in mail.unsubscribe, below list/unsubscribe/. Run this
+    behind a web server that speaks HTTPS, such as nginx or Caddy, and pass its IP address with
+    --proxy. The access log goes to standard error, without tokens, email addresses and queries.
 
     \b
-    postroom serve
-    postroom serve --port 8080 --proxy 127.0.0.1
+    Example:
+        postroom serve --port 8080 --proxy 127.0.0.1
     """
     networks = parse_trusted_proxies(proxies)
     site_dir = find_site(Path.cwd())
     site = load_settings(site_dir)
     public = site_dir / site.output
     pages = render_service_pages(site, Theme(site_dir, site.language), site_dir)
-    print_problems([*_lacking(site, public), *_missing_logo(site_dir, site, pages)], "warning")
+    print_problems(
+        [*_missing_settings(site, public), *_missing_logo(site_dir, site, pages)], "warning"
+    )
     with open_site_store(site_dir) as store, open_socket(host, port) as listener:
-        app = make_app(site, public, pages, AppDeps(store.subscribers, _now, _write))
-        click.echo(f"{_address(listener)} serves {site.output}/ and list/; Ctrl-C stops it")
-        # The server stops on a signal, and then hands it on to these.
+        app = make_app(site, public, pages, AppDeps(store.subscribers, _now, _log))
+        click.echo(f"{_url(listener)} serves {site.output}/ and list/; Ctrl-C stops it")
+        # The server stops on a signal, then raises it again for these handlers.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         signal.signal(signal.SIGINT, signal.default_int_handler)
         make_server(app, networks).run([listener])
 
 
 def _now() -> datetime:
-    """Return the present: when somebody left is a fact, whatever SOURCE_DATE_EPOCH says."""
+    """Return the current time, also under SOURCE_DATE_EPOCH: it is recorded in the database."""
     return datetime.now(UTC)
 
 
-def _write(line: str) -> None:
+def _log(line: str) -> None:
     click.echo(line, err=True)
 
 
-def _lacking(site: Site, public: Path) -> list[Problem]:
+def _missing_settings(site: Site, public: Path) -> list[Problem]:
     problems = []
     if not public.is_dir():
         problems.append(
-            Problem(f"{site.output}/", message="is not there yet", hint="run postroom build")
+            Problem(f"{site.output}/", message="does not exist yet", hint="run postroom build")
         )
     if not site.mail.unsubscribe:
-        what, repair = "is not set, so no letter leads here", "write the address of this service"
-        problems.append(Problem(FILE_NAME, key="mail.unsubscribe", message=what, hint=repair))
+        message, hint = "is missing, so no email links here", "set it to the URL of this service"
+        problems.append(Problem(FILE_NAME, key="mail.unsubscribe", message=message, hint=hint))
     return problems
 
 
 def _missing_logo(site_dir: Path, site: Site, pages: ServicePages) -> list[Problem]:
     if not site.theme.logo or logo_path(site) in pages.files:
         return []
-    what, repair = "is not there, so the service's pages do without", "put it there"
-    return [logo_problem(site_dir, site, what, repair)]
+    message = "does not exist, so the pages of the service show no logo"
+    return [logo_problem(site_dir, site, message, "add the file, or remove theme.logo")]
 
 
-def _address(listener: socket.socket) -> str:
+def _url(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"

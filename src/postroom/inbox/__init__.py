@@ -1,1 +1,1 @@
-"""Returned mail: read a mailbox, classify bounces, apply them."""
+"""Incoming mail: mailboxes, and the bounces, complaints and unsubscribe emails in them."""

@@ -1,4 +1,4 @@
-"""Delivery reports (RFC 3464) → what became of a letter."""
+"""Parse returned messages (bounces, complaints, unsubscribe emails), and apply them."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from postroom.mail.unsubscribe import UNSUBSCRIBE_PATH
 from postroom.models import BounceTrace, Change, Subscriber
 
 BounceKind: TypeAlias = Literal["hard", "soft", "refused", "delayed", "delivered"]
-# RFC 3464 §2.3.6, §2.2.2: a type, then what the server said, reply code first.
+# RFC 3464 §2.3.6, §2.2.2: a type, then the server's reply, which begins with its code.
 _DIAGNOSTIC = re.compile(r"(?:[^;]*;)?\s*(?:([245][0-9]{2})(?:[ -]|$))?\s*(.*)")
 _STATUS = re.compile(r"\s*([245]\.[0-9]{1,3}\.[0-9]{1,3})(?![0-9.])")
-# RFC 3464 §2.3.3. OpenSMTPD writes "error"; comments behind the word have been seen.
-_FATES: dict[str, BounceKind] = {
+# RFC 3464 §2.3.3. Any other action is a failure: OpenSMTPD writes "error".
+_ACTIONS: dict[str, BounceKind] = {
     "delayed": "delayed",
     "delivered": "delivered",
     "relayed": "delivered",
@@ -33,83 +33,84 @@ _FATES: dict[str, BounceKind] = {
 }
 _MILDEST_FIRST: tuple[BounceKind, ...] = ("delivered", "delayed", "refused", "soft", "hard")
 _RECIPIENTS = ("Original-Recipient", "Final-Recipient")
-_LONGEST = 500
+_MAX_LENGTH = 500
 
 
 @frozen
 class BounceVerdict:
-    """What a report says: `status` is RFC 3463's, `words` what the server said, on one line.
+    """The outcome that a report states.
 
-    `named` are the addresses of which it says so, in small letters.
+    `status` is the enhanced status code (RFC 3463), `diagnostic` the server's words on one line,
+    and `addresses` are the failed ones, in lower case.
     """
 
-    fate: BounceKind
+    kind: BounceKind
     status: str = ""
-    words: str = ""
-    named: frozenset[str] = frozenset()
+    diagnostic: str = ""
+    addresses: frozenset[str] = frozenset()
 
 
 def classify(recipients: Iterable[Message]) -> BounceVerdict | None:
-    """Return what a report says by its fields about each recipient; None if it says nothing.
+    """Return the verdict of a report's fields, one group a recipient; None without any.
 
-    A letter has one recipient. Where the report has several, that one's server sent it on, and it
-    failed only if it reached none of them, and hard only if it failed hard for all.
+    An email has one recipient. A report with several means that their server forwarded it; it
+    failed only if it reached none of them, and is hard only if it is hard for all.
     """
-    each: dict[BounceKind, BounceVerdict] = {}
-    named: set[str] = set()
+    verdicts: dict[BounceKind, BounceVerdict] = {}
+    addresses: set[str] = set()
     for fields in recipients:
-        if found := _one(fields):
-            each.setdefault(found.fate, found)
-            named |= {key for name in _RECIPIENTS if (key := _address(decode_text(fields, name)))}
-    fate = next((fate for fate in _MILDEST_FIRST if fate in each), None)
-    return evolve(each[fate], named=frozenset(named)) if fate else None
+        if verdict := _recipient_verdict(fields):
+            verdicts.setdefault(verdict.kind, verdict)
+            values = (_field_address(decode_text(fields, name)) for name in _RECIPIENTS)
+            addresses |= set(filter(None, values))
+    kind = next((kind for kind in _MILDEST_FIRST if kind in verdicts), None)
+    return evolve(verdicts[kind], addresses=frozenset(addresses)) if kind else None
 
 
-def _address(value: str) -> str:
+def _field_address(value: str) -> str:
     """Return the address of a field such as `rfc822; reader@example.com` (RFC 3464 §2.3.1)."""
     return value.rpartition(";")[2].strip(" <>").casefold()
 
 
-def _one(fields: Message) -> BounceVerdict | None:
+def _recipient_verdict(fields: Message) -> BounceVerdict | None:
     action = decode_text(fields, "Action").strip().lower()
-    status = _STATUS.match(decode_text(fields, "Status"))
-    if not action and not status:
+    match = _STATUS.match(decode_text(fields, "Status"))
+    if not action and not match:
         return None
-    given = status[1] if status else ""
-    diagnostic = _DIAGNOSTIC.match(_line(decode_text(fields, "Diagnostic-Code")))
-    code, said = (diagnostic[1], diagnostic[2]) if diagnostic else (None, "")
+    status = match[1] if match else ""
+    diagnostic = _DIAGNOSTIC.match(_one_line(decode_text(fields, "Diagnostic-Code")))
+    code, text = (diagnostic[1], diagnostic[2]) if diagnostic else (None, "")
     word = re.match(r"[a-z]*", action)
-    if word and word[0] in _FATES:
-        return BounceVerdict(_FATES[word[0]], given, said)
-    return pick_status(int(code or 0), (given, enhanced_status(said)), said)
+    if word and word[0] in _ACTIONS:
+        return BounceVerdict(_ACTIONS[word[0]], status, text)
+    return pick_status(int(code or 0), (status, enhanced_status(text)), text)
 
 
-def pick_status(code: int, statuses: Iterable[str], words: str) -> BounceVerdict:
-    """Return what a failure is that was told by a reply's code and by statuses.
+def pick_status(code: int, statuses: Iterable[str], diagnostic: str) -> BounceVerdict:
+    """Return the verdict on a failure with this reply code and these enhanced status codes.
 
-    Where they differ, the mildest counts: the relay's word is not worth more than the words of the
-    server that refused.
+    Where they differ the mildest counts: the relay's status is not better than that of the server
+    that refused.
     """
-    # A passing reply that came until the relay gave up is a failure all the same.
+    # A temporary reply that repeated until the relay gave up is a permanent failure.
     code = 0 if code // 100 == 4 else code
-    given = [status for status in statuses if status and not status.endswith(".0.0")] or [""]
-    shown = given[0]
-    if all(is_hard(code, status) for status in given):
-        return BounceVerdict("hard", shown, words)
-    if all(is_hard(code, status) or is_soft(code, status) for status in given):
-        return BounceVerdict("soft", shown, words)
-    return BounceVerdict("refused", shown, words)
+    known = [status for status in statuses if status and not status.endswith(".0.0")] or [""]
+    if all(is_hard(code, status) for status in known):
+        return BounceVerdict("hard", known[0], diagnostic)
+    if all(is_hard(code, status) or is_soft(code, status) for status in known):
+        return BounceVerdict("soft", known[0], diagnostic)
+    return BounceVerdict("refused", known[0], diagnostic)
 
 
 def decode_text(fields: Message, name: str) -> str:
-    """Return the value of a field as one line, "" if there is none."""
-    return _line(str(fields.get(name) or ""))
+    """Return the value of a field on one line, "" if there is none."""
+    return _one_line(str(fields.get(name) or ""))
 
 
-def _line(value: str) -> str:
-    """Return a value on one line without what cannot be shown."""
-    shown = "".join(c if c.isprintable() else " " for c in value[: 4 * _LONGEST])
-    return " ".join(shown.split())[:_LONGEST]
+def _one_line(value: str) -> str:
+    """Return a value on one line, with printable characters only."""
+    printable = "".join(c if c.isprintable() else " " for c in value[: 4 * _MAX_LENGTH])
+    return " ".join(printable.split())[:_MAX_LENGTH]
 
 
 ReportKind: TypeAlias = Literal[
@@ -119,154 +120,155 @@ ReportKind: TypeAlias = Literal[
     "delayed",
     "delivered",
     "complaint",
-    "leave",
+    "unsubscribe",
     "auto-reply",
     "unknown",
 ]
-CAP = 1 << 20
-"""Bytes of a message that are read: a report with a whole letter in it has a third of that."""
-# RFC 5322 §2.1.1: a line has 998 bytes at most. Patterns that look for addresses take the square of
-# a line's length, which a line of a million bytes would make weeks.
+MAX_BYTES = 1 << 20
+"""How much of a message is read, in bytes; a report with a whole email has a third of that."""
+# RFC 5322 §2.1.1: a line has 998 bytes at most. The time of the patterns that find addresses grows
+# with the square of a line's length: a line of a million bytes would take weeks.
 _LONG_LINE = re.compile(rb"([^\r\n]{998})[^\r\n]+")
-_MOST_RECOGNISED = 1 << 16
-_MOST_PARTS = 200
-_MOST_TEXT = 1 << 16
-# Where servers write down to whom a message was sent, in the order of trust.
+_MAX_UNSTRUCTURED = 1 << 16
+_MAX_PARTS = 200
+_MAX_TEXT = 1 << 16
+# The fields in which servers write the recipient of a message, most reliable first.
 _SENT_TO = "Delivered-To X-Original-To X-Delivered-To Envelope-To X-Envelope-To To".split()
-# What `tokens` writes behind the + of an address; whether we signed it is asked there.
-_SIGNED = re.compile(r"\+[0-9]{1,11}-[A-Za-z2-7]{16}@")
-_LEAVES = re.compile(r"\+leave-[A-Za-z0-9_-]{22}@")
-# `letters` writes the page's address into List-Unsubscribe; a test holds the two together.
-_PAGE = re.compile(rf"/{re.escape(UNSUBSCRIBE_PATH)}([A-Za-z0-9_-]{{22}})(?![A-Za-z0-9_-])")
+# The forms of `mail.tokens` behind the + of an address; the signature is checked there.
+_SIGNED_ADDRESS = re.compile(r"\+[0-9]{1,11}-[A-Za-z2-7]{16}@")
+_UNSUBSCRIBE_ADDRESS = re.compile(r"\+leave-[A-Za-z0-9_-]{22}@")
+# The form of `mail.unsubscribe_url` in List-Unsubscribe; a test compares the two.
+_UNSUBSCRIBE_URL = re.compile(
+    rf"/{re.escape(UNSUBSCRIBE_PATH)}([A-Za-z0-9_-]{{22}})(?![A-Za-z0-9_-])"
+)
 # RFC 5965 §7.3; not-spam (RFC 6430), auth-failure (RFC 6591) and virus are no complaints.
 _COMPLAINTS = frozenset("abuse fraud other opt-out opt-out-list".split())
 _DAEMON = re.compile(r"(?:mail(?:er)?-?daemon|postmaster|mdaemon)\Z", re.IGNORECASE)
-# RFC 3834 §2 and what programs write that are older, or know it not.
-_ANSWERS = "X-Autoreply X-Autorespond X-Autoresponse X-Autoreply-From".split()
+# RFC 3834 §2, and fields of programs that do not follow it.
+_REPLY_FIELDS = "X-Autoreply X-Autorespond X-Autoresponse X-Autoreply-From".split()
 # RFC 5321 §4.5.5; the second is how Postfix writes the first for a pipe.
 _NULL_SENDERS = ("<>", "<MAILER-DAEMON>")
-_MACHINES = ("X-Auto-Response-Suppress", "List-Id")
-_AWAY = re.compile(
+_AUTOMATIC_FIELDS = ("X-Auto-Response-Suppress", "List-Id")
+_REPLY_SUBJECT = re.compile(
     r"(?:auto(?:matic|mated)?[ -]?(?:reply|response|answer)|auto:|out of (?:the )?office|ooo:"
     r"|abwesenheit|automatische antwort|réponse automatique|respuesta automática|自动回复|תשובה"
     r" אוטומטית|رد تلقائي)",
     re.IGNORECASE,
 )
-# What a reply looks like where no field holds it; the returned letter begins with its header.
-_REPLY = re.compile(r"(?<![0-9.])(5[0-9]{2})[ -](?:#?(5\.[0-9]{1,3}\.[0-9]{1,3})(?![0-9.]))?")
-_BRACKETS = re.compile(r"\(#?(5\.[0-9]{1,3}\.[0-9]{1,3})\)")
-_RETURNED = re.compile(r"(?im)^(?:Return-Path|Received|Message-ID|List-Unsubscribe):")
+# An SMTP reply in plain text; the returned email begins with its header.
+_SMTP_REPLY = re.compile(r"(?<![0-9.])(5[0-9]{2})[ -](?:#?(5\.[0-9]{1,3}\.[0-9]{1,3})(?![0-9.]))?")
+_STATUS_IN_BRACKETS = re.compile(r"\(#?(5\.[0-9]{1,3}\.[0-9]{1,3})\)")
+_RETURNED_HEADER = re.compile(r"(?im)^(?:Return-Path|Received|Message-ID|List-Unsubscribe):")
 
 
 @frozen
 class ReturnedMessage:
-    """What a message means, and of which letter it speaks.
+    """The kind of an incoming message, and the delivery or subscriber that it is about.
 
-    `delivery` is the number that we signed, 0 for none; `token` the reader's, "" for none. `name`
-    is by what a person finds the message: its Message-ID. `fingerprint` tells it from others.
-    `named` are the addresses that it says have failed: they prove nothing.
+    `delivery` is 0, or an id that we signed; `token` is "", or a subscriber's token. `fingerprint`
+    identifies the message; `message_id` is for people. `addresses` are those that it reports as
+    failed, which proves nothing.
     """
 
     kind: ReportKind
     delivery: int = 0
     token: str = field(default="", repr=False)
     status: str = ""
-    words: str = field(default="", repr=False)
-    name: str = ""
+    diagnostic: str = field(default="", repr=False)
+    message_id: str = ""
     fingerprint: str = ""
-    named: frozenset[str] = field(default=frozenset(), repr=False)
+    addresses: frozenset[str] = field(default=frozenset(), repr=False)
 
     @property
-    def is_ours(self) -> bool:
-        """Whether it names a letter or a reader so that nobody else could have."""
+    def is_trusted(self) -> bool:
+        """Whether it has a signed id or a token, which only a recipient of our email can know."""
         return bool(self.delivery or self.token)
 
 
 def parse_returned_message(data: bytes, keys: Keys) -> ReturnedMessage:
-    """Return what the message `data` means; whatever it holds, nothing is raised.
-
-    Of a longer message the first `CAP` bytes are read.
-    """
-    data = data[:CAP]
+    """Parse the first `MAX_BYTES` of an incoming message; never raises, whatever it holds."""
+    data = data[:MAX_BYTES]
     try:
-        return _read(data, keys)
-    except Exception:  # noqa: BLE001 - a message is anything, and the parsers promise nothing
-        return ReturnedMessage("unknown", fingerprint=_digest(data))
+        return _parse(data, keys)
+    except Exception:  # noqa: BLE001 - a stranger wrote it, and the parsers promise nothing
+        return ReturnedMessage("unknown", fingerprint=_fingerprint(data))
 
 
-def _read(data: bytes, keys: Keys) -> ReturnedMessage:
+def _parse(data: bytes, keys: Keys) -> ReturnedMessage:
     data = _LONG_LINE.sub(rb"\1", data)
     message = message_from_bytes(data, policy=policy.compat32)
-    name = decode_text(message, "Message-ID")
-    found, said = _meaning(message, data)
-    if found in {"auto-reply", "unknown", "leave"}:
-        number = 0
-        if token := next(filter(None, map(_token, _sent_to(message))), ""):
-            # Whatever is written in it; but an answering machine asks for nothing.
-            found = "auto-reply" if _answers(message) else "leave"
-    else:
-        raw = data.decode("latin-1")
-        number = _number(message, raw, keys)
-        page = None if number else _PAGE.search(raw)
-        token = "" if number else page[1] if page else _token(raw)
+    message_id = decode_text(message, "Message-ID")
+    kind, verdict = _classify_message(message, data)
+    delivery, token = 0, ""
+    if verdict or kind == "complaint":
+        text = data.decode("latin-1")
+        delivery = _find_delivery(message, text, keys)
+        url = None if delivery else _UNSUBSCRIBE_URL.search(text)
+        token = "" if delivery else url[1] if url else _find_token(text)
+    elif address_token := next(filter(None, map(_find_token, _recipients(message))), ""):
+        # Its text does not matter; but an auto-reply asks for nothing.
+        kind = "auto-reply" if _is_auto_reply(message) else "unsubscribe"
+        token = "" if kind == "auto-reply" else address_token
+    verdict = verdict or BounceVerdict("delivered")
     return ReturnedMessage(
-        kind=found,
-        delivery=number,
-        token=token if found != "auto-reply" else "",
-        status=said.status if said else "",
-        words=said.words if said else "",
-        name=name,
-        fingerprint=_digest(name.encode() or data),
-        named=said.named if said else frozenset(),
+        kind=kind,
+        delivery=delivery,
+        token=token,
+        status=verdict.status,
+        diagnostic=verdict.diagnostic,
+        message_id=message_id,
+        fingerprint=_fingerprint(message_id.encode() or data),
+        addresses=verdict.addresses,
     )
 
 
-def _digest(data: bytes) -> str:
+def _fingerprint(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def _meaning(message: Message, data: bytes) -> tuple[ReportKind, BounceVerdict | None]:
+def _classify_message(message: Message, data: bytes) -> tuple[ReportKind, BounceVerdict | None]:
+    """Return the kind of a message that is not an unsubscribe email, and a bounce's verdict."""
     parts = list(_parts(message))
-    if feedback := _fields(parts, "message/feedback-report"):
-        kind = decode_text(feedback[0], "Feedback-Type").lower()  # RFC 5965 §3.1
-        return ("complaint" if kind in _COMPLAINTS else "unknown"), None
+    if reports := _field_groups(parts, "message/feedback-report"):
+        feedback = decode_text(reports[0], "Feedback-Type").lower()  # RFC 5965 §3.1
+        return ("complaint" if feedback in _COMPLAINTS else "unknown"), None
     if any(decode_text(part, "X-HmXmrOriginalRecipient") for part in parts):
-        return "complaint", None  # Outlook.com's programme returns the letter and nothing else
-    if said := classify(_fields(parts, "message/delivery-status")):
-        return said.fate, said
-    if _answers(message) and not _is_daemon(message):
+        return "complaint", None  # Outlook.com's feedback loop returns the email and nothing else
+    if verdict := classify(_field_groups(parts, "message/delivery-status")):
+        return verdict.kind, verdict
+    if _is_auto_reply(message) and not _is_daemon(message):
         return "auto-reply", None
-    if said := _recognised(data[:_MOST_RECOGNISED], parts):
-        return said.fate, said
+    if verdict := _parse_unstructured(data[:_MAX_UNSTRUCTURED], parts):
+        return verdict.kind, verdict
     return ("auto-reply" if _is_automatic(message) else "unknown"), None
 
 
 def _parts(message: Message) -> Iterator[Message]:
-    """Yield the parts of a message, itself first; of what it returns, the header's fields too."""
-    waiting = [message]
-    for _ in range(_MOST_PARTS):
-        if not waiting:
+    """Yield the message and all its parts, also those of a returned email."""
+    queue = [message]
+    for _ in range(_MAX_PARTS):
+        if not queue:
             return
-        part = waiting.pop(0)
+        part = queue.pop(0)
         yield part
         payload = part.get_payload()
         if isinstance(payload, list):
-            waiting.extend(each for each in payload if isinstance(each, Message))
+            queue.extend(inner for inner in payload if isinstance(inner, Message))
 
 
-def _fields(parts: list[Message], kind: str) -> list[Message]:
-    """Return the groups of fields that parts of the type `kind` hold."""
+def _field_groups(parts: list[Message], content_type: str) -> list[Message]:
+    """Return the groups of fields in the parts of this content type."""
     found: list[Message] = []
     for part in parts:
-        groups = part.get_payload()
-        if part.get_content_type() == kind and isinstance(groups, list):
-            given = [group for group in groups if isinstance(group, Message)]
-            found += [group for group in _decoded(part, given) if group.keys()]
+        payload = part.get_payload()
+        if part.get_content_type() == content_type and isinstance(payload, list):
+            groups = [group for group in payload if isinstance(group, Message)]
+            found += [group for group in _decode_groups(part, groups) if group.keys()]
     return found
 
 
-def _decoded(part: Message, groups: list[Message]) -> list[Message]:
-    """Return the groups of fields of a part; some encode them, though RFC 6522 §3 forbids it."""
+def _decode_groups(part: Message, groups: list[Message]) -> list[Message]:
+    """Return the groups of a part, decoded: some servers encode them despite RFC 6522 §3."""
     if decode_text(part, "Content-Transfer-Encoding").lower() != "base64":
         return groups
     encoded = "".join(str(group.get_payload()) for group in groups)
@@ -277,22 +279,22 @@ def _decoded(part: Message, groups: list[Message]) -> list[Message]:
     ]
 
 
-def _number(message: Message, raw: str, keys: Keys) -> int:
-    """Return the first number signed by us: of whom it was sent to, else of what it returns."""
-    for place in (*_sent_to(message), raw):
-        for found in _SIGNED.finditer(place):
-            if (number := read_envelope_sender(found[0], keys)) is not None:
-                return number
+def _find_delivery(message: Message, text: str, keys: Keys) -> int:
+    """Return the first delivery id that we signed, in the recipients or the whole text; else 0."""
+    for place in (*_recipients(message), text):
+        for match in _SIGNED_ADDRESS.finditer(place):
+            if (delivery := read_envelope_sender(match[0], keys)) is not None:
+                return delivery
     return 0
 
 
-def _token(place: str) -> str:
-    """Return the first token of an address by which a mail to it leaves (RFC 2369 §3.2)."""
-    found = _LEAVES.search(place)
-    return (read_unsubscribe_address(found[0]) or "") if found else ""
+def _find_token(text: str) -> str:
+    """Return the token of the first unsubscribe address in `text` (RFC 2369 §3.2), or ""."""
+    match = _UNSUBSCRIBE_ADDRESS.search(text)
+    return (read_unsubscribe_address(match[0]) or "") if match else ""
 
 
-def _sent_to(message: Message) -> list[str]:
+def _recipients(message: Message) -> list[str]:
     return [str(value) for name in _SENT_TO for value in message.get_all(name, [])]
 
 
@@ -301,66 +303,67 @@ def _is_daemon(message: Message) -> bool:
     return _DAEMON.match(local) is not None
 
 
-def _answers(message: Message) -> bool:
-    """Tell whether a message answers another by itself (RFC 3834 §3).
+def _is_auto_reply(message: Message) -> bool:
+    """Tell whether a program sent the message as a reply (RFC 3834 §3).
 
-    A program that leaves the list for its owner may say "auto-generated", and is heard.
+    "auto-generated" is not a reply: a program may unsubscribe its owner.
     """
     submitted = decode_text(message, "Auto-Submitted").partition(";")[0].strip().lower()
-    if submitted.startswith("auto-replied") or any(message.get(name) for name in _ANSWERS):
+    if submitted.startswith("auto-replied") or any(message.get(name) for name in _REPLY_FIELDS):
         return True
     if decode_text(message, "Precedence").lower() == "auto_reply":
         return True
     is_report = message.get_content_type() == "multipart/report"  # also RFC 8098's
-    return is_report or bool(_AWAY.match(decode_text(message, "Subject")))
+    return is_report or bool(_REPLY_SUBJECT.match(decode_text(message, "Subject")))
 
 
 def _is_automatic(message: Message) -> bool:
-    """Tell whether no person wrote a message (RFC 3834 §5 and older habits)."""
+    """Tell whether a program wrote the message (RFC 3834 §5, and fields older than it)."""
     submitted = decode_text(message, "Auto-Submitted").lower()
-    if submitted not in {"", "no"} or any(message.get(name) for name in _MACHINES):
+    if submitted not in {"", "no"} or any(message.get(name) for name in _AUTOMATIC_FIELDS):
         return True
     if decode_text(message, "Precedence").lower() in {"bulk", "junk", "list"}:
         return True
     return decode_text(message, "Return-Path") in _NULL_SENDERS
 
 
-def _recognised(data: bytes, parts: list[Message]) -> BounceVerdict | None:
-    """Return what a report says that follows no standard, if it is one of the known kinds."""
-    # Imported when it is wanted: most reports follow the standard.
+def _parse_unstructured(data: bytes, parts: list[Message]) -> BounceVerdict | None:
+    """Return the verdict of a bounce that does not follow RFC 3464, None for other messages."""
+    # Imported here because it is slow, and most bounces follow the standard.
     from flufl.bounce import all_failures  # noqa: PLC0415
 
-    # It logs the exceptions that it passes on, with a trace.
+    # It logs the exceptions that it catches, with a traceback.
     logging.getLogger("flufl.bounce").addHandler(logging.NullHandler())
     try:
         temporary, permanent = all_failures(message_from_bytes(data, policy=policy.compat32))
-    except Exception:  # noqa: BLE001 - one of them stumbles over a message without From
+    except Exception:  # noqa: BLE001 - one of its parsers fails on a message without From
         return None
     if not temporary and not permanent:
         return None
-    words = _RETURNED.split("\n".join(_texts(parts)), maxsplit=1)[0]
-    replies = _REPLY.findall(words)
-    statuses = [status for _, status in replies if status] + _BRACKETS.findall(words)
-    codes = [int(code) for code, _ in replies]
     if not permanent:
         return BounceVerdict("delayed")
-    # Where nothing more is told than that it came back, that is what 550 alone says.
-    said = pick_status(codes[0] if codes else 550, statuses, "")
-    return evolve(said, named=frozenset(each.decode("ascii").casefold() for each in permanent))
+    text = _RETURNED_HEADER.split("\n".join(_plain_texts(parts)), maxsplit=1)[0]
+    replies = _SMTP_REPLY.findall(text)
+    statuses = [status for _, status in replies if status] + _STATUS_IN_BRACKETS.findall(text)
+    codes = [int(code) for code, _ in replies]
+    # A bounce without a reason means as much as a bare 550.
+    verdict = pick_status(codes[0] if codes else 550, statuses, "")
+    addresses = frozenset(address.decode("ascii").casefold() for address in permanent)
+    return evolve(verdict, addresses=addresses)
 
 
-def _texts(parts: list[Message]) -> Iterator[str]:
-    left = _MOST_TEXT
+def _plain_texts(parts: list[Message]) -> Iterator[str]:
+    remaining = _MAX_TEXT
     for part in parts:
-        if part.get_content_type() == "text/plain" and left > 0:
+        if part.get_content_type() == "text/plain" and remaining > 0:
             content = part.get_payload(decode=True)
             if isinstance(content, bytes):
-                yield content[:left].decode("utf-8", "replace")
-                left -= len(content)
+                yield content[:remaining].decode("utf-8", "replace")
+                remaining -= len(content)
 
 
 class BounceStore(Protocol):
-    """Where what reports say is written down; each method is one transaction."""
+    """The database of bounces and complaints; each method is one transaction."""
 
     def record_failure(
         self,
@@ -371,60 +374,61 @@ class BounceStore(Protocol):
         hashed: Callable[[str], str],
         at: datetime,
     ) -> Change:
-        """Note that a letter did not arrive."""
+        """Record that an email did not arrive, hard or soft."""
         ...
 
     def record_refusal(self, trace: BounceTrace, detail: str, at: datetime) -> Change:
-        """Note that a letter was refused, and not for its address."""
+        """Record that an email was refused for a reason other than its address."""
         ...
 
     def record_complaint(
         self, trace: BounceTrace, hashed: Callable[[str], str], at: datetime
     ) -> Change:
-        """Note that a reader called a letter spam."""
+        """Record that a subscriber marked an email as spam."""
         ...
 
 
 @frozen
 class BounceContext:
-    """What acting needs: the book, how a subscriber leaves by token, and the hash of a key.
+    """The dependencies of `apply_report`.
 
-    `leave` tells whether it was news, and `with_token` whose the token is, or None.
+    `unsubscribe` takes a token and an instant, and returns whether anything changed;
+    `find_subscriber` takes a token; `hash_address` makes the suppression hash of an address key.
     """
 
     store: BounceStore
     unsubscribe: Callable[[str, datetime], bool]
-    with_token: Callable[[str], Subscriber | None]
+    find_subscriber: Callable[[str], Subscriber | None]
     hash_address: Callable[[str], str] = field(repr=False)
 
 
-def apply_report(report: ReturnedMessage, desk: BounceContext, at: datetime) -> Change | None:
-    """Do what a report asks for, at the instant `at`; return None if it asks for nothing.
+def apply_report(report: ReturnedMessage, context: BounceContext, at: datetime) -> Change | None:
+    """Apply a report at the instant `at`; return None if it changes nothing.
 
-    Only what bears a number that we signed, or a reader's token, is acted on: the address that a
-    report names proves nothing. Doing it twice changes nothing more.
+    Only a signed delivery id or a token is believed, never an address that a report names.
+    Applying a report twice changes nothing more.
     """
-    if not report.is_ours:
+    if not report.is_trusted:
         return None
-    trace = BounceTrace(report.delivery, report.token, report.fingerprint, report.named)
-    said = f"{report.status} {report.words.removeprefix(report.status).strip()}".strip()
+    trace = BounceTrace(report.delivery, report.token, report.fingerprint, report.addresses)
+    detail = f"{report.status} {report.diagnostic.removeprefix(report.status).strip()}".strip()
     match report.kind:
-        case "leave":
-            return _left(report.token, desk, at)
+        case "unsubscribe":
+            return _unsubscribe(report.token, context, at)
         case "complaint":
-            return desk.store.record_complaint(trace, desk.hash_address, at)
+            return context.store.record_complaint(trace, context.hash_address, at)
         case "hard" | "soft":
             hard = report.kind == "hard"
-            return desk.store.record_failure(
-                trace, hard=hard, detail=said, hashed=desk.hash_address, at=at
+            return context.store.record_failure(
+                trace, hard=hard, detail=detail, hashed=context.hash_address, at=at
             )
         case "refused":
-            return desk.store.record_refusal(trace, said, at)
+            return context.store.record_refusal(trace, detail, at)
         case _:
             return None
 
 
-def _left(token: str, desk: BounceContext, at: datetime) -> Change:
-    if desk.unsubscribe(token, at):
+def _unsubscribe(token: str, context: BounceContext, at: datetime) -> Change:
+    if context.unsubscribe(token, at):
         return "stopped"
-    return "known" if desk.with_token(token) else "gone"
+    return "known" if context.find_subscriber(token) else "gone"

@@ -1,1 +1,1 @@
-"""The web service and the built site."""
+"""The HTTP service: the pages for subscribers, and the built site."""

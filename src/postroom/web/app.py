@@ -1,4 +1,4 @@
-"""What the web is given of the world: rows, the time, and a place for its journal."""
+"""The ASGI application: routes for subscribers, and the built site behind them."""
 
 from __future__ import annotations
 
@@ -19,73 +19,72 @@ from postroom.mail import unsubscribe
 from postroom.mail.unsubscribe import UNSUBSCRIBE_PATH, UnsubscribeMethod
 from postroom.media_types import content_type
 from postroom.models import Site
-from postroom.web.http import AppDeps, prefixes
+from postroom.web.http import AppDeps, url_prefixes
 from postroom.web.middleware import Middleware
 from postroom.web.pages import ServicePages
 from postroom.web.static import SiteFiles
 
-# So many wait for a locked database at once; the site's own files never wait behind them.
-_AT_ONCE = 8
+# At most this many requests wait for a locked database; files of the site never wait behind them.
+_MAX_WRITERS = 8
 
 
 @frozen
 class SubscriptionService:
-    """Answers the pages of the service."""
+    """The pages on which subscribers act."""
 
     pages: ServicePages
-    outside: AppDeps
-    _turn: CapacityLimiter = Factory(lambda: CapacityLimiter(_AT_ONCE))
+    deps: AppDeps
+    _limiter: CapacityLimiter = Factory(lambda: CapacityLimiter(_MAX_WRITERS))
 
     def routes(self) -> list[Route]:
-        """Return every page of the service, with the methods it knows."""
+        """Return a route for every page and every method that it accepts."""
         return [
-            # RFC 8058 §3.2: the POST alone leaves; RFC 9110 §9.2.1: a GET changes nothing.
-            Route(f"/{UNSUBSCRIBE_PATH}{{token}}", self.unsubscribe_page, methods=["GET"]),
-            Route(f"/{UNSUBSCRIBE_PATH}{{token}}", self.leave, methods=["POST"]),
-            *(Route(path, self.file, methods=["GET"]) for path in self.pages.files),
+            # RFC 8058 §3.2: only the POST unsubscribes; RFC 9110 §9.2.1: a GET changes nothing.
+            Route(f"/{UNSUBSCRIBE_PATH}{{token}}", self.show_unsubscribe_page, methods=["GET"]),
+            Route(f"/{UNSUBSCRIBE_PATH}{{token}}", self.unsubscribe, methods=["POST"]),
+            *(Route(path, self.send_file, methods=["GET"]) for path in self.pages.files),
         ]
 
-    async def unsubscribe_page(self, _request: Request) -> Response:
-        """Show the button; the same for every token."""
+    async def show_unsubscribe_page(self, _request: Request) -> Response:
+        """Show the page with the button; it is the same for every token."""
         return HTMLResponse(self.pages.unsubscribe)
 
-    async def leave(self, request: Request) -> Response:
-        """Let somebody leave, by the button or by one click; the same answer for every token."""
-        way = _way(await request.body())
-        token, at = request.path_params["token"], self.outside.clock()
-        await self._changed(partial(unsubscribe.unsubscribe, self.outside.book, token, at, way))
+    async def unsubscribe(self, request: Request) -> Response:
+        """Unsubscribe by the button or by one click; the answer is the same for every token."""
+        method = _unsubscribe_method(await request.body())
+        token, at = request.path_params["token"], self.deps.clock()
+        await self._write(partial(unsubscribe.unsubscribe, self.deps.store, token, at, method))
         return HTMLResponse(self.pages.unsubscribed)
 
-    async def file(self, request: Request) -> Response:
-        """Give what the pages load."""
+    async def send_file(self, request: Request) -> Response:
+        """Send a file that the pages load."""
         path = request.scope["path"]
         headers = {"Cache-Control": "max-age=300"}
         return Response(self.pages.files[path], media_type=content_type(path), headers=headers)
 
-    async def _changed(self, change: Callable[[], bool]) -> None:
-        """Do what writes to the database, away from the event loop.
+    async def _write(self, change: Callable[[], bool]) -> None:
+        """Call `change`, which writes to the database, outside the event loop.
 
-        It is tried twice, and so must be something that may be done twice: of a database that was
-        started anew, every old connection fails once.
+        It is called again after a `DatabaseError`, so it must be safe to repeat: when the database
+        server has restarted, every old connection fails once.
         """
         try:
-            await anyio.to_thread.run_sync(change, limiter=self._turn)
+            await anyio.to_thread.run_sync(change, limiter=self._limiter)
         except DatabaseError:
-            await anyio.to_thread.run_sync(change, limiter=self._turn)
+            await anyio.to_thread.run_sync(change, limiter=self._limiter)
 
 
-def _way(body: bytes) -> UnsubscribeMethod:
-    """Return how somebody leaves.
+def _unsubscribe_method(body: bytes) -> UnsubscribeMethod:
+    """Tell one click (RFC 8058 §3.1, urlencoded or multipart) from the button of the page.
 
-    RFC 8058 §3.1 has the words, urlencoded or multipart. They are looked for and not parsed: a body
-    that no parser takes lets its sender leave all the same.
+    The words are searched for and not parsed, so that a malformed body unsubscribes too.
     """
     one_click = b"List-Unsubscribe" in body and b"One-Click" in body
     return "one click" if one_click else "page"
 
 
-def make_app(site: Site, public: Path, pages: ServicePages, outside: AppDeps) -> ASGIApp:
-    """Return what answers requests: the service's pages, and behind them the files of `public`."""
-    routes = SubscriptionService(pages, outside).routes()
+def make_app(site: Site, public: Path, pages: ServicePages, deps: AppDeps) -> ASGIApp:
+    """Return the application that serves the subscribers' pages and the files below `public`."""
+    routes = SubscriptionService(pages, deps).routes()
     router = Router(routes, redirect_slashes=False, default=SiteFiles(public, pages))
-    return Middleware(router, prefixes(site), pages, outside)
+    return Middleware(router, url_prefixes(site), pages, deps)

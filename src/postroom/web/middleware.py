@@ -1,7 +1,7 @@
-"""One line for each request, in which nobody can be found again.
+"""Request limits, error responses and the access log.
 
-No address, no token and no query string stands in it, and of the client only the network: /24 of
-IPv4, /64 of IPv6, which is what a household or an office has.
+A line of the log identifies nobody: it has no token, no email address and no query string, and
+only the network of the client (/24 of IPv4, /64 of IPv6, what a household or an office has).
 """
 
 from __future__ import annotations
@@ -35,15 +35,17 @@ from postroom.web.pages import ServicePages
 from postroom.web.static import not_allowed
 
 _HIDDEN = "…"
-# Longer than any name of ours; of a path that is not there, nobody knows what it holds.
-_LONGEST_NAME = 15
+# Longer than any name of ours; a longer segment of an unknown path may be a token.
+_MAX_SHOWN = 15
+# With these the path is that of a file, so its name is public.
+_FOUND = {200, 206, 301, 304, 410, 416}
 
 
 @frozen
 class AccessLogEntry:
-    """A request and its answer; `path` is nothing where it was refused for what it is.
+    """A request and its response; `path` is None where it was refused as unsafe.
 
-    `status` 0 means that the client went away, or was cut off, before there was an answer.
+    A `status` of 0 means that the connection ended before there was a response.
     """
 
     at: datetime
@@ -56,14 +58,14 @@ class AccessLogEntry:
     def __str__(self) -> str:
         """Return `2026-11-22T09:00:00Z 192.0.2.0/24 POST /list/unsubscribe/… 200 4 ms`."""
         at = self.at.strftime("%Y-%m-%dT%H:%M:%SZ")
-        path = printable_path(self.path, there=self.status in {200, 206, 301, 304, 410, 416})
-        answer = self.status or "gone"
-        took = f"{self.milliseconds:.0f} ms"
-        return f"{at} {truncate_network(self.client)} {self.method} {path} {answer} {took}"
+        path = printable_path(self.path, found=self.status in _FOUND)
+        status = self.status or "gone"
+        duration = f"{self.milliseconds:.0f} ms"
+        return f"{at} {truncate_network(self.client)} {self.method} {path} {status} {duration}"
 
 
 def truncate_network(client: str) -> str:
-    """Return the network that `client`, an address, is part of: /24 or /64; `-` for no address."""
+    """Return the /24 or /64 network of the IP address `client`, `-` if it is none."""
     try:
         address = ipaddress.ip_address(client.partition("%")[0])
     except ValueError:
@@ -73,31 +75,31 @@ def truncate_network(client: str) -> str:
     return str(ipaddress.ip_network((mapped, length), strict=False))
 
 
-def printable_path(path: str | None, *, there: bool) -> str:
-    """Return `path` without what could be a token or an address.
+def printable_path(path: str | None, *, found: bool) -> str:
+    """Return `path` without segments that may be a token or an email address.
 
-    Below `/list/` only the name of the page is left. A file that is `there` has a public name; of
-    any other path, whatever is long or holds an `@` is hidden.
+    Below `/list/` only the name of the page is shown. A file that was `found` has a public name;
+    in any other path, long segments and those with an `@` are hidden.
     """
     if path is None:
         return _HIDDEN
     if path.startswith(SERVICE):
         name, slash, rest = path.removeprefix(SERVICE).partition("/")
-        return f"{SERVICE}{_short(name)}{slash}{_HIDDEN if rest else ''}"
-    steps = path.split("/")
-    return "/".join(quote(step) if there else _short(step) for step in steps)
+        return f"{SERVICE}{_shorten(name)}{slash}{_HIDDEN if rest else ''}"
+    segments = path.split("/")
+    return "/".join(quote(segment) if found else _shorten(segment) for segment in segments)
 
 
-def _short(step: str) -> str:
-    hidden = len(step) > _LONGEST_NAME or "@" in step
-    return _HIDDEN if hidden else quote(step)
+def _shorten(segment: str) -> str:
+    is_private = len(segment) > _MAX_SHOWN or "@" in segment
+    return _HIDDEN if is_private else quote(segment)
 
 
-_LATER = {"Retry-After": "60"}
+_RETRY_LATER = {"Retry-After": "60"}
 
 
 class _TooLongError(Exception):
-    """A request has more bytes than any of ours; `status` says where."""
+    """A request exceeds a limit; `status` is that of the response."""
 
     def __init__(self, status: int) -> None:
         super().__init__()
@@ -106,111 +108,115 @@ class _TooLongError(Exception):
 
 @define
 class _Exchange:
-    """One request and its answer, as they go by."""
+    """The messages of one request and its response."""
 
     receive: Receive
     send: Send
-    fields: Mapping[str, str]
-    taken: int = 0
+    headers: Mapping[str, str]
+    received: int = 0
     status: int = 0
 
-    async def take(self) -> Message:
-        """Hand on what comes in, up to the limit."""
+    async def receive_limited(self) -> Message:
+        """Receive a message; raise `_TooLongError` when the body exceeds its limit."""
         message = await self.receive()
-        self.taken += len(message.get("body", b""))
-        if self.taken > BODY_LIMIT:
+        self.received += len(message.get("body", b""))
+        if self.received > BODY_LIMIT:
             raise _TooLongError(413)  # RFC 9110 §15.5.14
         return message
 
-    async def give(self, message: Message) -> None:
-        """Hand on what goes out, with the fields that every answer has."""
+    async def send_with_headers(self, message: Message) -> None:
+        """Send a message of the response and add the default headers."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
-            for name, value in self.fields.items():
+            for name, value in self.headers.items():
                 headers.setdefault(name, value)
         await self.send(message)
 
 
 @frozen
 class Middleware:
-    """Lets requests through to `app`."""
+    """Limits, error pages and the access log around `app`."""
 
     app: ASGIApp
     prefixes: tuple[str, ...]
     pages: ServicePages
-    outside: AppDeps
+    deps: AppDeps
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request of HTTP; there is nothing else here."""
-        began, path = perf_counter(), decode_path(scope["raw_path"])
-        meant = path_variants(path, self.prefixes) if path else ()
-        # What is refused for its path may hold a token, too.
-        dress = default_headers(meant[0] if meant else SERVICE, https=scope["scheme"] == "https")
-        exchange = _Exchange(receive, send, dress)
+        """Answer one HTTP request and log it; the server sends no other scopes."""
+        start, path = perf_counter(), decode_path(scope["raw_path"])
+        variants = path_variants(path, self.prefixes) if path else ()
+        # A refused path may hold a token, too, so it gets the headers of the service.
+        headers = default_headers(variants[0] if variants else SERVICE, https=_is_https(scope))
+        exchange = _Exchange(receive, send, headers)
         try:
-            await self._answer(scope, meant, exchange)
+            await self._respond(scope, variants, exchange)
         except ClientDisconnect:
             exchange.status = 0
-        except Exception as error:  # noqa: BLE001 - nothing may get out: a trace holds tokens
-            await self._excuse(scope, exchange, error)
-        took = (perf_counter() - began) * 1000
-        self.outside.write(str(self._entry(scope, meant, exchange.status, took)))
+        except Exception as error:  # noqa: BLE001 - a server's traceback would hold tokens
+            await self._respond_to_error(scope, exchange, error)
+        duration = (perf_counter() - start) * 1000
+        self.deps.log(str(self._log_entry(scope, variants, exchange.status, duration)))
 
-    def _entry(
-        self, scope: Scope, meant: tuple[str, ...], status: int, took: float
+    def _log_entry(
+        self, scope: Scope, variants: tuple[str, ...], status: int, duration: float
     ) -> AccessLogEntry:
         client = (scope.get("client") or ("",))[0]
         method = scope["method"] if scope["method"] in METHODS else "?"
-        path = meant[0] if meant else None
-        return AccessLogEntry(self.outside.clock(), client, method, path, status, took)
+        path = variants[0] if variants else None
+        return AccessLogEntry(self.deps.clock(), client, method, path, status, duration)
 
-    async def _answer(self, scope: Scope, meant: tuple[str, ...], exchange: _Exchange) -> None:
-        answer: ASGIApp = self.app
-        if _head(scope) > HEAD_LIMIT:
+    async def _respond(self, scope: Scope, variants: tuple[str, ...], exchange: _Exchange) -> None:
+        app: ASGIApp = self.app
+        if _head_length(scope) > HEAD_LIMIT:
             raise _TooLongError(431)  # RFC 6585 §5
         if scope["method"] not in METHODS:
-            answer = not_allowed(", ".join(METHODS))
-        elif not meant:
-            answer = HTMLResponse(self.pages.missing, 404)
-        elif _length(scope) > BODY_LIMIT:
+            app = not_allowed(", ".join(METHODS))
+        elif not variants:
+            app = HTMLResponse(self.pages.missing, 404)
+        elif _body_length(scope) > BODY_LIMIT:
             raise _TooLongError(413)
-        path = meant[0] if meant else "/"
-        inner = {**scope, "path": path, PATH_VARIANTS: meant}
-        await answer(inner, exchange.take, exchange.give)
+        path = variants[0] if variants else "/"
+        inner = {**scope, "path": path, PATH_VARIANTS: variants}
+        await app(inner, exchange.receive_limited, exchange.send_with_headers)
 
-    async def _excuse(self, scope: Scope, exchange: _Exchange, error: Exception) -> None:
+    async def _respond_to_error(self, scope: Scope, exchange: _Exchange, error: Exception) -> None:
         if not isinstance(error, _TooLongError):
-            self.outside.write(f"error: {_described(error)}")
+            self.deps.log(f"error: {_describe(error)}")
         if exchange.status:
-            # It has begun: all that is left is to break it off, which the server does.
+            # The response has begun, so the server can only end the connection.
             return
-        response = self._excuse_for(error)
-        await response(scope, exchange.receive, exchange.give)
+        response = self._error_response(error)
+        await response(scope, exchange.receive, exchange.send_with_headers)
 
-    def _excuse_for(self, error: Exception) -> Response:
+    def _error_response(self, error: Exception) -> Response:
         if isinstance(error, _TooLongError):
             headers = {"Connection": "close"}
-            return PlainTextResponse("This is too long.\n", error.status, headers)
+            return PlainTextResponse("The request is too long.\n", error.status, headers)
         if isinstance(error, DatabaseError):
-            return HTMLResponse(self.pages.busy, 503, _LATER)
+            return HTMLResponse(self.pages.busy, 503, _RETRY_LATER)
         return HTMLResponse(self.pages.failed, 500)
 
 
-def _head(scope: Scope) -> int:
-    pairs = sum(len(name) + len(value) for name, value in scope["headers"])
-    return pairs + len(scope["raw_path"]) + len(scope["query_string"])
+def _is_https(scope: Scope) -> bool:
+    return bool(scope["scheme"] == "https")
 
 
-def _length(scope: Scope) -> int:
-    """Return the length that the request announces; the server has checked the field."""
+def _head_length(scope: Scope) -> int:
+    fields = sum(len(name) + len(value) for name, value in scope["headers"])
+    return fields + len(scope["raw_path"]) + len(scope["query_string"])
+
+
+def _body_length(scope: Scope) -> int:
+    """Return the Content-Length of the request; the server has checked the header."""
     return int(Headers(scope=scope).get("content-length", "0"))
 
 
-def _described(error: Exception) -> str:
-    """Return the kind of `error` and where it came up, without a word of what it says.
+def _describe(error: Exception) -> str:
+    """Return the type of `error` and where it was raised, but not its text.
 
-    What a `DatabaseError` says is ours, and holds no values.
+    The text may hold a token. That of a `DatabaseError` is our own and holds no values.
     """
     if isinstance(error, DatabaseError):
         return "; ".join(str(problem) for problem in error.problems)

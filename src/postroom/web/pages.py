@@ -1,7 +1,7 @@
-"""The service's own pages: rendered once, the same bytes for everybody.
+"""The pages of the service, rendered once at the start.
 
-No page holds an address or a token. So they can be made before anybody asks, a fault of a template
-is met at the start, and an unknown token cannot be told from a known one.
+No page holds an email address or a token. So every visitor gets the same bytes, an unknown token
+looks like a known one, and an error in a template stops the start.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from postroom.web.http import SERVICE
 
 @frozen
 class ServicePages:
-    """The pages as bytes of HTML, and `files`: what they load, by path (stylesheet and logo)."""
+    """The pages as HTML, and the `files` that they load (stylesheet and logo) by path."""
 
     unsubscribe: bytes
     unsubscribed: bytes
@@ -33,26 +33,27 @@ class ServicePages:
 
 
 def render_service_pages(site: Site, theme: Theme, site_dir: Path) -> ServicePages:
-    """Return the pages of the site in the folder `site_dir`; they do without a missing logo.
+    """Render the pages of the site in `site_dir`, without the logo if its file is missing.
 
-    Raises `TemplateError`, and `SettingsError` for a logo that is no image of the site.
+    Raises `TemplateError` if a template fails, and `SettingsError` if the logo is not an image
+    inside the site.
     """
     logo = read_logo(site_dir, site)
     if logo is None:
         site = evolve(site, theme=evolve(site.theme, logo=""))
-    words, made = theme.translations, _maker(site, theme)
+    t, render = theme.translations, _renderer(site, theme)
     return ServicePages(
-        unsubscribe=made("unsubscribe", words.unsubscribe_from.format(site.title)),
-        unsubscribed=made("unsubscribed", words.unsubscribed),
-        missing=made("missing", words.not_found),
-        unbuilt=made("unbuilt", words.no_posts),
-        busy=made("busy", words.busy),
-        failed=made("failed", words.failed),
+        unsubscribe=render("unsubscribe", t.unsubscribe_from.format(site.title)),
+        unsubscribed=render("unsubscribed", t.unsubscribed),
+        missing=render("missing", t.not_found),
+        unbuilt=render("unbuilt", t.no_posts),
+        busy=render("busy", t.busy),
+        failed=render("failed", t.failed),
         files=_files(site, theme, logo),
     )
 
 
-def _maker(site: Site, theme: Theme) -> Callable[[str, str], bytes]:
+def _renderer(site: Site, theme: Theme) -> Callable[[str, str], bytes]:
     shared: Mapping[str, object] = {
         "site": site,
         "contact": site.contact,
@@ -68,18 +69,18 @@ def _maker(site: Site, theme: Theme) -> Callable[[str, str], bytes]:
         "relative_html": str,
     }
 
-    def made(kind: str, title: str) -> bytes:
+    def render(kind: str, title: str) -> bytes:
         page = PageData(kind, "", title, lang=site.language)
         return theme.render(f"service/{kind}.html", {**shared, "page": page}).encode()
 
-    return made
+    return render
 
 
 def _files(site: Site, theme: Theme, logo: bytes | None) -> Mapping[str, bytes]:
-    """Return what the pages load.
+    """Return the files that the pages load, by path.
 
-    The service brings it along: the site may be on another host, of which the strict policy for
-    these pages loads nothing.
+    The service has copies of its own: the site may be on another host, and the policy of these
+    pages forbids to load anything from there.
     """
     style = theme.render("style.css", {"site": site, "colours": theme_colours(site.theme)})
     files = {f"{SERVICE}style.css": style.encode()}
@@ -89,20 +90,20 @@ def _files(site: Site, theme: Theme, logo: bytes | None) -> Mapping[str, bytes]:
 
 
 def logo_path(site: Site) -> str:
-    """Return the path at which the service answers with the logo."""
+    """Return the path at which the service sends the logo."""
     return f"{SERVICE}logo{PurePosixPath(site.theme.logo).suffix.lower()}"
 
 
 def url_from_service(url: str, site: Site) -> str:
-    """Return the newsroom's address `url` as a page of the service links to it.
+    """Return the URL by which a page of the service links to `url`, a page of the site.
 
-    On one host that is the path alone, so that the pages work under any name of this machine, too.
+    On the same host that is the path alone, so that the pages work under any host name.
     """
     home = urlsplit(site.mail.unsubscribe or site.url)
-    own = {f"{site.url}style.css": f"{SERVICE}style.css"}
+    copies = {f"{site.url}style.css": f"{SERVICE}style.css"}
     if site.theme.logo:
-        own[site.url + site.theme.logo.removeprefix("/")] = logo_path(site)
-    if url in own:
-        return home.path.rstrip("/") + own[url]
+        copies[site.url + site.theme.logo.removeprefix("/")] = logo_path(site)
+    if url in copies:
+        return home.path.rstrip("/") + copies[url]
     origin = f"{home.scheme}://{home.netloc}/"
     return "/" + url.removeprefix(origin) if url.startswith(origin) else url

@@ -1,4 +1,4 @@
-"""The socket and the server on it: whom it trusts, and how long it waits."""
+"""The listening socket and the HTTP server: trusted proxies, timeouts and limits."""
 
 from __future__ import annotations
 
@@ -18,125 +18,130 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from postroom.errors import Problem, UseError
 from postroom.web.http import HEAD_LIMIT
 
-SHUTDOWN_TIMEOUT = 20.0
-"""Seconds in which a request must be complete, and in which a part of the answer must be taken."""
+CLIENT_TIMEOUT = 20.0
+"""Seconds in which a request must be complete, and in which a client must accept more data."""
 _CONNECTIONS = 512
-# Between two requests of a connection. A proxy must be the one to end it: if both do at the same
-# moment, somebody's click is lost. Caddy waits two minutes, nginx one.
-_IDLE, _IDLE_PROXY = 5, 125
-_LAST_WORDS = 10
-"""Seconds that open requests have to end once the server is told to stop."""
+# Seconds between two requests of a connection. A proxy must be the side that closes it: if the
+# server closes it at the same moment, a request is lost. Caddy waits two minutes, nginx one.
+_KEEP_ALIVE, _KEEP_ALIVE_PROXY = 5, 125
+_SHUTDOWN_TIMEOUT = 10
+"""Seconds that open requests have to finish once the server is told to stop."""
 
 
 def parse_trusted_proxies(networks: Iterable[str]) -> tuple[str, ...]:
-    """Return the networks of proxies, checked.
+    """Return the networks of trusted proxies, normalised.
 
-    Raises `UseError` for what is no network, and for the whole world: whoever comes from a trusted
-    address may say that they are anybody.
+    Raises `UseError` for text that is not a network, and for a network of all addresses: a client
+    of a trusted network may claim any address.
     """
-    found, problems = [], []
+    parsed, problems = [], []
     for text in networks:
         try:
             network = ipaddress.ip_network(text, strict=False)
         except ValueError:
-            problems.append(_untrusted(text, "is no network"))
+            problems.append(_wrong_network(text, "is not a network"))
             continue
         if network.prefixlen == 0:
-            problems.append(_untrusted(text, "would trust everybody"))
-        found.append(str(network))
+            problems.append(_wrong_network(text, "would trust every client"))
+        parsed.append(str(network))
     if problems:
         raise UseError(problems)
-    return tuple(found)
+    return tuple(parsed)
 
 
-def _untrusted(text: str, what: str) -> Problem:
-    repair = "write the proxy's address or network, such as 127.0.0.1 or 10.0.0.0/24"
-    return Problem("--proxy", message=f"'{text}' {what}", hint=repair)
+def _wrong_network(text: str, message: str) -> Problem:
+    hint = "write the IP address or network of the proxy, such as 127.0.0.1 or 10.0.0.0/24"
+    return Problem("--proxy", message=f"'{text}' {message}", hint=hint)
 
 
 def open_socket(host: str, port: int) -> socket.socket:
-    """Return a socket that listens; port 0 is any free one. Raises `UseError`."""
+    """Return a listening socket; port 0 means any free port.
+
+    Raises `UseError` if the port is in use or `host` is not an address of this machine.
+    """
     try:
-        kind = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.create_server((host, port), family=kind, backlog=_CONNECTIONS)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host, port), family=family, backlog=_CONNECTIONS)
     except OSError as error:
-        reason = (error.strerror or "cannot be had").partition(" (while")[0].lower()
-        what = f"cannot listen on {host} port {port}: {reason}"
-        raise UseError([Problem("serve", message=what, hint="choose --host and --port")]) from None
-    # Else each answer on an open connection waits 40 ms for the client's sign of life.
+        reason = (error.strerror or "unknown error").partition(" (while")[0].lower()
+        message = f"cannot listen on {host} port {port}: {reason}"
+        hint = "choose another --host or --port"
+        raise UseError([Problem("serve", message=message, hint=hint)]) from None
+    # Otherwise each response on an open connection waits 40 ms for an acknowledgement.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 
 
 def make_server(
-    app: ASGIApp, proxies: Iterable[str] = (), patience: float = SHUTDOWN_TIMEOUT
+    app: ASGIApp, proxies: Iterable[str] = (), client_timeout: float = CLIENT_TIMEOUT
 ) -> uvicorn.Server:
-    """Return a server for `app`, which says nothing itself and trusts no field of a stranger's.
+    """Return a server for `app` that logs nothing itself and trusts only the `proxies`.
 
-    `proxies` come from `trusted`. Its `run` takes the sockets, and ends on SIGINT and SIGTERM.
+    They come from `parse_trusted_proxies`. The server's `run` takes the sockets, and returns after
+    SIGINT or SIGTERM.
     """
     if networks := list(proxies):
         app = ProxyHeadersMiddleware(app, networks)  # type: ignore[arg-type,assignment]
     for name in ("uvicorn.error", "asyncio"):
-        # Their lines hold requests, and their traces values.
+        # Their log lines hold requests, and their tracebacks values.
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     return uvicorn.Server(
         uvicorn.Config(
             app,
-            http=_impatient(patience),
+            http=_protocol_with_timeout(client_timeout),
             ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
-            # The environment could set these two, to trust everybody.
+            # Environment variables could set these two to trust every client.
             proxy_headers=False,
             forwarded_allow_ips=[],
             h11_max_incomplete_event_size=HEAD_LIMIT,
             limit_concurrency=_CONNECTIONS,
             backlog=_CONNECTIONS,
-            timeout_keep_alive=_IDLE_PROXY if networks else _IDLE,
-            timeout_graceful_shutdown=_LAST_WORDS,
+            timeout_keep_alive=_KEEP_ALIVE_PROXY if networks else _KEEP_ALIVE,
+            timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT,
         )
     )
 
 
-def _impatient(patience: float) -> type[asyncio.Protocol]:
-    """Return HTTP/1.1 that ends the connection of who takes too long to ask, or to listen."""
+def _protocol_with_timeout(seconds: float) -> type[asyncio.Protocol]:
+    """Return HTTP/1.1 that ends connections on which a client sends or reads too slowly."""
 
-    class Impatient(H11Protocol):
+    class TimeoutProtocol(H11Protocol):
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
-            self._asking = _Deadline(patience, self.loop, transport)
-            self._listening = _Deadline(patience, self.loop, transport)
-            self._asking.start()
+            self._request_deadline = _Deadline(seconds, self.loop, transport)
+            self._write_deadline = _Deadline(seconds, self.loop, transport)
+            self._request_deadline.start()
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
             if self.conn.their_state in {h11.IDLE, h11.SEND_BODY}:
-                self._asking.start()
+                self._request_deadline.start()
             else:
-                self._asking.stop()
+                self._request_deadline.stop()
 
         def pause_writing(self) -> None:
             super().pause_writing()
-            self._listening.start()
+            self._write_deadline.start()
 
         def resume_writing(self) -> None:
             super().resume_writing()
-            self._listening.stop()
+            self._write_deadline.stop()
 
         def connection_lost(self, exc: Exception | None) -> None:
-            self._asking.stop()
-            self._listening.stop()
+            self._request_deadline.stop()
+            self._write_deadline.stop()
             super().connection_lost(exc)
 
-    return Impatient
+    return TimeoutProtocol
 
 
 @define
 class _Deadline:
-    """Ends a connection, unless it is stopped in time."""
+    """A timer that ends a connection unless it is stopped in time."""
 
     seconds: float
     loop: asyncio.AbstractEventLoop
@@ -144,12 +149,12 @@ class _Deadline:
     timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Let the time begin, unless it has begun."""
+        """Start the timer unless it is running."""
         if self.timer is None:
             self.timer = self.loop.call_later(self.seconds, self.transport.abort)
 
     def stop(self) -> None:
-        """Let the time end."""
+        """Stop the timer."""
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
