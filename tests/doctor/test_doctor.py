@@ -101,11 +101,14 @@ SHORT = Timeouts(connect=1, reply=1, end=1)
 @pytest.mark.parametrize(
     ("hello", "said"),
     [
-        (b"250-hello\r\n250 SIZE 10000000\r\n", ["ok: connection: smtp://", "ok: size: takes let"]),
-        (b"250 hello\r\n", ["ok: connection: smtp://", "ok: size: sets no limit"]),
+        (
+            b"250-hello\r\n250 SIZE 10000000\r\n",
+            ["ok: connection: smtp://", "ok: size: accepts ema"],
+        ),
+        (b"250 hello\r\n", ["ok: connection: smtp://", "ok: size: has no limit"]),
         (
             b"250-hello\r\n250 SIZE 1000\r\n",
-            ["ok: connection: smtp://", "advice: size: takes 1000"],
+            ["ok: connection: smtp://", "advice: size: accepts at most 1000"],
         ),
         (b"554 go away\r\n", ["problem: smtp://127.0.0.1:"]),
     ],
@@ -130,7 +133,7 @@ NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
         (NOW - timedelta(days=1), 3, 2, "ok: clock: shows 2026-11-22T12:00:00+00:00"),
         (NOW + timedelta(minutes=1), 1, 0, "ok: clock"),
         (NOW, 0, 0, "ok: clock"),
-        (NOW, 0, 2, "problem: clock: shows 2026-11-22T12:00:00+00:00, and every post waits"),
+        (NOW, 0, 2, "problem: clock: shows 2026-11-22T12:00:00+00:00, and every post has"),
         (NOW + timedelta(hours=1), 3, 0, "problem: clock: shows 2026-11-22T12:00:00+00:00, but a"),
     ],
 )
@@ -196,9 +199,9 @@ def test_prints_a_line_for_each_finding(
     printed = outcome.out.splitlines()
     titles = [line for line in printed if not line.startswith("  ")]
     assert titles[:-1] == ["Settings", "Secrets", "Mail server", "Domains", "This machine"]
-    assert titles[-1] == "4 problems, 3 to consider"
+    assert titles[-1] == "4 problems, 3 recommendations"
     assert "  ✓ mail.from: Example News <news@example.com>" in printed
-    assert "  ✗ MX of example.com: is missing, so answers are lost; add an MX record" in printed
+    assert "  ✗ MX of example.com: is missing, so replies are lost; add an MX record" in printed
     assert "  ✓ database: .postroom/postroom.db can be written" in printed
     assert not (folder / ".postroom").exists()
     assert outcome.err == ""

@@ -119,8 +119,8 @@ def test_a_whole_letter_is_well(signed: Sign, records: Records) -> None:
     lines = found(signed(), records)
     assert [line for line in lines if not line.startswith("ok: ")] == []
     assert "ok: Subject: We moved: Grüße" in lines
-    assert "ok: signature of example.com: covers the letter and every field that matters" in lines
-    assert "ok: signature of example.com: holds, by the key mail" in lines
+    assert "ok: signature of example.com: covers the body and every important field" in lines
+    assert "ok: signature of example.com: is valid, with the key mail" in lines
     assert "ok: dmarc: passed at mx.example.net" in lines
 
 
@@ -149,11 +149,11 @@ def test_a_saved_letter_is_read_as_it_was_sent(
     [
         (rb"Subject: [^\n]*\n", b"", "problem: Subject: is missing"),
         (rb"Subject: [^\n]*\n", b"Subject: \r\n", "problem: Subject: is empty"),
-        (rb"\AReturn", b"From: a@example.com\r\nReturn", "problem: From: stands 2 times"),
-        (rb"From: [^\n]*\n", b"From: nobody\r\n", "problem: From: holds no address"),
+        (rb"\AReturn", b"From: a@example.com\r\nReturn", "problem: From: occurs 2 times"),
+        (rb"From: [^\n]*\n", b"From: nobody\r\n", "problem: From: has no email address"),
         (rb"List-Id: [^\n]*\n", b"", "problem: List-Id: is missing"),
-        (rb"List-Id: [^\n]*\n", b"List-Id: news\r\n", "problem: List-Id: holds no name"),
-        (rb"https://news", b"http://news", "problem: List-Unsubscribe: has 0 https addresses"),
+        (rb"List-Id: [^\n]*\n", b"List-Id: news\r\n", "problem: List-Id: has no identifier"),
+        (rb"https://news", b"http://news", "problem: List-Unsubscribe: has 0 https URLs"),
         (
             rb"List-Unsubscribe:\s+<",
             b"List-Unsubscribe: =?utf-8?q?<",
@@ -167,20 +167,24 @@ def test_a_saved_letter_is_read_as_it_was_sent(
             b"text/html",
             "parts: found multipart/alternative of text/html, text/html",
         ),
-        (rb"Content-Type: multipart[^\n]*\n[^\n]*\n", b"", "problem: parts: found text/plain, and"),
+        (
+            rb"Content-Type: multipart[^\n]*\n[^\n]*\n",
+            b"",
+            "problem: parts: found text/plain instead",
+        ),
         (rb"Return-Path: [^\n]*\n", b"", "advice: Return-Path: is missing"),
         (rb"Return-Path: [^\n]*\n", b"Return-Path: <>\r\n", "problem: Return-Path: is empty"),
-        (rb"\+1@example.com", b"@relay.example", "advice: Return-Path: relay.example does not go"),
-        (rb"\AReturn", b"Return-Path: <b@example.com>\r\nReturn", "advice: Return-Path: stands 2"),
+        (rb"\+1@example.com", b"@relay.example", "advice: Return-Path: relay.example is not ali"),
+        (rb"\AReturn", b"Return-Path: <b@example.com>\r\nReturn", "advice: Return-Path: occurs 2"),
         (rb"dkim=pass", b"dkim=fail", "problem: dkim: is fail at mx.example.net"),
         (rb"dmarc=pass", b"dmarc=none", "advice: dmarc: is none at mx.example.net"),
-        (rb"spf=pass", b"iprev=pass", "advice: spf: was not looked at by mx.example.net"),
+        (rb"spf=pass", b"iprev=pass", "advice: spf: was not checked by mx.example.net"),
         (re.escape(RESULTS), b"", "advice: Authentication-Results: is missing"),
         (rb"DKIM-Signature:(.|\n)*?\n(?=\S)", b"", "problem: DKIM-Signature: is missing"),
-        (rb" bh=", b" xx=", "problem: DKIM-Signature: cannot be read"),
-        (rb"Hello", b"Howdy", "problem: signature of example.com: does not hold: body hash"),
-        (rb"Subject: ", b"Subject: Re: ", "problem: signature of example.com: does not hold: "),
-        (rb"\r\n b=.", b"\r\n b=!", "problem: signature of example.com: does not hold: "),
+        (rb" bh=", b" xx=", "problem: DKIM-Signature: is malformed"),
+        (rb"Hello", b"Howdy", "problem: signature of example.com: is not valid: body hash"),
+        (rb"Subject: ", b"Subject: Re: ", "problem: signature of example.com: is not valid: "),
+        (rb"\r\n b=.", b"\r\n b=!", "problem: signature of example.com: is not valid: "),
     ],
 )
 def test_names_what_became_of_a_letter(
@@ -228,18 +232,20 @@ def test_the_signer_goes_with_the_sender(signed: Sign, records: Records) -> None
     """A mail server's own signature does not count, and does no harm beside ours."""
     foreign = signed(domain=b"relay.example")
     (line,) = faults(foreign, records)
-    assert line.startswith("problem: DKIM-Signature: is of relay.example, which does not go with")
+    assert line.startswith(
+        "problem: DKIM-Signature: is of relay.example, which is not aligned with"
+    )
     assert faults(signed(data=signed(domain=b"relay.example", above=b"")), records) == []
 
 
 @pytest.mark.parametrize(
     ("record", "said"),
     [
-        ((), "problem: signature of example.com: does not hold: missing public key"),
+        ((), "problem: signature of example.com: is not valid: missing public key"),
         ("(fails)", "advice: signature of example.com: was not verified; mail._domainkey.example"),
-        ("v=DKIM1; p=AAAA", "problem: signature of example.com: does not hold: "),
-        ("v=DKIM1; p=!", "problem: signature of example.com: does not hold: "),
-        ("v=DKIM1; k=dsa; p=AAAA", "problem: signature of example.com: does not hold: unknown"),
+        ("v=DKIM1; p=AAAA", "problem: signature of example.com: is not valid: "),
+        ("v=DKIM1; p=!", "problem: signature of example.com: is not valid: "),
+        ("v=DKIM1; k=dsa; p=AAAA", "problem: signature of example.com: is not valid: unknown"),
     ],
 )
 def test_a_signature_needs_its_key(
@@ -251,14 +257,14 @@ def test_a_signature_needs_its_key(
 
 
 def test_another_key_does_not_verify(signed: Sign, records: Records) -> None:
-    """A signature made by another key than the published one does not hold."""
+    """A signature made by another key than the published one is not valid."""
     other = rsa.generate_private_key(public_exponent=65537, key_size=2048).public_key()
     der = other.public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
     record = f"p={base64.b64encode(der).decode()}"
     (line,) = faults(signed(), {**records, "TXT mail._domainkey.example.com": record})
-    assert line.startswith("problem: signature of example.com: does not hold: ")
+    assert line.startswith("problem: signature of example.com: is not valid: ")
 
 
 def test_says_that_it_cannot_verify(
@@ -272,7 +278,7 @@ def test_says_that_it_cannot_verify(
 
 def test_a_letter_without_a_signature_has_none_to_verify(unsigned: bytes) -> None:
     """Where there is no signature of that number, none holds."""
-    assert verify_signatures(unsigned, 0, lambda _: None).holds == "no"
+    assert verify_signatures(unsigned, 0, lambda _: None).valid == "no"
 
 
 def test_a_key_that_cannot_be_asked_for_proves_nothing(signed: Sign) -> None:
@@ -309,12 +315,12 @@ def test_the_command_reads_a_file(
     assert (outcome.code, outcome.err) == (0, "")
     printed = outcome.out.splitlines()
     titles = [line for line in printed if not line.startswith("  ")]
-    assert titles[:-1] == ["Fields", "Leaving", "Parts", "Signature", "Receiver"]
-    assert titles[-1] == "0 problems, 0 to consider"
+    assert titles[:-1] == ["Fields", "Unsubscribe", "Parts", "Signature", "Receiver"]
+    assert titles[-1] == "0 problems, 0 recommendations"
     (tmp_path / "unsigned.eml").write_bytes(unsigned)
     outcome = postroom(tmp_path, "doctor", "--received", "unsigned.eml")
     assert outcome.code == 1
-    assert "✗ DKIM-Signature: is missing; let the mail server sign letters" in outcome.out
+    assert "✗ DKIM-Signature: is missing; let the mail server sign emails" in outcome.out
 
 
 @pytest.mark.usefixtures("offline")
@@ -323,10 +329,10 @@ def test_the_command_refuses_what_is_no_file(
 ) -> None:
     """A file that is missing or far too long is wrong use."""
     assert postroom(tmp_path, "doctor", "--received", "none.eml").code == 2
-    monkeypatch.setattr("postroom.cli.doctor.LIMIT", 10)
+    monkeypatch.setattr("postroom.cli.doctor.MAX_BYTES", 10)
     (tmp_path / "long.eml").write_bytes(b"x" * 11)
     outcome = postroom(tmp_path, "doctor", "--received", "long.eml")
     assert (outcome.code, outcome.errors) == (
         2,
-        ["long.eml: has more than 10 bytes; choose a letter"],
+        ["long.eml: is larger than 10 bytes; choose the file of an email"],
     )

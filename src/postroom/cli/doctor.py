@@ -1,4 +1,4 @@
-"""`postroom doctor`."""
+"""The command `postroom doctor`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from typing import BinaryIO
 
 import click
 
+from postroom.cli.console import pluralize
 from postroom.db.engine import DEFAULT_PATH, make_engine
-from postroom.doctor import dkim, environment, findings, report
+from postroom.doctor import dkim, environment, findings
 from postroom.doctor.dns import SystemResolver
 from postroom.doctor.findings import Diagnosis, DiagnosisSection
-from postroom.doctor.received import LIMIT, check_received
+from postroom.doctor.received import MAX_BYTES, check_received
 from postroom.errors import PostroomError, Problem, SettingsError, UseError
 from postroom.mail.tokens import SECRET_KEY_VAR
 from postroom.models import Site
@@ -32,64 +33,68 @@ _TIMEOUTS = transaction.Timeouts(connect=10, reply=15, end=15)
 
 @click.command("doctor")
 @click.option(
-    "--received", "file", type=click.File("rb"), help="Look at this received letter (.eml)."
+    "--received",
+    "file",
+    type=click.File("rb"),
+    metavar="FILE",
+    help="Check this received email (.eml).",
 )
 def command(file: BinaryIO | None) -> int:
-    """Look at everything that letters need to arrive, and say what to do about what is wrong.
+    """Check everything that sending needs, and say how to fix problems.
 
-    These are the settings and secrets, the mail server (it is connected to and logged in to, and
-    nothing is sent), what the DNS says of the domains in mail.from and mail.bounces (SPF, DKIM,
-    DMARC, MX), the clock and the database. Nothing is changed.
+    It checks the settings and secrets, the SMTP server (by connecting and logging in), the DNS
+    records of the domains in mail.from and mail.bounces (SPF, DKIM, DMARC, MX), the clock and the
+    database. It changes nothing and sends nothing.
 
-    With --letter, the letter in FILE is looked at instead. Subscribe yourself with an address at
-    another provider, save what arrives there with its whole source, and see what became of it on
-    the way: fields, parts, the ways to leave, the signature, and what the receiver made of it. The
-    signature itself is verified if dkimpy is installed.
+    With --received it checks an email in FILE instead: fields, unsubscribe fields, parts, signature
+    and the results of the receiver. Subscribe an address at another provider, and save an email
+    that arrives there with its source. Verifying the signature needs dkimpy.
+
+    Each line begins with a mark: ✓ for correct, ! for advice, ✗ for a problem. The exit code is 1
+    if there are problems.
 
     \b
-    ✓ is well    ! is advice    ✗ is a problem, and the exit code is 1
-
-    \b
-    postroom doctor
-    postroom doctor --received received.eml
+    Example:
+        postroom doctor
+        postroom doctor --received email.eml
     """
-    found = Counter[str]()
-    for section in _letter(file) if file else _site():
-        found.update(_print(section))
-    problems, advised = found["problem"], found["advice"]
-    click.echo(f"{problems} problem{'s' * (problems != 1)}, {advised} to consider")
-    return int(problems > 0)
+    levels = Counter[str]()
+    for section in _check_email(file) if file else _check_site():
+        levels.update(_print(section))
+    advice = pluralize(levels["advice"], "recommendation")
+    click.echo(f"{pluralize(levels['problem'], 'problem')}, {advice}")
+    return int(levels["problem"] > 0)
 
 
 def _print(section: DiagnosisSection) -> Iterator[str]:
     if section.findings:
         click.secho(section.title, bold=True)
-    for one in section.findings:
-        mark, colour = _MARKS[one.level]
-        click.echo(f"  {click.style(mark, fg=colour)} {one}")
-        yield one.level
+    for finding in section.findings:
+        mark, colour = _MARKS[finding.level]
+        click.echo(f"  {click.style(mark, fg=colour)} {finding}")
+        yield finding.level
 
 
-def _letter(file: BinaryIO) -> Iterator[DiagnosisSection]:
-    data = file.read(LIMIT + 1)
-    if len(data) > LIMIT:
-        what, repair = f"has more than {LIMIT} bytes", "choose a letter"
-        raise UseError([Problem(file.name, message=what, hint=repair)])
+def _check_email(file: BinaryIO) -> Iterator[DiagnosisSection]:
+    data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        message = f"is larger than {MAX_BYTES} bytes"
+        raise UseError([Problem(file.name, message=message, hint="choose the file of an email")])
     return check_received(data, SystemResolver(), dkim.verify_signatures)
 
 
-def _site() -> Iterator[DiagnosisSection]:
-    """Yield the sections one by one, since some take seconds."""
+def _check_site() -> Iterator[DiagnosisSection]:
+    """Yield the sections one by one, because some take seconds."""
     folder = find_site(Path.cwd())
     site = load_settings(folder)
     yield DiagnosisSection("Settings", environment.check_settings(site))
     yield DiagnosisSection("Secrets", environment.check_secrets(os.environ.get(SECRET_KEY_VAR)))
-    yield DiagnosisSection("Mail server", _relay())
-    yield DiagnosisSection("Domains", tuple(report.check_domains(site.mail, SystemResolver())))
-    yield DiagnosisSection("This machine", (*_clock(folder, site), *_database(folder)))
+    yield DiagnosisSection("Mail server", _check_relay())
+    yield DiagnosisSection("Domains", tuple(environment.check_domains(site.mail, SystemResolver())))
+    yield DiagnosisSection("This machine", (*_check_clock(folder, site), *_check_database(folder)))
 
 
-def _relay() -> tuple[Diagnosis, ...]:
+def _check_relay() -> tuple[Diagnosis, ...]:
     try:
         server = urls.parse_smtp_url(os.environ.get(urls.SMTP_URL_VAR))
     except SettingsError as error:
@@ -99,33 +104,33 @@ def _relay() -> tuple[Diagnosis, ...]:
     )
 
 
-def _clock(folder: Path, site: Site) -> tuple[Diagnosis, ...]:
+def _check_clock(folder: Path, site: Site) -> tuple[Diagnosis, ...]:
     now = datetime.now(UTC)
     try:
         loaded = loader.load_posts(folder, site, now)
     except PostroomError as error:
         return findings.as_findings(error.problems)
     files = [folder / FILE_NAME, *(folder / post.path for post in loaded.posts)]
-    changed = max(_changed(files), default=0.0)
+    changed = max(_change_times(files), default=0.0)
     newest = datetime.fromtimestamp(changed, UTC)
     return environment.check_clock(now, newest, len(loaded.posts), len(loaded.waiting))
 
 
-def _changed(files: Iterable[Path]) -> Iterator[float]:
+def _change_times(files: Iterable[Path]) -> Iterator[float]:
     for file in files:
         if file.is_file():
             yield file.stat().st_mtime
 
 
-def _database(folder: Path) -> tuple[Diagnosis, ...]:
-    return environment.check_database(lambda: _write(folder))
+def _check_database(folder: Path) -> tuple[Diagnosis, ...]:
+    return environment.check_database(lambda: _try_write(folder))
 
 
-def _write(folder: Path) -> str:
-    """Begin a change of the ledger and take it back; return where the ledger is."""
+def _try_write(folder: Path) -> str:
+    """Begin a transaction and roll it back; return the name of the database."""
     url = os.environ.get("POSTROOM_DATABASE_URL")
     if not url and not (folder / DEFAULT_PATH).exists():
-        # Nothing is made before it is needed; a file beside it tells whether it could be.
+        # Do not create the database: a temporary file shows whether that is possible.
         existing = (folder / DEFAULT_PATH).parent
         with tempfile.TemporaryFile(dir=existing if existing.exists() else folder):
             return DEFAULT_PATH

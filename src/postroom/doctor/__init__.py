@@ -1,1 +1,1 @@
-"""Diagnostics of what email delivery needs."""
+"""Diagnostics: settings, secrets, DNS, the SMTP server and a received email."""

@@ -1,4 +1,8 @@
-"""What letters need of the settings and the secret keys."""
+"""Checks of settings, secrets, domains, the SMTP server, the clock and the database.
+
+Nothing is changed and no email is sent. DNS, the SMTP server, the clock and the database are
+arguments.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,12 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from postroom.doctor.dkim import check_dkim_key
+from postroom.doctor.dns import Resolver, check_dmarc, check_mx, check_spf, domain_of
 from postroom.doctor.findings import Diagnosis, advice, as_findings, ok, problem
 from postroom.errors import PostroomError, SettingsError
 from postroom.mail.tokens import SECRET_KEY_VAR, parse_keys
-from postroom.models import Site
+from postroom.models import MailSettings, Site
 from postroom.newsletter.requirements import missing_settings
 
 _NO_REPLY = re.compile(r"(do-?not|no)[-_.]?reply", re.IGNORECASE)
@@ -81,24 +87,46 @@ def check_secrets(value: str | None) -> tuple[Diagnosis, ...]:
     return (ok(SECRET_KEY_VAR, "one key" if len(keys) == 1 else f"{len(keys)} keys"),)
 
 
-# The HTML of a letter is cut at 90 KB; quoted-printable can treble it, and the text comes to it.
-_LARGEST_LETTER = 500_000
+def check_domains(mail: MailSettings, resolver: Resolver) -> Iterator[Diagnosis]:
+    """Yield the findings about SPF, DKIM, DMARC and MX of the domains in `mail`."""
+    sender = domain_of(mail.sender)
+    envelope = domain_of(mail.bounces) or sender
+    if not sender:
+        return
+    # RFC 7208 §2.4: SPF is checked for the domain of the envelope, not for that of From.
+    yield from check_spf(envelope, resolver)
+    signer = ""
+    if mail.dkim_selector:
+        findings = check_dkim_key(sender, mail.dkim_selector, resolver)
+        yield from findings
+        signer = "" if any(finding.level == "problem" for finding in findings) else sender
+    yield from check_dmarc(sender, envelope, signer, resolver)
+    uses = {envelope: "bounces"} if mail.bounces else {}
+    replies = domain_of(mail.reply_to) or sender
+    for domain in dict.fromkeys((sender, replies)):
+        uses[domain] = "bounces and replies" if domain in uses else "replies"
+    for domain, use in uses.items():
+        yield from check_mx(domain, use, resolver)
+
+
+# The HTML of an email is at most 90 KB; quoted-printable may treble it, and the text is added.
+_LARGEST_EMAIL = 500_000
 
 
 class RelayFeatures(Protocol):
-    """What a mail server offers to those it has let in."""
+    """The features of an SMTP server after the login."""
 
     @property
     def tls(self) -> str:
-        """The version of TLS in use, or nothing."""
+        """The version of TLS in use, "" without TLS."""
 
     @property
     def size(self) -> int:
-        """The longest message it takes, in bytes; 0 if there is no known limit."""
+        """The largest message it accepts, in bytes; 0 if there is no known limit."""
 
 
 class RelayProbe(Protocol):
-    """A mail server that can be connected to."""
+    """An SMTP server to connect to."""
 
     def open(self) -> RelayFeatures:
         """Connect and log in; raises `RelayError`."""
@@ -108,49 +136,49 @@ class RelayProbe(Protocol):
 
 
 def check_relay(server: RelayProbe, name: str) -> tuple[Diagnosis, ...]:
-    """Connect to the mail server called `name`, log in, send nothing, and return what was found."""
+    """Connect to the SMTP server called `name` and log in; return the findings."""
     try:
-        offer = server.open()
+        features = server.open()
     except PostroomError as error:
         return as_findings(error.problems)
     finally:
         server.close()
-    protected = f"over {offer.tls}" if offer.tls else "without TLS, on this machine"
-    reached = ok("connection", f"{name} lets us in, {protected}")
-    if 0 < offer.size < _LARGEST_LETTER:
-        what = f"takes {offer.size} bytes at most, and a long letter may have {_LARGEST_LETTER}"
-        return (reached, advice("size", what, "ask its operator for a higher limit"))
-    limit = f"takes letters of up to {offer.size} bytes" if offer.size else "sets no limit"
-    return (reached, ok("size", limit))
+    security = f"over {features.tls}" if features.tls else "without TLS, on this machine"
+    connected = ok("connection", f"{name} accepts the login, {security}")
+    if 0 < features.size < _LARGEST_EMAIL:
+        message = f"accepts at most {features.size} bytes; a long email may have {_LARGEST_EMAIL}"
+        return (connected, advice("size", message, "ask its operator for a higher limit"))
+    limit = f"accepts emails of up to {features.size} bytes" if features.size else "has no limit"
+    return (connected, ok("size", limit))
 
 
 def check_clock(now: datetime, changed: datetime, due: int, waiting: int) -> tuple[Diagnosis, ...]:
-    """Return whether the clock can be right.
+    """Return whether the clock may be wrong.
 
-    `changed` is when a file of the newsroom was changed last; `due` posts are published and
-    `waiting` posts are dated later than `now`.
+    `changed` is when a file of the site was last changed; `due` is the number of published posts,
+    and `waiting` that of posts dated later than `now`.
     """
-    shown = f"shows {now.isoformat(timespec='seconds')}"
+    time = f"shows {now.isoformat(timespec='seconds')}"
     if waiting and not due:
-        repair = "set the clock, or correct the dates of the posts"
-        return (problem("clock", f"{shown}, and every post waits for a later date", repair),)
-    # Other machines, and file systems that round, may be a little ahead.
+        hint = "set the clock, or correct the dates of the posts"
+        return (problem("clock", f"{time}, and every post has a later date", hint),)
+    # Other machines may be a little ahead, and some file systems round up.
     if changed > now + timedelta(minutes=5):
         when = changed.isoformat(timespec="seconds")
-        return (problem("clock", f"{shown}, but a post was changed at {when}", "set the clock"),)
-    return (ok("clock", shown),)
+        return (problem("clock", f"{time}, but a post was changed at {when}", "set the clock"),)
+    return (ok("clock", time),)
 
 
-def check_database(writes: Callable[[], str]) -> tuple[Diagnosis, ...]:
-    """Return whether the ledger can be kept: `writes` tries it and returns where it is.
+def check_database(try_write: Callable[[], str]) -> tuple[Diagnosis, ...]:
+    """Return whether the database can be written.
 
-    It raises `PostroomError` or `OSError` if it cannot.
+    `try_write` returns the name of the database, or raises `PostroomError` or `OSError`.
     """
     try:
-        return (ok("database", f"{writes()} can be written"),)
+        return (ok("database", f"{try_write()} can be written"),)
     except PostroomError as error:
         return as_findings(error.problems)
     except OSError as error:
         reason = (error.strerror or "unknown error").lower()
-        what = f"{error.filename or 'it'} cannot be written ({reason})"
-        return (problem("database", what, "correct its owner or its rights"),)
+        message = f"{error.filename or 'it'} cannot be written ({reason})"
+        return (problem("database", message, "correct its owner or permissions"),)

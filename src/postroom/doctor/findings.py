@@ -1,4 +1,4 @@
-"""What the doctor says: one line a finding, grouped."""
+"""A diagnosis: one line with a level, and sections of them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ DiagnosisLevel: TypeAlias = Literal["ok", "advice", "problem"]
 
 @frozen
 class Diagnosis:
-    """One thing that was looked at: whether it is well, what was found, what to do about it.
+    """One finding: its level, what it is about, what was found, and what to do.
 
-    A `problem` keeps letters from leaving or from arriving; `advice` does not, yet.
+    A `problem` keeps emails from being sent or delivered; `advice` does not.
     """
 
     level: DiagnosisLevel
@@ -25,9 +25,9 @@ class Diagnosis:
     hint: str = ""
 
     def __str__(self) -> str:
-        """Return `SPF: what was found; what to do about it`, as one line that a terminal bears.
+        """Return `subject: message; hint` on one line of printable characters.
 
-        Records and received letters are strangers' words and may hold anything.
+        DNS records and received emails may hold anything.
         """
         line = f"{self.subject}: {'; '.join(part for part in (self.message, self.hint) if part)}"
         return "".join(c if c.isprintable() else "�" for c in " ".join(line.split()))
@@ -35,30 +35,30 @@ class Diagnosis:
 
 @frozen
 class DiagnosisSection:
-    """The findings about one part of the world."""
+    """The findings of one section of the report."""
 
     title: str
     findings: tuple[Diagnosis, ...]
 
 
-def ok(subject: str, what: str) -> Diagnosis:
-    """Return the finding that `subject` is as it should be."""
-    return Diagnosis("ok", subject, what)
+def ok(subject: str, message: str) -> Diagnosis:
+    """Return the finding that `subject` is correct."""
+    return Diagnosis("ok", subject, message)
 
 
-def advice(subject: str, what: str, repair: str = "") -> Diagnosis:
+def advice(subject: str, message: str, hint: str = "") -> Diagnosis:
     """Return the finding that `subject` could be better."""
-    return Diagnosis("advice", subject, what, repair)
+    return Diagnosis("advice", subject, message, hint)
 
 
-def problem(subject: str, what: str, repair: str = "") -> Diagnosis:
+def problem(subject: str, message: str, hint: str = "") -> Diagnosis:
     """Return the finding that `subject` is wrong."""
-    return Diagnosis("problem", subject, what, repair)
+    return Diagnosis("problem", subject, message, hint)
 
 
 def as_findings(problems: Iterable[Problem]) -> tuple[Diagnosis, ...]:
-    """Return the problems of another room as findings."""
+    """Return the problems of another package as findings."""
     return tuple(
-        problem(": ".join(part for part in (one.path, one.key) if part), one.message, one.hint)
-        for one in problems
+        problem(": ".join(part for part in (p.path, p.key) if part), p.message, p.hint)
+        for p in problems
     )
