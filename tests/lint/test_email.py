@@ -100,7 +100,7 @@ image: {src: logo.png, alt: The new office from the street}
 ---
 ![Its door](logo.png) and [![Its garden](logo.png)](https://garden.example/), in the morning light.
 """,
-    "posts/logo.png": sites.PICTURE,
+    "posts/logo.png": sites.IMAGE,
 }
 MANY: sites.Files = {"postroom.yaml": NEWSROOM + ADDRESS} | {
     f"posts/2026-11-{1 + number % 20:02}-{number}.md": f"""\

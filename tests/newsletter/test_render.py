@@ -568,18 +568,18 @@ def in_letter(make_site: MakeSite, markdown: str) -> Letter:
     """Return the letter of one post with this text and two pictures beside it."""
     files: dict[str, str | bytes] = {
         "posts/2026-11-20-post.md": f"# A post\n\n{markdown}\n",
-        "posts/a.png": sites.PICTURE,
+        "posts/a.png": sites.IMAGE,
     }
     return letters_of(make_site(files))["2026-11"]
 
 
-PICTURE = "https://news.example.com/posts/post/a.png"
+IMAGE = "https://news.example.com/posts/post/a.png"
 
 
 @pytest.mark.parametrize(
     ("markdown", "links"),
     [
-        ('![A "view" > sea & sky](a.png)', [(PICTURE, 'A "view" > sea & sky')]),
+        ('![A "view" > sea & sky](a.png)', [(IMAGE, 'A "view" > sea & sky')]),
         ("![](a.png)", []),
         ("[![Ship](a.png)](https://ship.example/)", [("https://ship.example/", "Ship")]),
         ("[![](a.png)](https://ship.example/)", [("https://ship.example/", "a.png")]),

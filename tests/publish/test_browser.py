@@ -118,7 +118,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def chromium(program: Callable[[str], str]) -> Iterator[Browser]:
     """Return a browser for all tests of this module."""
-    with browser.started(browser.installed() or program("chromium")) as started:
+    with browser.start(browser.find_browser() or program("chromium")) as started:
         yield started
 
 
@@ -128,7 +128,7 @@ def view(
 ) -> Iterator[View]:
     """Return a document, opened from the disk."""
     name, _, kind = request.param.partition(": ")
-    with browser.tab(chromium) as page:
+    with browser.open_tab(chromium) as page:
         view = View(page, outputs[name], request.param in LETTERS)
         page.on("request", lambda asked: view.requests.append(asked.url))
         page.on("pageerror", lambda error: view.complaints.append(str(error)))
@@ -267,7 +267,7 @@ def test_the_page_for_missing_pages_works_anywhere(
         path = outputs["german"] / route.request.url.removeprefix("https://werkstatt.example/")
         route.fulfill(path=path if path.is_file() else outputs["german"] / "404.html")
 
-    with browser.tab(chromium) as page:
+    with browser.open_tab(chromium) as page:
         page.route("https://werkstatt.example/**", answer)
         page.goto("https://werkstatt.example/no/such/page/")
         page.evaluate(Axe().axe_script)
@@ -317,7 +317,7 @@ FAULTY = """<!doctype html><html lang="en"><title>Faulty</title><main><h1>Faulty
 
 def test_planted_faults_are_found(chromium: Browser, tmp_path: Path) -> None:
     """A document with faults in it does not pass for a sound one."""
-    with browser.tab(chromium) as page:
+    with browser.open_tab(chromium) as page:
         view = View(page, tmp_path, is_letter=False)
         page.set_content(FAULTY)
         page.evaluate(Axe().axe_script)
@@ -336,7 +336,7 @@ def test_what_runs_sideways_in_a_letter_is_found(
     """Of the sixteen faults planted in letters the one that no rule sees: it is too wide."""
     letter = (outputs["demo"] / DOCUMENTS["demo"]["letter"]).read_text("utf-8")
     planted = letter.replace("</h1>", '</h1><p style="width: 700px">Contact</p>')
-    with browser.tab(chromium) as page:
+    with browser.open_tab(chromium) as page:
         view = View(page, tmp_path, is_letter=True)
         wide = []
         for contents in (letter, planted):
@@ -375,7 +375,7 @@ def test_a_feed_is_a_page_that_people_can_read(
     source = outputs[name] / file
     bare = tmp_path / file
     bare.write_bytes(re.sub(rb"<\?xml-stylesheet[^>]*\?>", b"", source.read_bytes()))
-    with browser.tab(chromium) as page:
+    with browser.open_tab(chromium) as page:
         unstyled = _opened(page, bare, width, "light")
         pictures = {scheme: _opened(page, source, width, scheme) for scheme in browser.SCHEMES}
         shown = page.evaluate("""() => {

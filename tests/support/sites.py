@@ -12,7 +12,7 @@ from tests.support.site import AT, ROOT
 
 Files = Mapping[str, str | bytes]
 
-PICTURE = base64.b64decode(
+IMAGE = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGNg4M77DwACxQGPpbDPSQAAAABJRU5ErkJggg=="
 )
 
@@ -73,7 +73,7 @@ def brutto(netto: float) -> float:
 
 [^1]: Nur zwischen den Jahren ist geschlossen.
 """,
-    "posts/schild.png": PICTURE,
+    "posts/schild.png": IMAGE,
     "posts/2026-11-17-zeiten.md": """\
 ---
 title: Öffnungszeiten zum Jahreswechsel
@@ -293,7 +293,7 @@ Words with *emphasis*, `code` and [a link](https://target.example/?a=1&b=2#part)
 
 [^note]: The note, with [its source](https://source.example/).
 """,
-    "posts/picture.png": PICTURE,
+    "posts/picture.png": IMAGE,
 }
 
 

@@ -85,7 +85,7 @@ def _served(folder: Path, prefix: str, stack: ExitStack) -> Newsroom:
 @pytest.fixture(scope="module")
 def chromium(program: Callable[[str], str]) -> Iterator[Browser]:
     """Return a browser for all tests of this module."""
-    with browser.started(browser.installed() or program("chromium")) as started:
+    with browser.start(browser.find_browser() or program("chromium")) as started:
         yield started
 
 
@@ -98,7 +98,7 @@ def site_dir(request: pytest.FixtureRequest, all_served: dict[str, Newsroom]) ->
 @pytest.fixture
 def view(chromium: Browser) -> Iterator[View]:
     """Return an empty page that tells what it asks for and complains of."""
-    with browser.tab(chromium) as page:
+    with browser.open_tab(chromium) as page:
         view = View(page, Path(), is_letter=False)
         page.on("request", lambda asked: view.requests.append(asked.url))
         page.on("pageerror", lambda error: view.complaints.append(str(error)))
