@@ -622,8 +622,8 @@ PLANTED = {
     ),
     "click here": (
         "link-words",
-        "our last letter",
-        'our last letter, <a href="https://news.example.com/">Click here!</a>',
+        "our last email",
+        'our last email, <a href="https://news.example.com/">Click here!</a>',
     ),
     "script": ("script", "</body>", "<script>document.title = 'x'</script></body>"),
     "second h1": ("first-heading", "(</?)h2(.*)>Contact</h2>", r"\1h1\2>Contact</h1>"),
