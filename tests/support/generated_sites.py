@@ -132,7 +132,7 @@ def feeds(texts: Mapping[str, str], settings: str = "") -> Feeds:
     documents = list(
         FeedCatalog(site, "This is a feed.", str).documents(posts, group_by_topic(posts, site))
     )
-    files = {output_path(item.feed.url, site): one.write(site) for item in documents}
+    files = {output_path(item.feed.url, site): item.write(site) for item in documents}
     return Feeds(
         files, tuple(output_path(item.feed.url, site) for item in documents if item.listed)
     )
