@@ -100,7 +100,7 @@ image: {src: logo.png, alt: The new office from the street}
 ---
 ![Its door](logo.png) and [![Its garden](logo.png)](https://garden.example/), in the morning light.
 """,
-    "posts/logo.png": sites.PICTURE,
+    "posts/logo.png": sites.IMAGE,
 }
 MANY: sites.Files = {"postroom.yaml": NEWSROOM + ADDRESS} | {
     f"posts/2026-11-{1 + number % 20:02}-{number}.md": f"""\
@@ -622,8 +622,8 @@ PLANTED = {
     ),
     "click here": (
         "link-words",
-        "our last letter",
-        'our last letter, <a href="https://news.example.com/">Click here!</a>',
+        "our last email",
+        'our last email, <a href="https://news.example.com/">Click here!</a>',
     ),
     "script": ("script", "</body>", "<script>document.title = 'x'</script></body>"),
     "second h1": ("first-heading", "(</?)h2(.*)>Contact</h2>", r"\1h1\2>Contact</h1>"),

@@ -1,4 +1,4 @@
-"""The addresses that can be written to, and what makes two the same."""
+"""Validation, normal forms and comparison of email addresses."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ from postroom.mail.address import AddressError, display_address, mask_address, p
 
 
 def test_keeps_a_plain_address() -> None:
-    """A plain address is its own ASCII form, its own shown form and its own key."""
+    """All forms of a plain address are the address itself."""
     address = parse_address("reader@example.com")
     assert {address.ascii, address.display, address.key} == {"reader@example.com"}
 
 
 def test_keeps_dots_and_tags() -> None:
-    """Dots and +tags belong to the address: only the owner's server knows what they mean."""
+    """Dots and +tags are significant: only the owner's server knows what they mean."""
     assert parse_address("a.reader+news@example.com").key == "a.reader+news@example.com"
 
 
-def test_knows_an_address_in_any_case() -> None:
-    """The key folds case; the form that mail is sent to keeps the local part as it was written."""
+def test_the_key_ignores_case() -> None:
+    """The key folds case; the ASCII form keeps the case of the local part."""
     address = parse_address("A.Reader@EXAMPLE.com")
     assert (address.ascii, address.key) == ("A.Reader@example.com", "a.reader@example.com")
 
 
 @pytest.mark.parametrize("text", ["reader@münchen.example", "reader@xn--mnchen-3ya.example"])
 def test_turns_a_domain_into_ascii(text: str) -> None:
-    """A domain of another script is kept as A-labels and shown as its owner writes it."""
+    """A domain in another script is stored as A-labels and displayed in its script."""
     address = parse_address(text)
     assert (address.ascii, address.key) == ("reader@xn--mnchen-3ya.example",) * 2
     assert address.display == "reader@münchen.example"
 
 
-def test_shows_a_stored_address() -> None:
-    """The shown form can be made of the stored one, whatever stands there."""
+def test_displays_a_stored_address() -> None:
+    """The display form can be made from the stored form, even from an invalid A-label."""
     assert display_address("reader@xn--mnchen-3ya.example") == "reader@münchen.example"
     assert display_address("reader@example.com") == "reader@example.com"
     assert display_address("reader@xn--zzzzzz99.example") == "reader@xn--zzzzzz99.example"
 
 
-def test_takes_the_longest_address_and_no_longer() -> None:
+def test_accepts_an_address_up_to_the_limits() -> None:
     """A local part has at most 64 characters, an address at most 254 (RFC 5321 §4.5.3.1)."""
     domain = ".".join(["a" * 60] * 3) + ".example"
     rest = 254 - len(domain) - 1
@@ -54,7 +54,7 @@ def test_takes_the_longest_address_and_no_longer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "why"),
+    ("text", "reason"),
     [
         ("", "the email address is missing"),
         ("reader", "an email address must have an @-sign"),
@@ -81,11 +81,11 @@ def test_takes_the_longest_address_and_no_longer() -> None:
         ("reader\u200b@example.com", "only ASCII"),
     ],
 )
-def test_refuses_what_is_no_address(text: str, why: str) -> None:
-    """What cannot be written to, or could write a header of its own, is refused in words."""
+def test_rejects_an_invalid_address(text: str, reason: str) -> None:
+    """The error of an invalid address says why, on one line without a full stop."""
     with pytest.raises(AddressError) as caught:
         parse_address(text)
-    assert why in str(caught.value)
+    assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not str(caught.value).endswith(".")
 
@@ -104,8 +104,8 @@ _locals = st.text("abz09.+_-!'/=?^`{|}~*#$%&@\"( ", max_size=8)
 @example("postmaster@example.com")
 @example("a" * 64 + "@" + ".".join(["b" * 62] * 3) + ".cc")
 @example("a@" + "b" * 64 + ".example")
-def test_judges_plain_addresses_as_the_library_does(text: str) -> None:
-    """The short way for plain addresses takes what the library takes, unchanged, and no more."""
+def test_agrees_with_the_library_on_plain_addresses(text: str) -> None:
+    """The fast path for plain addresses accepts exactly what the library accepts unchanged."""
     try:
         valid = validate_email(text, check_deliverability=False, strict=True)
     except EmailNotValidError:
@@ -119,8 +119,8 @@ def test_judges_plain_addresses_as_the_library_does(text: str) -> None:
 
 
 @given(st.text(max_size=40))
-def test_takes_nothing_that_could_break_a_header(text: str) -> None:
-    """Whatever is taken is printable ASCII without blanks, and is taken again as it is."""
+def test_accepts_nothing_that_could_break_a_header(text: str) -> None:
+    """An accepted address is printable ASCII without spaces, and parses to itself."""
     try:
         address = parse_address(text + "@example.com")
     except AddressError:
@@ -132,7 +132,7 @@ def test_takes_nothing_that_could_break_a_header(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "left"),
+    ("text", "masked"),
     [
         ("550 5.1.1 <o'brien+news@example.com>: no such user", "550 5.1.1 <…@…>: no such user"),
         ("450 reader@example.com,other@xn--bcher-kva.example later", "450 …@…,…@… later"),
@@ -140,6 +140,6 @@ def test_takes_nothing_that_could_break_a_header(text: str) -> None:
         ("421 4.7.0 Try again later", "421 4.7.0 Try again later"),
     ],
 )
-def test_hides_every_address_in_a_text(text: str, left: str) -> None:
-    """What a mail server said can be printed where many read, and names no reader."""
-    assert mask_address(text) == left
+def test_masks_every_address_in_a_text(text: str, masked: str) -> None:
+    """A masked reply of a mail server names no subscriber."""
+    assert mask_address(text) == masked

@@ -1,4 +1,4 @@
-"""What refusals say of an address, and when they or complaints are too many."""
+"""Classification of bounces, and the limits of failures and complaints."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ START = datetime(2026, 11, 1, 9, 0, tzinfo=UTC)
         ("", ""),
     ],
 )
-def test_a_reply_gives_its_status_at_one_place(text: str, status: str) -> None:
-    """A status stands at the beginning (RFC 2034 §4), or in qmail's brackets at the end."""
+def test_finds_the_status_of_a_reply(text: str, status: str) -> None:
+    """The status comes first (RFC 2034 §4), or at the end in brackets as qmail writes it."""
     assert enhanced_status(text) == status
 
 
@@ -53,14 +53,14 @@ def test_a_reply_gives_its_status_at_one_place(text: str, status: str) -> None:
         ("", ""),
     ],
 )
-def test_a_recorded_reply_gives_its_status(reply: str, status: str) -> None:
-    """Its code stands before the status."""
+def test_finds_the_status_of_a_recorded_reply(reply: str, status: str) -> None:
+    """In a recorded reply the code comes before the status."""
     assert reply_status(reply) == status
 
 
 @pytest.mark.parametrize("status", "5.1.1 5.1.2 5.1.3 5.1.6 5.1.10 5.2.1".split())
 def test_only_a_bad_address_is_hard(status: str) -> None:
-    """No such mailbox, domain or address, moved, disabled (RFC 3463 §3), no mail (RFC 7505)."""
+    """Only statuses of RFC 3463 §3 and RFC 7505 about a bad address are hard bounces."""
     assert is_hard(550, status)
     assert is_hard(0, status)
     assert not is_soft(550, status)
@@ -88,8 +88,8 @@ def test_only_a_bad_address_is_hard(status: str) -> None:
         (421, "5.1.1"),
     ],
 )
-def test_what_is_not_of_the_address_counts_nothing(code: int, status: str) -> None:
-    """Relay, policy, login, sender and content: a wrong setting refuses everybody like this."""
+def test_refusals_about_other_things_are_ignored(code: int, status: str) -> None:
+    """A refusal about relaying, policy, login, sender or content is no bounce."""
     assert not is_hard(code, status)
     assert not is_soft(code, status)
 
@@ -112,22 +112,22 @@ def test_what_is_not_of_the_address_counts_nothing(code: int, status: str) -> No
         (550, "5.1.4"),
     ],
 )
-def test_what_may_be_of_the_address_is_soft(code: int, status: str) -> None:
-    """A full mailbox, an unknown way and a 550 without a status count towards the limit."""
+def test_refusals_possibly_about_the_address_are_soft(code: int, status: str) -> None:
+    """A full mailbox, a routing failure and a 550 without a status are soft bounces."""
     assert is_soft(code, status)
     assert not is_hard(code, status)
 
 
 def test_a_domain_without_mail_is_hard_by_its_code_alone() -> None:
-    """RFC 7504 §3: 556 says that the domain takes no mail; 521 is of the server that says it."""
+    """RFC 7504 §3: 556 means that the domain accepts no mail; 521 is about the replying server."""
     assert is_hard(556, "")
     assert is_hard(556, "5.1.10")
     assert not is_hard(521, "")
 
 
 @given(st.integers(0, 999), st.from_regex(r"\A[245]\.[0-9]{1,3}\.[0-9]{1,3}\Z") | st.just(""))
-def test_a_refusal_is_one_thing_at_most(code: int, status: str) -> None:
-    """Nothing is hard and soft, and no policy, protocol or passing reply is either."""
+def test_a_refusal_is_never_hard_and_soft(code: int, status: str) -> None:
+    """No refusal is hard and soft; policy, protocol and temporary replies are neither."""
     assert not (is_hard(code, status) and is_soft(code, status))
     if status[2:3] in {"3", "5", "6", "7"} or (code and code // 100 != 5):
         assert not is_hard(code, status)
@@ -135,12 +135,12 @@ def test_a_refusal_is_one_thing_at_most(code: int, status: str) -> None:
 
 
 def days(*numbers: float) -> list[datetime]:
-    """Return the instants that lie so many days after the start."""
+    """Return the instants that are these numbers of days after the start."""
     return [START + timedelta(days=number) for number in numbers]
 
 
-def test_soft_failures_must_be_many_and_last() -> None:
-    """The limit takes as many days, and the row from the first to the last its time."""
+def test_soft_bounces_must_be_many_and_last() -> None:
+    """Soft bounces count on enough different days and over a long enough time."""
     span = SOFT_SPAN.days
     assert is_lasting(days(0, 1, 2, 3, span))
     assert not is_lasting(days(0, 1, 2, span))
@@ -150,14 +150,14 @@ def test_soft_failures_must_be_many_and_last() -> None:
     assert not is_lasting([])
 
 
-@pytest.mark.parametrize(("active", "few"), [(0, 1), (1, 1), (199, 1), (200, 2), (10_000, 100)])
-def test_soft_failures_take_off_few_a_day(active: int, few: int) -> None:
-    """A relay that refuses everybody takes off one in a hundred a day, at most."""
-    assert daily_removal_limit(active) == few
+@pytest.mark.parametrize(("active", "limit"), [(0, 1), (1, 1), (199, 1), (200, 2), (10_000, 100)])
+def test_soft_bounces_remove_few_subscribers_a_day(active: int, limit: int) -> None:
+    """Soft bounces remove at most one subscriber in a hundred a day, and always one."""
+    assert daily_removal_limit(active) == limit
 
 
 @pytest.mark.parametrize(
-    ("complaints", "letters", "stopped"),
+    ("complaints", "emails", "stopped"),
     [
         (0, 0, False),
         (1, 1, False),
@@ -171,7 +171,7 @@ def test_soft_failures_take_off_few_a_day(active: int, few: int) -> None:
     ],
 )
 def test_complaints_stop_at_three_in_a_thousand(
-    complaints: int, letters: int, *, stopped: bool
+    complaints: int, emails: int, *, stopped: bool
 ) -> None:
-    """Rule 9 of the mailbox providers: never 0.3 % or more; one complaint is no rate."""
-    assert exceeds_complaint_limit(complaints, letters) is stopped
+    """A rate of 0.3 % or more stops sending; a single complaint does not."""
+    assert exceeds_complaint_limit(complaints, emails) is stopped

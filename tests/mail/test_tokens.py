@@ -1,4 +1,4 @@
-"""Tokens and keys."""
+"""Tokens, keys, and the email addresses that carry them."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from postroom.mail.tokens import (
 OLD, NEW = "the oldest key of all", "a newer key for signing"
 
 
-def test_mints_tokens_for_urls() -> None:
-    """A token is 22 characters that need no quoting in a URL, and no two are alike."""
+def test_makes_tokens_for_urls() -> None:
+    """A token has 22 characters that need no quoting in a URL, and no two are equal."""
     tokens = {new_token() for _ in range(1000)}
     assert len(tokens) == 1000
     assert all(re.fullmatch(r"[A-Za-z0-9_-]{22}", token) for token in tokens)
 
 
-def test_mints_from_the_source_it_is_given() -> None:
-    """The source of randomness is an argument, and 128 bits are asked of it."""
+def test_takes_the_source_of_randomness_as_an_argument() -> None:
+    """A token is made of 128 bits from the given source."""
     assert new_token(lambda size: bytes(range(size))) == "AAECAwQFBgcICQoLDA0ODw"
 
 
-def test_keeps_a_token_by_its_hash() -> None:
-    """What is kept of a single-use token is a hash that differs by purpose and tells nothing."""
+def test_stores_a_token_as_its_hash() -> None:
+    """The hash of a single-use token differs by purpose and does not contain the token."""
     token = new_token()
     assert re.fullmatch(r"[0-9a-f]{64}", hash_token(token, "confirm"))
     assert hash_token(token, "confirm") != hash_token(token, "unsubscribe")
@@ -46,14 +46,14 @@ def test_keeps_a_token_by_its_hash() -> None:
 
 
 def test_compares_tokens() -> None:
-    """Tokens are compared whole, also where one is not ASCII."""
+    """Only equal tokens are equal, even if one is not ASCII."""
     assert is_equal("abc", "abc")
     assert not is_equal("abc", "abd")
     assert not is_equal("abc", "äbc")
 
 
 def test_suppression_survives_new_keys() -> None:
-    """The hash is made with the last key of the list, so a newer one in front changes nothing."""
+    """The hash uses the last key of the list, so adding a newer key changes nothing."""
     alone, rotated = parse_keys(OLD), parse_keys(f"{NEW}, {OLD}")
     assert alone.suppression("a@example.com") == rotated.suppression("a@example.com")
     assert alone.proof == rotated.proof
@@ -61,16 +61,16 @@ def test_suppression_survives_new_keys() -> None:
 
 
 def test_suppression_needs_the_key() -> None:
-    """Another key makes other hashes, so nobody finds addresses by trying them."""
-    one, other = parse_keys(OLD), parse_keys(NEW)
-    assert one.suppression("a@example.com") != other.suppression("a@example.com")
-    assert one.suppression("a@example.com") != one.suppression("b@example.com")
-    assert one.proof != other.proof
+    """Another key makes other hashes, so addresses cannot be found by trying."""
+    key, other = parse_keys(OLD), parse_keys(NEW)
+    assert key.suppression("a@example.com") != other.suppression("a@example.com")
+    assert key.suppression("a@example.com") != key.suppression("b@example.com")
+    assert key.proof != other.proof
 
 
 @pytest.mark.parametrize("text", [None, "", " , ,", "short", f"{OLD},short"])
-def test_refuses_what_is_no_secret(text: str | None) -> None:
-    """Without a key, or with one too short, it is refused with the way to make one."""
+def test_rejects_a_missing_or_short_key(text: str | None) -> None:
+    """The error of a missing or short key says how to make one, and shows no key."""
     with pytest.raises(SettingsError) as caught:
         parse_keys(text)
     (problem,) = caught.value.problems
@@ -80,25 +80,25 @@ def test_refuses_what_is_no_secret(text: str | None) -> None:
 
 
 def test_never_shows_a_key() -> None:
-    """The keys do not stand in what a debugger or a log prints of them."""
+    """The representation of keys in logs and debuggers does not contain them."""
     assert OLD not in repr(Keys((OLD.encode(),)))
 
 
-# Addresses that carry a token or a signed number.
+# Email addresses that carry a token or a signed number.
 
 KEYS = parse_keys(OLD)
 
 
 @given(st.integers(0, 99_999_999_999))
 def test_a_report_names_its_delivery(number: int) -> None:
-    """What a report of failure is sent to tells the delivery, and is a local part of 64 at most."""
+    """An envelope sender names its delivery, and its local part has at most 64 characters."""
     address = envelope_sender(f"{'b' * 35}@example.com", number, KEYS)
     assert read_envelope_sender(address, KEYS) == number
     assert len(address.partition("@")[0]) <= 64
 
 
 @pytest.mark.parametrize(
-    "spoil",
+    "rewrite",
     [
         str.upper,
         lambda address: f"<{address}>",
@@ -108,24 +108,26 @@ def test_a_report_names_its_delivery(number: int) -> None:
     ],
     ids=["in capitals", "in brackets", "with a mark in front", "of another user", "moved"],
 )
-def test_a_report_is_known_however_it_comes_back(spoil: Callable[[str], str]) -> None:
-    """A server that writes the address otherwise, or settings changed since, do no harm."""
-    assert read_envelope_sender(spoil(envelope_sender("bounces@example.com", 42, KEYS)), KEYS) == 42
+def test_a_report_to_a_rewritten_address_is_recognised(rewrite: Callable[[str], str]) -> None:
+    """Rewriting by a mail server, or a change of settings, does not hide the delivery."""
+    assert (
+        read_envelope_sender(rewrite(envelope_sender("bounces@example.com", 42, KEYS)), KEYS) == 42
+    )
 
 
-def test_a_report_is_known_after_a_new_key() -> None:
-    """A letter sent with an older key is known while that key is kept, and by no other."""
+def test_a_report_is_recognised_after_a_new_key() -> None:
+    """A signature is valid as long as its key is in the list."""
     address = envelope_sender("bounces@example.com", 42, KEYS)
     assert read_envelope_sender(address, parse_keys(f"{NEW}, {OLD}")) == 42
     assert read_envelope_sender(address, parse_keys(NEW)) is None
 
 
 @given(st.integers(0, 99_999_999_999), st.integers(0, 99_999_999_999))
-def test_nobody_reports_what_they_were_not_sent(one: int, other: int) -> None:
-    """A signature counts for its own number alone."""
-    address = envelope_sender("bounces@example.com", one, KEYS)
-    forged = address.replace(f"+{one}-", f"+{other}-")
-    assert read_envelope_sender(forged, KEYS) == (one if one == other else None)
+def test_a_signature_is_valid_for_its_own_number_only(number: int, other: int) -> None:
+    """Nobody can report another delivery with a signature they received."""
+    address = envelope_sender("bounces@example.com", number, KEYS)
+    forged = address.replace(f"+{number}-", f"+{other}-")
+    assert read_envelope_sender(forged, KEYS) == (number if number == other else None)
 
 
 @pytest.mark.parametrize(
@@ -141,14 +143,14 @@ def test_nobody_reports_what_they_were_not_sent(one: int, other: int) -> None:
         "bounces+leave-AAAAAAAAAAAAAAAAAAAAAA@example.com",
     ],
 )
-def test_other_addresses_report_nothing(address: str) -> None:
-    """An address without a signed number is about no delivery."""
+def test_other_addresses_name_no_delivery(address: str) -> None:
+    """An address without a signed number names no delivery."""
     assert read_envelope_sender(address, KEYS) is None
 
 
 @given(st.from_regex(r"[A-Za-z0-9_-]{22}", fullmatch=True))
-def test_an_address_to_leave_at_carries_the_token(token: str) -> None:
-    """A mail to the address of List-Unsubscribe tells whose it was."""
+def test_an_unsubscribe_address_carries_the_token(token: str) -> None:
+    """The token can be read back from the unsubscribe address."""
     address = unsubscribe_address("bounces@example.com", token)
     assert address == f"bounces+leave-{token}@example.com"
     assert read_unsubscribe_address(address) == token
@@ -159,6 +161,6 @@ def test_an_address_to_leave_at_carries_the_token(token: str) -> None:
     ["", "bounces@example.com", "bounces+leave-@example.com", "bounces+leave-short@example.com"],
 )
 def test_other_addresses_carry_no_token(address: str) -> None:
-    """A mail to any other address takes nobody off."""
+    """An email to any other address unsubscribes nobody."""
     assert read_unsubscribe_address(address) is None
     assert read_unsubscribe_address(envelope_sender("bounces@example.com", 42, KEYS)) is None

@@ -1,4 +1,4 @@
-"""Leaving, on SQLite and on PostgreSQL: nobody who left gets a letter, whatever else happens."""
+"""Unsubscribing, on SQLite and on PostgreSQL: nobody who unsubscribed gets another email."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ STOPPED = [state for state in get_args(State) if state not in RECEIVING]
 
 @pytest.fixture
 def store(database_url: str, tmp_path: Path) -> Iterator[Store]:
-    """Open the store of an empty database, once of each kind, and close it."""
+    """Open the store of an empty database of each kind, and close it at the end."""
     opened = open_store(database_url, tmp_path)
     yield opened
     opened.database.close()
 
 
-def added(store: Store, name: str = "reader", state: State = "active") -> Subscriber:
-    """Add a subscriber and return them as the store has them."""
+def add_subscriber(store: Store, name: str = "subscriber", state: State = "active") -> Subscriber:
+    """Add a subscriber and return them as stored."""
     newcomer = Subscriber(
         id=0,
         address=f"{name}@example.com",
@@ -62,122 +62,135 @@ def added(store: Store, name: str = "reader", state: State = "active") -> Subscr
         token=new_token(),
     )
     store.subscribers.add([newcomer], NOW)
-    return found(store, newcomer)
+    return reload(store, newcomer)
 
 
-def found(store: Store, whose: Subscriber) -> Subscriber:
-    """Return a subscriber as the store has them now."""
-    one = store.subscribers.find(whose.address)
-    assert one
-    return one
+def reload(store: Store, subscriber: Subscriber) -> Subscriber:
+    """Return a subscriber as stored now."""
+    stored = store.subscribers.find(subscriber.address)
+    assert stored
+    return stored
 
 
-def planned(store: Store) -> int:
-    """Plan a letter for all who are owed one, and return the run."""
+def plan(store: Store) -> int:
+    """Plan an issue for all subscribers, and return the run."""
     run = store.runs.begin(NOW)
-    letter = store.issues.freeze(IssueSnapshot("month", DECEMBER, "en", ("a",), NOW, b"frozen"))
+    issue = store.issues.freeze(IssueSnapshot("month", DECEMBER, "en", ("a",), NOW, b"frozen"))
     for group, _ in store.segments.groups():
-        store.deliveries.plan(run, Segment(group), letter, Cursor(DECEMBER), NOW)
+        store.deliveries.plan(run, Segment(group), issue, Cursor(DECEMBER), NOW)
     return run
 
 
 @pytest.mark.parametrize("state", RECEIVING)
-def test_who_receives_can_leave(store: Store, state: State) -> None:
-    """Active, paused or not yet confirmed: the token leads out, and when and which way is kept."""
-    reader = added(store, state=state)
-    assert unsubscribe(store.subscribers, reader.token, LATER, "page")
-    assert found(store, reader) == evolve(reader, state="unsubscribed")
-    assert list(store.events.of(reader.id)) == [
-        SubscriberEvent(LATER, "unsubscribed", "page", reader.id)
+def test_receiving_subscribers_can_unsubscribe(store: Store, state: State) -> None:
+    """Active, paused and pending subscribers unsubscribe; time and method are recorded."""
+    subscriber = add_subscriber(store, state=state)
+    assert unsubscribe(store.subscribers, subscriber.token, LATER, "page")
+    assert reload(store, subscriber) == evolve(subscriber, state="unsubscribed")
+    assert list(store.events.of(subscriber.id)) == [
+        SubscriberEvent(LATER, "unsubscribed", "page", subscriber.id)
     ]
 
 
 @pytest.mark.parametrize("state", STOPPED)
-def test_who_receives_nothing_stays_as_they_are(store: Store, state: State) -> None:
-    """An address that bounced or complained is not made one that merely left."""
-    reader = added(store, state=state)
-    assert not unsubscribe(store.subscribers, reader.token, LATER, "one click")
-    assert found(store, reader) == reader
-    assert list(store.events.of(reader.id)) == []
+def test_other_states_are_unchanged(store: Store, state: State) -> None:
+    """A bounced or complained subscriber does not become unsubscribed."""
+    subscriber = add_subscriber(store, state=state)
+    assert not unsubscribe(store.subscribers, subscriber.token, LATER, "one click")
+    assert reload(store, subscriber) == subscriber
+    assert list(store.events.of(subscriber.id)) == []
 
 
-def test_leaving_again_changes_nothing(store: Store) -> None:
-    """S4: a token works as often as it is used, and only its first use is written down."""
-    reader = added(store)
-    answers = [unsubscribe(store.subscribers, reader.token, LATER, "one click") for _ in range(3)]
+def test_unsubscribing_again_changes_nothing(store: Store) -> None:
+    """S4: a token works any number of times, and only its first use is recorded."""
+    subscriber = add_subscriber(store)
+    answers = [
+        unsubscribe(store.subscribers, subscriber.token, LATER, "one click") for _ in range(3)
+    ]
     assert answers == [True, False, False]
-    assert len(list(store.events.of(reader.id))) == 1
+    assert len(list(store.events.of(subscriber.id))) == 1
 
 
-def test_a_token_lets_out_its_owner_alone(store: Store) -> None:
-    """Everybody else goes on receiving."""
-    readers = [added(store, f"reader{number}") for number in range(3)]
-    unsubscribe(store.subscribers, readers[1].token, LATER, "page")
-    assert [found(store, one).state for one in readers] == ["active", "unsubscribed", "active"]
+def test_a_token_unsubscribes_only_its_owner(store: Store) -> None:
+    """Other subscribers stay active."""
+    subscribers = [add_subscriber(store, f"subscriber{number}") for number in range(3)]
+    unsubscribe(store.subscribers, subscribers[1].token, LATER, "page")
+    assert [reload(store, subscriber).state for subscriber in subscribers] == [
+        "active",
+        "unsubscribed",
+        "active",
+    ]
 
 
 def test_a_forged_token_changes_nothing(store: Store) -> None:
-    """S6: a token that nobody has is no error, and lets nobody out."""
-    reader = added(store)
+    """S6: an unknown token is no error and unsubscribes nobody."""
+    subscriber = add_subscriber(store)
     forged = new_token(lambda count: b"\0" * count)
-    wrong_case = reader.token.swapcase()
-    for token in (forged, wrong_case, "", reader.token[:-1], f"{reader.token}x", reader.address):
+    wrong_case = subscriber.token.swapcase()
+    for token in (
+        forged,
+        wrong_case,
+        "",
+        subscriber.token[:-1],
+        f"{subscriber.token}x",
+        subscriber.address,
+    ):
         assert not unsubscribe(store.subscribers, token, LATER, "page")
-    assert list(store.subscribers.every()) == [reader]
+    assert list(store.subscribers.every()) == [subscriber]
 
 
-def test_an_unknown_token_takes_the_same_way(store: Store) -> None:
-    """S6: known, used or unknown, a token is looked for by one transaction that may write."""
-    reader = added(store)
+def test_an_unknown_token_runs_the_same_transaction(store: Store) -> None:
+    """S6: a known, used or unknown token runs one writing transaction."""
+    subscriber = add_subscriber(store)
     counted = PulsingDatabase(store.database)
-    book, writes = make_store(counted).subscribers, []
-    for token in (reader.token, reader.token, new_token()):
+    subscribers, writes = make_store(counted).subscribers, []
+    for token in (subscriber.token, subscriber.token, new_token()):
         before = counted.writes
-        unsubscribe(book, token, LATER, "page")
+        unsubscribe(subscribers, token, LATER, "page")
         writes.append(counted.writes - before)
     assert writes == [1, 1, 1]
 
 
 class _Untouchable:
-    """Rows that nobody may ask."""
+    """A store that fails when called."""
 
-    def unsubscribe(self, token: str, at: datetime, way: str) -> bool:
+    def unsubscribe(self, token: str, at: datetime, method: str) -> bool:
         """Fail."""
-        raise AssertionError((token, at, way))
+        raise AssertionError((token, at, method))
 
 
 @given(st.text().filter(lambda text: len(text) != 22 or not text.isascii()))
-def test_what_cannot_be_a_token_never_reaches_the_database(token: str) -> None:
-    """NUL, quotes, half characters: only what could be a token is looked for."""
+def test_an_invalid_token_never_reaches_the_database(token: str) -> None:
+    """Only text in the form of a token is looked up: no NUL, no quotes, no surrogates."""
     assert not unsubscribe(_Untouchable(), token, NOW, "page")
 
 
 def test_a_token_outlives_keys_preferences_and_years(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """S4, rule 8: ten years on, with another key and other wishes, a letter's link still works."""
-    monkeypatch.setenv(SECRET_KEY_VAR, "the key of the year in which the letter was sent")
-    reader = added(store)
-    store.subscribers.set_preferences(reader.id, "week", frozenset({"Market"}), "de")
+    """S4, rule 8: a link works ten years later, with another key and other preferences."""
+    monkeypatch.setenv(SECRET_KEY_VAR, "the key of the year in which the email was sent")
+    subscriber = add_subscriber(store)
+    store.subscribers.set_preferences(subscriber.id, "week", frozenset({"Market"}), "de")
     monkeypatch.setenv(SECRET_KEY_VAR, "a key of ten years later that nobody knew then")
     with time_machine.travel(NOW + timedelta(days=3653)):
-        assert unsubscribe(store.subscribers, reader.token, datetime.now(UTC), "one click")
-    assert found(store, reader).state == "unsubscribed"
+        assert unsubscribe(store.subscribers, subscriber.token, datetime.now(UTC), "one click")
+    assert reload(store, subscriber).state == "unsubscribed"
 
 
-def test_a_token_outlives_a_return(store: Store) -> None:
-    """Who left, confirmed anew and leaves by the old letter's link has left."""
-    reader = added(store)
-    unsubscribe(store.subscribers, reader.token, LATER, "page")
-    store.subscribers.confirm(reader.id, reader.cursor)
-    assert unsubscribe(store.subscribers, reader.token, LATER, "page")
-    assert found(store, reader).state == "unsubscribed"
+def test_a_token_works_after_subscribing_again(store: Store) -> None:
+    """A subscriber who confirmed again can unsubscribe by the link of an old email."""
+    subscriber = add_subscriber(store)
+    unsubscribe(store.subscribers, subscriber.token, LATER, "page")
+    store.subscribers.confirm(subscriber.id, subscriber.cursor)
+    assert unsubscribe(store.subscribers, subscriber.token, LATER, "page")
+    assert reload(store, subscriber).state == "unsubscribed"
 
 
-def test_who_leaves_after_the_plan_gets_no_letter(store: Store) -> None:
-    """Rule 8: an unsubscribe between freeze and send is honoured, in the ledger too."""
-    staying, going = added(store, "staying"), added(store, "going")
-    run = planned(store)
+def test_unsubscribing_after_planning_cancels_the_delivery(store: Store) -> None:
+    """Rule 8: unsubscribing between planning and sending cancels the delivery in the ledger."""
+    staying, going = add_subscriber(store, "staying"), add_subscriber(store, "going")
+    run = plan(store)
     assert unsubscribe(store.subscribers, going.token, LATER, "one click")
     assert store.deliveries.count_by_state() == {"planned": 1, "cancelled": 1}
     claims = [
@@ -187,55 +200,55 @@ def test_who_leaves_after_the_plan_gets_no_letter(store: Store) -> None:
     assert [claim.address for claim in claims] == [staying.address]
 
 
-def test_who_leaves_gets_no_deferred_letter(store: Store) -> None:
-    """Rule 8: a letter that waits for its next try is not tried again."""
-    reader = added(store)
-    run = planned(store)
+def test_unsubscribing_cancels_a_deferred_delivery(store: Store) -> None:
+    """Rule 8: a deferred delivery is not tried again."""
+    subscriber = add_subscriber(store)
+    run = plan(store)
     (claim,) = store.deliveries.record_and_claim(run, [], 1, NOW, str)
     store.deliveries.record(run, [DeliveryOutcome(claim.id, "deferred", "451", LATER)], NOW)
-    unsubscribe(store.subscribers, reader.token, NOW, "page")
+    unsubscribe(store.subscribers, subscriber.token, NOW, "page")
     assert (store.deliveries.retry_deferred(run, LATER), store.deliveries.count_by_state()) == (
         0,
         {"cancelled": 1},
     )
     store.runs.end(run, NOW)
-    assert store.deliveries.record_and_claim(planned(store), [], 9, NOW, str) == ()
+    assert store.deliveries.record_and_claim(plan(store), [], 9, NOW, str) == ()
 
 
-def test_a_letter_on_its_way_is_still_recorded(store: Store) -> None:
-    """Who leaves while their letter is in the air has left, and the letter counts as sent."""
-    reader = added(store)
-    run = planned(store)
+def test_a_delivery_in_progress_is_still_recorded(store: Store) -> None:
+    """If a subscriber unsubscribes while their email is being sent, it counts as sent."""
+    subscriber = add_subscriber(store)
+    run = plan(store)
     (claim,) = store.deliveries.record_and_claim(run, [], 1, NOW, str)
-    unsubscribe(store.subscribers, reader.token, NOW, "page")
+    unsubscribe(store.subscribers, subscriber.token, NOW, "page")
     store.deliveries.record(run, [DeliveryOutcome(claim.id, "sent")], NOW)
-    assert (found(store, reader).state, store.deliveries.count_by_state()) == (
+    assert (reload(store, subscriber).state, store.deliveries.count_by_state()) == (
         "unsubscribed",
         {"sent": 1},
     )
 
 
-def test_many_clicks_at_once_are_one(store: Store) -> None:
-    """A mail program, its owner and a scanner at the same moment make one event."""
-    reader = added(store)
-    news: list[bool] = []
+def test_simultaneous_clicks_are_one_event(store: Store) -> None:
+    """Six requests at the same moment record one event."""
+    subscriber = add_subscriber(store)
+    changes: list[bool] = []
     ready = threading.Barrier(6)
 
     def click() -> None:
         ready.wait()
-        news.append(unsubscribe(store.subscribers, reader.token, NOW, "one click"))
+        changes.append(unsubscribe(store.subscribers, subscriber.token, NOW, "one click"))
 
     threads = [threading.Thread(target=click) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert (sum(news), len(list(store.events.of(reader.id)))) == (1, 1)
+    assert (sum(changes), len(list(store.events.of(subscriber.id)))) == (1, 1)
 
 
-def test_a_mail_uses_the_same_token(store: Store) -> None:
-    """The address in a letter's List-Unsubscribe carries the token that the page takes."""
-    reader = added(store)
-    token = read_unsubscribe_address(unsubscribe_address("bounces@example.com", reader.token))
+def test_an_email_uses_the_same_token(store: Store) -> None:
+    """The address in List-Unsubscribe carries the token that the page takes."""
+    subscriber = add_subscriber(store)
+    token = read_unsubscribe_address(unsubscribe_address("bounces@example.com", subscriber.token))
     assert token
     assert unsubscribe(store.subscribers, token, LATER, "mail")

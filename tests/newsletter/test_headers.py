@@ -1,4 +1,4 @@
-"""Header fields and whole messages: what was meant is what a mail program reads."""
+"""Header fields and messages: mail programs read exactly the intended values."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def fields(data: bytes) -> list[tuple[str, str]]:
 
 
 def as_shown(raw: str) -> str:
-    """Return a field's words as a mail program shows them (RFC 2047 §6.2)."""
+    """Return the text of a field as a mail program shows it (RFC 2047 §6.2)."""
     joined = re.sub(r"(?<=\?=)[ \t]+(?==\?)", "", raw)
     return re.sub(r"=\?utf-8\?([bq])\?([^? ]*)\?=", _one_word, joined)
 
@@ -46,7 +46,7 @@ def _one_word(word: re.Match[str]) -> str:
 
 
 def mailbox_as_shown(raw: str) -> tuple[str, str]:
-    """Return the name and the address of a field with one mailbox (RFC 5322 §3.4)."""
+    """Return the name and the email address of a field with one mailbox (RFC 5322 §3.4)."""
     match = re.fullmatch(r"(?:(.*\S)\s+)?<([^<>\s]+)>", raw)
     name, address = (match[1] or "", match[2]) if match else ("", raw)
     quoted = re.fullmatch(r'"((?:[^"\\]|\\.)*)"', name)
@@ -54,7 +54,7 @@ def mailbox_as_shown(raw: str) -> tuple[str, str]:
 
 
 def unfolded(field: str) -> str:
-    """Return the value of one finished field."""
+    """Return the unfolded value of an encoded field."""
     return fields(field.encode())[0][1]
 
 
@@ -78,39 +78,39 @@ names = pytest.mark.parametrize("name", NAMES.values(), ids=NAMES.keys())
 rules = pytest.mark.parametrize(
     "rule",
     [mime.encode_text, mime.encode_mailbox, mime.encode_plain],
-    ids=["words", "mailbox", "plain"],
+    ids=["text", "mailbox", "plain"],
 )
 
 
 @names
-def test_a_name_comes_back_from_the_sender(name: str) -> None:
-    """Whatever a company is called, its letters come from that name."""
+def test_a_sender_name_reads_back(name: str) -> None:
+    """Any name of a sender reads back unchanged."""
     raw = unfolded(mime.encode_mailbox("From", f"{name} <news@example.com>"))
     assert mailbox_as_shown(raw) == (name, "news@example.com")
 
 
 @names
-def test_a_quoted_name_comes_back_from_the_sender(name: str) -> None:
-    """A name written with the quotes of the mail standard means the name without them."""
+def test_a_quoted_sender_name_reads_back(name: str) -> None:
+    """A name in the quotes of RFC 5322 means the name without them."""
     raw = unfolded(mime.encode_mailbox("From", f"{quoted(name)} <news@example.com>"))
     assert mailbox_as_shown(raw) == (name, "news@example.com")
 
 
 @names
-def test_words_come_back_from_the_subject(name: str) -> None:
-    """Whatever a subject says, a mail program shows it unchanged."""
+def test_a_subject_reads_back(name: str) -> None:
+    """Any subject reads back unchanged."""
     assert as_shown(unfolded(mime.encode_text("Subject", name))) == name
 
 
 @names
-def test_a_message_has_its_fields_and_no_other(name: str) -> None:
-    """No subject and no name adds a field, loses one or doubles one."""
+def test_a_message_has_exactly_its_fields(name: str) -> None:
+    """No subject and no name adds, loses or repeats a field."""
     data = make(subject=name, sender=f"{name} <news@example.com>")
     assert [field for field, _ in fields(data)] == FIELDS
 
 
 @names
-def test_no_line_of_a_head_is_long(name: str) -> None:
+def test_no_header_line_is_long(name: str) -> None:
     """A long name or subject is folded, so that no line has more than 78 characters."""
     head = make(subject=name, sender=f"{name} <news@example.com>").partition(b"\r\n\r\n")[0]
     assert [line for line in head.split(b"\r\n") if len(line) > 78] == []
@@ -126,7 +126,7 @@ def test_no_encoded_word_is_long(name: str) -> None:
 
 
 def test_an_encoded_line_break_stays_in_the_subject() -> None:
-    """A subject that holds an encoded line break and `Bcc:` sends no blind copy."""
+    """An encoded line break and `Bcc:` in a subject add no Bcc field."""
     message = message_from_bytes(make(subject=HIDDEN_BCC), policy=policy.default)
     assert (message["Bcc"], as_shown(dict(fields(make(subject=HIDDEN_BCC)))["Subject"])) == (
         None,
@@ -134,23 +134,23 @@ def test_an_encoded_line_break_stays_in_the_subject() -> None:
     )
 
 
-def test_a_short_plain_subject_is_written_as_it_is() -> None:
-    """Plain words need no encoding, and people read them in the source."""
+def test_a_short_plain_subject_is_not_encoded() -> None:
+    """A short ASCII subject is written unchanged."""
     assert mime.encode_text("Subject", "We moved, again") == "Subject: We moved, again\r\n"
 
 
 @pytest.mark.parametrize("character", ["\r", "\n", "\r\n", "\0"], ids=["CR", "LF", "CRLF", "NUL"])
 @rules
-def test_a_break_is_refused(rule: Callable[[str, str], str], character: str) -> None:
-    """A line break or NUL in a value is refused, never written and never dropped in silence."""
+def test_a_line_break_is_refused(rule: Callable[[str, str], str], character: str) -> None:
+    """A line break or NUL in a value raises an error; it is neither written nor dropped."""
     with pytest.raises(ValueError, match=r"^X-Field: the value contains a line break or NUL$"):
         rule("X-Field", f"News{character}Bcc: a@example.com <b@example.com>")
 
 
 @pytest.mark.parametrize("break_", ["\r\n", "\0"], ids=["CRLF", "NUL"])
 @pytest.mark.parametrize("place", ["subject", "sender"])
-def test_a_break_is_one_line_for_the_author(place: str, break_: str) -> None:
-    """A line break in a subject or a sender stops the letter with one line that says so."""
+def test_a_line_break_is_one_problem(place: str, break_: str) -> None:
+    """A line break in a subject or a sender is one problem with one line."""
     value = f"News{break_}Bcc: a@example.com <b@example.com>"
     with pytest.raises(ContentError) as caught:
         make(**{place: value})
@@ -170,7 +170,7 @@ def test_a_break_is_one_line_for_the_author(place: str, break_: str) -> None:
     ],
 )
 def test_a_domain_is_written_in_ascii(domain: str, ascii_form: str) -> None:
-    """The domain of an address is written so that every mail server knows it (RFC 5891)."""
+    """The domain of an email address is written as A-labels (RFC 5891)."""
     raw = mime.encode_mailbox("From", f"News <news@{domain}>")
     assert raw == f"From: News <news@{ascii_form}>\r\n"
 
@@ -178,8 +178,8 @@ def test_a_domain_is_written_in_ascii(domain: str, ascii_form: str) -> None:
 @pytest.mark.parametrize(
     "address", ["jörg@example.com", "no-domain", "", "two words@example.com", "a@b@example.com"]
 )
-def test_an_address_that_would_be_damaged_is_refused(address: str) -> None:
-    """An address that some mail program would read differently stops the letter with one line."""
+def test_an_unsafe_address_is_refused(address: str) -> None:
+    """An email address that some mail programs read differently is one problem."""
     with pytest.raises(ContentError) as caught:
         make(sender=f"News <{address}>" if address else "")
     assert [(one.path, one.message.partition(":")[0]) for one in caught.value.problems] == [
@@ -188,12 +188,12 @@ def test_an_address_that_would_be_damaged_is_refused(address: str) -> None:
 
 
 def test_a_mailbox_without_a_name_is_its_address() -> None:
-    """An address alone needs no brackets."""
+    """An email address without a name has no brackets."""
     assert mime.encode_mailbox("To", " reader@example.org ") == "To: reader@example.org\r\n"
 
 
-def test_a_long_unsubscribe_address_stays_plain() -> None:
-    """An address of 200 characters is neither encoded nor broken: mail programs decode none."""
+def test_a_long_unsubscribe_url_stays_plain() -> None:
+    """A URL of 200 characters is neither encoded nor folded."""
     address = "https://news.example.com/list/unsubscribe/".ljust(200, "x")
     field = mime.encode_plain("List-Unsubscribe", f"<{address}>")
     assert field == f"List-Unsubscribe: <{address}>\r\n"
@@ -202,10 +202,10 @@ def test_a_long_unsubscribe_address_stays_plain() -> None:
 @pytest.mark.parametrize(
     ("length", "lines"),
     [(58, ["X-Unsubscribed: <{}>"]), (59, ["X-Unsubscribed:", " <{}>"]), (76, None)],
-    ids=["beside the name", "below the name", "too long for either"],
+    ids=["line of the name", "next line", "too long for both"],
 )
-def test_a_plain_value_has_a_line_of_76_where_it_can(length: int, lines: list[str] | None) -> None:
-    """A value too long beside its name stands below it; one too long for that stays beside it."""
+def test_a_plain_value_stays_within_76_characters(length: int, lines: list[str] | None) -> None:
+    """A value too long for the line of its name moves to the next line if it fits there."""
     address = "https://example.com/".ljust(length, "x")
     field = mime.encode_plain("X-Unsubscribed", f"<{address}>")
     expected = lines or ["X-Unsubscribed: <{}>"]
@@ -214,15 +214,15 @@ def test_a_plain_value_has_a_line_of_76_where_it_can(length: int, lines: list[st
 
 
 def test_plain_fields_are_folded_between_addresses() -> None:
-    """Two long addresses stand on a line each, and unfolded they are what was written."""
+    """Two long URLs have a line each, and read back unchanged."""
     value = "<https://news.example.com/list/x/abcdefghijklmnop>, <mailto:leave@example.com>"
     field = mime.encode_plain("List-Unsubscribe", value)
     assert (field.count("\r\n"), unfolded(field)) == (2, value)
 
 
 @pytest.mark.parametrize("value", ["<https://münchen.example/>", "=?utf-8?q?a?=", "tab\there"])
-def test_a_plain_field_takes_plain_text_alone(value: str) -> None:
-    """What would need encoding is refused where no mail program decodes."""
+def test_a_plain_field_takes_only_plain_text(value: str) -> None:
+    """A value that needs encoding is refused in a plain field."""
     with pytest.raises(ValueError, match=r"^List-Help: '.*' is not plain ASCII$"):
         mime.encode_plain("List-Help", value)
 
@@ -252,8 +252,8 @@ one_line = any_text.map(lambda text: " ".join(text.replace("\0", "").split()))
 @settings(deadline=None)
 @given(subject=one_line, name=one_line)
 @example(subject=HIDDEN_BCC, name=HIDDEN_BCC)
-def test_any_line_of_text_reads_back_identical(subject: str, name: str) -> None:
-    """Any text on one line, as settings and titles are, arrives unchanged as subject and name."""
+def test_any_line_of_text_reads_back(subject: str, name: str) -> None:
+    """Any single line of text reads back unchanged as subject and as name."""
     read = dict(fields(make(subject, f"{quoted(name)} <news@example.com>")))
     shown = (as_shown(read["Subject"]), mailbox_as_shown(read["From"]))
     assert shown == (subject, (name, "news@example.com"))
@@ -264,7 +264,7 @@ def test_any_line_of_text_reads_back_identical(subject: str, name: str) -> None:
 @example(subject="a\vb", name="a\x85b")
 @example(subject="a\r\nBcc: b", name="a\r\nBcc: b")
 def test_no_text_adds_a_field(subject: str, name: str) -> None:
-    """Any text at all is refused or arrives as it was, and never becomes a field of its own."""
+    """Any text is refused or reads back unchanged, and never becomes another field."""
     try:
         data = make(subject, f"{quoted(name)} <news@example.com>")
     except ContentError:
@@ -284,7 +284,7 @@ MEANT = {
 
 
 def altered(old: bytes, new: bytes) -> bytes:
-    """Return a draft in which `old` has become `new`."""
+    """Return a draft with `old` replaced by `new`."""
     data = make(sender="News, daily <news@example.com>")
     assert old in data
     return data.replace(old, new, 1)
@@ -301,17 +301,17 @@ def altered(old: bytes, new: bytes) -> bytes:
         (altered(b"<news@", b"<views@"), "From"),
         (altered(b"<2026-11.1@", b"<2026-11.2@"), "Message-ID"),
     ],
-    ids=["added", "doubled", "lost", "other words", "other name", "other address", "other value"],
+    ids=["added", "repeated", "lost", "other text", "other name", "other address", "other value"],
 )
-def test_a_damaged_message_is_not_handed_out(data: bytes, key: str) -> None:
-    """A message that reads otherwise than it was meant is refused, and the field is named."""
+def test_a_damaged_message_is_refused(data: bytes, key: str) -> None:
+    """A message that does not read back as intended is refused, and the problem names the field."""
     with pytest.raises(ContentError) as caught:
         check_message(data, MEANT | {"From": "News, daily <news@example.com>"})
     assert [one.key for one in caught.value.problems] == [key]
 
 
-def test_a_sound_message_reads_back() -> None:
-    """A message that says what was meant is let through."""
+def test_a_correct_message_passes() -> None:
+    """A message that reads back as intended passes the check."""
     check_message(make(), MEANT)
     assert fields(make())[0] == ("From", "News <news@example.com>")
 
@@ -324,17 +324,17 @@ def test_a_sound_message_reads_back() -> None:
         (b"\r\n--=_", b"\r\n--=x"),
         (b"</p>", b"</p>\r\nand more"),
     ],
-    ids=["other words", "other kind", "one part", "a line more"],
+    ids=["other text", "other type", "one part", "extra line"],
 )
-def test_damaged_parts_are_not_handed_out(old: bytes, new: bytes) -> None:
-    """A message whose text or HTML is not that of the letter is refused."""
-    letter = RenderedEmail("We moved", HTML, TEXT)
+def test_damaged_parts_are_refused(old: bytes, new: bytes) -> None:
+    """A message with another text or HTML than the email is refused."""
+    email = RenderedEmail("We moved", HTML, TEXT)
     data = make()
-    check_parts(data, letter)
+    check_parts(data, email)
     start, mark, end = data.partition(b"\r\n\r\n")
     assert old in end
     with pytest.raises(ContentError, match="would arrive damaged"):
-        check_parts(start + mark + end.replace(old, new), letter)
+        check_parts(start + mark + end.replace(old, new), email)
 
 
 def parts() -> list[EmailMessage]:
@@ -345,8 +345,8 @@ def parts() -> list[EmailMessage]:
     return [part for part in message.iter_parts() if isinstance(part, EmailMessage)]
 
 
-def test_the_text_stands_before_the_html() -> None:
-    """A message has a text and an HTML part in that order, both UTF-8 in quoted-printable."""
+def test_the_text_precedes_the_html() -> None:
+    """A message has a text part, then an HTML part, both UTF-8 in quoted-printable."""
     described = [
         (part.get_content_type(), part.get_content_charset(), part["Content-Transfer-Encoding"])
         for part in parts()
@@ -357,13 +357,13 @@ def test_the_text_stands_before_the_html() -> None:
     ]
 
 
-def test_a_part_has_the_fields_it_needs() -> None:
-    """A part says what it is and how it is encoded, and repeats nothing of the message's head."""
+def test_a_part_has_only_the_fields_it_needs() -> None:
+    """A part has its type and encoding, and no field of the message header."""
     assert [part.keys() for part in parts()] == [["Content-Type", "Content-Transfer-Encoding"]] * 2
 
 
-def test_both_parts_arrive_as_they_were() -> None:
-    """Encoding loses nothing of either part."""
+def test_both_parts_read_back() -> None:
+    """Both parts read back unchanged."""
     contents = [part.get_content().replace("\r\n", "\n") for part in parts()]
     assert contents == [TEXT, HTML]
 
@@ -374,23 +374,23 @@ def test_no_line_of_a_body_is_long() -> None:
     assert [line for line in lines.split(b"\r\n") if len(line) > 76] == []
 
 
-def test_lines_end_as_mail_wants() -> None:
-    """Every line ends with CR LF, and neither stands alone (RFC 5322 §2.3)."""
+def test_lines_end_with_crlf() -> None:
+    """Every line ends with CR LF, and neither occurs alone (RFC 5322 §2.3)."""
     assert re.findall(rb"\r(?!\n)|(?<!\r)\n", make()) == []
 
 
-def test_the_date_keeps_its_zone() -> None:
-    """The date is the given instant, in the newsroom's zone."""
+def test_the_date_keeps_its_time_zone() -> None:
+    """The date is the given instant in the time zone of the site."""
     assert dict(fields(make()))["Date"] == "Sun, 22 Nov 2026 09:00:00 +0800"
 
 
-def test_the_same_letter_makes_the_same_bytes() -> None:
-    """Nothing in a message depends on the moment or the machine that makes it."""
+def test_the_same_email_makes_the_same_bytes() -> None:
+    """A message does not depend on the time or the machine."""
     assert make() == make()
 
 
-def test_another_letter_has_another_boundary() -> None:
-    """The boundary comes from the contents of both parts, so that none of them can hold it."""
-    letters = [RenderedEmail("We moved", html, text) for html in ("<p>a</p>", "b") for text in "xy"]
-    marks = {re.findall(rb'boundary="(.*)"', encode_body(letter))[0] for letter in letters}
-    assert len(marks) == len(letters)
+def test_another_email_has_another_boundary() -> None:
+    """The boundary is a hash of both parts, so neither contains it."""
+    emails = [RenderedEmail("We moved", html, text) for html in ("<p>a</p>", "b") for text in "xy"]
+    marks = {re.findall(rb'boundary="(.*)"', encode_body(email))[0] for email in emails}
+    assert len(marks) == len(emails)

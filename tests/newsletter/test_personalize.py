@@ -1,4 +1,4 @@
-"""The letter of one subscriber: what the fast way makes is what the slow way makes, to the byte."""
+"""Messages of single subscribers: replacing the placeholder equals building each message."""
 
 from __future__ import annotations
 
@@ -48,31 +48,31 @@ SITE = evolve(generated_sites.site_with(), mail=MAIL)
 PAGE, CHOICES = unsubscribe_url(SITE), preferences_url(SITE)
 TOKEN = new_token(lambda size: bytes(range(size)))
 ADDRESS = "reader@example.org"
-LETTER = RenderedEmail("We moved", f'<p><a href="{PAGE}">Leave</a></p>\n', f"We moved.\n\n{PAGE}\n")
+EMAIL = RenderedEmail("We moved", f'<p><a href="{PAGE}">Leave</a></p>\n', f"We moved.\n\n{PAGE}\n")
 ONCE = ("From", "To", "Subject", "Date", "Message-ID", "MIME-Version")
 KEPT = ("List-Id", "List-Unsubscribe", "List-Unsubscribe-Post", "Message-ID", "Date")
 
 
-def made(letter: RenderedEmail = LETTER, site: Site = SITE, address: str = ADDRESS) -> bytes:
+def made(email: RenderedEmail = EMAIL, site: Site = SITE, address: str = ADDRESS) -> bytes:
     """Return a message to one subscriber."""
-    prepared = prepare_issue(letter, site, DATE)
+    prepared = prepare_issue(email, site, DATE)
     return prepared.message(address, TOKEN, prepared.message_id("0123456789abcdef" * 4))
 
 
-def sent_by(**mail: Any) -> Site:
-    """Return settings with other mail settings."""
+def site_with_mail(**mail: Any) -> Site:
+    """Return the site with these mail settings changed."""
     return evolve(SITE, mail=evolve(MAIL, **mail))
 
 
 def read(data: bytes) -> EmailMessage:
-    """Return a message as the standard library reads it."""
+    """Parse a message with the standard library."""
     message = message_from_bytes(data, policy=policy.default)
     assert isinstance(message, EmailMessage)
     return message
 
 
 def raw(data: bytes, name: str) -> str:
-    """Return the value of the one field of this name as it stands in the message, unfolded."""
+    """Return the raw value, unfolded, of the only field of this name."""
     (value,) = message_from_bytes(data, policy=policy.compat32).get_all(name, [])
     return mime.unfold(value)
 
@@ -98,7 +98,7 @@ names = pytest.mark.parametrize("name", NAMES.values(), ids=NAMES.keys())
 
 @pytest.fixture(scope="module")
 def demo() -> tuple[RenderedEmail, Site]:
-    """Return a letter of the demonstration with a subscriber's links, and its settings."""
+    """Return an email of the demonstration with personal links, and its site."""
     site = evolve(load_settings(ROOT), mail=MAIL)
     (digest, *_) = group_by_period(loader.load_posts(ROOT, site, AT).posts, site)
     theme, leave, prefer = (
@@ -109,11 +109,13 @@ def demo() -> tuple[RenderedEmail, Site]:
     return render_email(digest, site, theme, unsubscribe=leave, preferences=prefer), site
 
 
-# The fast way and the slow way.
+# Replacing the placeholder and building the message.
 
 
-def slowly(letter: RenderedEmail, site: Site, address: str, token: str, message_id: str) -> bytes:
-    """Return the message as it is built for one subscriber alone, by the standard library."""
+def build_message(
+    email: RenderedEmail, site: Site, address: str, token: str, message_id: str
+) -> bytes:
+    """Build the message for one subscriber with the standard library."""
     page = f"{site.mail.unsubscribe}/list/unsubscribe/{token}"
     local, _, domain = site.mail.bounces.partition("@")
     lines = [
@@ -121,19 +123,19 @@ def slowly(letter: RenderedEmail, site: Site, address: str, token: str, message_
         mime.encode_plain("Message-ID", f"<{message_id}>"),
         mime.encode_mailbox("From", site.mail.sender),
         mime.encode_mailbox("Reply-To", site.mail.reply_to),
-        mime.encode_text("Subject", letter.subject),
+        mime.encode_text("Subject", email.subject),
         mime.encode_plain("Date", format_datetime(DATE)),
         mime.encode_plain("List-Id", "<news.news.example.com>"),
         mime.encode_plain("List-Unsubscribe", f"<{page}>, <mailto:{local}+leave-{token}@{domain}>"),
         mime.encode_plain("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"),
     ]
     mail = EmailMessage(policy=policy.SMTP.clone(max_line_length=76))
-    mail.set_content(letter.text.replace(TOKEN_PLACEHOLDER, token), cte="quoted-printable")
-    html = letter.html.replace(TOKEN_PLACEHOLDER, token)
+    mail.set_content(email.text.replace(TOKEN_PLACEHOLDER, token), cte="quoted-printable")
+    html = email.html.replace(TOKEN_PLACEHOLDER, token)
     mail.add_alternative(html, subtype="html", cte="quoted-printable")
     for part in mail.iter_parts():
         del part["MIME-Version"]
-    both = letter.text.encode() + letter.html.encode()
+    both = email.text.encode() + email.html.encode()
     mail.set_boundary(f"=_{hashlib.sha256(both).hexdigest()[:32]}")
     return "".join(lines).encode("ascii") + mail.as_bytes()
 
@@ -146,7 +148,7 @@ addresses = st.builds(
     st.text(SAFE + "!#$%&'*+-/=?^_`{|}~", min_size=1, max_size=64),
     st.text(SAFE, min_size=1, max_size=60),
 )
-# Fillers of every length move the placeholder over every place of a line, soft breaks included.
+# Fillers of every length move the placeholder to every column of a line, even across soft breaks.
 fillers = st.one_of(
     st.integers(0, 90).map("x".__mul__),
     st.integers(0, 30).map("é".__mul__),
@@ -156,64 +158,62 @@ fillers = st.one_of(
 )
 contents = st.lists(st.one_of(fillers, st.sampled_from([PAGE, CHOICES])), max_size=12).map("".join)
 subjects = st.text(max_size=90).map(lambda text: " ".join(text.replace("\0", "").split()))
-letters = st.builds(RenderedEmail, subjects, contents, contents)
+emails = st.builds(RenderedEmail, subjects, contents, contents)
 BROKEN = [RenderedEmail("We moved", "é" * n + PAGE, "x" * n + PAGE + "\n") for n in range(0, 76, 5)]
 
 
 @settings(deadline=None, max_examples=300)
-@given(letters, addresses, tokens, keys)
+@given(emails, addresses, tokens, keys)
 @example(BROKEN[0], ADDRESS, "-" * 22, "0" * 64)
 @example(BROKEN[1], ADDRESS, "--" + "_" * 20, "0" * 64)
-def test_the_fast_way_makes_what_the_slow_way_makes(
-    letter: RenderedEmail, address: str, token: str, key: str
+def test_replacing_equals_building(
+    email: RenderedEmail, address: str, token: str, key: str
 ) -> None:
-    """Putting bytes into place gives, to the byte, what building each message gives."""
-    prepared = prepare_issue(letter, SITE, DATE)
+    """Replacing the placeholder gives the same bytes as building the message."""
+    prepared = prepare_issue(email, SITE, DATE)
     message_id = f"{key[:32]}@example.com"
     assert prepared.message_id(key) == message_id
-    expected = slowly(letter, SITE, address, token, message_id)
+    expected = build_message(email, SITE, address, token, message_id)
     assert prepared.message(address, token, message_id) == expected
 
 
 @pytest.mark.parametrize("offset", range(80))
 @pytest.mark.parametrize("filler", ["x", "é"])
-def test_a_token_across_a_soft_line_break_is_whole(filler: str, offset: int) -> None:
-    """Wherever a line of quoted-printable ends, the reader's token arrives whole."""
+def test_a_token_across_a_soft_line_break_is_complete(filler: str, offset: int) -> None:
+    """The token arrives complete wherever a line of quoted-printable ends."""
     start = filler * offset
-    letter = RenderedEmail("We moved", f"{start}{PAGE}{start}{CHOICES}", f"{start}{PAGE}\n")
-    data = made(letter)
-    assert data == slowly(letter, SITE, ADDRESS, TOKEN, raw(data, "Message-ID").strip("<>"))
+    email = RenderedEmail("We moved", f"{start}{PAGE}{start}{CHOICES}", f"{start}{PAGE}\n")
+    data = made(email)
+    assert data == build_message(email, SITE, ADDRESS, TOKEN, raw(data, "Message-ID").strip("<>"))
     mine = f"{start}https://news.example.com/list/unsubscribe/{TOKEN}"
     expected = f"{mine}{start}https://news.example.com/list/preferences/{TOKEN}\n"
     assert parts(data) == (f"{mine}\n", expected)
 
 
-def test_a_letter_of_the_demonstration_is_the_same_both_ways(
+def test_replacing_equals_building_for_a_real_email(
     demo: tuple[RenderedEmail, Site],
 ) -> None:
-    """A real letter, with links in both parts, is the same both ways."""
-    letter, site = demo
-    data = made(letter, site)
-    assert data == slowly(letter, site, ADDRESS, TOKEN, raw(data, "Message-ID").strip("<>"))
+    """An email of the demonstration with links in both parts has the same bytes too."""
+    email, site = demo
+    data = made(email, site)
+    assert data == build_message(email, site, ADDRESS, TOKEN, raw(data, "Message-ID").strip("<>"))
 
 
 @settings(deadline=None)
-@given(letters, tokens)
-def test_nothing_of_the_placeholder_remains(letter: RenderedEmail, token: str) -> None:
-    """No message holds the placeholder, neither in its bytes nor in what they say."""
-    prepared = prepare_issue(letter, SITE, DATE)
+@given(emails, tokens)
+def test_nothing_of_the_placeholder_remains(email: RenderedEmail, token: str) -> None:
+    """No message contains the placeholder, neither encoded nor decoded."""
+    prepared = prepare_issue(email, SITE, DATE)
     data = prepared.message(ADDRESS, token, prepared.message_id("0"))
     told = (data.replace(b"=\r\n", b"").decode("ascii"), *parts(data))
     assert [one for one in told if TOKEN_PLACEHOLDER in one] == []
 
 
 @settings(deadline=None)
-@given(letters, addresses, addresses)
-def test_two_letters_differ_in_what_is_personal_alone(
-    letter: RenderedEmail, one: str, other: str
-) -> None:
-    """Two subscribers' messages differ in To, Message-ID and the token, and in nothing else."""
-    prepared = prepare_issue(letter, SITE, DATE)
+@given(emails, addresses, addresses)
+def test_messages_differ_only_in_personal_data(email: RenderedEmail, one: str, other: str) -> None:
+    """Messages of two subscribers differ only in To, Message-ID and token."""
+    prepared = prepare_issue(email, SITE, DATE)
     rests = []
     for address, token, key in ((one, SECRETS[0], "1"), (other, SECRETS[1], "2")):
         data = prepared.message(address, token, prepared.message_id(key))
@@ -227,14 +227,14 @@ def test_two_letters_differ_in_what_is_personal_alone(
 SECRETS = ("0123456789ABCDEFGHIJKL", "MNOPQRSTUVWXYZ-_543210")
 
 
-def test_what_is_frozen_is_bytes() -> None:
-    """Another run, which has the frozen bytes alone, makes the same message."""
-    prepared = prepare_issue(LETTER, SITE, DATE)
-    thawed = PreparedIssue(prepared.content)
-    assert thawed == prepared
-    assert thawed.domain == "example.com"
-    message_id = thawed.message_id("0")
-    made_again = thawed.message(ADDRESS, TOKEN, message_id)
+def test_a_frozen_issue_is_bytes() -> None:
+    """Another run makes the same message from the frozen bytes alone."""
+    prepared = prepare_issue(EMAIL, SITE, DATE)
+    restored = PreparedIssue(prepared.content)
+    assert restored == prepared
+    assert restored.domain == "example.com"
+    message_id = restored.message_id("0")
+    made_again = restored.message(ADDRESS, TOKEN, message_id)
     assert made_again == prepared.message(ADDRESS, TOKEN, message_id)
 
 
@@ -262,16 +262,16 @@ def test_what_is_frozen_is_bytes() -> None:
         (ADDRESS, TOKEN, "", "the Message-ID is not in the domain"),
     ],
 )
-def test_what_would_break_a_message_is_refused(
+def test_unsafe_personal_data_is_refused(
     address: str, token: str, message_id: str, said: str
 ) -> None:
-    """An address, token or Message-ID that would say more than it should is refused, unrepeated."""
+    """An unsafe email address, token or Message-ID is refused by an error that repeats none."""
     with pytest.raises(ValueError, match=said) as caught:
-        prepare_issue(LETTER, SITE, DATE).message(address, token, message_id)
+        prepare_issue(EMAIL, SITE, DATE).message(address, token, message_id)
     assert not any(value in str(caught.value) for value in (address, token, message_id) if value)
 
 
-# What a letter needs before it can be made.
+# Requirements of an issue.
 
 
 @pytest.mark.parametrize(
@@ -310,26 +310,26 @@ def test_what_would_break_a_message_is_refused(
             ),
         ),
     ],
-    ids=["no sender", "no way to leave", "http", "long bounces", "strange bounces"],
+    ids=["no sender", "no unsubscribe URL", "http", "long bounces", "non-ASCII bounces"],
 )
-def test_lacking_settings_are_named(mail: Mapping[str, str], said: str) -> None:
-    """Settings that lack what letters need are a problem of the settings, with the repair."""
+def test_missing_settings_are_named(mail: Mapping[str, str], said: str) -> None:
+    """A missing or wrong setting is one problem with a hint."""
     with pytest.raises(SettingsError) as caught:
-        prepare_issue(LETTER, sent_by(**mail), DATE)
+        prepare_issue(EMAIL, site_with_mail(**mail), DATE)
     assert problems(caught) == [f"postroom.yaml: {said}"]
 
 
-def test_all_lacking_settings_are_named_at_once() -> None:
-    """Whoever corrects the settings sees everything in one run."""
+def test_all_missing_settings_are_named_at_once() -> None:
+    """One error names all missing settings."""
     with pytest.raises(SettingsError) as caught:
-        prepare_issue(LETTER, evolve(SITE, mail=MailSettings()), DATE)
+        prepare_issue(EMAIL, evolve(SITE, mail=MailSettings()), DATE)
     assert [one.key for one in caught.value.problems] == ["mail.from", "mail.unsubscribe"]
 
 
-def test_a_sender_that_no_server_takes_is_named() -> None:
-    """A sender that is no address every server takes is one line, no broken run."""
+def test_an_invalid_sender_is_named() -> None:
+    """A sender that some servers reject is one problem."""
     with pytest.raises(ContentError) as caught:
-        prepare_issue(LETTER, sent_by(sender="Jörg <jörg@example.com>"), DATE)
+        prepare_issue(EMAIL, site_with_mail(sender="Jörg <jörg@example.com>"), DATE)
     said = (
         "email: From: 'jörg@example.com' is not an email address that every mail program accepts; "
         "reword it"
@@ -341,18 +341,18 @@ STRAY = f"https://evil.example/?{TOKEN_PLACEHOLDER}"
 
 
 @pytest.mark.parametrize(
-    "letter",
+    "email",
     [
-        evolve(LETTER, html=f'{LETTER.html}<a href="{STRAY}">x</a>'),
-        evolve(LETTER, text=f"{LETTER.text}{STRAY}"),
-        evolve(LETTER, html=f"{LETTER.html}{TOKEN_PLACEHOLDER}"),
+        evolve(EMAIL, html=f'{EMAIL.html}<a href="{STRAY}">x</a>'),
+        evolve(EMAIL, text=f"{EMAIL.text}{STRAY}"),
+        evolve(EMAIL, html=f"{EMAIL.html}{TOKEN_PLACEHOLDER}"),
     ],
     ids=["link", "text", "word"],
 )
-def test_no_post_gets_the_readers_token(letter: RenderedEmail) -> None:
-    """A post that holds the placeholder would learn each reader's token, so it is refused."""
+def test_a_post_with_the_placeholder_is_refused(email: RenderedEmail) -> None:
+    """A post with the placeholder is refused, because it would receive every token."""
     with pytest.raises(ContentError) as caught:
-        prepare_issue(letter, SITE, DATE)
+        prepare_issue(email, SITE, DATE)
     assert str(caught.value) == (
         "email: contains 'postroom-token-is-here', which is reserved for each subscriber's token; "
         "remove it from the posts"
@@ -360,21 +360,21 @@ def test_no_post_gets_the_readers_token(letter: RenderedEmail) -> None:
 
 
 @pytest.mark.parametrize("place", ["subject", "sender"])
-def test_no_field_gets_the_readers_token(place: str) -> None:
-    """Nor does a subject or a sender that holds the placeholder go out."""
-    letter = evolve(LETTER, subject=TOKEN_PLACEHOLDER) if place == "subject" else LETTER
+def test_a_header_with_the_placeholder_is_refused(place: str) -> None:
+    """A subject or sender with the placeholder is refused."""
+    email = evolve(EMAIL, subject=TOKEN_PLACEHOLDER) if place == "subject" else EMAIL
     sender = f"{TOKEN_PLACEHOLDER} <news@example.com>" if place == "sender" else MAIL.sender
     with pytest.raises(ContentError, match="would arrive as 'xxxxxxxxxxxxxxxxxxxxxx"):
-        prepare_issue(letter, sent_by(sender=sender), DATE)
+        prepare_issue(email, site_with_mail(sender=sender), DATE)
 
 
-def test_an_address_that_html_writes_otherwise_is_known() -> None:
-    """A page whose address holds `&` is the reader's page in HTML, too."""
-    site = sent_by(unsubscribe="https://news.example.com/a&b")
+def test_an_escaped_unsubscribe_url_is_recognised() -> None:
+    """An unsubscribe URL with `&` is recognised in HTML, where it is escaped."""
+    site = site_with_mail(unsubscribe="https://news.example.com/a&b")
     page = unsubscribe_url(site)
     assert page == f"https://news.example.com/a&b/list/unsubscribe/{TOKEN_PLACEHOLDER}"
-    letter = RenderedEmail("We moved", f'<a href="{page.replace("&", "&amp;")}">Leave</a>', page)
-    assert f"a&amp;b/list/unsubscribe/{TOKEN}" in parts(made(letter, site))[1]
+    email = RenderedEmail("We moved", f'<a href="{page.replace("&", "&amp;")}">Leave</a>', page)
+    assert f"a&amp;b/list/unsubscribe/{TOKEN}" in parts(made(email, site))[1]
 
 
 Tamper = Callable[[bytes], bytes]
@@ -415,23 +415,25 @@ Tamper = Callable[[bytes], bytes]
         "other link",
     ],
 )
-def test_a_letter_that_reads_otherwise_is_refused(
+def test_a_message_that_reads_back_differently_is_refused(
     monkeypatch: pytest.MonkeyPatch, place: str, tamper: Tamper, said: str
 ) -> None:
-    """Whatever an email package or a rule of ours gets wrong, the letter does not leave."""
+    """An error of the email package or of our rules stops the issue."""
     right = {"head": encode_headers, "body": encode_body}[place]
     monkeypatch.setattr(personalize, right.__name__, lambda given: tamper(right(given)))  # type: ignore[operator]
     with pytest.raises(ContentError, match=said):
-        prepare_issue(LETTER, SITE, DATE)
+        prepare_issue(EMAIL, SITE, DATE)
 
 
 # Messages.
 
 
 @names
-def test_m1_values_come_back_from_a_letter(name: str) -> None:
-    """Every field comes back as it was meant, whatever company and subject are called."""
-    data = made(evolve(LETTER, subject=name), sent_by(sender=f"{quoted(name)} <news@example.com>"))
+def test_m1_headers_read_back(name: str) -> None:
+    """Every header field reads back as intended, for any company name and subject."""
+    data = made(
+        evolve(EMAIL, subject=name), site_with_mail(sender=f"{quoted(name)} <news@example.com>")
+    )
     found = message_from_bytes(data, policy=policy.compat32).keys()
     assert found == (
         "To Message-ID From Reply-To Subject Date List-Id List-Unsubscribe "
@@ -447,17 +449,17 @@ def test_m1_values_come_back_from_a_letter(name: str) -> None:
 
 
 def test_m2_an_encoded_line_break_adds_no_field() -> None:
-    """An encoded line break in subject and sender sends no blind copy."""
-    site = sent_by(sender=f"{quoted(HIDDEN_BCC)} <news@example.com>")
-    data = made(evolve(LETTER, subject=HIDDEN_BCC), site)
+    """An encoded line break in subject and sender adds no Bcc field."""
+    site = site_with_mail(sender=f"{quoted(HIDDEN_BCC)} <news@example.com>")
+    data = made(evolve(EMAIL, subject=HIDDEN_BCC), site)
     assert read(data).get_all("Bcc") is None
     assert b"\nBcc" not in data
 
 
 @pytest.mark.parametrize("length", [20, 40, 100, 200, 600])
-def test_m3_fields_for_programs_stay_plain(length: int) -> None:
-    """However long the address to leave at is, no field that programs read is ever encoded."""
-    site = sent_by(unsubscribe=f"https://news.example.com/{'x' * length}")
+def test_m3_machine_readable_fields_stay_plain(length: int) -> None:
+    """Machine-readable fields are never encoded, however long the unsubscribe URL is."""
+    site = site_with_mail(unsubscribe=f"https://news.example.com/{'x' * length}")
     page = unsubscribe_url(site)
     data = made(RenderedEmail("Я", page, page), site)
     assert raw(data, "List-Unsubscribe").startswith(f"<{page.replace(TOKEN_PLACEHOLDER, TOKEN)}>, ")
@@ -466,22 +468,24 @@ def test_m3_fields_for_programs_stay_plain(length: int) -> None:
 
 
 @pytest.mark.parametrize("host", ["news.example.com", "press.news.example.com", "a.example"])
-def test_m3_addresses_to_leave_have_a_line_each(host: str) -> None:
-    """Each of the two addresses has a line of 76, which no program on the way encodes."""
-    site = sent_by(unsubscribe=f"https://{host}")
+def test_m3_unsubscribe_urls_have_a_line_each(host: str) -> None:
+    """Each of the two URLs has a line within 76 characters, which no forwarder encodes."""
+    site = site_with_mail(unsubscribe=f"https://{host}")
     data = made(RenderedEmail("We moved", unsubscribe_url(site), ""), site)
     lines = data.partition(b"\r\n\r\n")[0].splitlines()
     assert [line for line in lines if len(line) > 76] == []
-    # What a program written in Python makes of the letter when it passes it on.
+    # A forwarder written in Python.
     passed = message_from_bytes(data, policy=policy.SMTP).as_bytes()
     assert raw(passed, "List-Unsubscribe") == raw(data, "List-Unsubscribe")
 
 
 @names
-def test_m4_a_company_keeps_its_name(name: str) -> None:
-    """The sender's name comes back unchanged, and so does that of whom answers go to."""
-    site = sent_by(sender=f"{name} <news@example.com>", reply_to=f"{name} <press@example.com>")
-    data = made(LETTER, site)
+def test_m4_names_read_back(name: str) -> None:
+    """The names in From and Reply-To read back unchanged."""
+    site = site_with_mail(
+        sender=f"{name} <news@example.com>", reply_to=f"{name} <press@example.com>"
+    )
+    data = made(EMAIL, site)
     found = [mime.decode_mailbox(raw(data, field)) for field in ("From", "Reply-To")]
     assert found == [(name, "news@example.com"), (name, "press@example.com")]
 
@@ -491,15 +495,15 @@ def test_m4_a_company_keeps_its_name(name: str) -> None:
     [("münchen.example", "xn--mnchen-3ya.example"), ("例子.测试", "xn--fsqu00a.xn--0zwm56d")],
 )
 def test_m4_a_domain_of_any_script_is_written_in_ascii(domain: str, ascii_form: str) -> None:
-    """Sender, Message-ID and the address to leave at hold the form that every server knows."""
-    data = made(LETTER, sent_by(sender=f"News <news@{domain}>", bounces=f"bounces@{domain}"))
+    """Sender, Message-ID and unsubscribe address have the domain as A-labels."""
+    data = made(EMAIL, site_with_mail(sender=f"News <news@{domain}>", bounces=f"bounces@{domain}"))
     assert raw(data, "From") == f"News <news@{ascii_form}>"
     assert raw(data, "Message-ID").endswith(f"@{ascii_form}>")
     assert raw(data, "List-Unsubscribe").endswith(f"@{ascii_form}>")
 
 
-def test_m5_the_text_stands_before_the_html(demo: tuple[RenderedEmail, Site]) -> None:
-    """A letter is a text and an HTML part in that order, in UTF-8, and its lines are short."""
+def test_m5_the_text_precedes_the_html(demo: tuple[RenderedEmail, Site]) -> None:
+    """A message has a text part, then an HTML part, in UTF-8 with short lines."""
     data = made(*demo)
     message = read(data)
     described = [
@@ -513,49 +517,49 @@ def test_m5_the_text_stands_before_the_html(demo: tuple[RenderedEmail, Site]) ->
     assert re.findall(rb"\r(?!\n)|(?<!\r)\n", data) == []
 
 
-def test_m6_each_field_stands_once_and_one_person_gets_it() -> None:
-    """The fields of identity stand once, one reader is addressed, nobody gets a copy."""
+def test_m6_each_field_occurs_once_and_there_is_one_recipient() -> None:
+    """From, To and the other fields occur once; there is no Cc or Bcc."""
     message = read(made())
     assert [len(message.get_all(name, [])) for name in ONCE] == [1] * 6
     assert [one.addr_spec for one in message["To"].addresses] == [ADDRESS]
     assert [message.get_all(name) for name in ("Cc", "Bcc", "Sender")] == [None] * 3
 
 
-def test_m6_failures_are_reported_to_the_address_for_them() -> None:
-    """The envelope's sender is the settings' address for failures, not the sender of the letter."""
+def test_m6_failures_are_reported_to_the_bounces_address() -> None:
+    """The envelope sender is the setting `mail.bounces`, not From."""
     found = envelope_sender(MAIL.bounces, 42, Keys((b"a key for the test",)))
     assert re.fullmatch(r"bounces\+42-[a-z2-7]{16}@example\.com", found)
 
 
-def planned(*ids: str) -> Issue:
-    """Return a planned letter with these posts."""
+def issue_of(*ids: str) -> Issue:
+    """Return an issue with these posts."""
     return Issue("month", Cursor(date(2026, 12, 1)), ids, "en")
 
 
-def test_m7_a_message_id_is_of_one_letter_to_one_reader() -> None:
-    """Each reader and letter has a Message-ID of the sender's domain; a retry has the same."""
-    prepared = prepare_issue(LETTER, SITE, DATE)
+def test_m7_a_message_id_belongs_to_one_issue_and_subscriber() -> None:
+    """Every issue and subscriber has a Message-ID of its own, the same in a retry."""
+    prepared = prepare_issue(EMAIL, SITE, DATE)
     found = [
-        prepared.message_id(message_key(reader, planned(post)))
+        prepared.message_id(message_key(reader, issue_of(post)))
         for reader in (1, 2)
         for post in "ab"
     ]
-    again = prepared.message_id(message_key(1, planned("a")))
+    again = prepared.message_id(message_key(1, issue_of("a")))
     assert (len(set(found)), again) == (4, found[0])
     assert [one for one in found if not re.fullmatch(r"[0-9a-f]{32}@example\.com", one)] == []
 
 
-def test_m7_the_date_is_the_runs() -> None:
-    """The date is the instant of the run that froze the letter, in the newsroom's zone."""
+def test_m7_the_date_is_that_of_the_run() -> None:
+    """The date is the instant of the run that froze the issue, in the time zone of the site."""
     assert raw(made(), "Date") == "Sun, 22 Nov 2026 09:00:00 +0800"
 
 
-def test_m8_a_letter_says_how_to_leave() -> None:
-    """Every letter has the three fields of a list; one that is only shown has none of them."""
+def test_m8_a_message_has_the_list_headers() -> None:
+    """Every message has the three List-* fields; a draft has none of them."""
     lists = ("List-Id", "List-Unsubscribe", "List-Unsubscribe-Post")
     assert [len(read(made()).get_all(name, [])) for name in lists] == [1, 1, 1]
     shown = draft_message(
-        LETTER, sender=MAIL.sender, recipient=ADDRESS, date=DATE, message_id="<1@a.b>"
+        EMAIL, sender=MAIL.sender, recipient=ADDRESS, date=DATE, message_id="<1@a.b>"
     )
     assert [name for name in read(shown) if name.startswith(("List-", "Precedence"))] == []
 
@@ -568,12 +572,12 @@ RELAXED, SIMPLE = (b"relaxed", b"relaxed"), (b"simple", b"simple")
 
 @pytest.fixture(scope="module")
 def key() -> rsa.RSAPrivateKey:
-    """Return a key that nobody needs tomorrow."""
+    """Return a new private key."""
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
 def sign(data: bytes, key: rsa.RSAPrivateKey, canonical: tuple[bytes, bytes] = RELAXED) -> bytes:
-    """Return the message as a relay signs it that covers what a letter needs."""
+    """Return the message signed as a relay should sign it."""
     pem = key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.TraditionalOpenSSL,
@@ -586,8 +590,8 @@ def sign(data: bytes, key: rsa.RSAPrivateKey, canonical: tuple[bytes, bytes] = R
     return signature + data
 
 
-def verified(data: bytes, key: rsa.RSAPrivateKey) -> bool:
-    """Tell whether the signature holds."""
+def is_verified(data: bytes, key: rsa.RSAPrivateKey) -> bool:
+    """Tell whether the signature is valid."""
     public = key.public_key().public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
@@ -596,30 +600,30 @@ def verified(data: bytes, key: rsa.RSAPrivateKey) -> bool:
     return holds
 
 
-def test_m9_n4_a_signature_covers_the_fields_to_leave_by(key: rsa.RSAPrivateKey) -> None:
-    """A signed letter verifies, and its signature names both List-Unsubscribe fields."""
+def test_m9_n4_a_signature_covers_the_unsubscribe_fields(key: rsa.RSAPrivateKey) -> None:
+    """A signed message is valid, and its signature covers both List-Unsubscribe fields."""
     data = sign(made(), key)
     signature = re.sub(r"\s", "", raw(data, "DKIM-Signature")).lower()
     covered = dict(part.split("=", 1) for part in signature.split(";"))["h"].split(":")
     assert set(map(str.lower, SIGNED)) <= set(covered)
-    assert verified(data, key)
+    assert is_verified(data, key)
 
 
 @pytest.mark.parametrize("name", SIGNED)
 def test_m9_n4_a_changed_field_fails(key: rsa.RSAPrivateKey, name: str) -> None:
-    """A letter in which any field that matters was changed or taken away does not verify."""
+    """The signature is invalid if an important field was changed or removed."""
     data = sign(made(), key)
     pattern = rb"(?m)^(%s:\s[\s<]*)(.)" % name.encode()
     changed = re.sub(pattern, rb"\1~\2", data)
     lost = re.sub(rb"(?m)^%s:.*\n(?:[ \t].*\n)*" % name.encode(), b"", data)
     assert changed != data != lost
-    assert (verified(changed, key), verified(lost, key)) == (False, False)
+    assert (is_verified(changed, key), is_verified(lost, key)) == (False, False)
 
 
-def test_m9_n4_changed_words_fail(key: rsa.RSAPrivateKey) -> None:
-    """A letter whose body was changed does not verify."""
+def test_m9_n4_a_changed_body_fails(key: rsa.RSAPrivateKey) -> None:
+    """The signature is invalid if the body was changed."""
     data = sign(made(), key)
-    assert not verified(data.replace(b"We moved.", b"We stay."), key)
+    assert not is_verified(data.replace(b"We moved.", b"We stay."), key)
 
 
 @pytest.mark.parametrize(
@@ -630,20 +634,20 @@ def test_m9_n4_changed_words_fail(key: rsa.RSAPrivateKey) -> None:
         lambda data: data.replace(b"Unsubscribe:\r\n <", b"Unsubscribe: <"),
         lambda data: data.replace(b"List-Unsubscribe-Post: ", b"LIST-UNSUBSCRIBE-POST:\r\n\t"),
     ],
-    ids=["with a tab", "on one line", "beside the name", "in capitals"],
+    ids=["with a tab", "on one line", "on the line of the name", "in capitals"],
 )
-def test_m9_n4_a_relay_may_fold_anew(key: rsa.RSAPrivateKey, refold: Tamper) -> None:
-    """Folded in another way, a letter verifies (RFC 6376 §3.4.2), but by the simple rules not."""
+def test_m9_n4_a_relay_may_refold(key: rsa.RSAPrivateKey, refold: Tamper) -> None:
+    """A refolded message is valid by relaxed rules (RFC 6376 §3.4.2), not by simple ones."""
     relaxed, simple = sign(made(), key), sign(made(), key, SIMPLE)
     assert refold(relaxed) != relaxed
-    assert (verified(refold(relaxed), key), verified(refold(simple), key)) == (True, False)
+    assert (is_verified(refold(relaxed), key), is_verified(refold(simple), key)) == (True, False)
 
 
-# What laws and mailbox providers ask of a newsletter.
+# Requirements of laws and mailbox providers.
 
 
 def test_n3_one_click_is_enough() -> None:
-    """There is one https address with the reader's token in it, and the field that says POST."""
+    """There is one https URL with the token, and the field for one-click POST."""
     data = made()
     uris = re.findall(r"<([^>]*)>", raw(data, "List-Unsubscribe"))
     assert [uri.partition(":")[0] for uri in uris] == ["https", "mailto"]
@@ -652,26 +656,26 @@ def test_n3_one_click_is_enough() -> None:
     assert ADDRESS not in raw(data, "List-Unsubscribe")
 
 
-def test_n3_without_an_address_for_failures_the_page_stands_alone() -> None:
-    """Where no mailbox is read, no mail is offered as a way to leave."""
-    data = made(site=sent_by(bounces=""))
+def test_n3_without_bounces_address_there_is_only_the_page() -> None:
+    """Without `mail.bounces`, List-Unsubscribe has no mailto URL."""
+    data = made(site=site_with_mail(bounces=""))
     assert raw(data, "List-Unsubscribe") == f"<https://news.example.com/list/unsubscribe/{TOKEN}>"
 
 
-def test_n7_the_way_to_leave_stands_in_both_parts(demo: tuple[RenderedEmail, Site]) -> None:
-    """Both parts show the page to leave at, and it is the one of the field."""
+def test_n7_the_unsubscribe_url_is_in_both_parts(demo: tuple[RenderedEmail, Site]) -> None:
+    """Both parts contain the unsubscribe URL of List-Unsubscribe."""
     page = f"https://news.example.com/list/unsubscribe/{TOKEN}"
     text, html = parts(made(*demo))
     assert f"\n{page}\n" in text
     assert re.search(rf'<a [^>]*href="{page}"[^>]*>[^<]+</a>', html)
 
 
-def test_n10_a_letter_has_one_sender() -> None:
-    """From holds one mailbox of the settings' domain, and Reply-To is the settings'."""
+def test_n10_an_email_has_one_sender() -> None:
+    """From holds one mailbox, and Reply-To is the setting."""
     message = read(made())
     assert [one.addr_spec for one in message["From"].addresses] == ["news@example.com"]
     assert str(message["Reply-To"]) == "Press office <press@example.com>"
-    assert "Reply-To" not in read(made(site=sent_by(reply_to="")))
+    assert "Reply-To" not in read(made(site=site_with_mail(reply_to="")))
 
 
 @pytest.mark.parametrize(
@@ -684,28 +688,30 @@ def test_n10_a_letter_has_one_sender() -> None:
         ("urn:uuid:6e8bc430-9c3a-11d9-9669-0800200c9a66", "<news.{}.localhost>"),
     ],
 )
-def test_n12_a_list_keeps_its_name_when_the_domain_moves(identity: str, value: str) -> None:
-    """List-Id comes from the settings' id, which never changes, and not from their address."""
+def test_n12_list_id_survives_a_change_of_domain(identity: str, value: str) -> None:
+    """List-Id comes from the setting `id`, which never changes, not from `url`."""
     here = evolve(SITE, id=identity)
-    there = evolve(here, url="https://elsewhere.example/", mail=sent_by(sender="a@b.example").mail)
+    there = evolve(
+        here, url="https://elsewhere.example/", mail=site_with_mail(sender="a@b.example").mail
+    )
     assert list_id(here) == list_id(there)
     assert list_id(here) == value.format(hashlib.sha256(identity.encode()).hexdigest()[:32])
-    # RFC 2919 §3: at most 255 characters, a dot in them, no blanks.
+    # RFC 2919 §3: at most 255 characters with a dot and without spaces.
     assert re.fullmatch(r"<[a-z0-9-]+(\.[a-z0-9-]+)+>", list_id(here))
 
 
-def test_n15_the_postal_address_stands_in_both_parts(demo: tuple[RenderedEmail, Site]) -> None:
-    """Both parts say who writes and where they are, and the sender is of the settings' domain."""
-    letter, site = demo
-    for part in parts(made(letter, site)):
+def test_n15_the_postal_address_is_in_both_parts(demo: tuple[RenderedEmail, Site]) -> None:
+    """Both parts name the sender and the postal address."""
+    email, site = demo
+    for part in parts(made(email, site)):
         assert site.contact.address in part
         assert site.contact.organization in part
 
 
-def test_n21_both_parts_lead_to_the_same_pages_of_a_reader(
+def test_n21_both_parts_have_the_same_personal_links(
     demo: tuple[RenderedEmail, Site],
 ) -> None:
-    """Each part has the reader's two pages, once."""
+    """Each part has both personal URLs once."""
     for part in parts(made(*demo)):
         found = re.findall(rf"/list/(\w+)/{TOKEN}", part)
         assert found == ["unsubscribe", "preferences"]
@@ -725,10 +731,10 @@ values = st.one_of(
 @example("\u2028", "a\r\nBcc: a@example.com")
 @example(HIDDEN_BCC, HIDDEN_BCC)
 def test_n22_no_value_adds_a_field(subject: str, name: str) -> None:
-    """Any subject and any sender is refused, or arrives as it was, and never becomes a field."""
-    letter = evolve(LETTER, subject=subject)
+    """Any subject and sender is refused or reads back unchanged, and never becomes a field."""
+    email = evolve(EMAIL, subject=subject)
     try:
-        data = made(letter, sent_by(sender=f"{quoted(name)} <news@example.com>"))
+        data = made(email, site_with_mail(sender=f"{quoted(name)} <news@example.com>"))
     except ContentError:
         assert re.search("[\r\n\0]|\\s", subject + name)
         return

@@ -243,7 +243,7 @@ def test_the_index_leads_to_years_and_topics(make_site: MakeSite, postroom: Post
     files = {
         "posts/a.md": note("2025-09-01", "A", "topics: [Ships]\n"),
         "posts/b.md": note("2026-09-30", "B", "topics: [Ships]\nimage: p.png\n"),
-        "posts/p.png": sites.PICTURE,
+        "posts/p.png": sites.IMAGE,
     }
     public = make_site(files) / "public"
     assert postroom(public.parent, "build").code == 0

@@ -363,13 +363,13 @@ def test_a_logo_that_is_missing_keeps_nobody_on_the_list(tmp_path: Path) -> None
 
 def test_a_link_to_an_image_of_the_site_is_fine(make_site: MakeSite, postroom: Postroom) -> None:
     """A logo may be a link to another image of the site."""
-    files = {"posts/a.md": POST, "art/v2.PNG": sites.PICTURE}
+    files = {"posts/a.md": POST, "art/v2.PNG": sites.IMAGE}
     folder = make_site(files, "theme: {logo: ./logo.png}\n")
     (folder / "logo.png").symlink_to("art/v2.PNG")
     assert postroom(folder, "build").code == 0
-    assert (folder / "public/logo.png").read_bytes() == sites.PICTURE
+    assert (folder / "public/logo.png").read_bytes() == sites.IMAGE
     with web_server.serving(folder, Nobody()) as running:
-        assert running.ask("/list/logo.png").body == sites.PICTURE
+        assert running.ask("/list/logo.png").body == sites.IMAGE
 
 
 def test_serve_warns_of_a_missing_logo(make_site: MakeSite, postroom: Postroom) -> None:

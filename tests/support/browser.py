@@ -1,4 +1,4 @@
-"""Chromium, driven by Playwright: what the browser tests and the pictures of docs/ share."""
+"""Chromium driven by Playwright, for the browser tests and the images of docs/."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 _ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
-def installed() -> str | None:
-    """Return the path of this machine's browser, if it has one."""
+def find_browser() -> str | None:
+    """Return the path of the installed browser, None without one."""
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
 @contextmanager
-def started(executable: str) -> Iterator[Browser]:
-    """Start a browser and end it."""
+def start(executable: str) -> Iterator[Browser]:
+    """Start a browser, and close it at the end."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=_ARGUMENTS)
         try:
@@ -32,8 +32,8 @@ def started(executable: str) -> Iterator[Browser]:
 
 
 @contextmanager
-def tab(browser: Browser) -> Iterator[Page]:
-    """Open an empty page that shares nothing with others, and close it."""
+def open_tab(browser: Browser) -> Iterator[Page]:
+    """Open an empty page in a context of its own, and close it at the end."""
     context = browser.new_context()
     try:
         yield context.new_page()

@@ -1,4 +1,4 @@
-"""Newsrooms made by rule: the same call makes the same files, as many posts as wanted."""
+"""Generated sites of any number of posts; the same call makes the same files."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ Number {n} has a [link](#more), a note[^1] and a ![picture](pixel.png).
 
 
 def site_files(count: int) -> dict[str, str | bytes]:
-    """Return the files below a newsroom of `count` posts with everything that a post can have."""
+    """Return the files of a site of `count` posts with every field that a post can have."""
     files: dict[str, str | bytes] = {"posts/pixel.png": PIXEL, "posts/talk.mp3": b"ID3" * 100}
     for number in range(count):
         files[f"posts/{number % 7}/{number:05}.md"] = _post(number)
@@ -91,46 +91,48 @@ def _post(number: int) -> str:
         lines.append(f"updated: {day + timedelta(days=1)}")
     if number % 13 == 0:
         lines.append(f"withdrawn: {day + timedelta(days=3)}")
-    head = "\n".join({line.partition(":")[0]: line for line in lines}.values())
-    return f"---\n{head}\n---\n{BODY.format(n=number).replace('pixel.png', '../pixel.png')}"
+    front_matter = "\n".join({line.partition(":")[0]: line for line in lines}.values())
+    return f"---\n{front_matter}\n---\n{BODY.format(n=number).replace('pixel.png', '../pixel.png')}"
 
 
 def site_with(settings: str = "") -> Site:
-    """Return the settings that every test newsroom has, with `settings` added."""
+    """Return the common test settings with `settings` added."""
     return parse_settings((conftest.SETTINGS + settings).encode())
 
 
 def short_post(number: int, day: date, extra: str = "") -> str:
-    """Return a post with its own id, dated `day`; `extra` are more lines of its head."""
+    """Return a post with its own id, dated `day`; `extra` adds lines to its front matter."""
     identity = f"tag:news.example.com,2026:{number}"
     return f"---\ntitle: Number {number}\ndate: {day}\nid: {identity}\n{extra}---\nText {number}.\n"
 
 
 def short_posts(numbers: Iterable[int]) -> dict[str, str]:
-    """Return a small post for each number, a day apart, by its path below `posts/`."""
+    """Return a short post for each number, one a day, by its path below `posts/`."""
     return {f"{n:03}.md": short_post(n, FIRST_DAY + timedelta(days=n)) for n in numbers}
 
 
 def read(texts: Mapping[str, str], site: Site) -> tuple[Post, ...]:
-    """Return the posts that `texts` make, by their paths below `posts/`."""
+    """Read posts from `texts`, which maps paths below `posts/` to contents."""
     folder = SourceFolder({path: text.encode() for path, text in texts.items()})
     return loader.read_posts(folder, site, AT).posts
 
 
 @frozen
 class Feeds:
-    """The feed documents of some posts by their paths, and the paths of those that are listed."""
+    """Feed documents by path, and the paths of the listed ones."""
 
     files: Mapping[str, bytes]
     listed: tuple[str, ...]
 
 
 def feeds(texts: Mapping[str, str], settings: str = "") -> Feeds:
-    """Return every feed document that `texts` make under `settings`, and no pages."""
+    """Return every feed document of the posts `texts` under `settings`."""
     site = site_with(settings)
-    known = read(texts, site)
-    made = list(
-        FeedCatalog(site, "This is a feed.", str).documents(known, group_by_topic(known, site))
+    posts = read(texts, site)
+    documents = list(
+        FeedCatalog(site, "This is a feed.", str).documents(posts, group_by_topic(posts, site))
     )
-    files = {output_path(one.feed.url, site): one.write(site) for one in made}
-    return Feeds(files, tuple(output_path(one.feed.url, site) for one in made if one.listed))
+    files = {output_path(item.feed.url, site): item.write(site) for item in documents}
+    return Feeds(
+        files, tuple(output_path(item.feed.url, site) for item in documents if item.listed)
+    )

@@ -1,4 +1,4 @@
-"""Names that companies have, and a check that header fields written for them read back."""
+"""Difficult company names, and a check that header fields with them read back."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ NAMES = {
     "apostrophe": "O'Brien's News",
     "backslash": "back\\slash\\",
     "brackets": "News (Holdings) [of] <us>, at: all; times@home",
-    "120 letters": "Example Company International Holdings Limited of the Northern and Southern "
+    "120 characters": "Example Company International Holdings Limited of the Northern and Southern "
     "Provinces and of all the Islands between them",
-    "120 letters, punctuated": "Example Company, International (Holdings), of the Northern and "
+    "120 characters, punctuated": "Example Company, International (Holdings), of the Northern and "
     "Southern Provinces, and of all the Islands between them",
     "one long word": "x" * 120,
     "sixty quotes": '"' * 61 + "x",
     "accents": "Société Générale, Équipements & Cie (Holdings) Réunies de la Côte d'Azur",
     "Cyrillic": "Новости компании «Пример», международное акционерное общество холдингов и фондов",
-    "120 letters, Cyrillic": "Новости компании «Пример», международное акционерное общество "
+    "120 characters, Cyrillic": "Новости компании «Пример», международное акционерное общество "
     "холдингов и фондов северных и южных провинций и островов",
     "CJK": "示例磁铁新闻有限公司、国际控股集团以及北方和南方各省的所有分支机构和岛屿",
     "Arabic": "أخبار شركة المثال، المجموعة الدولية القابضة وجميع فروعها في الشمال والجنوب",
@@ -32,7 +32,7 @@ NAMES = {
     "half an encoded word": "What is =?utf-8",
     "hidden line break": HIDDEN_BCC,
 }
-LEAVE = (
+UNSUBSCRIBE = (
     f"<https://news.example.com/list/unsubscribe/{'x' * 200}>,"
     f" <mailto:bounces+leave-{'x' * 22}@bounces.news.example.com>"
 )
@@ -40,7 +40,7 @@ FIELDS = ["From", "Subject", "List-Unsubscribe"]
 
 
 def faults(headers: Any) -> Iterator[str]:
-    """Yield what does not come back from a message whose fields these rules wrote."""
+    """Yield every value that does not read back from a message encoded by these rules."""
     for case, name in NAMES.items():
         yield from (f"{case}: {fault}" for fault in _faults(headers, name))
     for character in "\r\n\0":
@@ -49,17 +49,17 @@ def faults(headers: Any) -> Iterator[str]:
                 rule("X-Field", f"News{character}Bcc: a@example.com <b@example.com>")
             except ValueError:
                 continue
-            yield f"{rule.__name__}: {character!r} is written"
+            yield f"{rule.__name__}: {character!r} is accepted"
 
 
 def _faults(headers: Any, name: str) -> Iterator[str]:
     lines = (
         headers.encode_mailbox("From", f"{name} <news@münchen.example>"),
         headers.encode_text("Subject", name),
-        headers.encode_plain("List-Unsubscribe", LEAVE),
+        headers.encode_plain("List-Unsubscribe", UNSUBSCRIBE),
     )
     data = "".join(lines).encode("ascii") + b"\r\nA body.\r\n"
-    # Neither the older parser nor the newer one may find a field more.
+    # Neither the old nor the new parser may find another field.
     for parser in (policy.compat32, policy.default):
         if (found := message_from_bytes(data, policy=parser).keys()) != FIELDS:
             yield f"the fields are {found}"
@@ -68,5 +68,5 @@ def _faults(headers: Any, name: str) -> Iterator[str]:
         yield "another Subject"
     if headers.decode_mailbox(read["From"]) != (name, "news@xn--mnchen-3ya.example"):
         yield "another From"
-    if headers.unfold(read["List-Unsubscribe"]) != LEAVE:
+    if headers.unfold(read["List-Unsubscribe"]) != UNSUBSCRIBE:
         yield "another List-Unsubscribe"

@@ -1,4 +1,4 @@
-"""Newsrooms to look at: a German one, an Arabic one, and one whose posts strain a layout."""
+"""Sample sites: German, Arabic, Chinese, minimal, and one with difficult content."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.site import AT, ROOT
 
 Files = Mapping[str, str | bytes]
 
-PICTURE = base64.b64decode(
+IMAGE = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGNg4M77DwACxQGPpbDPSQAAAABJRU5ErkJggg=="
 )
 
@@ -73,7 +73,7 @@ def brutto(netto: float) -> float:
 
 [^1]: Nur zwischen den Jahren ist geschlossen.
 """,
-    "posts/schild.png": PICTURE,
+    "posts/schild.png": IMAGE,
     "posts/2026-11-17-zeiten.md": """\
 ---
 title: Öffnungszeiten zum Jahreswechsel
@@ -247,7 +247,7 @@ lang: ar
 """,
     "posts/2026-11-13-five.md": """\
 ---
-title: A post that was taken back
+title: A withdrawn post
 id: tag:news.example.com,2026:five
 withdrawn: 2026-11-20
 ---
@@ -293,12 +293,12 @@ Words with *emphasis*, `code` and [a link](https://target.example/?a=1&b=2#part)
 
 [^note]: The note, with [its source](https://source.example/).
 """,
-    "posts/picture.png": PICTURE,
+    "posts/picture.png": IMAGE,
 }
 
 
 def write(folder: Path, files: Files) -> Path:
-    """Write a newsroom of these files and return its folder."""
+    """Write the files of a site and return its folder."""
     for name, contents in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -307,13 +307,13 @@ def write(folder: Path, files: Files) -> Path:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Return every file below a folder."""
+    """Return the content of every file below a folder by its path."""
     files = (path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def build(site_dir: Path, output: Path) -> Path:
-    """Build a newsroom at a fixed instant and return the folder of what came out."""
+    """Build a site at a fixed instant and return the output folder."""
     with chdir(site_dir):
         code = main(["build", "--at", AT.isoformat(), "--output", str(output)])
     if code:
@@ -322,6 +322,6 @@ def build(site_dir: Path, output: Path) -> Path:
 
 
 def write_all(folder: Path) -> dict[str, Path]:
-    """Write every newsroom below `folder` and return where each lies; the demonstration is ours."""
+    """Write every sample site; return their folders and that of the demonstration by name."""
     files = {"german": GERMAN, "arabic": ARABIC, "chinese": CHINESE, "bare": BARE, "stress": STRESS}
     return {"demo": ROOT} | {name: write(folder / name, these) for name, these in files.items()}

@@ -1,4 +1,4 @@
-"""The theme and what a newsroom may change of it."""
+"""Rendering of the theme, and of the templates with which a site replaces it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Postroom = Callable[..., CommandResult]
 
 
 def theme(site_dir: Path, **templates: str) -> Theme:
-    """Return the theme of a newsroom with templates of its own, `pages__post` for pages/post."""
+    """Return the theme of a site with these templates, `pages__post` for pages/post."""
     for name, text in templates.items():
         path = site_dir / "templates" / f"{name.replace('__', '/')}.html"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -27,16 +27,16 @@ def theme(site_dir: Path, **templates: str) -> Theme:
     return Theme(site_dir, "en")
 
 
-def fault(made: Theme, template: str, **values: object) -> str:
-    """Return what keeps `template` from being rendered."""
+def error_of(site_theme: Theme, template: str, **values: object) -> str:
+    """Return the problem that rendering `template` raises."""
     with pytest.raises(TemplateError) as caught:
-        made.render(template, values)
+        site_theme.render(template, values)
     (problem,) = caught.value.problems
     return str(problem)
 
 
 def test_one_template_can_be_replaced(make_site: MakeSite, postroom: Postroom) -> None:
-    """A template of the newsroom takes the place of the theme's of that name, and only of that."""
+    """A template of the site replaces the template of that name in the theme, and no other."""
     plain = make_site({"posts/a.md": POST}, name="plain")
     own = make_site(
         {"posts/a.md": POST, "templates/pages/post.html": "<p>{{ post.title }}"}, name="own"
@@ -53,23 +53,23 @@ def test_one_template_can_be_replaced(make_site: MakeSite, postroom: Postroom) -
 
 
 def test_html_is_escaped_and_text_is_not(tmp_path: Path) -> None:
-    """In HTML a value stays text; in plain text and stylesheets it stands as it is."""
-    made = theme(tmp_path, x="{{ value }}")
+    """HTML templates escape values; plain text and stylesheets do not."""
+    site_theme = theme(tmp_path, x="{{ value }}")
     (tmp_path / "templates/x.txt").write_text("{{ value }}")
     (tmp_path / "templates/x.css").write_text("{{ value }}")
-    assert made.render("x.html", {"value": "<a & 'b'>"}) == "&lt;a &amp; &#39;b&#39;&gt;"
-    assert made.render("x.txt", {"value": "<a & 'b'>"}) == "<a & 'b'>"
-    assert made.render("x.css", {"value": "<a & 'b'>"}) == "<a & 'b'>"
+    assert site_theme.render("x.html", {"value": "<a & 'b'>"}) == "&lt;a &amp; &#39;b&#39;&gt;"
+    assert site_theme.render("x.txt", {"value": "<a & 'b'>"}) == "<a & 'b'>"
+    assert site_theme.render("x.css", {"value": "<a & 'b'>"}) == "<a & 'b'>"
 
 
 def test_a_missing_template_is_named(tmp_path: Path) -> None:
-    """A template that is nowhere is named."""
+    """The error names the missing template."""
     assert (
-        fault(theme(tmp_path), "pages/none.html")
+        error_of(theme(tmp_path), "pages/none.html")
         == "templates/pages/none.html: does not exist; add it"
     )
-    made = theme(tmp_path, a="{% include 'partials/none.html' %}")
-    assert fault(made, "a.html") == "templates/partials/none.html: does not exist; add it"
+    site_theme = theme(tmp_path, a="{% include 'partials/none.html' %}")
+    assert error_of(site_theme, "a.html") == "templates/partials/none.html: does not exist; add it"
 
 
 @pytest.mark.parametrize(
@@ -86,31 +86,31 @@ def test_a_missing_template_is_named(tmp_path: Path) -> None:
     ],
     ids="syntax unclosed undefined word division call filter range".split(),
 )
-def test_a_fault_in_a_template_has_its_line(
+def test_an_error_in_a_template_has_its_line(
     tmp_path: Path, text: str, line: int, what: str
 ) -> None:
-    """A fault in a newsroom's own template is one line with its file and line."""
-    made = theme(tmp_path, pages__own=text)
-    found = fault(made, "pages/own.html", title="T", t=made.translations, none=None)
+    """An error in a template of the site is one line with its path and line number."""
+    site_theme = theme(tmp_path, pages__own=text)
+    found = error_of(site_theme, "pages/own.html", title="T", t=site_theme.translations, none=None)
     assert found.startswith(f"templates/pages/own.html:{line}: ")
     assert what in found
     assert found.endswith("; correct it")
     assert "\n" not in found
 
 
-def test_a_fault_in_an_included_template_is_found_there(tmp_path: Path) -> None:
-    """A fault is reported where it stands, not where it was included."""
-    made = theme(
+def test_an_error_in_an_included_template_is_reported_there(tmp_path: Path) -> None:
+    """The error names the included template, not the including one."""
+    site_theme = theme(
         tmp_path, partials__deep="\n{{ gone }}", outer="{% include 'partials/deep.html' %}"
     )
-    assert fault(made, "outer.html").startswith(
+    assert error_of(site_theme, "outer.html").startswith(
         "templates/partials/deep.html:2: 'gone' is undefined"
     )
 
 
-def test_a_fault_in_the_theme_is_called_the_theme_s(tmp_path: Path) -> None:
-    """What fails in a built-in template says so: it is not the newsroom's to correct."""
-    found = fault(theme(tmp_path), "pages/index.html")
+def test_an_error_in_the_theme_has_the_path_of_the_theme(tmp_path: Path) -> None:
+    """An error in a template of the theme has a path that begins with `theme/`."""
+    found = error_of(theme(tmp_path), "pages/index.html")
     path, line, what = found.split(":", 2)
     assert path.startswith("theme/")
     assert path.endswith(".html")
@@ -119,10 +119,10 @@ def test_a_fault_in_the_theme_is_called_the_theme_s(tmp_path: Path) -> None:
 
 
 def test_a_template_that_is_not_utf_8_is_one_line(tmp_path: Path) -> None:
-    """A template in another encoding is a fault with its name."""
-    made = theme(tmp_path, x="")
+    """A template in another encoding is an error with its path."""
+    site_theme = theme(tmp_path, x="")
     (tmp_path / "templates/x.html").write_bytes(b"caf\xe9")
-    assert fault(made, "x.html").startswith("templates/x.html: UnicodeDecodeError: ")
+    assert error_of(site_theme, "x.html").startswith("templates/x.html: UnicodeDecodeError: ")
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_a_template_that_is_not_utf_8_is_one_line(tmp_path: Path) -> None:
         "{{ lipsum.__globals__ }}",
         "{{ cycler.__init__.__globals__.os.environ }}",
         "{{ self._TemplateReference__context }}",
-        "{{ here.__code__ }}",
+        "{{ relative_url.__code__ }}",
         "{{ '{0.__class__}'.format(post) }}",
         "{{ posts.append(1) }}",
         "{{ post|attr('__class__') }}",
@@ -143,19 +143,21 @@ def test_a_template_that_is_not_utf_8_is_one_line(tmp_path: Path) -> None:
     ],
 )
 def test_a_template_sees_values_and_nothing_else(tmp_path: Path, text: str) -> None:
-    """A template, which a pull request may bring, reaches neither Python nor other files."""
+    """A template from a pull request reaches neither Python objects nor other files."""
     (tmp_path / "postroom.yaml").write_text("title: Secret\n")
-    made = theme(tmp_path, x=text)
+    site_theme = theme(tmp_path, x=text)
     values = {"post": ThemeSettings(), "posts": [], "relative_url": lambda url: url}
-    assert fault(made, "x.html", **values).startswith("templates/")
+    assert error_of(site_theme, "x.html", **values).startswith("templates/")
     assert values["posts"] == []
 
 
 @pytest.mark.parametrize("link", ["templates/x.html", "templates/sub", "templates"])
-@pytest.mark.parametrize("where", ["outside", "newsroom/.git"])
-def test_a_template_is_no_link_to_another_file(tmp_path: Path, link: str, where: str) -> None:
-    """A link out of templates/ is refused: it could bring any secret of the machine to light."""
-    site_dir = tmp_path / "newsroom"
+@pytest.mark.parametrize("where", ["outside", "site/.git"])
+def test_a_link_to_a_file_outside_templates_is_refused(
+    tmp_path: Path, link: str, where: str
+) -> None:
+    """A link out of templates/ is refused, because it may lead to a secret."""
+    site_dir = tmp_path / "site"
     (tmp_path / where / "sub").mkdir(parents=True)
     for name in ("x.html", "sub/x.html"):
         (tmp_path / where / name).write_text("secret")
@@ -165,24 +167,24 @@ def test_a_template_is_no_link_to_another_file(tmp_path: Path, link: str, where:
     (site_dir / link).symlink_to(tmp_path / where / target)
     template = "sub/x.html" if link.endswith("sub") else "x.html"
     what = "is a link to a file in another folder; replace it by the file itself"
-    assert fault(Theme(site_dir, "en"), template) == f"templates/{template}: {what}"
+    assert error_of(Theme(site_dir, "en"), template) == f"templates/{template}: {what}"
 
 
-def test_words_are_no_link_to_another_file(tmp_path: Path) -> None:
-    """Words are not read through a link that leaves templates/."""
+def test_translations_behind_a_link_are_refused(tmp_path: Path) -> None:
+    """Translations are not read through a link out of templates/."""
     (tmp_path / "secret.yaml").write_text("contact: secret\n")
-    site_dir = tmp_path / "newsroom"
+    site_dir = tmp_path / "site"
     (site_dir / "templates/translations").mkdir(parents=True)
     (site_dir / "templates/translations/en.yaml").symlink_to(tmp_path / "secret.yaml")
     with pytest.raises(TemplateError, match=r"^templates/translations/en\.yaml: is a link to "):
         _ = Theme(site_dir, "en").translations
 
 
-def test_a_link_among_the_templates_is_fine(tmp_path: Path) -> None:
+def test_a_link_between_templates_is_followed(tmp_path: Path) -> None:
     """A link from one template to another is followed."""
-    made = theme(tmp_path, real="fine")
+    site_theme = theme(tmp_path, real="fine")
     (tmp_path / "templates/alias.html").symlink_to("real.html")
-    assert made.render("alias.html", {}) == "fine"
+    assert site_theme.render("alias.html", {}) == "fine"
 
 
 @pytest.mark.parametrize(
@@ -198,8 +200,8 @@ def test_a_link_among_the_templates_is_fine(tmp_path: Path) -> None:
     ],
     ids=["list", "no mapping", "quote", "bytes"],
 )
-def test_a_fault_in_the_words_is_named(tmp_path: Path, text: bytes, found: str) -> None:
-    """Words that cannot be read are one line with their file."""
+def test_an_error_in_translations_is_named(tmp_path: Path, text: bytes, found: str) -> None:
+    """Translations that cannot be read are one line with their path."""
     path = tmp_path / "templates/translations/en.yaml"
     path.parent.mkdir(parents=True)
     path.write_bytes(text)
@@ -208,8 +210,8 @@ def test_a_fault_in_the_words_is_named(tmp_path: Path, text: bytes, found: str) 
     assert str(caught.value.problems[0]).startswith(found)
 
 
-def test_a_fault_in_a_template_stops_the_build(make_site: MakeSite, postroom: Postroom) -> None:
-    """A build with a faulty template ends with one line and exit code 1, and writes nothing."""
+def test_an_error_in_a_template_stops_the_build(make_site: MakeSite, postroom: Postroom) -> None:
+    """A build with a wrong template prints one line, exits with 1 and writes nothing."""
     folder = make_site({"posts/a.md": POST, "templates/pages/post.html": "\n{{ nothing }}"})
     outcome = postroom(folder, "build")
     line = "error: templates/pages/post.html:2: 'nothing' is undefined; correct it\n"
@@ -226,14 +228,14 @@ def test_a_fault_in_a_template_stops_the_build(make_site: MakeSite, postroom: Po
         ("+44 (0)20 7946 0018", "tel:+442079460018"),
     ],
 )
-def test_a_number_is_dialled_in_its_global_form(number: str, address: str) -> None:
-    """A phone number is linked in the form of E.164, whatever signs it is shown with."""
+def test_a_phone_number_is_linked_in_its_global_form(number: str, address: str) -> None:
+    """A phone number is linked in the form of E.164, whatever punctuation it has."""
     assert tel_url(number) == address
 
 
 @given(accent=st.integers(0, 0xFFFFFF).map("#{:06x}".format))
-def test_any_accent_can_be_read(accent: str) -> None:
-    """Whatever accent is chosen has a contrast of 4.5 on light and dark (WCAG 2.2, SC 1.4.3)."""
+def test_any_accent_is_readable(accent: str) -> None:
+    """Every accent gets a contrast of 4.5 on light and dark (WCAG 2.2, SC 1.4.3)."""
     found = theme_colours(ThemeSettings(accent=accent))
     assert contrast(found.accent, PAPER) >= 4.5
     assert contrast(found.accent_dark, PAPER_DARK) >= 4.5
@@ -241,20 +243,20 @@ def test_any_accent_can_be_read(accent: str) -> None:
 
 
 @pytest.mark.parametrize("accent", ["#0b6b62", "#000000", "#767676"])
-def test_an_accent_that_can_be_read_stays(accent: str) -> None:
-    """An accent that reads well on white is used as it is."""
+def test_a_readable_accent_is_unchanged(accent: str) -> None:
+    """An accent with enough contrast on white is used unchanged."""
     assert theme_colours(ThemeSettings(accent=accent)).accent == accent
 
 
 @pytest.mark.parametrize("name", [".git/config", "sub/.secret", ".env"])
 @pytest.mark.parametrize("through", ["", "alias.html"])
-def test_a_template_is_no_hidden_file(tmp_path: Path, name: str, through: str) -> None:
-    """What is hidden below templates/ is nobody's page: a clone keeps passwords in its settings."""
-    made = theme(tmp_path)
+def test_a_hidden_file_is_no_template(tmp_path: Path, name: str, through: str) -> None:
+    """Hidden files below templates/ are refused: the settings of a clone may hold passwords."""
+    site_theme = theme(tmp_path)
     (tmp_path / "templates" / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / "templates" / name).write_text("secret")
     if through:
         (tmp_path / "templates" / through).symlink_to(name)
     step = next(step for step in name.split("/") if step.startswith("."))
     what = f"leads to the hidden '{step}'; move it to a file that is not hidden"
-    assert fault(made, through or name) == f"templates/{through or name}: {what}"
+    assert error_of(site_theme, through or name) == f"templates/{through or name}: {what}"

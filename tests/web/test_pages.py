@@ -85,7 +85,7 @@ def _served(folder: Path, prefix: str, stack: ExitStack) -> Newsroom:
 @pytest.fixture(scope="module")
 def chromium(program: Callable[[str], str]) -> Iterator[Browser]:
     """Return a browser for all tests of this module."""
-    with browser.started(browser.installed() or program("chromium")) as started:
+    with browser.start(browser.find_browser() or program("chromium")) as started:
         yield started
 
 
@@ -98,17 +98,17 @@ def site_dir(request: pytest.FixtureRequest, all_served: dict[str, Newsroom]) ->
 @pytest.fixture
 def view(chromium: Browser) -> Iterator[View]:
     """Return an empty page that tells what it asks for and complains of."""
-    with browser.tab(chromium) as page:
-        view = View(page, Path(), is_letter=False)
+    with browser.open_tab(chromium) as page:
+        view = View(page, Path(), is_email=False)
         page.on("request", lambda asked: view.requests.append(asked.url))
-        page.on("pageerror", lambda error: view.complaints.append(str(error)))
-        page.on("console", lambda message: view.complaints.append(message.text))
+        page.on("pageerror", lambda error: view.messages.append(str(error)))
+        page.on("console", lambda message: view.messages.append(message.text))
         yield view
 
 
 def about_policy(view: View) -> list[str]:
     """Return what the browser says about things that the policy forbids."""
-    return [text for text in view.complaints if "ontent Security Policy" in text]
+    return [text for text in view.messages if "ontent Security Policy" in text]
 
 
 def press(page: Page) -> None:
@@ -120,12 +120,12 @@ def press(page: Page) -> None:
 def look_at(view: View) -> list[str]:
     """Return what is wrong with the page that is shown: for all eyes, at all widths."""
     view.page.evaluate(Axe().axe_script)
-    faults = [f"runs sideways at {width}" for width in (320, 375, 800) if view.runs_sideways(width)]
+    faults = [f"is too wide at {width}" for width in (320, 375, 800) if view.overflows(width)]
     for width in (375, 800):
         for scheme, paper in zip(browser.SCHEMES, (PAPER, PAPER_DARK), strict=True):
             view.show(width, scheme)
-            faults += [f"{width} {scheme} {fault}" for fault in view.faults()]
-            shown = view.ask("getComputedStyle(document.body).backgroundColor")
+            faults += [f"{width} {scheme} {fault}" for fault in view.violations()]
+            shown = view.evaluate("getComputedStyle(document.body).backgroundColor")
             if shown != "rgb({}, {}, {})".format(*bytes.fromhex(paper[1:])):
                 faults.append(f"{width} {scheme} paper is {shown}")
     return faults
@@ -133,7 +133,7 @@ def look_at(view: View) -> list[str]:
 
 @pytest.mark.parametrize("path", [f"list/unsubscribe/{TOKEN}", "list/no", "no/such/page"])
 def test_a_page_is_for_all_eyes(site_dir: Newsroom, view: View, path: str) -> None:
-    """No fault of accessibility, nothing sideways, styled by day and by night, nothing foreign."""
+    """Pages have no violations, no overflow, both colour schemes and no foreign requests."""
     view.page.goto(site_dir.at(path))
     assert look_at(view) == []
     assert about_policy(view) == []
@@ -145,7 +145,7 @@ def test_the_page_after_leaving_is_for_all_eyes(site_dir: Newsroom, view: View) 
     view.page.goto(site_dir.at(f"list/unsubscribe/{TOKEN}"))
     press(view.page)
     assert look_at(view) == []
-    assert (about_policy(view), view.complaints) == ([], [])
+    assert (about_policy(view), view.messages) == ([], [])
     assert view.page.get_by_role("button").count() == 0
 
 
@@ -198,7 +198,7 @@ def test_the_way_out_works_without_script_and_mouse(
 def test_links_lead_back_to_the_site(site_dir: Newsroom, view: View) -> None:
     """From a page of the service, each link to the newsroom meets a page."""
     view.page.goto(site_dir.at(f"list/unsubscribe/{TOKEN}"))
-    links: list[str] = view.ask("[...document.querySelectorAll('header a')].map(a => a.href)")
+    links: list[str] = view.evaluate("[...document.querySelectorAll('header a')].map(a => a.href)")
     assert links
     assert [view.page.request.get(link).status for link in links] == [200] * len(links)
 
@@ -217,8 +217,8 @@ def test_what_is_built_works_under_the_policy(
     view.page.emulate_media(color_scheme="dark")
     assert about_policy(view) == []
     paper = "rgb({}, {}, {})".format(*bytes.fromhex(PAPER_DARK[1:]))
-    assert view.ask("getComputedStyle(document.body).backgroundColor") == paper
-    aligned: list[list[str]] = view.ask(
+    assert view.evaluate("getComputedStyle(document.body).backgroundColor") == paper
+    aligned: list[list[str]] = view.evaluate(
         """[...document.querySelectorAll('[style*="text-align"]')].map(
              cell => [cell.style.textAlign, getComputedStyle(cell).textAlign])"""
     )
@@ -229,7 +229,7 @@ def test_what_is_built_works_under_the_policy(
 def test_a_served_feed_is_a_page(all_served: dict[str, Newsroom], view: View, feed: str) -> None:
     """S18: a feed is shown with its styles, in a browser that would else save it or show code."""
     view.page.goto(all_served["demo"].at(feed))
-    shown: list[Any] = view.ask("""() => {
+    shown: list[Any] = view.evaluate("""() => {
       const all = name => [...document.getElementsByTagName(name)];
       const display = one => getComputedStyle(one).display;
       const hidden = [...all("content"), ...all("content:encoded")];
@@ -251,10 +251,12 @@ def test_a_drawing_keeps_its_colours(all_served: dict[str, Newsroom], view: View
     """S18: a picture may style itself, opened or in a page; a script in it does not run."""
     site_dir = all_served["demo"]
     view.page.goto(site_dir.at("drawing.svg"))
-    assert view.ask("getComputedStyle(document.querySelector('rect')).fill") == "rgb(0, 255, 0)"
-    assert ["allow-scripts" in text for text in view.complaints] == [True]
+    assert (
+        view.evaluate("getComputedStyle(document.querySelector('rect')).fill") == "rgb(0, 255, 0)"
+    )
+    assert ["allow-scripts" in text for text in view.messages] == [True]
     view.page.goto(site_dir.at(""))
-    pixel = view.ask("""async () => {
+    pixel = view.evaluate("""async () => {
       const image = new Image();
       image.src = "/drawing.svg";
       await image.decode();
