@@ -1,4 +1,4 @@
-"""What all tests share: newsrooms made on the spot, the command line, and real programs."""
+"""Fixtures that all tests share: temporary sites, the command line, and real programs."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from postroom.settings.site import parse_settings
 from tests.support import postgresql
 from tests.support.site import AT, SETTINGS, CommandResult, MakeSite
 
-# A developer's variables that would change what programs print, or which code they run. TZ and the
-# locale stay: the tests pass in every zone and locale, and CI runs them in an unusual one.
+# Remove variables of the developer that change the output of programs or the code that they run. TZ
+# and the locale stay: the tests pass in every zone and locale, and CI runs them in an unusual one.
 _LEAKS = re.compile(
     "PYTHON|GIT_|POSTROOM_(?!GOLDEN$)|(SOURCE_DATE_EPOCH|COLUMNS|LINES|(NO|FORCE|CLI)_?COLOR)$"
 )
@@ -32,7 +32,7 @@ SLOW_LIMIT = 900
 
 @pytest.fixture
 def make_site(tmp_path: Path) -> MakeSite:
-    """Return a function that writes a newsroom of the given files and returns its folder.
+    """Return a function that writes a site of the given files and returns its folder.
 
     `settings` are added to the five required ones; the keys of `files` are paths, their values
     text or bytes.
@@ -42,7 +42,7 @@ def make_site(tmp_path: Path) -> MakeSite:
         files: Mapping[str, str | bytes] | None = None,
         settings: str = "",
         *,
-        name: str = "newsroom",
+        name: str = "site",
     ) -> Path:
         folder = tmp_path / name
         everything = {"postroom.yaml": SETTINGS + settings, **(files or {})}
@@ -61,7 +61,7 @@ def make_site(tmp_path: Path) -> MakeSite:
 def postroom(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., CommandResult]:
-    """Return a function that calls the command line in a folder, at a fixed instant, or `at`."""
+    """Return a function that calls the command line in a folder, at a fixed instant or `at`."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", str(int(AT.timestamp())))
 
     def call(folder: Path, *arguments: str, at: datetime | None = None) -> CommandResult:
@@ -85,7 +85,7 @@ def site() -> Site:
 
 @pytest.fixture(scope="session")
 def program() -> Callable[[str], str]:
-    """Return a function that finds a program of this machine: CI must have it, others may skip."""
+    """Return a function that finds a program; without it, fail in CI and skip elsewhere."""
 
     def find(name: str) -> str:
         path = shutil.which(name)
@@ -100,7 +100,7 @@ def program() -> Callable[[str], str]:
 
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[postgresql.Server]:
-    """Run a PostgreSQL server of our own: CI must have the program, others may skip."""
+    """Run a PostgreSQL server for the session; without one, fail in CI and skip elsewhere."""
     try:
         with postgresql.running() as server:
             yield server
@@ -112,7 +112,7 @@ def postgresql_server() -> Iterator[postgresql.Server]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Return the URL of an empty database: the test runs once on each of the two."""
+    """Return the URL of an empty database; the test runs on SQLite and on PostgreSQL."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'news.db'}"
     server: postgresql.Server = request.getfixturevalue("postgresql_server")
@@ -120,14 +120,14 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give slow tests more time than others, so that a hang still names its test."""
+    """Give slow tests more time than others, but not for ever: a hang must name its test."""
     for item in items:
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(SLOW_LIMIT))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the tables of proofs, wherever their tests ran."""
+    """Print the tables of proofs, also of tests that ran in other processes."""
     for reports in terminalreporter.stats.values():
         for report in reports:
             for name, table in getattr(report, "user_properties", ()):

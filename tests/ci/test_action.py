@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import postgresql
-from tests.support.action_runner import ACTION, INSTALL, Ran, Runner, run_blocks
+from tests.support.action_runner import ACTION, INSTALL, ActionResult, Runner, run_blocks
 from tests.support.sending_site import KEY
 from tests.support.site import POST, ROOT
 from tests.support.sites import write
@@ -26,7 +26,7 @@ MakeRunner = Callable[..., Runner]
 
 @pytest.fixture
 def runner(tmp_path: Path) -> MakeRunner:
-    """Return a function that checks out a newsroom, in the folder `news` of its repository."""
+    """Return a function that checks out a site, in the folder `news` of its repository."""
 
     def make(files: Mapping[str, str] | None = None) -> Runner:
         made = Runner(tmp_path / "runner")
@@ -53,8 +53,8 @@ def test_check_reports_the_email_and_the_output(runner: MakeRunner) -> None:
 
 
 @pytest.mark.parametrize("command", ["check", "build", "digest"])
-def test_a_bad_post_is_shown_at_its_line(runner: MakeRunner, command: str) -> None:
-    """A post that cannot be read fails the job, is named at its line, and in the summary."""
+def test_an_error_is_shown_at_its_line(runner: MakeRunner, command: str) -> None:
+    """A post with an error fails the job; the annotation and the summary name its line."""
     ran = runner({"posts/bad.md": BAD}).use(command=command, site="news")
     assert ran.code == 1
     (annotation,) = ran.annotations
@@ -67,21 +67,21 @@ def test_a_bad_post_is_shown_at_its_line(runner: MakeRunner, command: str) -> No
     assert not (ROOT / "public/posts/bad").exists()
 
 
-def test_a_warning_fails_the_check_where_it_is_told_to(runner: MakeRunner) -> None:
-    """`arguments` go to the command: with --strict a warning fails; it is shown either way."""
+def test_strict_makes_warnings_fail(runner: MakeRunner) -> None:
+    """`arguments` are passed to the command: with --strict a warning fails the job."""
     files = {"posts/b.md": "---\ntitle: No id\ndate: 2026-11-21\ntopics: [Company news]\n---\nB.\n"}
     strict = runner(files).use(command="check", site="news", arguments="--strict")
     assert strict.code == 1
-    assert any(one.startswith("::warning file=news/posts/b.md") for one in strict.annotations), (
+    assert any(line.startswith("::warning file=news/posts/b.md") for line in strict.annotations), (
         strict.log
     )
     assert "warning: news/posts/b.md" in strict.summary
-    # The letter is there to be read all the same.
+    # The email is in the artifact all the same.
     assert (strict.folder / "email.txt").exists()
 
 
 def test_words_with_spaces_stay_one_word(runner: MakeRunner) -> None:
-    """`arguments` are taken apart as a shell does, and nothing in them is run."""
+    """`arguments` are split as in a shell, and nothing in them is run."""
     made = runner()
     words = "--output '../my site' --at \"2026-11-22T00:00:00Z\""
     ran = made.use(command="build", site="news", arguments=words)
@@ -93,7 +93,7 @@ def test_words_with_spaces_stay_one_word(runner: MakeRunner) -> None:
 
 
 def test_build_writes_the_output(runner: MakeRunner) -> None:
-    """`build` leaves what a host takes in the newsroom's output folder."""
+    """`build` writes the site's output folder."""
     made = runner()
     ran = made.use(command="build", site="news")
     assert (ran.code, ran.annotations) == (0, [])
@@ -101,8 +101,8 @@ def test_build_writes_the_output(runner: MakeRunner) -> None:
     assert "1 post → public/" in ran.summary
 
 
-def test_a_post_cannot_speak_to_the_runner(runner: MakeRunner) -> None:
-    """What a post says is never taken for the runner's commands, nor for the summary's HTML."""
+def test_a_post_cannot_command_the_runner(runner: MakeRunner) -> None:
+    """A post cannot contain commands for the runner, or HTML for the summary."""
     words = (
         "::error file=posts/a.md::A forgery\n\n    ::add-mask::news\n\n```\n<script>x</script>\n"
     )
@@ -116,7 +116,7 @@ def test_a_post_cannot_speak_to_the_runner(runner: MakeRunner) -> None:
 
 
 @pytest.mark.parametrize(
-    ("inputs", "what"),
+    ("inputs", "message"),
     [
         ({"command": "publish"}, "command: 'publish' is unknown; write one of check, build"),
         ({"command": "check", "site": "nowhere"}, "is not a folder; name the folder with"),
@@ -125,22 +125,22 @@ def test_a_post_cannot_speak_to_the_runner(runner: MakeRunner) -> None:
         ({"command": "build", "site": "."}, "postroom.yaml"),
     ],
 )
-def test_wrong_use_is_one_line(runner: MakeRunner, inputs: dict[str, str], what: str) -> None:
-    """What the action cannot do fails the job with one annotation that says why."""
+def test_wrong_use_is_one_line(runner: MakeRunner, inputs: dict[str, str], message: str) -> None:
+    """Wrong inputs fail the job with one annotation that says why."""
     ran = runner().use(**{"site": "news", **inputs})
     assert ran.code == 2
     (annotation,) = ran.annotations
-    assert what in annotation
+    assert message in annotation
     assert "Traceback" not in ran.log
 
 
-def told(ran: Ran) -> str:
-    """Return all that others may read of a run."""
+def public_texts(ran: ActionResult) -> str:
+    """Return everything of a run that others can read."""
     return ran.log + ran.summary
 
 
-def test_plan_tells_numbers(runner: MakeRunner, postgresql_server: postgresql.Server) -> None:
-    """`plan` says how many get a letter, keeps what would be sent, and names nobody."""
+def test_plan_prints_numbers(runner: MakeRunner, postgresql_server: postgresql.Server) -> None:
+    """`plan` prints and saves the number of emails and their content, but no address."""
     made = runner()
     secrets = made.add_subscribers(postgresql_server.emptied(), 3)
     ran = made.use(command="plan", site="news", **secrets)
@@ -149,11 +149,11 @@ def test_plan_tells_numbers(runner: MakeRunner, postgresql_server: postgresql.Se
     assert "1 letter to 3 subscribers" in ran.summary
     assert {"first.eml", "plan.json", "email.html"} <= {path.name for path in ran.folder.iterdir()}
     kept = "".join(path.read_text("utf-8") for path in ran.folder.iterdir())
-    assert not _ADDRESS.search(told(ran) + kept)
+    assert not _ADDRESS.search(public_texts(ran) + kept)
 
 
 def test_plan_of_nothing(runner: MakeRunner, postgresql_server: postgresql.Server) -> None:
-    """Where nobody is owed anything, `plan` says 0, so that no one is asked to approve nothing."""
+    """If nothing is due, the output `emails` is 0, so that nobody has to approve an empty plan."""
     made = runner()
     secrets = made.add_subscribers(postgresql_server.emptied(), 1)
     with scripted({}) as server:
@@ -165,7 +165,7 @@ def test_plan_of_nothing(runner: MakeRunner, postgresql_server: postgresql.Serve
 
 
 def test_send_sends_once(runner: MakeRunner, postgresql_server: postgresql.Server) -> None:
-    """A job that is run again sends nothing again; neither names a reader."""
+    """A job that runs again sends nothing again; neither prints an address."""
     made = runner()
     secrets = made.add_subscribers(postgresql_server.emptied(), 3)
     with scripted({}) as server:
@@ -177,11 +177,11 @@ def test_send_sends_once(runner: MakeRunner, postgresql_server: postgresql.Serve
     assert (again.code, "nothing is due" in again.summary) == (0, True)
     assert len(server.messages) == 3
     assert "folder" not in first.outputs
-    assert not _ADDRESS.search(told(first) + told(again))
+    assert not _ADDRESS.search(public_texts(first) + public_texts(again))
 
 
 def test_send_is_not_late(runner: MakeRunner, postgresql_server: postgresql.Server) -> None:
-    """After the `window` nothing is sent, the job is green, and its summary says why."""
+    """After the `window` nothing is sent; the job passes, and its summary says why."""
     made = runner()
     secrets = made.add_subscribers(postgresql_server.emptied(), 1, frequency="week")
     with scripted({}) as server:
@@ -193,7 +193,7 @@ def test_send_is_not_late(runner: MakeRunner, postgresql_server: postgresql.Serv
     assert (ran.code, len(server.messages)) == (0, 1)
 
 
-def test_send_refuses_a_ledger_that_the_runner_takes_along(runner: MakeRunner) -> None:
+def test_send_refuses_a_ledger_on_the_runner(runner: MakeRunner) -> None:
     """Without PostgreSQL nothing is sent from a runner, and the job says why."""
     with scripted({}) as server:
         url = f"smtp://127.0.0.1:{server.port}"
@@ -205,17 +205,17 @@ def test_send_refuses_a_ledger_that_the_runner_takes_along(runner: MakeRunner) -
 
 
 def test_send_without_secrets_names_each(runner: MakeRunner) -> None:
-    """A secret that is not set arrives as nothing; each that is missing is an annotation."""
+    """Each missing secret is an annotation; GitHub passes it as an empty text."""
     ran = runner().use(command="send", site="news")
     assert ran.code == 2
     named = set(re.findall(r"POSTROOM_[A-Z_]+", "".join(ran.annotations)))
     assert named == {"POSTROOM_SMTP_URL", "POSTROOM_SECRET_KEY", "POSTROOM_DATABASE_URL"}
 
 
-def test_a_refusal_that_repeats_the_reader_is_not_printed(
+def test_addresses_in_a_refusal_are_masked(
     runner: MakeRunner, postgresql_server: postgresql.Server
 ) -> None:
-    """The server's words are shown, the reader's address in them is not."""
+    """The SMTP server's reply is printed without the address in it."""
     made = runner()
     refused = [
         f"550 5.7.1 <reader{each}@example.com>: Relay access denied\r\n".encode()
@@ -228,37 +228,37 @@ def test_a_refusal_that_repeats_the_reader_is_not_printed(
     assert ran.code == 1
     (annotation,) = ran.annotations
     assert "<…@…>: Relay access denied" in annotation
-    assert not _ADDRESS.search(told(ran))
+    assert not _ADDRESS.search(public_texts(ran))
 
 
-def test_a_trial_does_not_print_to_whom_it_went(runner: MakeRunner) -> None:
-    """Whatever `send` prints of an address is hidden on its way to the log and the summary."""
+def test_a_test_email_prints_no_address(runner: MakeRunner) -> None:
+    """Addresses that `send` prints are masked in the log and the summary."""
     with scripted({}) as server:
         url, words = f"smtp://127.0.0.1:{server.port}", "--test --to reader1@example.com"
         inputs = {"smtp_url": url, "secret_key": KEY, "arguments": words}
         ran = runner().use(command="send", site="news", **inputs)
     assert (ran.code, len(server.messages)) == (0, 1), ran.log
     assert "…@…" in ran.log
-    assert not _ADDRESS.search(told(ran))
+    assert not _ADDRESS.search(public_texts(ran))
 
 
-def test_a_cancelled_job_finishes_the_letters_under_way(
+def test_a_cancelled_job_finishes_emails_in_flight(
     runner: MakeRunner, postgresql_server: postgresql.Server
 ) -> None:
-    """When GitHub cancels, the signal reaches `send`, and no letter is in doubt afterwards."""
+    """When GitHub cancels a job, the signal reaches `send`, and no delivery becomes uncertain."""
     made = runner()
     secrets = made.add_subscribers(postgresql_server.emptied(), 3)
     with scripted({}) as server:
         known = {name: each.get("default", "") for name, each in ACTION["inputs"].items()}
         given = {name.replace("_", "-"): value for name, value in secrets.items()}
         url = {"smtp-url": f"smtp://127.0.0.1:{server.port}", "site": "news"}
-        (step,) = (one for one in ACTION["runs"]["steps"] if one.get("id") == "run")
-        with server.holding() as came:
+        (step,) = (each for each in ACTION["runs"]["steps"] if each.get("id") == "run")
+        with server.holding() as received:
             process = made.start(step, {**known, **given, **url, "command": "send"})
-            assert came.wait(60)
+            assert received.wait(60)
             process.send_signal(signal.SIGINT)
             assert process.stdout is not None
-            # It has heard: only then may the letter's answer come.
+            # The SMTP server replies only after `send` has received the signal.
             while "finishing the letters" not in (line := process.stdout.readline()):
                 assert line
         log = process.communicate(timeout=60)[0]
@@ -270,13 +270,13 @@ def test_a_cancelled_job_finishes_the_letters_under_way(
 
 
 def test_every_block_is_run(runner: MakeRunner) -> None:
-    """Each `run:` block of the action is run by every test here, save the installation: a proof."""
+    """Each test here runs every `run:` block of the action, except the installation."""
     ran = runner().use(command="digest", site="news")
     assert [*ran.steps] == [name for name in run_blocks() if name != INSTALL]
 
 
-def test_the_cache_is_named_for_what_it_holds(runner: MakeRunner) -> None:
-    """The cache's key names Python and the pins; its folder is pip's, and never the newsroom's."""
+def test_the_cache_key(runner: MakeRunner) -> None:
+    """The cache's key depends on Python and the pins; its folder holds pip's downloads only."""
     made = runner()
     ran = made.use(command="check", site="news")
     assert re.fullmatch(r"postroom-pip-\w+-\w+-3\.\d+\.\w+-[0-9a-f]{16}", ran.outputs["key"])

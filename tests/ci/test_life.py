@@ -1,8 +1,8 @@
-"""The life of a newsroom, from its first day to a post taken back.
+"""The life of a site, from its first build to a withdrawn post.
 
-People write in a clone and push; each job of CI is a fresh clone of what they pushed, thrown away
-afterwards; a host shows what the jobs publish and answers who leaves. Every command is a process of
-its own, as are PostgreSQL and git; a feed reader and a mail server look on from outside.
+Authors write in a working copy and push. Each CI job is a fresh clone that is deleted afterwards. A
+host serves the published output and the unsubscribe page. Every command is a process of its own, as
+are PostgreSQL and git. A feed reader and an SMTP server receive the results.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from lxml import html
 from reader import Reader
 
 from tests.support import postgresql, repository, web_server
-from tests.support.feed_readers import Polled, poll, seen, subscribed
-from tests.support.processes import ended, run, start
-from tests.support.repository import Desk, Origin
+from tests.support.feed_readers import PollResult, poll, shown_entries, subscribed
+from tests.support.processes import run, start, wait_for
+from tests.support.repository import Origin, WorkingCopy
 from tests.support.site import CommandResult
 from tests.support.sites import contents
 from tests.support.smtp_server import Scripted, scripted
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.slow  # each command is a process, each job a clone
 SITE = "https://news.example.com/"
 _NOW = datetime.now(UTC)
 TODAY = _NOW.date().isoformat()
-# For all but `send`, which believes no such thing: a midnight between two steps changes nothing.
+# For every command but `send`, which ignores it: midnight between two steps changes nothing.
 CLOCK = {"SOURCE_DATE_EPOCH": str(int(_NOW.timestamp()))}
 MAIL = """\
 mail:
@@ -52,10 +52,10 @@ ONE_CLICK = "List-Unsubscribe=One-Click"
 
 @frozen
 class Life:
-    """A newsroom in the folder `news` of a repository, and all who have to do with it."""
+    """A site in the folder `news` of a repository, its host, SMTP server and feed reader."""
 
     origin: Origin
-    desk: Desk
+    copy: WorkingCopy
     host: Path
     mail: Scripted
     secrets: Mapping[str, str]
@@ -65,20 +65,20 @@ class Life:
 
     @property
     def news(self) -> Path:
-        """The newsroom as those who write have it."""
-        return self.desk.folder / "news"
+        """The site in the authors' working copy."""
+        return self.copy.folder / "news"
 
-    def by_hand(self, *arguments: str) -> CommandResult:
-        """Run a command at the desk."""
+    def command(self, *arguments: str) -> CommandResult:
+        """Run a command in the working copy."""
         return run(self.news, {**CLOCK, **self.secrets}, *arguments)
 
     def job(self, *arguments: str, branch: str = "main") -> CommandResult:
-        """Run a command in CI, on what was pushed."""
+        """Run a command in a CI job, on the pushed branch."""
         return run(self.origin.checkout(branch) / "news", in_ci(self.secrets), *arguments)
 
     def write(self, title: str, text: str) -> Path:
-        """Write a post as people do: `postroom new`, then an editor."""
-        made = self.by_hand("new", title)
+        """Write a post with `postroom new` and an editor."""
+        made = self.command("new", title)
         assert made.code == 0, made.err
         path = self.news / made.out.strip()
         edit(path, "draft: true\n", "")
@@ -86,30 +86,30 @@ class Life:
         path.write_text(f"{path.read_text('utf-8')}{text}\n", "utf-8")
         return path
 
-    def publish(self) -> Polled:
-        """Publish from CI, and let the feed reader look."""
+    def publish(self) -> PollResult:
+        """Publish from CI, and poll the feed."""
         release(self.origin, self.host)
         return poll(self.reader)
 
-    def address(self, title: str) -> str:
-        """Return the address that the feed reader shows for a post."""
-        (found,) = (link for name, link in seen(self.reader).values() if name == title)
+    def url(self, title: str) -> str:
+        """Return the URL that the feed reader shows for a post."""
+        (found,) = (link for name, link in shown_entries(self.reader).values() if name == title)
         return found
 
     def send(self) -> list[EmailMessage]:
-        """Send from CI, and return the letters that arrived."""
+        """Send from CI, and return the emails that arrived."""
         sent = self.job("send")
         assert (sent.code, sent.err) == (0, "")
-        return self.arrived()
+        return self.new_emails()
 
-    def arrived(self) -> list[EmailMessage]:
-        """Return the letters that came since the last look, in the order of their readers."""
-        fresh = self.mail.messages[len(self._seen) :]
-        self._seen.extend(fresh)
-        # RFC 5321 §4.5.2: a point at the beginning of a line travels as two.
-        whole = (one.replace(b"\r\n..", b"\r\n.") for one in fresh)
-        letters = [message_from_bytes(one, policy=policy.default) for one in whole]
-        return sorted(letters, key=reader_of)
+    def new_emails(self) -> list[EmailMessage]:
+        """Return the emails that arrived since the last call, sorted by recipient."""
+        messages = self.mail.messages[len(self._seen) :]
+        self._seen.extend(messages)
+        # RFC 5321 §4.5.2: a dot at the beginning of a line is sent as two.
+        unstuffed = (message.replace(b"\r\n..", b"\r\n.") for message in messages)
+        emails = [message_from_bytes(message, policy=policy.default) for message in unstuffed]
+        return sorted(emails, key=recipient)
 
 
 def in_ci(secrets: Mapping[str, str]) -> Mapping[str, str]:
@@ -118,46 +118,46 @@ def in_ci(secrets: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def edit(path: Path, before: str, after: str) -> None:
-    """Replace what stands once in a file."""
+    """Replace a text that occurs once in a file."""
     text = path.read_text("utf-8")
     assert text.count(before) == 1, text
     path.write_text(text.replace(before, after), "utf-8")
 
 
-def reader_of(letter: EmailMessage) -> str:
-    """Return whose letter it is."""
-    return str(letter["To"])
+def recipient(email: EmailMessage) -> str:
+    """Return the address that an email is sent to."""
+    return str(email["To"])
 
 
-def part(letter: EmailMessage, kind: str) -> str:
-    """Return the HTML or the text of a letter."""
-    body = letter.get_body((kind,))
+def part(email: EmailMessage, kind: str) -> str:
+    """Return the HTML or the text of an email."""
+    body = email.get_body((kind,))
     assert isinstance(body, EmailMessage)
     return str(body.get_content())
 
 
-def links(letter: EmailMessage) -> set[str]:
-    """Return all addresses of the web that the HTML of a letter leads to."""
-    found = html.fromstring(part(letter, "html")).xpath("//a/@href")
+def links(email: EmailMessage) -> set[str]:
+    """Return all https URLs in the HTML of an email."""
+    found = html.fromstring(part(email, "html")).xpath("//a/@href")
     return {str(link) for link in found if str(link).startswith("https:")}
 
 
-def posts_of(letter: EmailMessage) -> set[str]:
-    """Return the addresses of the posts that a letter holds."""
-    return {link for link in links(letter) if link.startswith(f"{SITE}posts/")}
+def post_urls(email: EmailMessage) -> set[str]:
+    """Return the URLs of the posts in an email."""
+    return {link for link in links(email) if link.startswith(f"{SITE}posts/")}
 
 
-def way_out(letter: EmailMessage) -> str:
-    """Return the path where one click leaves (RFC 8058 §3.1)."""
-    assert letter["List-Unsubscribe-Post"] == ONE_CLICK
-    web, mail = re.findall("<([^>]*)>", str(letter["List-Unsubscribe"]))
+def unsubscribe_path(email: EmailMessage) -> str:
+    """Return the path of one-click unsubscribing (RFC 8058 §3.1)."""
+    assert email["List-Unsubscribe-Post"] == ONE_CLICK
+    web, mail = re.findall("<([^>]*)>", str(email["List-Unsubscribe"]))
     token = web.removeprefix(f"{SITE}list/unsubscribe/")
     assert mail == f"mailto:bounces+leave-{token}@example.com"
     return f"/list/unsubscribe/{token}"
 
 
 def release(origin: Origin, host: Path) -> None:
-    """Build main in CI, and turn the host to what came out."""
+    """Build main in CI, and publish the output on the host."""
     clone = origin.checkout()
     built = run(clone / "news", in_ci({}), "build")
     assert built.code == 0, built.err
@@ -170,13 +170,13 @@ def release(origin: Origin, host: Path) -> None:
 def life(
     tmp_path: Path, program: Callable[[str], str], postgresql_server: postgresql.Server
 ) -> Iterator[Life]:
-    """Return a newsroom on its first day: begun, pushed, published and served; nobody reads it."""
+    """Return a new site: created, pushed, published and served, without subscribers."""
     program("git")
-    origin, desk = repository.begin(tmp_path)
-    assert run(desk.folder, CLOCK, "init", "news").code == 0
-    settings = desk.folder / "news/postroom.yaml"
+    origin, copy = repository.create_repository(tmp_path)
+    assert run(copy.folder, CLOCK, "init", "news").code == 0
+    settings = copy.folder / "news/postroom.yaml"
     settings.write_text(settings.read_text("utf-8") + MAIL, "utf-8")
-    desk.push("Begin a newsroom")
+    copy.push("Create a site")
     host = tmp_path / "host"
     host.mkdir()
     shutil.copy(settings, host)
@@ -191,120 +191,120 @@ def life(
         try:
             site = web_server.ready(service)
             with subscribed(f"{site.url}atom.xml") as reader:
-                yield Life(origin, desk, host, mail, secrets, site, reader)
+                yield Life(origin, copy, host, mail, secrets, site, reader)
         finally:
             service.send_signal(signal.SIGTERM)
-            _, journal = service.communicate(timeout=20)
+            _, log = service.communicate(timeout=20)
     assert service.returncode == 143
-    assert not re.search("@|list/unsubscribe/[^…]", journal)
+    assert not re.search("@|list/unsubscribe/[^…]", log)
 
 
-def test_each_reader_hears_of_each_post_once(life: Life) -> None:
-    """By feed and by letter, whatever becomes of a post, and however often its jobs run."""
-    a_feed_reader_begins_to_follow(life)
-    a_bad_post_is_stopped_and_mended(life)
-    merged_it_is_published(life)
-    people_join(life)
-    a_ledger_that_would_be_lost_is_refused(life)
-    letters = the_first_letter_comes(life)
-    one_reader_leaves_by_one_click(life, letters[1])
-    the_next_post_comes_once_to_those_who_stayed(life)
-    what_becomes_of_posts_later_is_no_news(life, letters[0])
+def test_each_post_is_delivered_once(life: Life) -> None:
+    """Each post comes once by feed and once by email, however it changes and jobs repeat."""
+    follow_the_feed(life)
+    reject_and_fix_a_post(life)
+    publish_the_merged_post(life)
+    add_subscribers(life)
+    refuse_a_ledger_on_the_runner(life)
+    emails = send_the_first_issue(life)
+    unsubscribe_by_one_click(life, emails[1])
+    send_the_next_post_to_the_others(life)
+    change_posts_without_new_emails(life, emails[0])
 
 
-def a_feed_reader_begins_to_follow(life: Life) -> None:
-    """Let it see the posts that every newsroom begins with."""
-    assert poll(life.reader) == Polled(new=2, modified=0, unmodified=0)
-    assert {title for title, _ in seen(life.reader).values()} == SAMPLES
+def follow_the_feed(life: Life) -> None:
+    """Poll the posts that every new site has."""
+    assert poll(life.reader) == PollResult(new=2, modified=0, unmodified=0)
+    assert {title for title, _ in shown_entries(life.reader).values()} == SAMPLES
 
 
-def a_bad_post_is_stopped_and_mended(life: Life) -> None:
-    """Fail the job of its branch, with a note at the very line, until all is mended."""
-    with life.desk.branch("moved"):
+def reject_and_fix_a_post(life: Life) -> None:
+    """Fail the job of a branch, with an annotation at the line, until the post is fixed."""
+    with life.copy.branch("moved"):
         post = life.write("We moved", "Our office has a new address.")
         where = f"file=news/posts/{post.name}"
         edit(post, f"date: {TODAY}", "date: 2026-11-31")
         with post.open("a", encoding="utf-8") as file:
             file.write("\nSee [the map](map.md).\n")
-        life.desk.push("Say that we moved")
+        life.copy.push("Say that we moved")
         assert errors_of(life, "moved") == [f"{where},line=3,col=7,title=postroom"]
 
         edit(post, "date: 2026-11-31", f"date: {TODAY}")
-        life.desk.push("Correct the date")
+        life.copy.push("Correct the date")
         assert errors_of(life, "moved") == [f"{where},line=11,col=5,title=post-link"]
 
         edit(post, "[the map](map.md)", "the map at the door")
-        fixed = life.by_hand("check", "--fix")
+        fixed = life.command("check", "--fix")
         assert fixed.code == 0
         name = f"{TODAY}-a-post-is-one-file.md"
         identity = f"tag:news.example.com,{TODAY[:4]}:{name}"
         assert fixed.out.startswith(f"posts/{name}: wrote id {identity}\n")
-        assert f'+id: "{identity}"' in life.desk.changes()
-        life.desk.push("Take out a dead link, and keep an id")
+        assert f'+id: "{identity}"' in life.copy.changes()
+        life.copy.push("Take out a dead link, and keep an id")
         assert errors_of(life, "moved") == []
 
 
 def errors_of(life: Life, branch: str) -> list[str]:
-    """Let CI check a branch, and return where its annotations of errors stand."""
+    """Check a branch in CI, and return the places of the annotations of errors."""
     done = life.job("check", "--format", "github", branch=branch)
     found = re.findall("^::error (.*?)::", done.out, re.MULTILINE)
     assert done.code == bool(found)
     return found
 
 
-def merged_it_is_published(life: Life) -> None:
-    """Give readers one entry more; the id that was written is the one they knew."""
-    assert life.publish() == Polled(new=1, modified=0, unmodified=2)
+def publish_the_merged_post(life: Life) -> None:
+    """Publish one more entry; the id that `--fix` wrote changes no known entry."""
+    assert life.publish() == PollResult(new=1, modified=0, unmodified=2)
     first = contents(life.host / "public")
-    # The job again, in a fresh clone.
-    assert life.publish() == Polled(new=0, modified=0, unmodified=3)
+    # Run the job again, in a fresh clone.
+    assert life.publish() == PollResult(new=0, modified=0, unmodified=3)
     assert contents(life.host / "public") == first
 
 
-def people_join(life: Life) -> None:
-    """Add two and import one; the plan shows what they will get."""
+def add_subscribers(life: Life) -> None:
+    """Add two subscribers and import one; `plan` shows their emails."""
     terms = ["--confirmed", "--frequency", "post", "--from", TODAY]
-    assert life.by_hand("subscribers", "add", *terms, ADA, BEN).out == "2 added\n"
+    assert life.command("subscribers", "add", *terms, ADA, BEN).out == "2 added\n"
     people = life.origin.folder / "people.csv"
     people.write_text(f"email\n{CYD}\n", "utf-8")
-    assert life.by_hand("subscribers", "import", *terms, str(people)).out == "1 added\n"
-    plan = life.by_hand("plan")
+    assert life.command("subscribers", "import", *terms, str(people)).out == "1 added\n"
+    plan = life.command("plan")
     assert (plan.code, plan.err) == (0, "")
     assert "\n1 letter to 3 subscribers\n" in plan.out
     assert {line[16:] for line in plan.out.splitlines() if TODAY in line[:14]} == POSTS
 
 
-def a_ledger_that_would_be_lost_is_refused(life: Life) -> None:
-    """Send nothing from a runner without PostgreSQL: it would forget that it did."""
-    forgetful = in_ci({**life.secrets, "POSTROOM_DATABASE_URL": ""})
-    refused = run(life.origin.checkout() / "news", forgetful, "send")
+def refuse_a_ledger_on_the_runner(life: Life) -> None:
+    """Send nothing from a runner without PostgreSQL: its ledger would be lost."""
+    without_database = in_ci({**life.secrets, "POSTROOM_DATABASE_URL": ""})
+    refused = run(life.origin.checkout() / "news", without_database, "send")
     assert refused.code == 2
     assert [error.partition(":")[0] for error in refused.errors] == ["POSTROOM_DATABASE_URL"]
-    assert life.arrived() == []
+    assert life.new_emails() == []
 
 
-def the_first_letter_comes(life: Life) -> list[EmailMessage]:
-    """Bring it to everybody, in both parts, with links that lead somewhere and a way out."""
-    letters = life.send()
-    assert [reader_of(letter) for letter in letters] == [ADA, BEN, CYD]
-    addresses = {link for _, link in seen(life.reader).values()}
-    for letter in letters:
-        assert letter["From"] == "Example News <news@example.com>"
-        assert posts_of(letter) == addresses
-        for words in (*POSTS, *addresses, "1 Example Street"):
-            assert words in part(letter, "plain")
-        assert f"{SITE[:-1]}{way_out(letter)}" in links(letter)
-        # Among them the page to leave: that a scanner looks at it changes nothing.
-        asked = {link: life.site.ask(urlsplit(link).path).status for link in links(letter)}
-        assert set(asked.values()) == {200}, asked
-    assert len({way_out(letter) for letter in letters}) == 3
-    return letters
+def send_the_first_issue(life: Life) -> list[EmailMessage]:
+    """Send an issue to everybody; its links lead to pages, and one unsubscribes."""
+    emails = life.send()
+    assert [recipient(email) for email in emails] == [ADA, BEN, CYD]
+    urls = {link for _, link in shown_entries(life.reader).values()}
+    for email in emails:
+        assert email["From"] == "Example News <news@example.com>"
+        assert post_urls(email) == urls
+        for phrase in (*POSTS, *urls, "1 Example Street"):
+            assert phrase in part(email, "plain")
+        assert f"{SITE[:-1]}{unsubscribe_path(email)}" in links(email)
+        # One link is the unsubscribe page; a scanner that opens it unsubscribes nobody.
+        statuses = {link: life.site.ask(urlsplit(link).path).status for link in links(email)}
+        assert set(statuses.values()) == {200}, statuses
+    assert len({unsubscribe_path(email) for email in emails}) == 3
+    return emails
 
 
-def one_reader_leaves_by_one_click(life: Life, letter: EmailMessage) -> None:
-    """Leave by the request of a mail program alone, and take nobody else along."""
-    assert life.site.post(way_out(letter), ONE_CLICK).status == 200
-    listed = life.by_hand("subscribers", "list").out.splitlines()
+def unsubscribe_by_one_click(life: Life, email: EmailMessage) -> None:
+    """Unsubscribe one of them by the request of a mail program alone."""
+    assert life.site.post(unsubscribe_path(email), ONE_CLICK).status == 200
+    listed = life.command("subscribers", "list").out.splitlines()
     assert [line.split("  ")[:2] for line in listed] == [
         [ADA, "active"],
         [BEN, "unsubscribed"],
@@ -312,55 +312,59 @@ def one_reader_leaves_by_one_click(life: Life, letter: EmailMessage) -> None:
     ]
 
 
-def the_next_post_comes_once_to_those_who_stayed(life: Life) -> None:
-    """Bring that post alone, as one entry and one letter, also when the job runs twice."""
-    with life.desk.branch("open-day"):
+def send_the_next_post_to_the_others(life: Life) -> None:
+    """Deliver the next post as one entry and one email, even if the job runs twice."""
+    with life.copy.branch("open-day"):
         life.write("Open day", "Come and see our new office on Friday.")
-        life.desk.push("Invite to the open day")
-    assert life.publish() == Polled(new=1, modified=0, unmodified=3)
+        life.copy.push("Invite to the open day")
+    assert life.publish() == PollResult(new=1, modified=0, unmodified=3)
     sent_twice_at_once(life)
-    letters = life.arrived()
-    assert [reader_of(letter) for letter in letters] == [ADA, CYD]
-    for letter in letters:
-        assert letter["Subject"] == "News: Open day"
-        assert posts_of(letter) == {life.address("Open day")}
+    emails = life.new_emails()
+    assert [recipient(email) for email in emails] == [ADA, CYD]
+    for email in emails:
+        assert email["Subject"] == "News: Open day"
+        assert post_urls(email) == {life.url("Open day")}
     assert life.send() == []
 
 
 def sent_twice_at_once(life: Life) -> None:
-    """Let a second job begin while the first has a letter on its way."""
-    with life.mail.holding() as letter_came:
+    """Start a second job while the first has an email in flight."""
+    with life.mail.holding() as received:
         first = start(life.origin.checkout() / "news", in_ci(life.secrets), "send")
-        assert letter_came.wait(60)
+        assert received.wait(60)
         second = life.job("send")
-    assert ended(first).code == 0
+    assert wait_for(first).code == 0
     assert second.code == 1
     assert "another run is sending" in second.err
 
 
-def what_becomes_of_posts_later_is_no_news(life: Life, letter: EmailMessage) -> None:
-    """Show in feed and pages what was edited, renamed or taken back, and tell nobody again."""
-    with life.desk.branch("tidy"):
+def change_posts_without_new_emails(life: Life, email: EmailMessage) -> None:
+    """Edit, rename and withdraw posts: feed and pages change, and nobody gets an email."""
+    with life.copy.branch("tidy"):
         edit_rename_and_withdraw(life)
-        life.desk.push("Correct one post, rename another, and take one back")
+        life.copy.push("Correct one post, rename another, and take one back")
     times = {entry.id: entry.updated for entry in life.reader.get_entries()}
-    assert life.publish() == Polled(new=0, modified=3, unmodified=1)
-    changed = {one.title for one in life.reader.get_entries() if one.updated != times[one.id]}
-    # The renamed one's time is as it was: its author did not say that it changed.
+    assert life.publish() == PollResult(new=0, modified=3, unmodified=1)
+    changed = {
+        entry.title for entry in life.reader.get_entries() if entry.updated != times[entry.id]
+    }
+    # The renamed post keeps its time: its author did not set `updated`.
     assert changed == {"We have moved", "Welcome to our newsroom"}
-    assert life.address("Doors open") == f"{SITE}posts/open-day/"
+    assert life.url("Doors open") == f"{SITE}posts/open-day/"
     assert life.send() == []
 
-    answers = {link: life.site.ask(urlsplit(link).path) for link in links(letter)}
+    answers = {link: life.site.ask(urlsplit(link).path) for link in links(email)}
     gone = [link for link, answer in answers.items() if answer.status != 200]
-    assert gone == [life.address("Welcome to our newsroom")]
+    assert gone == [life.url("Welcome to our newsroom")]
     assert answers[gone[0]].status == 410
-    words = b"now has a home of its own"
-    assert [name for name, data in contents(life.host / "public").items() if words in data] == []
+    withdrawn = b"now has a home of its own"
+    assert [
+        name for name, data in contents(life.host / "public").items() if withdrawn in data
+    ] == []
 
 
 def edit_rename_and_withdraw(life: Life) -> None:
-    """Change three posts as their authors do; the check tells how a new name keeps its address."""
+    """Change three posts; `check` says how a renamed file keeps its URL."""
     moved, invited, welcome = (
         life.news / f"posts/{TODAY}-{name}.md" for name in ("we-moved", "open-day", "welcome")
     )
@@ -368,6 +372,6 @@ def edit_rename_and_withdraw(life: Life) -> None:
     edit(welcome, "summary: ", f"withdrawn: {TODAY}\nsummary: ")
     edit(invited, 'title: "Open day"', 'title: "Doors open"')
     invited = invited.rename(invited.with_name(f"{TODAY}-doors-open.md"))
-    advice = life.by_hand("check", "--against", str(life.host / "public"))
+    advice = life.command("check", "--against", str(life.host / "public"))
     assert "give it slug: open-day, or" in advice.err
     edit(invited, "topics: []", "slug: open-day\ntopics: []")

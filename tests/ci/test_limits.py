@@ -1,4 +1,4 @@
-"""Time limits: a test that hangs fails by itself, with its name, and does not stop all others."""
+"""Time limits: a test that hangs fails by its name, and the other tests run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_is_fine():
 
 
 def test_every_test_has_a_limit(request: pytest.FixtureRequest) -> None:
-    """Fast tests have two minutes, slow ones a quarter of an hour."""
+    """Fast tests have two minutes, slow ones fifteen."""
     usual = int(request.config.getini("timeout"))
     limits = {
         item.nodeid: marker.args[0] if marker else usual
@@ -40,7 +40,7 @@ def test_every_test_has_a_limit(request: pytest.FixtureRequest) -> None:
 
 
 def test_a_test_that_hangs_fails_and_its_command_ends(tmp_path: Path) -> None:
-    """A test that waits for a command for ever fails by its name; the next one runs."""
+    """A test that waits for ever fails by its name, and the next test runs."""
     (tmp_path / "test_it.py").write_text(HANGS)
     options = ["-q", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml"), "--timeout=2"]
     with Process[str](
@@ -50,6 +50,6 @@ def test_a_test_that_hangs_fails_and_its_command_ends(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
-        said, _ = process.communicate(timeout=60)
-    assert "FAILED test_it.py::test_hangs" in said
-    assert "1 failed, 1 passed" in said
+        output, _ = process.communicate(timeout=60)
+    assert "FAILED test_it.py::test_hangs" in output
+    assert "1 failed, 1 passed" in output

@@ -232,7 +232,7 @@ def test_an_environment_of_another_place_is_made_anew(ready: Checkout, change: s
 
 
 def test_an_activated_environment_can_be_made_anew(ready: Checkout) -> None:
-    """Where `python3` is the .venv that must be replaced, its base interpreter replaces it."""
+    """If `python3` is that of the .venv, its base interpreter makes the new one."""
     path = os.pathsep.join([str(ready.root / ".venv" / "bin"), str(ready.bin)])
     for made in (ready.root / ".venv").glob("made-*"):
         made.unlink()

@@ -1,4 +1,4 @@
-"""The workflows, our own and those in docs/ to copy: what they may do, and each of their steps."""
+"""The workflows of this repository and those in docs/: their permissions and their steps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from psycopg.errors import DuplicateObject
 
 from tests.support import postgresql
-from tests.support.action_runner import ACTION, Ran, Runner, read
+from tests.support.action_runner import ACTION, ActionResult, Runner, read
 from tests.support.processes import run
 from tests.support.sending_site import KEY
 from tests.support.site import AT, ROOT
@@ -43,13 +43,13 @@ def jobs(document: Document) -> dict[str, Any]:
 
 def steps(document: Document) -> Iterator[dict[str, Any]]:
     """Yield the steps of a workflow, or of an action."""
-    for one in jobs(document).values() if "jobs" in document else [document["runs"]]:
-        yield from one["steps"]
+    for job in jobs(document).values() if "jobs" in document else [document["runs"]]:
+        yield from job["steps"]
 
 
 @pytest.mark.parametrize("path", [ROOT / "action.yml", *ALL], ids=lambda path: path.name)
-def test_every_action_is_named_by_its_commit(path: Path) -> None:
-    """What others wrote is a full commit, with its version for people; ours is to be filled in."""
+def test_every_action_is_pinned_to_a_commit(path: Path) -> None:
+    """GitHub's actions are pinned to a commit, with the version as a comment; ours is a blank."""
     lines = re.findall(r"uses: (.+)", path.read_text(encoding="utf-8"))
     assert len(lines) == sum("uses" in step for step in steps(read(path)))
     pinned = re.compile(r"actions/[a-z-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
@@ -58,7 +58,7 @@ def test_every_action_is_named_by_its_commit(path: Path) -> None:
 
 
 def test_an_action_has_one_commit_everywhere() -> None:
-    """Two places that use the same version of an action name the same commit."""
+    """All uses of a version of an action name the same commit."""
     text = "".join(path.read_text(encoding="utf-8") for path in [ROOT / "action.yml", *ALL])
     named = set(re.findall(r"uses: (actions/\S+)@(\S+ # \S+)", text))
     assert len({name for name, _ in named}) == len(named) >= 6
@@ -67,16 +67,16 @@ def test_an_action_has_one_commit_everywhere() -> None:
 
 
 @pytest.mark.parametrize("path", [ROOT / "action.yml", *ALL], ids=lambda path: path.name)
-def test_nothing_is_written_into_a_shell(path: Path) -> None:
-    """No `run:` block has an expression in it, and none is more than a line or two."""
+def test_no_expression_in_a_shell(path: Path) -> None:
+    """No `run:` block contains an expression, or has more than two lines."""
     for step in steps(read(path)):
         assert "${{" not in step.get("run", "")
         assert len(step.get("run", "").splitlines()) <= 2
 
 
 @pytest.mark.parametrize("path", ALL, ids=lambda path: path.name)
-def test_a_workflow_may_do_little(path: Path) -> None:
-    """A workflow reads; only a job that has no step of ours may write, and no job keeps a token."""
+def test_permissions_of_a_workflow(path: Path) -> None:
+    """A workflow may read; only a job without this action may write; no job keeps a token."""
     document = read(path)
     assert document["permissions"] == {"contents": "read"}
     assert "pull_request_target" not in document["on"]
@@ -90,8 +90,8 @@ def test_a_workflow_may_do_little(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ALL, ids=lambda path: path.name)
-def test_secrets_are_where_the_protected_branch_is(path: Path) -> None:
-    """What a pull request starts knows no secret; a job that does has an environment."""
+def test_secrets_need_an_environment(path: Path) -> None:
+    """A workflow for pull requests uses no secret; a job that uses one has an environment."""
     document, text = read(path), path.read_text(encoding="utf-8")
     if "pull_request" in document["on"]:
         assert "secrets." not in text
@@ -104,8 +104,8 @@ def test_secrets_are_where_the_protected_branch_is(path: Path) -> None:
             assert document["concurrency"] == {"group": "send", "cancel-in-progress": "false"}
 
 
-def use(runner: Runner, step: Document, secrets: Mapping[str, str]) -> Ran:
-    """Run a step of ours as the workflow writes it, with these secrets."""
+def use(runner: Runner, step: Document, secrets: Mapping[str, str]) -> ActionResult:
+    """Run a step of this action as the workflow has it, with these secrets."""
     assert set(step["with"]) <= set(ACTION["inputs"])
     known = {f"${{{{ secrets.{name} }}}}": value for name, value in secrets.items()} | EXPRESSIONS
     inputs = {name.replace("-", "_"): known.get(text, text) for name, text in step["with"].items()}
@@ -113,19 +113,23 @@ def use(runner: Runner, step: Document, secrets: Mapping[str, str]) -> Ran:
     return runner.use(**inputs)
 
 
-def of_ours(name: str) -> list[dict[str, Any]]:
-    """Return the steps of ours of a workflow to copy."""
+def action_steps(name: str) -> list[dict[str, Any]]:
+    """Return the steps of this action in a workflow to copy."""
     document = read(ROOT / "docs/workflows" / name)
     return [step for step in steps(document) if step["uses"].startswith(f"{OURS}@")]
 
 
 def test_the_workflows_that_need_no_secrets_run(tmp_path: Path) -> None:
-    """`check.yml` and `publish.yml` pass on a newsroom in order, and leave what Pages takes."""
+    """`check.yml` and `publish.yml` pass on a site without errors, and write its output."""
     runner = Runner(tmp_path, site=".")
-    ran = [use(runner, step, {}) for name in ("check.yml", "publish.yml") for step in of_ours(name)]
-    assert [(one.code, one.annotations) for one in ran] == [(0, [])] * 3
+    ran = [
+        use(runner, step, {})
+        for name in ("check.yml", "publish.yml")
+        for step in action_steps(name)
+    ]
+    assert [(each.code, each.annotations) for each in ran] == [(0, [])] * 3
     document = read(ROOT / "docs/workflows/publish.yml")
-    (upload,) = (one for one in steps(document) if "upload-pages-artifact" in one["uses"])
+    (upload,) = (step for step in steps(document) if "upload-pages-artifact" in step["uses"])
     assert (runner.workspace / str(upload["with"]["path"]) / "index.html").exists()
 
 
@@ -143,12 +147,12 @@ def new_site(tmp_path: Path) -> Runner:
 
 
 def test_a_new_site_passes_the_workflows(new_site: Runner) -> None:
-    """What `init` writes, and a post of a heading and a sentence, are checked and published.
+    """The site of `init`, with a post of a heading and a sentence, is checked and published.
 
-    The warnings stand at their lines all the same, and the email is kept.
+    Warnings are shown at their lines, and the email is in the artifact.
     """
     for name in ("check.yml", "publish.yml"):
-        for step in of_ours(name):
+        for step in action_steps(name):
             ran = use(new_site, step, {})
             assert ran.code == 0, ran.log
             assert [line for line in ran.annotations if not line.startswith("::warning ")] == []
@@ -158,9 +162,9 @@ def test_a_new_site_passes_the_workflows(new_site: Runner) -> None:
     assert "From today you find us" in page.read_text("utf-8")
 
 
-def test_a_new_site_fails_where_it_is_asked_to_be_strict(new_site: Runner) -> None:
-    """`--strict`, for those who want it, is a word more in the same step."""
-    (step,) = of_ours("check.yml")
+def test_a_new_site_fails_with_strict(new_site: Runner) -> None:
+    """With `arguments: --strict`, warnings fail the same step."""
+    (step,) = action_steps("check.yml")
     strict = {**step, "with": {**step["with"], "arguments": "--strict"}}
     assert use(new_site, strict, {}).code == 1
 
@@ -168,7 +172,7 @@ def test_a_new_site_fails_where_it_is_asked_to_be_strict(new_site: Runner) -> No
 def secrets_for(
     runner: Runner, server: postgresql.Server, port: int, number: int
 ) -> dict[str, str]:
-    """Return the secrets of a newsroom with so many readers who are owed a letter."""
+    """Return the secrets of a site with this many subscribers who are due an email."""
     inputs = runner.add_subscribers(server.emptied(), number)
     return {
         "POSTROOM_SMTP_URL": f"smtp://127.0.0.1:{port}",
@@ -178,13 +182,13 @@ def secrets_for(
 
 
 def test_the_workflow_that_sends_runs(tmp_path: Path, postgresql_server: postgresql.Server) -> None:
-    """`send.yml` sends what is due; run twice it sends nothing again."""
+    """`send.yml` sends the emails that are due; a second run sends nothing again."""
     runner = Runner(tmp_path, site=".")
-    (step,) = of_ours("send.yml")
+    (step,) = action_steps("send.yml")
     with scripted({}) as server:
         secrets = secrets_for(runner, postgresql_server, server.port, 2)
         ran = [use(runner, step, secrets) for _ in range(2)]
-    assert [(one.code, one.annotations) for one in ran] == [(0, [])] * 2
+    assert [(each.code, each.annotations) for each in ran] == [(0, [])] * 2
     assert len(server.messages) == 2
 
 
@@ -192,35 +196,35 @@ def test_the_workflow_that_sends_runs(tmp_path: Path, postgresql_server: postgre
 def test_the_workflow_with_approval_runs(
     tmp_path: Path, postgresql_server: postgresql.Server, now: str
 ) -> None:
-    """`approve.yml` sends what was approved; if a post has changed since, it refuses."""
+    """`approve.yml` sends the approved plan; if a post has changed since, it refuses."""
     runner = Runner(tmp_path, site=".")
-    plan, send = of_ours("approve.yml")
+    plan, send = action_steps("approve.yml")
     with scripted({}) as server:
         secrets = secrets_for(runner, postgresql_server, server.port, 2)
-        looks = {"POSTROOM_DATABASE_URL": may_only_read(postgresql_server)}
-        planned = use(runner, plan, looks)
+        read_only = {"POSTROOM_DATABASE_URL": read_only_url(postgresql_server)}
+        planned = use(runner, plan, read_only)
         assert (planned.code, planned.outputs["emails"]) == (0, "2"), planned.log
         download(planned, runner)
         post = runner.site_dir / "posts/a.md"
         post.write_text(post.read_text("utf-8").replace("office", now), "utf-8")
         sent = use(runner, send, secrets)
-    told = (sent.code, len(server.messages), len(sent.annotations))
-    assert told == ((0, 2, 0) if now == "office" else (1, 0, 1)), sent.log
+    outcome = (sent.code, len(server.messages), len(sent.annotations))
+    assert outcome == ((0, 2, 0) if now == "office" else (1, 0, 1)), sent.log
 
 
-def may_only_read(server: postgresql.Server) -> str:
-    """Return the URL of the database for a user who can change nothing in it."""
+def read_only_url(server: postgresql.Server) -> str:
+    """Return the URL of the database for a user who may only read."""
     with suppress(DuplicateObject):
-        server.execute("CREATE ROLE looker LOGIN")
-    server.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO looker")
-    server.execute("GRANT USAGE ON SCHEMA public TO looker")
-    return server.url.replace("postgres@", "looker@")
+        server.execute("CREATE ROLE viewer LOGIN")
+    server.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO viewer")
+    server.execute("GRANT USAGE ON SCHEMA public TO viewer")
+    return server.url.replace("postgres@", "viewer@")
 
 
-def download(planned: Ran, runner: Runner) -> None:
+def download(planned: ActionResult, runner: Runner) -> None:
     """Copy the artifact of the first job of `approve.yml` to where its second job downloads it."""
     document = read(ROOT / "docs/workflows/approve.yml")
-    (step,) = (one for one in steps(document) if "download-artifact" in one["uses"])
+    (step,) = (each for each in steps(document) if "download-artifact" in each["uses"])
     wanted = step["with"]
     assert wanted["name"] == "postroom-plan"
     assert ACTION["runs"]["steps"][-1]["with"]["name"].endswith(
@@ -234,7 +238,7 @@ def test_nothing_due_needs_no_approval() -> None:
     document = jobs(read(ROOT / "docs/workflows/approve.yml"))
     assert document["plan"]["outputs"] == {"emails": "${{ steps.plan.outputs.emails }}"}
     assert document["send"]["if"] == "needs.plan.outputs.emails != '0'"
-    (plan,) = (one for one in document["plan"]["steps"] if OURS in one["uses"])
+    (plan,) = (step for step in document["plan"]["steps"] if OURS in step["uses"])
     assert plan["id"] == "plan"
     assert "emails" in ACTION["outputs"]
 
@@ -243,7 +247,7 @@ GITLAB = read(ROOT / "docs/gitlab-ci.yml")
 
 
 def test_the_jobs_for_gitlab_run(tmp_path: Path, postgresql_server: postgresql.Server) -> None:
-    """Every line of `script:` for GitLab runs in a job's shell, and leaves what is kept."""
+    """Each line of `script:` for GitLab runs in a job's shell, and writes the artifacts."""
     runner = Runner(tmp_path, site=".")
     with scripted({}) as server:
         secrets = secrets_for(runner, postgresql_server, server.port, 2)
@@ -255,7 +259,7 @@ def test_the_jobs_for_gitlab_run(tmp_path: Path, postgresql_server: postgresql.S
 
 
 def in_gitlab(name: str, runner: Runner, variables: Mapping[str, str]) -> list[int]:
-    """Run the job `name` as GitLab does; return the exit codes of what decides and what follows."""
+    """Run the job `name` as GitLab does; return the exit codes of `script` and `after_script`."""
     codes = []
     for part in ("script", "after_script"):
         done = subprocess.run(
@@ -277,7 +281,7 @@ def in_gitlab(name: str, runner: Runner, variables: Mapping[str, str]) -> list[i
 
 @pytest.mark.parametrize("posts", ["as written", "only a draft"])
 def test_a_new_site_passes_the_jobs_for_gitlab(new_site: Runner, posts: str) -> None:
-    """What `init` writes and a plain post pass; so does a site on which nothing is out yet."""
+    """The site of `init` and a plain post pass; so does a site without a published post."""
     day = {"SOURCE_DATE_EPOCH": str(int(AT.timestamp()))}
     if posts == "only a draft":
         for path in (new_site.site_dir / "posts").iterdir():
@@ -286,12 +290,12 @@ def test_a_new_site_passes_the_jobs_for_gitlab(new_site: Runner, posts: str) -> 
     for name in ("check", "pages"):
         assert in_gitlab(name, new_site, day)[0] == 0
     assert (new_site.site_dir / "public/index.html").exists()
-    letter = (new_site.site_dir / "email.html").read_text("utf-8")
-    assert ("From today you find us" in letter) == (posts == "as written")
+    email = (new_site.site_dir / "email.html").read_text("utf-8")
+    assert ("From today you find us" in email) == (posts == "as written")
 
 
 def test_gitlab_installs_a_commit_with_what_sending_needs() -> None:
-    """What GitLab's jobs install is one commit of your copy, with the driver of PostgreSQL."""
+    """GitLab's jobs install one commit of your copy, with the driver for PostgreSQL."""
     (line,) = GITLAB["default"]["before_script"]
     *pip, wanted = shlex.split(line)
     assert pip == ["pip", "install", "--quiet"]
@@ -300,8 +304,8 @@ def test_gitlab_installs_a_commit_with_what_sending_needs() -> None:
     assert requirement.url == f"git+https://git.example.com/postroom.git@{'0' * 40}"
 
 
-def test_gitlab_sends_one_at_a_time_and_by_the_clock_alone() -> None:
-    """In GitLab a merge request is checked and nothing else; what sends is never cut off."""
+def test_gitlab_sends_by_schedule_one_run_at_a_time() -> None:
+    """In GitLab a merge request runs `check` only, and a newer job never interrupts `send`."""
     assert {name for name in GITLAB if name != "default"} == {"check", "pages", "send"}
     assert GITLAB["check"]["rules"] == [{"if": '$CI_PIPELINE_SOURCE == "merge_request_event"'}]
     (rule,) = GITLAB["send"]["rules"]

@@ -23,7 +23,7 @@ from babel import Locale
 from postroom.cli.main import cli
 from tests.support import postgresql
 from tests.support.processes import Process, plain
-from tests.support.repository import begin
+from tests.support.repository import create_repository
 from tests.support.site import ROOT
 from tests.support.sites import write
 from tests.support.smtp_server import scripted
@@ -128,13 +128,13 @@ def test_the_commands_of_a_page_run(tmp_path: Path, name: str) -> None:
     shutil.copytree(ROOT / "posts", tmp_path / "posts")
     for each in ("templates", "postroom.yaml"):
         (tmp_path / each).symlink_to(ROOT / each)
-    code, errors, _ = run_all(tmp_path, "".join(blocks("newsroom", page)))
+    code, errors, _ = run_all(tmp_path, "".join(blocks("site", page)))
     assert (code, errors) == (0, "")
     assert json.loads((tmp_path / "findings.json").read_bytes())["findings"] == []
 
 
 @pytest.mark.parametrize(
-    ("name", "kinds"), [("checks.md", {"newsroom"}), ("ci.md", {"newsroom", "database"})]
+    ("name", "kinds"), [("checks.md", {"site"}), ("ci.md", {"site", "database"})]
 )
 def test_every_block_of_a_page_is_run_here(name: str, kinds: set[str]) -> None:
     """A page has no other commands than those that a test runs."""
@@ -180,7 +180,7 @@ def test_the_line_of_cron_sends(tmp_path: Path, program: Callable[[str], str]) -
     assert when == ["5", "*", "*", "*", "*"]
     (settings,) = fenced("yaml mail", README)
     day = (datetime.now(UTC) - timedelta(days=10)).date()
-    origin, clone = begin(tmp_path)
+    origin, clone = create_repository(tmp_path)
     write(clone.folder, {f"posts/{day}-old.md": "# An old post\n", "more.yaml": settings})
     make = "postroom init . && postroom check --fix && cat more.yaml >> postroom.yaml"
     assert run_in(clone.folder, make) == (0, [])

@@ -18,7 +18,15 @@ from postroom.lint.feeds import CHECKS, is_feed_path, lint_content, lint_feed
 from postroom.posts import loader
 from postroom.publish.build import make_outputs
 from postroom.settings.site import load_settings
-from tests.support.feed_readers import FORMATS, items, newsboat, poll, seen, serving, subscribed
+from tests.support.feed_readers import (
+    FORMATS,
+    items,
+    newsboat,
+    poll,
+    serving,
+    shown_entries,
+    subscribed,
+)
 from tests.support.generated_sites import SETTINGS, site_files
 from tests.support.site import AT, ROOT
 from tests.support.site import SETTINGS as REQUIRED
@@ -368,7 +376,7 @@ def test_reader_reads_every_entry(made: Built, file: str) -> None:
     known = items((made.folder / file).read_bytes())
     with serving(made.folder) as server, subscribed(server.url + file) as reader:
         assert poll(reader).new == len(known)
-        assert seen(reader) == {item.id: (item.title, item.url) for item in known}
+        assert shown_entries(reader) == {item.id: (item.title, item.url) for item in known}
 
 
 @pytest.mark.parametrize("file", FORMATS[:2])

@@ -35,9 +35,9 @@ AUTH = b"250-hello\r\n250 AUTH PLAIN\r\n"
 
 def once(room: Room, server: Scripted) -> None:
     """Make sure that every reader has the letter once, and that no letter was tried twice."""
-    assert room.states() == {"sent": room.readers}
+    assert room.states() == {"sent": room.subscribers}
     assert Counter(recipients(server)).most_common(1)[0][1] == 1
-    assert len(recipients(server)) == room.readers
+    assert len(recipients(server)) == room.subscribers
 
 
 def openings(server: Scripted) -> int:

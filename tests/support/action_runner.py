@@ -1,4 +1,4 @@
-"""What a runner of GitHub's does with action.yml: its `run:` blocks, in bash, with their files."""
+"""A runner like GitHub's: it runs the `run:` blocks of action.yml in bash, with their files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FILES = ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY", "GITHUB_ENV", "GITHUB_PATH", "
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return a YAML file with every value as it is written: `on` is a word, not true."""
+    """Return a YAML file with every value as a string: `on` is not true."""
     # BaseLoader makes nothing but strings, lists and mappings.
     document = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # noqa: S506
     assert isinstance(document, dict)
@@ -36,13 +36,13 @@ ACTION = read(ROOT / "action.yml")
 
 
 def run_blocks() -> list[str]:
-    """Return the names of the action's steps that run something, in their order."""
+    """Return the names of the action's steps with a `run:` block, in order."""
     return [step["name"] for step in ACTION["runs"]["steps"] if "run" in step]
 
 
 @frozen
-class Ran:
-    """What became of one use of the action."""
+class ActionResult:
+    """The result of one use of the action."""
 
     code: int
     log: str
@@ -52,7 +52,7 @@ class Ran:
 
     @property
     def annotations(self) -> list[str]:
-        """What GitHub shows at files: commands that it was not told to leave alone."""
+        """The workflow commands of the log, without those between `stop-commands` marks."""
         found, mark = [], ""
         for line in self.log.splitlines():
             if mark:
@@ -70,7 +70,7 @@ class Ran:
 
 
 class Runner:
-    """A machine with a checked out newsroom, on which Postroom is installed if need be."""
+    """A machine with a checkout of a site; Postroom is installed, or an action step installs it."""
 
     def __init__(self, home: Path, *, site: str = "news", installed: bool = True) -> None:
         self.workspace, self.temp, self.files = home / "work", home / "temp", home / "files"
@@ -96,14 +96,14 @@ class Runner:
         assert added.code == 0, added.err
         return {"database_url": database_url, "secret_key": KEY}
 
-    def use(self, **inputs: str) -> Ran:
-        """Use the action with these inputs, `_` standing for `-`, until a step fails."""
+    def use(self, **inputs: str) -> ActionResult:
+        """Use the action with these inputs, with `_` for `-`, until a step fails."""
         known = {name: each.get("default", "") for name, each in ACTION["inputs"].items()}
         given = {name.replace("_", "-"): value for name, value in inputs.items()}
         assert set(given) <= set(known)
         code, log, steps, outputs = 0, "", [], dict[str, str]()
         summary = ""
-        for step in self._chosen():
+        for step in self._steps_to_run():
             process = self.start(step, {**known, **given})
             log += process.communicate(timeout=300)[0]
             code = process.returncode
@@ -112,12 +112,12 @@ class Runner:
             summary += (self.files / "GITHUB_STEP_SUMMARY").read_text(encoding="utf-8")
             if code:
                 break
-        return Ran(code, log, summary, outputs, tuple(steps))
+        return ActionResult(code, log, summary, outputs, tuple(steps))
 
-    def _chosen(self) -> Iterator[dict[str, Any]]:
+    def _steps_to_run(self) -> Iterator[dict[str, Any]]:
         for step in ACTION["runs"]["steps"]:
             if "run" in step and not (self.installed and step["name"] == INSTALL):
-                # No run block is left out under a condition, which this runner could not judge.
+                # This runner cannot evaluate conditions, so no run block may have one.
                 assert "if" not in step
                 yield step
 
@@ -145,7 +145,7 @@ class Runner:
         }
         assert not [text for text in own.values() if "${{" in text]
         usual = {name: os.environ[name] for name in ("HOME", "LANG") if name in os.environ}
-        # How this machine reaches packages; a runner's pip keeps what it loads.
+        # Settings for the package registry; a runner's pip keeps its downloads.
         pip = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
         pip.pop("PIP_NO_CACHE_DIR", None)
         here = {
@@ -157,7 +157,7 @@ class Runner:
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         }
         if inputs["command"] not in {"plan", "send"}:
-            # As on the day of the tests' newsroom; who is owed a letter depends on the true one.
+            # The day of the test site's posts; `plan` and `send` use the real time.
             here["SOURCE_DATE_EPOCH"] = str(int(AT.timestamp()))
         files = {name: str(self.files / name) for name in _FILES}
         return {**usual, **pip, **here, **files, **own}

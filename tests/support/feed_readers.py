@@ -1,4 +1,4 @@
-"""Ways to read a feed: its items as they stand in the file, a web server, a real feed reader."""
+"""Read feeds in tests: parse the file, serve it over HTTP, poll it with real feed readers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FORMATS = ("atom.xml", "rss.xml", "feed.json")
 
 @frozen
 class Item:
-    """What a feed says of one post; RSS knows no `updated`."""
+    """An item of a feed; RSS has no `updated`."""
 
     id: str
     title: str
@@ -46,7 +46,7 @@ class Item:
 
 
 def items(data: bytes) -> tuple[Item, ...]:
-    """Return the items of a feed document in their order, whatever its format."""
+    """Return the items of a feed document of any format, in order."""
     if data.startswith(b"{"):
         return tuple(_json_item(item) for item in json.loads(data)["items"])
     root = etree.fromstring(data)
@@ -94,7 +94,7 @@ def _atom_item(entry: etree._Element) -> Item:
 
 @define
 class Served:
-    """A folder that is being served: its address, and every answer that was given."""
+    """A served folder: its URL, and the path and status of every response."""
 
     url: str
     answers: list[tuple[str, int]] = field(factory=list)
@@ -102,7 +102,7 @@ class Served:
 
 @contextmanager
 def serving(folder: Path) -> Iterator[Served]:
-    """Serve `folder` as plain static hosting does, on a free port of this machine."""
+    """Serve `folder` as a static host does, on a free port of this machine."""
 
     class Handler(SimpleHTTPRequestHandler):
         def log_request(self, code: int | str = "-", _size: int | str = "-") -> None:
@@ -124,7 +124,7 @@ def serving(folder: Path) -> Iterator[Served]:
 
 
 def let_time_pass(folder: Path, seconds: int = 3600) -> None:
-    """Make every file of `folder` older: Last-Modified tells whole seconds only."""
+    """Make every file of `folder` older: Last-Modified has whole seconds only."""
     for path in folder.rglob("*"):
         if path.is_file():
             then = path.stat().st_mtime - seconds
@@ -132,37 +132,41 @@ def let_time_pass(folder: Path, seconds: int = 3600) -> None:
 
 
 @contextmanager
-def subscribed(*addresses: str) -> Iterator[Reader]:
-    """Return a feed reader that follows `addresses` and has not polled yet."""
+def subscribed(*urls: str) -> Iterator[Reader]:
+    """Return a feed reader that follows `urls` and has not polled yet."""
     with make_reader(":memory:") as reader:
-        for address in addresses:
-            reader.add_feed(address)
+        for url in urls:
+            reader.add_feed(url)
         yield reader
 
 
 @frozen
-class Polled:
-    """What one poll counted: entries that were new, changed, and the same."""
+class PollResult:
+    """The numbers of new, modified and unmodified entries of one poll."""
 
     new: int
     modified: int
     unmodified: int
 
 
-def poll(reader: Reader) -> Polled:
-    """Let `reader` fetch its one feed and return what it counted; an error is raised."""
+def poll(reader: Reader) -> PollResult:
+    """Let `reader` fetch its only feed and return the numbers; raise errors."""
     (feed,) = reader.get_feeds()
     result = reader.update_feed(feed)
-    return Polled(result.new, result.modified, result.unmodified) if result else Polled(0, 0, 0)
+    return (
+        PollResult(result.new, result.modified, result.unmodified)
+        if result
+        else PollResult(0, 0, 0)
+    )
 
 
-def seen(reader: Reader) -> dict[str, tuple[str, str]]:
-    """Return title and address of every entry that `reader` shows, by its id."""
+def shown_entries(reader: Reader) -> dict[str, tuple[str, str]]:
+    """Return the title and URL of every entry that `reader` shows, by id."""
     return {entry.id: (entry.title or "", entry.link or "") for entry in reader.get_entries()}
 
 
 def newsboat(path: str, folder: Path, url: str) -> dict[str, tuple[str, str]]:
-    """Let newsboat fetch the feed at `url` and return what it stores of each entry, by its id."""
+    """Let newsboat fetch the feed at `url`; return the title and URL of each entry, by id."""
     (folder / "urls").write_text(url + "\n")
     files = ["-u", str(folder / "urls"), "-c", str(folder / "cache.db"), "-C", "/dev/null"]
     environment = {"HOME": str(folder), "PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
@@ -173,4 +177,4 @@ def newsboat(path: str, folder: Path, url: str) -> dict[str, tuple[str, str]]:
         rows = connection.execute("select guid, title, url from rss_item").fetchall()
     finally:
         connection.close()
-    return {guid: (title, address) for guid, title, address in rows}
+    return {guid: (title, link) for guid, title, link in rows}

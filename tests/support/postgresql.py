@@ -1,4 +1,4 @@
-"""A real PostgreSQL server for the tests, in a temporary folder, reached by a socket only."""
+"""Run a real PostgreSQL server in a temporary folder, reachable by a socket only."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from attrs import frozen
 
 
 class MissingError(Exception):
-    """There is no PostgreSQL server on this machine that we may start."""
+    """PostgreSQL is missing on this machine, or the tests may not start it."""
 
 
 @frozen
 class Server:
-    """A running server, and the one database of the tests."""
+    """A running server with one database."""
 
     folder: Path
 
@@ -39,13 +39,13 @@ class Server:
             connection.execute(statement.encode())
 
     def emptied(self) -> str:
-        """Empty the database, which takes a tenth of the time that a new one takes."""
+        """Empty the database and return its URL; a new database would take ten times as long."""
         self.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
         return self.url
 
 
 def programs() -> Path:
-    """Return the folder of the server's programs, on the path or where Debian puts them."""
+    """Return the folder of the server's programs, on PATH or where Debian puts them."""
     found = shutil.which("initdb")
     if found:
         return Path(found).resolve().parent
@@ -56,7 +56,7 @@ def programs() -> Path:
 
 
 def _identity() -> dict[str, Any]:
-    """Return as whom to run: the server refuses to be root."""
+    """Return the user to run as: the server refuses to run as root."""
     if os.geteuid() != 0:
         return {}
     try:
@@ -68,7 +68,7 @@ def _identity() -> dict[str, Any]:
 
 @frozen
 class Cluster:
-    """A server's files, and how to run it over them, once or again."""
+    """The files of a server, which can run over them several times."""
 
     folder: Path
     durable: bool
@@ -76,8 +76,8 @@ class Cluster:
 
     @contextmanager
     def running(self) -> Iterator[Server]:
-        """Run the server for a block; it ends at once, without tidying up."""
-        # What is durable is no question of most tests; it is faster to promise nothing.
+        """Run the server for a block, and stop it at once, without a checkpoint."""
+        # Most tests need no durability, and are faster without it.
         fsync = "on" if self.durable else "off"
         options = (
             f"-D {self.folder / 'data'} -k {self.folder} -c listen_addresses= -c jit=off "
@@ -85,7 +85,7 @@ class Cluster:
         )
         with subprocess.Popen(
             [programs() / "postgres", *options.split()],
-            # The server's user may not be allowed to look at the folder that the tests run in.
+            # The server's user may lack access to the folder that the tests run in.
             cwd=self.folder,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -98,26 +98,26 @@ class Cluster:
                 try:
                     process.wait(20)
                 except subprocess.TimeoutExpired:
-                    # Its parts notice within seconds that it is gone, and go, too.
+                    # The server's other processes end by themselves within seconds.
                     process.kill()
                     raise
 
 
 @contextmanager
 def cluster(*, durable: bool = False) -> Iterator[Cluster]:
-    """Make the files of a server for a block; what it was told outlives a crash if it is `durable`.
+    """Make the files of a server for a block; data survive a crash if it is `durable`.
 
     Raises `MissingError`.
     """
     bin_, identity = programs(), _identity()
-    # Not pytest's folder: the path of a socket may have no more than 107 characters.
+    # pytest's folder is too long: the path of a socket may have 107 characters.
     with tempfile.TemporaryDirectory(prefix="postroom-pg-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         if identity:
             os.chown(folder, identity["user"], identity["group"])
-        words = f"-D {folder / 'data'} -U postgres -A trust -E UTF8 --locale=C.UTF-8 --no-sync"
+        arguments = f"-D {folder / 'data'} -U postgres -A trust -E UTF8 --locale=C.UTF-8 --no-sync"
         subprocess.run(
-            [bin_ / "initdb", *words.split()],
+            [bin_ / "initdb", *arguments.split()],
             cwd=folder,
             check=True,
             capture_output=True,
@@ -128,11 +128,11 @@ def cluster(*, durable: bool = False) -> Iterator[Cluster]:
 
 @contextmanager
 def running(*, durable: bool = False) -> Iterator[Server]:
-    """Run a server of its own for a block.
+    """Run a new server for a block.
 
     Raises `MissingError`.
     """
-    with cluster(durable=durable) as made, made.running() as server:
+    with cluster(durable=durable) as files, files.running() as server:
         yield server
 
 

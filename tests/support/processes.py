@@ -1,4 +1,4 @@
-"""Commands of `postroom`, each in a process of its own, as people and their machines run them."""
+"""Run `postroom` in processes of their own, as people and schedulers do."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from typing import AnyStr
 
 from tests.support.site import CommandResult
 
-# The environment of a cron job, nearly: no locale, no zone, no setting of Python's.
+# Nearly the environment of a cron job: no locale, no time zone, no setting of Python's.
 _PLAIN = ("PATH", "HOME", "TMPDIR")
 
 
 def plain(**more: str) -> dict[str, str]:
-    """Return an environment in which nothing depends on who runs the tests, with `more` in it.
+    """Return an environment that does not depend on the developer's, with `more` in it.
 
-    What a test sets with `monkeypatch` for Postroom or Python is there, too.
+    It holds variables that a test sets with `monkeypatch` for Postroom or Python.
     """
-    kept = {
+    inherited = {
         name: value
         for name, value in os.environ.items()
         if name in _PLAIN or name.startswith(("POSTROOM_", "PYTHON"))
     }
-    return {**kept, **more}
+    return {**inherited, **more}
 
 
 class Process(subprocess.Popen[AnyStr]):
-    """A command that does not outlive its `with` block when the block fails."""
+    """A process that does not outlive its `with` block when the block fails."""
 
     def __exit__(
         self,
@@ -38,14 +38,14 @@ class Process(subprocess.Popen[AnyStr]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Kill it if a test failed, or its time ran out: nobody would end it any more."""
+        """Kill the process if the test failed or timed out."""
         if kind:
             self.kill()
         super().__exit__(kind, error, trace)
 
 
 def start(folder: Path, environment: Mapping[str, str], *arguments: str) -> Process[str]:
-    """Start a command in `folder`; whoever starts it ends it."""
+    """Start a command in `folder`; the caller ends it."""
     return Process(
         [sys.executable, "-m", "postroom", *arguments],
         cwd=folder,
@@ -56,13 +56,13 @@ def start(folder: Path, environment: Mapping[str, str], *arguments: str) -> Proc
     )
 
 
-def ended(process: Process[str]) -> CommandResult:
-    """Return what a command did, once it has ended."""
+def wait_for(process: Process[str]) -> CommandResult:
+    """Wait for a command to end and return its result."""
     with process:
         out, err = process.communicate(timeout=60)
     return CommandResult(process.returncode, out, err)
 
 
 def run(folder: Path, environment: Mapping[str, str], *arguments: str) -> CommandResult:
-    """Run a command to its end."""
-    return ended(start(folder, environment, *arguments))
+    """Run a command and return its result."""
+    return wait_for(start(folder, environment, *arguments))

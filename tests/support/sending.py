@@ -1,4 +1,4 @@
-"""Readers who are owed one letter each, and the runs that send it, whatever the server does."""
+"""Sites whose subscribers are due one email each, and runs of `send` against a scripted server."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ MakeRoom = Callable[..., "Room"]
 
 
 class Room:
-    """A newsroom whose readers are owed one letter each."""
+    """A site whose subscribers are due one email each."""
 
     def __init__(
         self,
         folder: Path,
-        readers: int,
+        subscribers: int,
         call: Callable[..., CommandResult],
         patch: pytest.MonkeyPatch,
     ) -> None:
-        self.folder, self.readers = folder, readers
+        self.folder, self.subscribers = folder, subscribers
         self._call, self._patch = call, patch
 
     def send(
@@ -57,7 +57,7 @@ class Room:
         return self._call(self.folder, "status", *options)
 
     def told(self) -> Any:
-        """Return what `status --json` says."""
+        """Return the output of `status --json`."""
         return json.loads(self.status("--json").out)
 
     def store(self) -> Store:
@@ -65,36 +65,36 @@ class Room:
         return open_store(os.environ.get("POSTROOM_DATABASE_URL"), self.folder)
 
     def states(self) -> dict[str, int]:
-        """Return how many letters are in each state."""
+        """Return the number of deliveries in each state."""
         store = self.store()
         with closing(store.database):
             return {str(state): count for state, count in store.deliveries.count_by_state().items()}
 
     def named(self) -> set[str]:
-        """Return those whose letter may or may not have arrived."""
+        """Return the addresses of uncertain deliveries."""
         store = self.store()
         with closing(store.database):
-            return {one.address for one in store.deliveries.uncertain()}
+            return {delivery.address for delivery in store.deliveries.uncertain()}
 
     def heal(self, *taken: str) -> None:
-        """Run `send` again later against a healthy server: everybody has the letter once then.
+        """Run `send` again later against a healthy server, and check that everybody has one email.
 
-        `taken` are the readers whose letter arrived before; who is named may have it or not.
+        `taken` are the addresses of those whose email arrived before. Uncertain ones may have it.
         """
         with scripted({}) as server, time_machine.travel(AT + timedelta(minutes=20)):
             self._patch.setenv("POSTROOM_SMTP_URL", f"smtp://127.0.0.1:{server.port}")
             self._patch.chdir(self.folder)
             assert main(["send", "--keep-ledger-here"]) in (0, 1)
-            # Uncertain deliveries are open until somebody closes them.
+            # Uncertain deliveries stay open until somebody closes them.
             assert main(["send", "--keep-ledger-here"]) == (1 if self.named() else 0)
             got = Counter([*taken, *recipients(server)])
-        everybody = {f"reader{number}@example.com" for number in range(self.readers)}
+        everybody = {f"reader{number}@example.com" for number in range(self.subscribers)}
         assert [address for address, count in got.items() if count > 1] == []
         assert everybody - set(got) <= self.named() | self.given_up()
         assert self.states().get("sending", 0) == 0
 
     def given_up(self) -> set[str]:
-        """Return those whom the server refused."""
+        """Return the addresses that the server refused."""
         store = self.store()
         with closing(store.database):
             return {entry.address for entry in store.deliveries.rows("bounced")}
@@ -106,11 +106,11 @@ def make_room(
     postroom: Callable[..., CommandResult],
     monkeypatch: pytest.MonkeyPatch,
 ) -> MakeRoom:
-    """Return a function that makes a newsroom with so many readers."""
+    """Return a function that makes a site with this many subscribers."""
     monkeypatch.setenv("POSTROOM_SECRET_KEY", KEY)
 
     def make(
-        readers: int = 3, *, connections: int = 1, rate: int = 100_000, per_connection: int = 0
+        subscribers: int = 3, *, connections: int = 1, rate: int = 100_000, per_connection: int = 0
     ) -> Room:
         settings = f"""\
   connections: {connections}
@@ -118,22 +118,22 @@ def make_room(
   per_connection: {per_connection}
 """
         folder = make_site({"posts/a.md": POST}, SENDER + settings)
-        names = [f"reader{number}@example.com" for number in range(readers)]
+        names = [f"reader{number}@example.com" for number in range(subscribers)]
         options = ("--confirmed", "--frequency", "post", "--from", "2026-11-01")
         assert postroom(folder, "subscribers", "add", *options, *names).code == 0
-        return Room(folder, readers, postroom, monkeypatch)
+        return Room(folder, subscribers, postroom, monkeypatch)
 
     return make
 
 
 def recipients(server: Scripted) -> list[str]:
-    """Return to whom the letters went that the server has whole."""
+    """Return the recipients of the messages that the server has received completely."""
     found = (re.search(rb"^To: (\S+)\r$", message, re.MULTILINE) for message in server.messages)
     return [match[1].decode() for match in found if match]
 
 
 def taken(server: Scripted, outcome: CommandResult) -> list[str]:
-    """Return who surely has the letter: all that the server has whole, if all were answered."""
+    """Return the recipients who have the email for certain: no delivery may be uncertain."""
     assert "may or may not" not in outcome.err
     return recipients(server)
 

@@ -1,4 +1,4 @@
-"""A newsroom whose readers are owed letters, the mail server that takes them, and its rows."""
+"""A site whose subscribers are due emails, its SMTP server, and its database."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MAIL = SENDER + "  connections: 1\n  rate: 100000\n"
 
 @frozen
 class Room:
-    """A newsroom whose readers are owed a letter, and the mail server that takes it."""
+    """A site whose subscribers are due an email, and the SMTP server that receives it."""
 
     folder: Path
     server: Scripted
@@ -44,12 +44,12 @@ class Room:
         return self.call(self.folder, "send", "--keep-ledger-here", *options, at=at)
 
     def add(self, *addresses: str, frequency: str = "post", start: str = "2026-11-01") -> None:
-        """Add readers who are owed what came since `start`."""
+        """Add subscribers who are due the posts since `start`."""
         options = ("--confirmed", "--frequency", frequency, "--from", start)
         assert self.call(self.folder, "subscribers", "add", *options, *addresses).code == 0
 
     def write(self, name: str, text: str) -> None:
-        """Write a post, or another one in its place."""
+        """Write or replace a post."""
         (self.folder / "posts" / name).write_text(text, "utf-8")
 
     def store(self) -> Store:
@@ -57,15 +57,15 @@ class Room:
         return open_store(os.environ.get("POSTROOM_DATABASE_URL"), self.folder)
 
     def leave(self, address: str) -> None:
-        """Unsubscribe a reader, as the service does."""
+        """Unsubscribe somebody, as the unsubscribe page does."""
         store = self.store()
         with closing(store.database):
-            reader = store.subscribers.find(address)
-            assert reader
-            assert unsubscribe.unsubscribe(store.subscribers, reader.token, AT, "page")
+            subscriber = store.subscribers.find(address)
+            assert subscriber
+            assert unsubscribe.unsubscribe(store.subscribers, subscriber.token, AT, "page")
 
     def rows(self, *but: str) -> dict[str, Sequence[tuple[object, ...]]]:
-        """Return every row of every table but those named."""
+        """Return every row of every table, except the named tables."""
         store = self.store()
         with closing(store.database), store.database.reading() as connection:
             return {
@@ -75,6 +75,8 @@ class Room:
             }
 
     def got(self) -> Counter[str]:
-        """Return how many letters each reader was sent."""
-        found = (re.search(rb"^To: (\S+)\r$", one, re.MULTILINE) for one in self.server.messages)
+        """Return the number of emails that each address was sent."""
+        found = (
+            re.search(rb"^To: (\S+)\r$", message, re.MULTILINE) for message in self.server.messages
+        )
         return Counter(match[1].decode() for match in found if match)

@@ -1,3 +1,5 @@
+"""A site for tests: its settings, a post, and the result of a command."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -32,7 +34,7 @@ MakeSite = Callable[..., Path]
 
 @frozen
 class CommandResult:
-    """What one call of the command line did."""
+    """The exit code and output of a command."""
 
     code: int
     out: str

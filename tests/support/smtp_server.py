@@ -1,4 +1,4 @@
-"""Mail servers for the tests: one that misbehaves as told, and what a real one needs for TLS."""
+"""An SMTP server that follows a script, and certificates for servers with TLS."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def _set() -> threading.Event:
 
 @define
 class Scripted:
-    """A server that answers each command as its script says, else as servers do.
+    """An SMTP server that answers each command by its script, or by the usual reply.
 
-    The script's keys are `connect`, commands, `data` (once the data begins to come) and `.`.
-    A list is used up one answer a time. Each answer comes after `pause` seconds. Who says nothing
-    for `idle` seconds is told so, and left.
+    The keys of the script are `connect`, commands, `data` (when the data begin to arrive) and `.`.
+    Of a list, each reply is used once. Each reply comes after `pause` seconds. A connection that is
+    idle for `idle` seconds gets 421 and is closed.
     """
 
     script: dict[str, bytes | list[bytes]]
@@ -52,49 +52,49 @@ class Scripted:
     commands: list[str] = field(factory=list)
     messages: list[bytes] = field(factory=list)
     times: list[float] = field(factory=list)
-    """When each of the messages was whole, by the steady clock."""
+    """The monotonic time at which each message was complete."""
     envelopes: list[tuple[str, str]] = field(factory=list)
-    """Sender and last recipient of each of the messages, whichever connection it came on."""
-    _came: threading.Event = field(factory=threading.Event)
+    """The sender and the last recipient of each message."""
+    _received: threading.Event = field(factory=threading.Event)
     _answering: threading.Event = field(factory=_set)
     _now: threading.local = field(factory=threading.local)
     _connections: list[tuple[socket.socket, threading.Thread]] = field(factory=list)
 
     @contextmanager
     def holding(self) -> Iterator[threading.Event]:
-        """Take letters but answer none for a block; the event given is set once one has come."""
-        self._came.clear()
+        """Receive messages without replying for a block; the event is set when one has arrived."""
+        self._received.clear()
         self._answering.clear()
         try:
-            yield self._came
+            yield self._received
         finally:
             self._answering.set()
 
     def serve(self, listening: socket.socket, stopped: threading.Event) -> None:
-        """Hold conversations, many at once, until the listening socket is closed."""
+        """Accept connections and serve each in a thread, until the listening socket is closed."""
         while not stopped.is_set():
             try:
                 connection, _ = listening.accept()
             except OSError:
                 return
             connection.settimeout(self.idle)
-            # Many may speak at once, and one that hears nothing must not hold up the others.
-            words = (connection, stopped)
-            thread = threading.Thread(target=self._converse, args=words, daemon=True)
+            # A connection that waits must not hold up the others.
+            arguments = (connection, stopped)
+            thread = threading.Thread(target=self._serve_connection, args=arguments, daemon=True)
             self._connections.append((connection, thread))
             thread.start()
 
     def end(self) -> None:
-        """Wait until all that was said is read, and every connection has ended."""
+        """Read the input that has arrived, and wait until every connection has ended."""
         for how in (socket.SHUT_RD, socket.SHUT_RDWR):
             for connection, thread in self._connections:
-                # Closed by now, most of them; what has arrived on the others is still read.
+                # Most are closed by now; input that has arrived on the others is still read.
                 with suppress(OSError):
                     connection.shutdown(how)
                 thread.join(10)
         assert not any(thread.is_alive() for _, thread in self._connections)
 
-    def _converse(self, connection: socket.socket, stopped: threading.Event) -> None:
+    def _serve_connection(self, connection: socket.socket, stopped: threading.Event) -> None:
         try:
             with connection, connection.makefile("rb") as lines:
                 going = self._answer(connection, "connect", stopped)
@@ -124,10 +124,10 @@ class Scripted:
             setattr(self._now, word, text.partition("<")[2].partition(">")[0])
         if not self._answer(connection, word, stopped):
             return False
-        if word != "DATA" or not self._now.said.startswith(b"354"):
+        if word != "DATA" or not self._now.reply.startswith(b"354"):
             return word != "QUIT"
         if self.script.get("data"):
-            # The rest is never read.
+            # The rest of the data is never read.
             connection.recv(1000)
             return self._answer(connection, "data", stopped)
         received: list[bytes] = []
@@ -136,7 +136,7 @@ class Scripted:
         self.envelopes.append((self._now.MAIL, self._now.RCPT))
         self.messages.append(b"".join(received))
         self.times.append(time.monotonic())
-        self._came.set()
+        self._received.set()
         self._answering.wait(60)
         return self._answer(connection, ".", stopped)
 
@@ -144,12 +144,12 @@ class Scripted:
         answer = self.script.get(word, _USUAL.get(word, b"250 ok\r\n"))
         if isinstance(answer, list):
             answer = answer.pop(0) if answer else _USUAL.get(word, b"250 ok\r\n")
-        self._now.said = answer
+        self._now.reply = answer
         if answer == SILENCE:
             stopped.wait(10)
             return False
         if answer == CLOSE:
-            # Seconds of lingering 0: the other side is told by a reset.
+            # With a linger time of 0 the connection is reset.
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             return False
         stopped.wait(self.pause)
@@ -178,14 +178,14 @@ def scripted(
             yield server
         finally:
             stopped.set()
-            # Wakes whoever waits for a connection.
+            # Wake the thread that waits for a connection.
             listening.shutdown(socket.SHUT_RDWR)
             thread.join(15)
             server.end()
 
 
 def certificate(folder: Path, host: str) -> tuple[Path, Path]:
-    """Write a fresh certificate for `host`, signed by itself, and its key; return both files."""
+    """Write a self-signed certificate for `host` and its key; return both files."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
     today = datetime.datetime.now(datetime.UTC)
@@ -193,7 +193,7 @@ def certificate(folder: Path, host: str) -> tuple[Path, Path]:
     address: x509.GeneralName = x509.DNSName(host)
     if host[0].isdigit():
         address = x509.IPAddress(ipaddress.ip_address(host))
-    made = (
+    signed = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
@@ -206,7 +206,7 @@ def certificate(folder: Path, host: str) -> tuple[Path, Path]:
         .sign(key, hashes.SHA256())
     )
     certificate_file, key_file = folder / f"{host}.crt", folder / f"{host}.key"
-    certificate_file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    certificate_file.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
     key_file.write_bytes(
         key.private_bytes(
             serialization.Encoding.PEM,

@@ -16,13 +16,13 @@ from tests.support.feed_readers import (
     FORMATS,
     NAMES,
     Item,
-    Polled,
+    PollResult,
     items,
     let_time_pass,
     newsboat,
     poll,
-    seen,
     serving,
+    shown_entries,
     subscribed,
 )
 from tests.support.generated_sites import FIRST_DAY, SETTINGS, feeds, short_post, short_posts
@@ -67,13 +67,13 @@ def move_everything(folder: Path) -> dict[str, tuple[str, str]]:
 def test_a_reader_sees_what_moved_and_nothing_new(old: Path, postroom: Run, file: str) -> None:
     """After every file, title, address and the domain changed, a feed reader counts 0 new."""
     with serving(old / "public") as server, subscribed(server.url + file) as reader:
-        assert poll(reader) == Polled(new=COUNT, modified=0, unmodified=0)
+        assert poll(reader) == PollResult(new=COUNT, modified=0, unmodified=0)
         for entry in reader.get_entries():
             reader.mark_entry_as_read(entry)
         now = move_everything(old)
         assert postroom(old, "build").code == 0
-        assert poll(reader) == Polled(new=0, modified=COUNT, unmodified=0)
-        assert seen(reader) == now
+        assert poll(reader) == PollResult(new=0, modified=COUNT, unmodified=0)
+        assert shown_entries(reader) == now
         assert list(reader.get_entries(read=False)) == []
 
 
@@ -195,10 +195,10 @@ def test_a_withdrawn_post_is_the_same_post(make_site: MakeSite, postroom: Run, f
     (before,) = items((folder / "public" / file).read_bytes())
     let_time_pass(folder / "public")
     with serving(folder / "public") as server, subscribed(server.url + file) as reader:
-        assert poll(reader) == Polled(1, 0, 0)
+        assert poll(reader) == PollResult(1, 0, 0)
         (folder / "posts/a.md").write_text(f"---\n{head}withdrawn: 2026-02-01\n{body}")
         postroom(folder, "build")
-        assert poll(reader) == Polled(0, 1, 0)
+        assert poll(reader) == PollResult(0, 1, 0)
     data = (folder / "public" / file).read_bytes()
     (after,) = items(data)
     assert identity(after) == identity(before)
