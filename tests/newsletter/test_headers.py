@@ -182,9 +182,9 @@ def test_an_unsafe_address_is_refused(address: str) -> None:
     """An email address that some mail programs read differently is one problem."""
     with pytest.raises(ContentError) as caught:
         make(sender=f"News <{address}>" if address else "")
-    assert [(one.path, one.message.partition(":")[0]) for one in caught.value.problems] == [
-        ("email", "From")
-    ]
+    assert [
+        (problem.path, problem.message.partition(":")[0]) for problem in caught.value.problems
+    ] == [("email", "From")]
 
 
 def test_a_mailbox_without_a_name_is_its_address() -> None:
@@ -307,7 +307,7 @@ def test_a_damaged_message_is_refused(data: bytes, key: str) -> None:
     """A message that does not read back as intended is refused, and the problem names the field."""
     with pytest.raises(ContentError) as caught:
         check_message(data, MEANT | {"From": "News, daily <news@example.com>"})
-    assert [one.key for one in caught.value.problems] == [key]
+    assert [problem.key for problem in caught.value.problems] == [key]
 
 
 def test_a_correct_message_passes() -> None:

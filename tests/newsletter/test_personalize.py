@@ -205,17 +205,19 @@ def test_nothing_of_the_placeholder_remains(email: RenderedEmail, token: str) ->
     """No message contains the placeholder, neither encoded nor decoded."""
     prepared = prepare_issue(email, SITE, DATE)
     data = prepared.message(ADDRESS, token, prepared.message_id("0"))
-    told = (data.replace(b"=\r\n", b"").decode("ascii"), *parts(data))
-    assert [one for one in told if TOKEN_PLACEHOLDER in one] == []
+    texts = (data.replace(b"=\r\n", b"").decode("ascii"), *parts(data))
+    assert [text for text in texts if TOKEN_PLACEHOLDER in text] == []
 
 
 @settings(deadline=None)
 @given(emails, addresses, addresses)
-def test_messages_differ_only_in_personal_data(email: RenderedEmail, one: str, other: str) -> None:
+def test_messages_differ_only_in_personal_data(
+    email: RenderedEmail, first: str, second: str
+) -> None:
     """Messages of two subscribers differ only in To, Message-ID and token."""
     prepared = prepare_issue(email, SITE, DATE)
     rests = []
-    for address, token, key in ((one, SECRETS[0], "1"), (other, SECRETS[1], "2")):
+    for address, token, key in ((first, SECRETS[0], "1"), (second, SECRETS[1], "2")):
         data = prepared.message(address, token, prepared.message_id(key))
         own = f"To: {address}\r\nMessage-ID: <{key}@example.com>\r\n".encode()
         assert data.startswith(own)
@@ -323,7 +325,7 @@ def test_all_missing_settings_are_named_at_once() -> None:
     """One error names all missing settings."""
     with pytest.raises(SettingsError) as caught:
         prepare_issue(EMAIL, evolve(SITE, mail=MailSettings()), DATE)
-    assert [one.key for one in caught.value.problems] == ["mail.from", "mail.unsubscribe"]
+    assert [problem.key for problem in caught.value.problems] == ["mail.from", "mail.unsubscribe"]
 
 
 def test_an_invalid_sender_is_named() -> None:
@@ -521,7 +523,7 @@ def test_m6_each_field_occurs_once_and_there_is_one_recipient() -> None:
     """From, To and the other fields occur once; there is no Cc or Bcc."""
     message = read(made())
     assert [len(message.get_all(name, [])) for name in ONCE] == [1] * 6
-    assert [one.addr_spec for one in message["To"].addresses] == [ADDRESS]
+    assert [address.addr_spec for address in message["To"].addresses] == [ADDRESS]
     assert [message.get_all(name) for name in ("Cc", "Bcc", "Sender")] == [None] * 3
 
 
@@ -539,14 +541,14 @@ def issue_of(*ids: str) -> Issue:
 def test_m7_a_message_id_belongs_to_one_issue_and_subscriber() -> None:
     """Every issue and subscriber has a Message-ID of its own, the same in a retry."""
     prepared = prepare_issue(EMAIL, SITE, DATE)
-    found = [
-        prepared.message_id(message_key(reader, issue_of(post)))
-        for reader in (1, 2)
+    ids = [
+        prepared.message_id(message_key(subscriber, issue_of(post)))
+        for subscriber in (1, 2)
         for post in "ab"
     ]
     again = prepared.message_id(message_key(1, issue_of("a")))
-    assert (len(set(found)), again) == (4, found[0])
-    assert [one for one in found if not re.fullmatch(r"[0-9a-f]{32}@example\.com", one)] == []
+    assert (len(set(ids)), again) == (4, ids[0])
+    assert [found for found in ids if not re.fullmatch(r"[0-9a-f]{32}@example\.com", found)] == []
 
 
 def test_m7_the_date_is_that_of_the_run() -> None:
@@ -673,7 +675,7 @@ def test_n7_the_unsubscribe_url_is_in_both_parts(demo: tuple[RenderedEmail, Site
 def test_n10_an_email_has_one_sender() -> None:
     """From holds one mailbox, and Reply-To is the setting."""
     message = read(made())
-    assert [one.addr_spec for one in message["From"].addresses] == ["news@example.com"]
+    assert [address.addr_spec for address in message["From"].addresses] == ["news@example.com"]
     assert str(message["Reply-To"]) == "Press office <press@example.com>"
     assert "Reply-To" not in read(made(site=site_with_mail(reply_to="")))
 

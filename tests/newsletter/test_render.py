@@ -62,7 +62,7 @@ class Email:
         """Return the elements at an XPath."""
         return list(self.tree.xpath(path))
 
-    def one(self, path: str) -> lxml_html.HtmlElement:
+    def get(self, path: str) -> lxml_html.HtmlElement:
         """Return the only element at an XPath."""
         (element,) = self.all(path)
         return element
@@ -206,7 +206,7 @@ def test_a_single_withdrawn_post_is_a_notice(emails: dict[str, Email]) -> None:
     """An email of a single withdrawn post does not contain its text either."""
     email = emails["german 2026-10"]
     assert "Dieser Text steht nirgends mehr" not in email.html + email.text
-    assert text_of(email.one("//body/*[1]")).startswith("Ein neuer Lehrling · ")
+    assert text_of(email.get("//body/*[1]")).startswith("Ein neuer Lehrling · ")
 
 
 def test_the_introduction_is_in_both_parts(emails: dict[str, Email]) -> None:
@@ -348,22 +348,22 @@ def test_there_is_one_title(email: Email) -> None:
         "//*[self::h1 or self::h2 or self::h3 or self::h4 or self::h5 or self::h6]"
     )
     levels = [int(str(heading.tag)[1]) for heading in headings]
-    skipped = [two for one, two in pairwise(levels) if two > one + 1]
+    skipped = [lower for upper, lower in pairwise(levels) if lower > upper + 1]
     assert (levels.count(1), levels[0], skipped) == (1, 1, [])
 
 
 def test_an_email_names_its_language(email: Email) -> None:
     """Language and direction are set on the document and on the wrapper."""
     direction = "rtl" if email.site.language == "ar" else "ltr"
-    wrapper = email.one("//*[@role='article']")
+    wrapper = email.get("//*[@role='article']")
     found = [(element.get("lang"), element.get("dir")) for element in (email.tree, wrapper)]
     assert found == [(email.site.language, direction)] * 2
 
 
 def test_an_email_has_a_title(email: Email) -> None:
     """The title and the label of the wrapper are the subject."""
-    label = email.one("//*[@role='article']").get("aria-label")
-    assert (text_of(email.one("//title")), label) == (email.rendered.subject,) * 2
+    label = email.get("//*[@role='article']").get("aria-label")
+    assert (text_of(email.get("//title")), label) == (email.rendered.subject,) * 2
 
 
 def test_screen_readers_ignore_layout_tables(email: Email) -> None:
@@ -384,7 +384,7 @@ def test_no_text_is_small(email: Email) -> None:
 
 def test_the_preheader_comes_first(email: Email) -> None:
     """The first element of an email is the hidden preheader of 40 to 130 characters."""
-    first = email.one("//body/*[1]")
+    first = email.get("//body/*[1]")
     hidden = "display:none;max-height:0;overflow:hidden;mso-hide:all;"
     assert "".join(first.get("style", "").split()) == hidden
     assert text_of(first).startswith(render_preheader(email.digest.posts))
@@ -394,10 +394,10 @@ def test_the_preheader_comes_first(email: Email) -> None:
 
 def test_a_short_preheader_is_extended(emails: dict[str, Email]) -> None:
     """A short preheader is extended with texts of the site until it is long enough."""
-    assert text_of(emails["bare 2026-11"].one("//body/*[1]")) == (
+    assert text_of(emails["bare 2026-11"].get("//body/*[1]")) == (
         "A title is all there is · News · November 2026"
     )
-    assert text_of(emails["german 2026-10"].one("//body/*[1]")) == (
+    assert text_of(emails["german 2026-10"].get("//body/*[1]")) == (
         "Ein neuer Lehrling · Das war der Monat in unserer Werkstatt."
     )
 
@@ -405,7 +405,7 @@ def test_a_short_preheader_is_extended(emails: dict[str, Email]) -> None:
 def test_the_preheader_is_not_in_the_text(email: Email) -> None:
     """The text part does not contain the preheader."""
     several = len(email.digest.posts) > 1
-    line = text_of(email.one("//body/*[1]"))
+    line = text_of(email.get("//body/*[1]"))
     assert not (several and line in email.text)
 
 
@@ -598,14 +598,14 @@ def test_an_image_becomes_its_alternative_text(
 ) -> None:
     """An image becomes a link with its alternative text, or the text of the link around it."""
     email = email_with(make_site, markdown)
-    body = email.one("//div[@class='body']")
+    body = email.get("//div[@class='body']")
     assert [(a.get("href"), text_of(a)) for a in body.iter("a")] == links
 
 
 def test_an_image_is_labelled(make_site: MakeSite) -> None:
     """The link that replaces an image is labelled, so that it does not read as text."""
     email = email_with(make_site, "Words ![A ship](a.png) and words.")
-    assert text_of(email.one("//span[@class='image']")) == "Image: A ship"
+    assert text_of(email.get("//span[@class='image']")) == "Image: A ship"
 
 
 def test_a_single_post_names_its_authors_and_its_enclosure(make_site: MakeSite) -> None:
@@ -616,7 +616,7 @@ def test_a_single_post_names_its_authors_and_its_enclosure(make_site: MakeSite) 
         "posts/talk.mp3": b"ID3",
     }
     email = emails_of(make_site(files))["2026-11"]
-    assert text_of(email.one("//p[contains(@class, 'byline')]")) == "By Ann Lee · Bo Li"
+    assert text_of(email.get("//p[contains(@class, 'byline')]")) == "By Ann Lee · Bo Li"
     file = "https://news.example.com/posts/post/talk.mp3"
     assert (file in email.links, "https://news.example.com/posts/post/" in email.links) == (
         True,

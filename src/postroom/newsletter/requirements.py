@@ -1,4 +1,4 @@
-"""What the settings must hold before emails can be sent, with one message for each lack."""
+"""Problems of settings that are missing or unusable for sending emails."""
 
 from __future__ import annotations
 
