@@ -1,10 +1,10 @@
-"""Times what `postroom check` looks at, and weighs that against the build that it looks at.
+"""Time the rules of `postroom check`, compared with the build whose output they check.
 
     python benchmarks/check.py [--posts 1000]
 
-Both are timed in one run, in fresh folders: a cold build of the newsroom, then all lints of what
-came out. Processor time counts, so that other work on the machine does little harm; each figure
-is the best of three. Exits with 1 where looking costs more than building.
+Both are timed in one run, in fresh folders: a cold build of the site, then all rules on its
+output. Processor time counts, so that other work on the machine does little harm; each figure
+is the best of three. Exits with 1 if checking takes longer than building.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ TOPICS = ("Company news", "Policy", "Market", "Investment")
 
 
 def write(folder: Path, count: int) -> Path:
-    """Write a newsroom of `count` posts into `folder`, ten to a week, and return it."""
+    """Write a site of `count` posts into `folder`, ten to a week, and return it."""
     (folder / "posts").mkdir(parents=True)
     (folder / "postroom.yaml").write_text(SETTINGS, "utf-8")
     for n in range(count):
@@ -101,7 +101,7 @@ def best(site_dir: Path, scratch: Path) -> tuple[float, float, int]:
 
 def table(rows: Iterable[tuple[str, float, float, int]]) -> str:
     """Return a table of the figures, ratios last."""
-    lines = [f"{'newsroom':<14}{'build':>10}{'lints':>10}{'ratio':>8}{'findings':>10}"]
+    lines = [f"{'site':<14}{'build':>10}{'lints':>10}{'ratio':>8}{'findings':>10}"]
     lines += [
         f"{name:<14}{build:>8.3f} s{lints:>8.3f} s{lints / build:>8.2f}{found:>10}"
         for name, build, lints, found in rows
@@ -110,14 +110,14 @@ def table(rows: Iterable[tuple[str, float, float, int]]) -> str:
 
 
 def main() -> int:
-    """Time both newsrooms, print the figures, and tell whether looking costs less."""
+    """Time both sites, print the figures, and return 1 if checking takes longer than building."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--posts", type=int, default=1000)
     count = parser.parse_args().posts
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
-        newsrooms = {"demo": DEMO, f"{count} posts": write(scratch / "many", count)}
-        rows = [(title, *best(folder, scratch)) for title, folder in newsrooms.items()]
+        sites = {"demo": DEMO, f"{count} posts": write(scratch / "many", count)}
+        rows = [(title, *best(folder, scratch)) for title, folder in sites.items()]
     sys.stdout.write(f"{table(rows)}\n")
     return int(any(lints >= build for _, build, lints, _ in rows))
 

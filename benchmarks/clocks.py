@@ -1,4 +1,4 @@
-"""Is `postroom`, with clocks around a few of its methods; `send.py` runs it.
+"""Run `postroom` with timers around a few of its methods, for `send.py`.
 
     python benchmarks/clocks.py FILE send …
 
@@ -54,14 +54,14 @@ class Clocks:
             finally:
                 cpu, wall = time.thread_time() - cpu, time.perf_counter() - wall
                 with self._lock:
-                    one = self.spent[name]
-                    one[:] = one[0] + 1, one[1] + cpu, one[2] + wall
+                    totals = self.spent[name]
+                    totals[:] = totals[0] + 1, totals[1] + cpu, totals[2] + wall
 
         return timed
 
 
 def run(target: Path, words: Sequence[str]) -> None:
-    """Be `postroom` with the words of its command line, with clocks; add what they show."""
+    """Run `postroom` with these arguments and timers; append the totals to `target`."""
     clocks = Clocks()
     clocks.wind_up()
     sys.argv = ["postroom", *words]

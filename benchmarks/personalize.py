@@ -1,8 +1,8 @@
-"""Times how many letters one core makes of a rendered one, and weighs that against the usual way.
+"""Time how many messages one core personalizes, compared with the usual method.
 
-    python benchmarks/personalize.py [--letters 200000] [--size 20]
+    python benchmarks/personalize.py [--emails 200000] [--size 20]
 
-The usual way builds each letter with the standard library's EmailMessage. Processor time counts,
+The usual method builds each email with the standard library's EmailMessage. Processor time counts,
 so that other work on the machine does little harm; each figure is the best of three.
 """
 
@@ -38,12 +38,14 @@ SITE = Site(
     timezone=ZoneInfo("UTC"),
     mail=MAIL,
 )
-READERS = [(f"reader.{n}@mail{n % 100}.example.com", new_token(), f"{n:064x}") for n in range(1000)]
+SUBSCRIBERS = [
+    (f"subscriber.{n}@mail{n % 100}.example.com", new_token(), f"{n:064x}") for n in range(1000)
+]
 Make = Callable[[tuple[str, str, str]], bytes]
 
 
 def rendered(size: int) -> RenderedEmail:
-    """Return a letter whose message has about `size` bytes: a quarter text, the rest HTML."""
+    """Return an email whose message has about `size` bytes: a quarter text, the rest HTML."""
     line = '<p style="margin: 0 0 16px;">Words of Köln and elsewhere, 12 of them in a line.</p>\n'
     words = "Words of Köln and elsewhere, twelve of them in a line.\n"
     links = f"{unsubscribe_url(SITE)}\n{preferences_url(SITE)}\n"
@@ -51,79 +53,79 @@ def rendered(size: int) -> RenderedEmail:
     return RenderedEmail("We moved to Köln", html, words * (size // 4 // (len(words) + 6)) + links)
 
 
-def fast(letter: RenderedEmail) -> Make:
-    """Return Postroom's way: the letter is prepared once, each message is put together."""
-    prepared = prepare_issue(letter, SITE, NOW)
+def fast(email: RenderedEmail) -> Make:
+    """Return Postroom's method: the email is prepared once, each message is put together."""
+    prepared = prepare_issue(email, SITE, NOW)
 
-    def make(reader: tuple[str, str, str]) -> bytes:
-        address, token, key = reader
+    def make(subscriber: tuple[str, str, str]) -> bytes:
+        address, token, key = subscriber
         return prepared.message(address, token, prepared.message_id(key))
 
     return make
 
 
-def with_envelope(letter: RenderedEmail) -> Make:
+def with_envelope(email: RenderedEmail) -> Make:
     """Return the same with all that the mail server is told besides."""
-    make = fast(letter)
+    make = fast(email)
 
-    def make_both(reader: tuple[str, str, str]) -> bytes:
-        envelope_sender(MAIL.bounces, int(reader[2], 16), KEYS)
-        return make(reader)
+    def make_both(subscriber: tuple[str, str, str]) -> bytes:
+        envelope_sender(MAIL.bounces, int(subscriber[2], 16), KEYS)
+        return make(subscriber)
 
     return make_both
 
 
-def usual(letter: RenderedEmail) -> Make:
-    """Return the usual way: each message is built of fields and two parts."""
+def usual(email: RenderedEmail) -> Make:
+    """Return the usual method: each message is built of fields and two parts."""
 
-    def make(reader: tuple[str, str, str]) -> bytes:
-        address, token, key = reader
+    def make(subscriber: tuple[str, str, str]) -> bytes:
+        address, token, key = subscriber
         mail = EmailMessage(policy=policy.SMTP)
         mail["To"] = address
         mail["Message-ID"] = f"<{key[:32]}@example.com>"
         mail["From"] = MAIL.sender
-        mail["Subject"] = letter.subject
+        mail["Subject"] = email.subject
         mail["Date"] = format_datetime(NOW)
         mail["List-Id"] = list_id(SITE)
         mail["List-Unsubscribe"] = f"<{unsubscribe_url(SITE, token)}>"
         mail["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
-        mail.set_content(letter.text.replace(TOKEN_PLACEHOLDER, token), cte="quoted-printable")
-        html = letter.html.replace(TOKEN_PLACEHOLDER, token)
+        mail.set_content(email.text.replace(TOKEN_PLACEHOLDER, token), cte="quoted-printable")
+        html = email.html.replace(TOKEN_PLACEHOLDER, token)
         mail.add_alternative(html, subtype="html", cte="quoted-printable")
         return mail.as_bytes()
 
     return make
 
 
-def rate(make: Make, letters: int) -> float:
-    """Return how many letters are made in a second of one core, the best of three tries."""
+def rate(make: Make, emails: int) -> float:
+    """Return how many emails are made in a second of one core, the best of three tries."""
     best = 0.0
     for _ in range(3):
         start = time.process_time()
-        for number in range(letters):
-            make(READERS[number % len(READERS)])
-        best = max(best, letters / (time.process_time() - start))
+        for number in range(emails):
+            make(SUBSCRIBERS[number % len(SUBSCRIBERS)])
+        best = max(best, emails / (time.process_time() - start))
     return best
 
 
 def main() -> None:
-    """Measure each way and print a table."""
+    """Measure each method and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--letters", type=int, default=200_000)
+    parser.add_argument("--emails", type=int, default=200_000)
     parser.add_argument("--size", type=int, default=20, help="KB of a message")
     chosen = parser.parse_args()
-    letter = rendered(chosen.size * 1000)
+    email = rendered(chosen.size * 1000)
     start = time.process_time()
-    size = len(fast(letter)(READERS[0]))
+    size = len(fast(email)(SUBSCRIBERS[0]))
     print(f"a message of {size:,} bytes, prepared in {(time.process_time() - start) * 1e3:.1f} ms")
-    print(f"{'way':28}{'letters/s':>12}{'each':>12}")
+    print(f"{'method':28}{'emails/s':>12}{'each':>12}")
     slowest = 0.0
-    for name, way, count in (
-        ("EmailMessage for each", usual, max(100, chosen.letters // 500)),
-        ("prepared", fast, chosen.letters),
-        ("prepared, with envelope", with_envelope, chosen.letters),
+    for name, method, count in (
+        ("EmailMessage for each", usual, max(100, chosen.emails // 500)),
+        ("prepared", fast, chosen.emails),
+        ("prepared, with envelope", with_envelope, chosen.emails),
     ):
-        found = rate(way(letter), count)
+        found = rate(method(email), count)
         slowest = slowest or found
         print(f"{name:28}{found:>12,.0f}{1e6 / found:>9,.1f} µs{found / slowest:>9,.0f}x")
 

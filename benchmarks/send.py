@@ -1,7 +1,7 @@
-"""Times the sending of letters to a local mail server that throws them away, by four senders.
+"""Time the sending of emails to a local mail server that discards them, by four senders.
 
-    python benchmarks/send.py [--letters 20000] [--size 20] [--connections 4 16] [--rounds 3]
-                              [--ways postfix smtplib sqlite postgresql] [--folder DIR] [--where]
+    python benchmarks/send.py [--emails 20000] [--size 20] [--connections 4 16] [--rounds 3]
+                              [--senders postfix smtplib sqlite postgresql] [--folder DIR] [--where]
 
 The senders take turns, round by round, each with as many connections, which are reused: Postfix's
 smtp-source, which is the machine's limit; a bare loop of smtplib's sendmail on threads, without a
@@ -9,8 +9,8 @@ ledger; and `postroom send` with its ledger on SQLite and on PostgreSQL. Rates a
 those to smtp-source in the same run. Every outcome waits for the disk that holds the ledger, so
 look at the time of its fdatasync, too; --folder puts the ledger elsewhere, such as /dev/shm.
 
-`postroom send` is a process, of which the time is subtracted that the same command takes when all
-is sent. --where tells on what its time goes: clocks are put around a few of its methods.
+`postroom send` is a process; the time of the same command with nothing due is subtracted.
+--where tells where its time goes: a few of its methods are timed.
 
 Debian's package postfix has the programs of the first sender and of the mail server.
 """
@@ -35,9 +35,9 @@ from pathlib import Path
 from typing import Any
 
 from attrs import evolve
-from senders import Desk, Run, by_postfix, by_postroom, by_smtplib, sink, used
+from senders import Run, Setup, by_postfix, by_postroom, by_smtplib, sink, used
 
-WAYS = ("postfix", "smtplib", "sqlite", "postgresql")
+SENDERS = ("postfix", "smtplib", "sqlite", "postgresql")
 NAMES = {
     "postfix": "smtp-source",
     "smtplib": "smtplib.sendmail",
@@ -63,7 +63,7 @@ mail:
 """
 
 
-# The newsroom
+# The site
 
 
 def write_site(folder: Path, paragraphs: int, connections: int) -> None:
@@ -78,58 +78,58 @@ def write_site(folder: Path, paragraphs: int, connections: int) -> None:
     (folder / "posts" / "moved.md").write_text(head + PARAGRAPH * paragraphs, encoding="utf-8")
 
 
-def subscribe(desk: Desk, folder: Path, number: int, url: str | None = None) -> None:
+def subscribe(setup: Setup, folder: Path, number: int, url: str | None = None) -> None:
     """Import so many subscribers who get every post."""
     rows = "".join(f"reader.{n}@mail{n % 100}.example.com\n" for n in range(number))
     (folder / "list.csv").write_text("email\n" + rows, encoding="utf-8")
     words = "-m postroom subscribers import --confirmed --frequency post list.csv"
-    used([sys.executable, *words.split()], cwd=folder, env=desk.environment(url))
+    used([sys.executable, *words.split()], cwd=folder, env=setup.environment(url))
 
 
-def fitted(desk: Desk) -> tuple[int, int]:
-    """Return how many paragraphs make a letter of about the size, and the size that it then has."""
-    folder = desk.folder / "fitting"
+def fitted(setup: Setup) -> tuple[int, int]:
+    """Return how many paragraphs make an email of about the size, and the size that it then has."""
+    folder = setup.folder / "fitting"
     few, many = 10, 50
     write_site(folder, few, 1)
-    subscribe(desk, folder, 1)
-    least = letter_size(desk, folder)
+    subscribe(setup, folder, 1)
+    least = email_size(setup, folder)
     write_site(folder, many, 1)
-    each = (letter_size(desk, folder) - least) / (many - few)
-    needed = max(1, few + round((desk.size - least) / each))
+    each = (email_size(setup, folder) - least) / (many - few)
+    needed = max(1, few + round((setup.size - least) / each))
     write_site(folder, needed, 1)
-    return needed, letter_size(desk, folder)
+    return needed, email_size(setup, folder)
 
 
-def letter_size(desk: Desk, folder: Path) -> int:
-    """Return how many bytes the letter of the newsroom's post has, by `postroom plan`."""
+def email_size(setup: Setup, folder: Path) -> int:
+    """Return how many bytes the email about the site's post has, by `postroom plan`."""
     command = [sys.executable, "-m", "postroom", "plan", "--json"]
-    said = used(command, cwd=folder, env=desk.environment())[2]
-    found = re.search(r'"bytes": (\d+)', said)
+    output = used(command, cwd=folder, env=setup.environment())[2]
+    found = re.search(r'"bytes": (\d+)', output)
     if not found:
-        sys.exit(f"postroom plan shows no letter:\n{said[-2000:]}")
+        sys.exit(f"postroom plan shows no issue:\n{output[-2000:]}")
     return int(found[1])
 
 
-class Newsrooms:
-    """A newsroom with a subscriber for each letter, and fresh copies of it for every round."""
+class SiteCopies:
+    """A site with a subscriber for each email, and fresh copies of it for every round."""
 
-    def __init__(self, desk: Desk, paragraphs: int, server: Any = None) -> None:  # noqa: ANN401 - of the tests
+    def __init__(self, setup: Setup, paragraphs: int, server: Any = None) -> None:  # noqa: ANN401 - of the tests
         """Import the subscribers, into SQLite or into the one database of `server`."""
-        self._desk, self._paragraphs, self._server = desk, paragraphs, server
-        self._original = desk.folder / ("postgresql" if server else "sqlite")
+        self._setup, self._paragraphs, self._server = setup, paragraphs, server
+        self._original = setup.folder / ("postgresql" if server else "sqlite")
         self._copies = 0
         write_site(self._original, paragraphs, 1)
         if server:
             server.execute(f"CREATE DATABASE {ORIGINAL}")
-        subscribe(desk, self._original, desk.letters, self._url(ORIGINAL) if server else None)
+        subscribe(setup, self._original, setup.emails, self._url(ORIGINAL) if server else None)
 
     def run(self, connections: int, command: Sequence[str] = ("-m", "postroom")) -> Run:
-        """Send the letters of a copy, which nobody has been sent any of."""
-        with tempfile.TemporaryDirectory(dir=self._desk.folder) as name:
-            site_dir = Path(name) / "newsroom"
+        """Send the emails of a new copy, in which nothing has been sent yet."""
+        with tempfile.TemporaryDirectory(dir=self._setup.folder) as name:
+            site_dir = Path(name) / "site"
             shutil.copytree(self._original, site_dir)
             write_site(site_dir, self._paragraphs, connections)
-            return by_postroom(self._desk, site_dir, self._database(), command)
+            return by_postroom(self._setup, site_dir, self._database(), command)
 
     def _database(self) -> str | None:
         if self._server is None:
@@ -143,19 +143,19 @@ class Newsrooms:
         return f"postgresql://postgres@/{name}?host={self._server.folder}"
 
 
-def show_where(desk: Desk, newsrooms: Newsrooms, way: str, connections: int) -> None:
-    """Print on what the time of one `postroom send` goes, for each letter."""
-    target = desk.folder / "clocks.json"
+def show_where(setup: Setup, copies: SiteCopies, sender: str, connections: int) -> None:
+    """Print where the time of one `postroom send` goes, for each email."""
+    target = setup.folder / "clocks.json"
     target.unlink(missing_ok=True)
-    run = newsrooms.run(connections, (str(Path(__file__).with_name("clocks.py")), str(target)))
+    run = copies.run(connections, (str(Path(__file__).with_name("clocks.py")), str(target)))
     first = json.loads(target.read_text(encoding="utf-8").splitlines()[0])
-    print(f"\n{NAMES[way]}, {connections} connections: µs for each letter (with clocks)")
+    print(f"\n{NAMES[sender]}, {connections} connections: µs for each email (with timers)")
     print(f"{'':28}{'calls':>8}{'processor':>12}{'waiting':>12}")
     for name, (calls, cpu, wall) in first.items():
-        each = [value / desk.letters for value in (calls, cpu * 1e6, max(0, wall - cpu) * 1e6)]
+        each = [value / setup.emails for value in (calls, cpu * 1e6, max(0, wall - cpu) * 1e6)]
         print(f"{name:28}{each[0]:>8.2f}{each[1]:>12.1f}{each[2]:>12.1f}")
     known = sum(cpu for name, (_, cpu, _) in first.items() if not name.startswith(" "))
-    print(f"{'the rest, planning too':28}{'':8}{run.cpu - known / desk.letters * 1e6:>12.1f}")
+    print(f"{'the rest, planning too':28}{'':8}{run.cpu - known / setup.emails * 1e6:>12.1f}")
     print(f"{'all, without start-up':28}{'':8}{run.cpu:>12.1f}")
 
 
@@ -174,9 +174,9 @@ def sync_time(folder: Path) -> float:
     return statistics.median(times) * 1e3
 
 
-def missing(way: str) -> str:
-    """Return why a way cannot be measured here, or nothing."""
-    if way in {"sqlite", "postgresql"}:
+def missing(sender: str) -> str:
+    """Return why a sender cannot be measured here, or nothing."""
+    if sender in {"sqlite", "postgresql"}:
         help_ = [sys.executable, "-m", "postroom", "send", "--help"]
         if subprocess.run(help_, capture_output=True, check=False).returncode:
             return "there is no `postroom send`"
@@ -184,13 +184,13 @@ def missing(way: str) -> str:
 
 
 def prepared(
-    desk: Desk, ways: Sequence[str], paragraphs: int, stack: ExitStack
-) -> dict[str, Newsrooms]:
-    """Return the newsrooms of the ways that need one; a server runs as long as `stack`."""
-    made: dict[str, Newsrooms] = {}
-    if "sqlite" in ways:
-        made["sqlite"] = Newsrooms(desk, paragraphs)
-    if "postgresql" in ways:
+    setup: Setup, senders: Sequence[str], paragraphs: int, stack: ExitStack
+) -> dict[str, SiteCopies]:
+    """Return the copies of the senders that need one; a server runs as long as `stack`."""
+    made: dict[str, SiteCopies] = {}
+    if "sqlite" in senders:
+        made["sqlite"] = SiteCopies(setup, paragraphs)
+    if "postgresql" in senders:
         sys.path.insert(0, str(Path(__file__).parents[1]))
         from tests.support import postgresql  # noqa: PLC0415 - from the folder above
 
@@ -199,66 +199,71 @@ def prepared(
         except postgresql.MissingError as error:
             print(f"{NAMES['postgresql']}: {error}")
         else:
-            made["postgresql"] = Newsrooms(desk, paragraphs, server)
+            made["postgresql"] = SiteCopies(setup, paragraphs, server)
     return made
 
 
 def measure(
-    desk: Desk, ways: Sequence[str], rooms: Mapping[str, Newsrooms], connections: int, rounds: int
+    setup: Setup,
+    senders: Sequence[str],
+    sites: Mapping[str, SiteCopies],
+    connections: int,
+    rounds: int,
 ) -> dict[str, list[Run]]:
     """Let the senders take turns; return the runs of each."""
     runs: dict[str, list[Run]] = defaultdict(list)
     for _ in range(rounds):
-        for way in ways:
-            if way in rooms:
-                runs[way].append(rooms[way].run(connections))
+        for sender in senders:
+            if sender in sites:
+                runs[sender].append(sites[sender].run(connections))
             else:
-                runs[way].append(BARE[way](desk, connections))
+                runs[sender].append(BARE[sender](setup, connections))
     return runs
 
 
 def show(connections: int, runs: Mapping[str, Sequence[Run]]) -> None:
     """Print the lines of one number of connections."""
-    rates = {way: statistics.median(run.rate for run in taken) for way, taken in runs.items()}
-    for way, taken in runs.items():
+    rates = {sender: statistics.median(run.rate for run in taken) for sender, taken in runs.items()}
+    for sender, taken in runs.items():
         ratios = (
-            f"{rates[way] / rates[other]:>12.2f}" if other in rates else f"{'':12}"
+            f"{rates[sender] / rates[other]:>12.2f}" if other in rates else f"{'':12}"
             for other in ("postfix", "smtplib")
         )
         cpu = statistics.median(run.cpu for run in taken)
         best = max(run.rate for run in taken)
-        line = f"{connections:>5}  {NAMES[way]:28}{rates[way]:>10,.0f}{best:>10,.0f}{cpu:>9,.0f} µs"
+        line = f"{connections:>5}  {NAMES[sender]:28}{rates[sender]:>10,.0f}{best:>10,.0f}"
+        line += f"{cpu:>9,.0f} µs"
         print(line + "".join(ratios), flush=True)
-    for way, taken in runs.items():
-        if taken[0].told.strip():
-            print(f"       {NAMES[way]} said: {taken[0].told.strip().splitlines()[-1]}")
+    for sender, taken in runs.items():
+        if taken[0].output.strip():
+            print(f"       {NAMES[sender]} output: {taken[0].output.strip().splitlines()[-1]}")
 
 
-BARE: dict[str, Callable[[Desk, int], Run]] = {"postfix": by_postfix, "smtplib": by_smtplib}
+BARE: dict[str, Callable[[Setup, int], Run]] = {"postfix": by_postfix, "smtplib": by_smtplib}
 
 
-def compare(chosen: argparse.Namespace, desk: Desk, stack: ExitStack) -> None:
+def compare(chosen: argparse.Namespace, setup: Setup, stack: ExitStack) -> None:
     """Run all senders and print the table."""
-    ways = []
-    for way in chosen.ways:
-        if why := missing(way):
-            print(f"{NAMES[way]}: {why}")
+    senders = []
+    for sender in chosen.senders:
+        if why := missing(sender):
+            print(f"{NAMES[sender]}: {why}")
         else:
-            ways.append(way)
-    paragraphs, size = fitted(desk)
-    desk = evolve(desk, size=size)
-    rooms = prepared(desk, ways, paragraphs, stack)
-    ways = [way for way in ways if way in BARE or way in rooms]
-    print(f"{desk.letters:,} letters of {size:,} bytes, {chosen.rounds} rounds")
-    print(f"fdatasync {sync_time(desk.folder):.2f} ms, {os.cpu_count()} processors")
-    print(f"{'conn.':>5}  {'sender':28}{'letters/s':>10}{'best':>10}{'processor':>12}", end="")
+            senders.append(sender)
+    paragraphs, size = fitted(setup)
+    setup = evolve(setup, size=size)
+    sites = prepared(setup, senders, paragraphs, stack)
+    senders = [sender for sender in senders if sender in BARE or sender in sites]
+    print(f"{setup.emails:,} emails of {size:,} bytes, {chosen.rounds} rounds")
+    print(f"fdatasync {sync_time(setup.folder):.2f} ms, {os.cpu_count()} processors")
+    print(f"{'conn.':>5}  {'sender':28}{'emails/s':>10}{'best':>10}{'processor':>12}", end="")
     print(f"{'to source':>12}{'to smtplib':>12}", flush=True)
     for connections in chosen.connections:
-        show(connections, measure(desk, ways, rooms, connections, chosen.rounds))
+        show(connections, measure(setup, senders, sites, connections, chosen.rounds))
     if chosen.where:
-        for way, newsrooms in rooms.items():
+        for sender, copies in sites.items():
             for connections in chosen.connections:
-                show_where(desk, newsrooms, way, connections)
+                show_where(setup, copies, sender, connections)
 
 
 def arguments() -> argparse.Namespace:
@@ -266,11 +271,11 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--letters", type=int, default=20_000)
-    parser.add_argument("--size", type=int, default=20, help="KB of a letter")
+    parser.add_argument("--emails", type=int, default=20_000)
+    parser.add_argument("--size", type=int, default=20, help="KB of an email")
     parser.add_argument("--connections", type=int, nargs="+", default=[4, 16])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
+    parser.add_argument("--senders", nargs="+", choices=SENDERS, default=SENDERS)
     parser.add_argument("--folder", type=Path, help="where the ledger is, for a while")
     parser.add_argument("--where", action="store_true", help="tell where the time goes")
     return parser.parse_args()
@@ -284,7 +289,7 @@ def main() -> None:
         ExitStack() as stack,
     ):
         port = stack.enter_context(sink())
-        compare(chosen, Desk(port, chosen.letters, chosen.size * 1000, Path(name)), stack)
+        compare(chosen, Setup(port, chosen.emails, chosen.size * 1000, Path(name)), stack)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """The senders that `send.py` compares, each in processes of its own.
 
-    python benchmarks/senders.py PORT LETTERS SIZE CONNECTIONS
+    python benchmarks/senders.py PORT EMAILS SIZE CONNECTIONS
 
-is the bare loop: it prints the seconds it took, and those of the processor.
+This runs the bare loop, which prints the seconds that it took, and those of the processor.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ PROGRAMS = "/usr/sbin:/usr/lib/postfix/sbin:/usr/libexec/postfix"
 
 @frozen
 class Run:
-    """What one sender needed: letters a second, and µs of its processor time for each of them."""
+    """The speed of a sender: emails a second, and µs of processor time for each."""
 
     rate: float
     cpu: float
-    told: str = ""
+    output: str = ""
 
 
 @frozen
-class Desk:
-    """What the senders share: the server's port, the letters, their size, and a folder."""
+class Setup:
+    """The input of all senders: the server's port, the number of emails, their size, a folder."""
 
     port: int
-    letters: int
+    emails: int
     size: int
     folder: Path
 
@@ -83,11 +83,11 @@ def used(
         check=False,
     )
     seconds, after = time.perf_counter() - start, os.times()
-    said = done.stdout.decode("utf-8", "replace")
+    output = done.stdout.decode("utf-8", "replace")
     if done.returncode:
-        sys.exit(f"{' '.join(command[:4])} … ended with {done.returncode}:\n{said[-2000:]}")
+        sys.exit(f"{' '.join(command[:4])} … ended with {done.returncode}:\n{output[-2000:]}")
     spent = after.children_user + after.children_system
-    return seconds, spent - before.children_user - before.children_system, said
+    return seconds, spent - before.children_user - before.children_system, output
 
 
 @contextmanager
@@ -114,26 +114,26 @@ def sink() -> Iterator[int]:
 # The senders
 
 
-def by_postfix(desk: Desk, connections: int) -> Run:
+def by_postfix(setup: Setup, connections: int) -> Run:
     """Send by smtp-source."""
-    options = f"-d -s {connections} -m {desk.letters} -l {desk.size} 127.0.0.1:{desk.port}"
+    options = f"-d -s {connections} -m {setup.emails} -l {setup.size} 127.0.0.1:{setup.port}"
     seconds, spent, _ = used([program("smtp-source"), *options.split()])
-    return Run(desk.letters / seconds, spent / desk.letters * 1e6)
+    return Run(setup.emails / seconds, spent / setup.emails * 1e6)
 
 
-def by_smtplib(desk: Desk, connections: int) -> Run:
+def by_smtplib(setup: Setup, connections: int) -> Run:
     """Send by smtplib, in a process of its own."""
-    step = f"{desk.port} {desk.letters} {desk.size} {connections}"
-    _, _, said = used([sys.executable, __file__, *step.split()])
-    seconds, spent = map(float, said.split())
-    return Run(desk.letters / seconds, spent / desk.letters * 1e6)
+    step = f"{setup.port} {setup.emails} {setup.size} {connections}"
+    _, _, output = used([sys.executable, __file__, *step.split()])
+    seconds, spent = map(float, output.split())
+    return Run(setup.emails / seconds, spent / setup.emails * 1e6)
 
 
-def bare_loop(port: int, letters: int, size: int, connections: int) -> None:
+def bare_loop(port: int, emails: int, size: int, connections: int) -> None:
     """Send the same bytes to everybody, over as many connections as threads; print the times."""
     line = b"Words of Koeln and elsewhere, twelve of them in a line, and more to fill it.\r\n"
     message = b"From: news@example.com\r\nSubject: News\r\n\r\n" + line * (size // len(line))
-    counter = iter(range(letters))
+    counter = iter(range(emails))
     servers = [
         smtplib.SMTP("127.0.0.1", port, local_hostname="localhost", timeout=60)
         for _ in range(connections)
@@ -154,22 +154,22 @@ def bare_loop(port: int, letters: int, size: int, connections: int) -> None:
 
 
 def by_postroom(
-    desk: Desk, site_dir: Path, url: str | None, command: Sequence[str] = ("-m", "postroom")
+    setup: Setup, site_dir: Path, url: str | None, command: Sequence[str] = ("-m", "postroom")
 ) -> Run:
-    """Send by `postroom send`, once with all letters and once with none left."""
+    """Send by `postroom send`, once with all emails due and once with none."""
     words = [sys.executable, *command, "send", "--keep-ledger-here"]
-    times = [used(words, cwd=site_dir, env=desk.environment(url)) for _ in range(2)]
-    (seconds, spent, said), (idle, idle_spent, _) = times
+    times = [used(words, cwd=site_dir, env=setup.environment(url)) for _ in range(2)]
+    (seconds, spent, output), (idle, idle_spent, _) = times
     taken = sent(site_dir, url)
-    if taken != desk.letters:
-        sys.exit(f"postroom send sent {taken} letters of {desk.letters}:\n{said[-2000:]}")
+    if taken != setup.emails:
+        sys.exit(f"postroom send sent {taken} emails of {setup.emails}:\n{output[-2000:]}")
     return Run(
-        desk.letters / (seconds - idle), (spent - idle_spent) / desk.letters * 1e6, told=said
+        setup.emails / (seconds - idle), (spent - idle_spent) / setup.emails * 1e6, output=output
     )
 
 
 def sent(site_dir: Path, url: str | None) -> int:
-    """Return how many letters the ledger calls sent."""
+    """Return how many emails the ledger calls sent."""
     from postroom.db.store import open_store  # noqa: PLC0415 - the bare loop's process does not need it
 
     store = open_store(url, site_dir)

@@ -1,9 +1,9 @@
-"""Times an import of many subscribers, and the planning of their letters, and weighs both.
+"""Time the import of many subscribers and the planning of their deliveries, and measure the memory.
 
     python benchmarks/subscribers.py [--rows 1000000] [--url postgresql://user@host/empty]
 
-Each step runs in a process of its own. Its memory is what its peak adds to what the process weighs
-once everything is imported. Without --url the database is SQLite in a temporary folder.
+Each step runs in a process of its own. Its memory is the peak, less that of the process before
+the step. Without --url the database is SQLite in a temporary folder.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What can be wrong, said for the person who must act.
+"""Problems, and the exceptions that carry them.
 
-A `Problem` is one line: where, what was found, how to repair it. The exceptions below carry all
-problems of a run at once; the command line prints them and never a traceback.
+A `Problem` is one line: the place, what is wrong, and how to fix it. An exception carries all
+problems of a run at once; the command line prints them, and never a traceback.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from typing import ClassVar
 
 from attrs import frozen
 
-# A line break or an escape sequence in a file's name or a value would forge lines of its own.
+# A line break or an escape sequence in a file name or a value could forge lines of output.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 @frozen(order=True)
 class Problem:
-    """One fault, or one warning, in a place that a person can open.
+    """One error or warning, at a place that the user can open.
 
-    `path` is relative to the newsroom; `line` and `column` count from 1; `key` names the front
-    matter key, the setting or the part that is concerned; `rule` is the rule of `postroom check`
-    that found it, empty for a fault that no settings can allow.
+    `path` is relative to the site; `line` and `column` count from 1; `key` names the front matter
+    key, the setting or the part that is concerned; `rule` is the rule of `postroom check` that
+    found it, empty for an error that no setting can switch off.
     """
 
     path: str
@@ -34,7 +34,7 @@ class Problem:
     rule: str = ""
 
     def __str__(self) -> str:
-        """Return `posts/a.md:4:9: topics: what was found; how to repair it`."""
+        """Return `posts/a.md:4:9: topics: the message; the hint`."""
         place = ":".join(str(part) for part in (self.path, self.line, self.column) if part)
         sentence = "; ".join(part for part in (self.message, self.hint) if part)
         line = ": ".join(part for part in (place, self.key, sentence) if part)
@@ -42,7 +42,7 @@ class Problem:
 
 
 class PostroomError(Exception):
-    """A run cannot go on; `problems` says why, all of it."""
+    """A command cannot go on; `problems` holds all the reasons."""
 
     exit_code: ClassVar[int] = 1
 
@@ -56,27 +56,27 @@ class ContentError(PostroomError):
 
 
 class TemplateError(PostroomError):
-    """A template of the theme or of the newsroom cannot be rendered."""
+    """A template of the theme or of the site cannot be rendered."""
 
 
 class OutputError(PostroomError):
-    """The output cannot be written without touching what is not ours."""
+    """The output cannot be written without touching files that Postroom did not make."""
 
 
 class SettingsError(PostroomError):
-    """The settings, or the folder, are not those of a newsroom."""
+    """The settings, the environment or the folder are not those of a working site."""
 
     exit_code = 2
 
 
 class UseError(PostroomError):
-    """A command was asked for something that it cannot mean."""
+    """A command was called with arguments that make no sense."""
 
     exit_code = 2
 
 
 class DatabaseError(PostroomError):
-    """The database cannot be reached, or does not answer; nothing of what was asked is done."""
+    """The database cannot be reached, or does not answer; the transaction had no effect."""
 
 
 class LeaseError(PostroomError):
@@ -84,17 +84,17 @@ class LeaseError(PostroomError):
 
 
 class StoppedError(PostroomError):
-    """A run would do what cannot be undone; it has moved nothing and waits for a person."""
+    """A run must not go on until the operator has decided."""
 
 
 class MailboxError(PostroomError):
-    """The mailbox of reports cannot be reached, trusted, logged in to or read."""
+    """The mailbox of bounces cannot be reached, trusted, logged in to or read."""
 
 
 class RelayError(PostroomError):
-    """The mail server cannot be reached, trusted or logged in to; nothing was sent.
+    """The relay cannot be reached, trusted or logged in to; nothing was sent.
 
-    `passing` tells whether the same attempt may go well later.
+    `passing` tells whether the same attempt may succeed later.
     """
 
     def __init__(self, problems: Iterable[Problem], *, passing: bool) -> None:

@@ -259,7 +259,7 @@ def test_a_cancelled_job_finishes_emails_in_flight(
             process.send_signal(signal.SIGINT)
             assert process.stdout is not None
             # The SMTP server replies only after `send` has received the signal.
-            while "finishing the letters" not in (line := process.stdout.readline()):
+            while "finishing the emails" not in (line := process.stdout.readline()):
                 assert line
         log = process.communicate(timeout=60)[0]
         sent = len(server.messages)

@@ -59,7 +59,7 @@ def test_help_is_worth_reading(tmp_path: Path, postroom: Postroom, command: str)
     assert (outcome.code, outcome.err) == (0, "")
     lines = outcome.out.splitlines()
     assert lines[0].startswith(f"Usage: postroom {command} ")
-    assert any(line.startswith(f"  postroom {command}") for line in lines)
+    assert any(line.strip().startswith(f"postroom {command}") for line in lines)
     assert len(outcome.out) > 300
     assert postroom(tmp_path, command, "-h") == outcome
 
@@ -193,7 +193,7 @@ def test_a_period_without_posts_gets_the_choice(
 ) -> None:
     """A period that is not there is wrong use; the message lists those that are."""
     outcome = postroom(make_site(NEWS), "digest", period)
-    line = f"digest: no post stands in the period '{period}'; choose one of 2026-11, 2026-09"
+    line = f"digest: the period '{period}' has no posts; choose one of 2026-11, 2026-09"
     assert (outcome.code, outcome.out, outcome.errors) == (2, "", [line])
 
 
@@ -348,5 +348,5 @@ def test_says_that_the_theme_lacks_a_language(make_site: MakeSite, postroom: Pos
     outcome = postroom(folder, "build")
     assert outcome.code == 0
     advice = "translate templates/translations/en.yaml as templates/translations/eo.yaml"
-    what = "the theme has no words for 'eo', so it speaks English"
+    what = "the theme has no translations for 'eo', so it uses English"
     assert outcome.warnings == [f"postroom.yaml: language: {what}; {advice}"]

@@ -66,7 +66,7 @@ def test_says_who_gets_what_and_who_gets_nothing(demo: Path, postroom: Postroom)
     outcome = postroom(demo, "plan")
     assert (outcome.code, outcome.err) == (0, "")
     lines = outcome.out.splitlines()
-    assert lines[:2] == ["Plan as of 2024-03-01 16:00 CST", "5 letters to 6 subscribers"]
+    assert lines[:2] == ["Plan as of 2024-03-01 16:00 CST", "5 issues to 6 subscribers"]
     assert "2 subscribers, monthly" in lines
     assert "  Example Magnets News: February 2024" in lines
     assert lines[lines.index("Nothing for") + 1 :] == [
@@ -102,7 +102,7 @@ def test_a_site_without_subscribers_gets_no_database(demo: Path, postroom: Postr
     shutil.rmtree(demo / ".postroom")
     outcome = postroom(demo, "plan")
     assert (outcome.code, outcome.err) == (0, "")
-    assert "Nobody subscribes yet" in outcome.out
+    assert "There are no subscribers yet" in outcome.out
     assert not (demo / ".postroom").exists()
 
 
@@ -113,7 +113,7 @@ def test_newcomers_are_told_of_as_waiting(
     monkeypatch.setenv("SOURCE_DATE_EPOCH", _IN_FEBRUARY)
     added = postroom(demo, "subscribers", "add", "new@example.com", "--confirmed")
     assert added.code == 0, added.err
-    assert "  1 subscriber, monthly: not due; the next boundary is 2024-03-01" in (
+    assert "  1 subscriber, monthly: not due; the next cutoff is 2024-03-01" in (
         postroom(demo, "plan").out.splitlines()
     )
 

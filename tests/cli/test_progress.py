@@ -109,7 +109,7 @@ def test_a_bar_on_a_terminal_tells_rate_and_time_left(make_room: MakeRoom) -> No
     with scripted({}) as server, on_a_terminal(room, server) as (process, screen):
         out, _ = process.communicate(timeout=60)
     assert process.returncode == 0
-    assert re.search(rb"^30 letters in \d+\.\d s, \d+\.\d a second$", out, re.MULTILINE)
+    assert re.search(rb"^30 emails in \d+\.\d s, \d+\.\d a second$", out, re.MULTILINE)
     told = list(_SAID.finditer(_COLOUR.sub("", screen.written.decode())))
     counts = [int(one["done"]) for one in told]
     assert counts == sorted(counts)
@@ -158,14 +158,14 @@ def test_a_signal_is_answered_in_place_of_the_bar(make_room: MakeRoom) -> None:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
     assert process.returncode == 130
-    said = "finishing the letters that are on their way; again to leave at once"
+    said = "finishing the emails in flight; interrupt again to stop at once"
     assert [row.strip() for row in screen.read().rows if row.strip()] == [said]
 
 
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a line come every fifth of a second."""
-    monkeypatch.setattr(progress, "_EVERY", 0.2)
+    monkeypatch.setattr(progress, "_LINE_INTERVAL", 0.2)
 
 
 @pytest.mark.usefixtures("often")
@@ -177,8 +177,8 @@ def test_elsewhere_a_line_now_and_then(make_room: MakeRoom) -> None:
     told = [_SAID.fullmatch(line) for line in outcome.err.splitlines()]
     assert len(told) >= 3
     assert all(told)
-    assert outcome.out.splitlines()[0] == "30 letters to send"
-    assert re.fullmatch(r"30 letters in \d+\.\d s, \d+\.\d a second", outcome.out.splitlines()[1])
+    assert outcome.out.splitlines()[0] == "30 emails to send"
+    assert re.fullmatch(r"30 emails in \d+\.\d s, \d+\.\d a second", outcome.out.splitlines()[1])
 
 
 def test_a_short_run_says_nothing_in_between(make_room: MakeRoom) -> None:
@@ -194,6 +194,6 @@ def test_the_rate_at_the_end_is_the_rate(make_room: MakeRoom) -> None:
     room = make_room(21, rate=20)
     with scripted({}) as server:
         outcome = room.send(server)
-    found = re.search(r"^21 letters in (\d+\.\d) s, (\d+\.\d) a second$", outcome.out, re.MULTILINE)
+    found = re.search(r"^21 emails in (\d+\.\d) s, (\d+\.\d) a second$", outcome.out, re.MULTILINE)
     assert found
     assert float(found[2]) == pytest.approx(21 / float(found[1]), rel=0.1)

@@ -59,7 +59,7 @@ def test_before_anything_was_done_there_is_nothing_to_see(
 ) -> None:
     """To look makes no database."""
     folder = make_site({"posts/a.md": POST})
-    assert postroom(folder, "status").out == "Nothing was sent yet, and nobody subscribes.\n"
+    assert postroom(folder, "status").out == "Nothing was sent yet, and there are no subscribers.\n"
     assert postroom(folder, "status", "--json").out == "{}\n"
     assert not (folder / ".postroom").exists()
 
@@ -77,22 +77,22 @@ def test_every_letter_is_accounted_for(
     assert shown == (
         "Runs\n"
         "  2026-11-22 13:00:00 to 13:00:00: 1 sent, 1 deferred, 1 bounced, 1 uncertain\n"
-        "Letters\n"
+        "Emails\n"
         "  1 sent, 1 deferred, 1 bounced, 1 uncertain\n"
         "May or may not have arrived\n"
         "  reader3@example.com, 2026-11-22 13:00: Connection reset by peer\n"
-        "Put off by the mail server\n"
+        "Deferred by the mail server\n"
         "  reader1@example.com, 2026-11-22 13:00, again from 13:15: 451 4.3.0 later\n"
         "Subscribers\n"
         "  3 active, 1 bounced\n"
-        "Came back in 30 days\n"
+        "Bounces and complaints in 30 days\n"
         "  1 hard bounce\n"
         "What to do\n"
-        "  postroom send: 1 letter not sent yet\n"
-        "  postroom send --resend-uncertain: send those again that may not have arrived; "
-        "if one did, its reader has it twice\n"
-        "  postroom status --acknowledge: or leave them, counted as delivered; until then send "
-        "ends with exit code 1\n"
+        "  postroom send: 1 email not sent yet\n"
+        "  postroom send --resend-uncertain: send the uncertain emails again; "
+        "a subscriber whose email did arrive receives it twice\n"
+        "  postroom status --acknowledge: or count them as delivered; until then send ends with "
+        "exit code 1\n"
     )
     told = json.loads(postroom(site_dir, "status", "--json").out)
     assert [one["address"] for one in told["uncertain"]] == ["reader3@example.com"]
@@ -106,7 +106,7 @@ def test_what_was_put_off_goes_with_a_later_run(
     """Before its time a letter waits; after it, it is sent, and there is nothing left to do."""
     assert sent(site_dir, postroom, monkeypatch, {"RCPT": b"451 later\r\n"}).code == 1
     early = sent(site_dir, postroom, monkeypatch, {})
-    must_wait = "nothing is due; 4 letters put off by the mail server must wait\n"
+    must_wait = "nothing is due; 4 deferred emails must wait for a retry\n"
     assert (early.code, early.out) == (0, must_wait)
     with scripted({}) as server, time_machine.travel(AT + timedelta(minutes=16)):
         monkeypatch.setenv("POSTROOM_SMTP_URL", f"smtp://127.0.0.1:{server.port}")
@@ -130,11 +130,11 @@ def test_a_run_that_was_broken_off_is_told_from_one_under_way(
     assert "  wait: a run is under way\n" in alive
     store.database.close()
     dead = postroom(site_dir, "status").out
-    assert "13:00:00 was broken off: 3 planned, 1 sending" in dead
+    assert "13:00:00 was interrupted: 3 planned, 1 sending" in dead
     (named,) = re.findall(r"May or may not have arrived\n  (\S+),.*\n", dead)
     assert named == "reader0@example.com"
     assert named not in alive
-    assert "  postroom send: 3 letters not sent yet\n" in dead
+    assert "  postroom send: 3 emails not sent yet\n" in dead
 
 
 def test_many_complaints_are_told_and_stop_the_next_run(
@@ -150,7 +150,7 @@ def test_many_complaints_are_told_and_stop_the_next_run(
         trace = BounceTrace(token=reader.token, report=f"{number:016}")
         assert store.bounces.record_complaint(trace, str, AT) == "stopped"
     store.database.close()
-    assert "  find out why 2 of 4 letters were called spam;" in postroom(site_dir, "status").out
+    assert "  find out why 2 of 4 emails were reported as spam;" in postroom(site_dir, "status").out
     refused = sent(site_dir, postroom, monkeypatch, {})
     assert (refused.code, refused.out) == (1, "")
     assert refused.errors[0].startswith("send: 2 complaints about 4 emails in 30 days")

@@ -240,7 +240,7 @@ def test_a_signal_finishes_what_is_on_its_way(make_room: MakeRoom, number: signa
             process.send_signal(number)
             _, said = process.communicate(timeout=30)
         assert process.returncode == 128 + number
-        assert b"finishing the letters that are on their way" in said
+        assert b"finishing the emails in flight" in said
         states = room.states()
         assert states["sent"] == len(server.messages) < 40
         assert set(states) == {"sent", "planned"}

@@ -87,7 +87,7 @@ def test_what_was_planned_is_sent_once(room: Room) -> None:
     assert room.got() == Counter(READERS)
     again = send(room, LATER)
     assert (again.code, again.err) == (0, "")
-    assert "of the plan nothing is left" in again.out
+    assert "nothing of the plan is left" in again.out
     assert room.got() == Counter(READERS)
 
 

@@ -64,15 +64,18 @@ def test_a_refusal_fails_the_run_and_is_named(make_room: MakeRoom, kind: str) ->
         outcome = room.send(server)
     assert outcome.code == 1
     assert outcome.errors == [
-        "send: 1 email refused; postroom status shows whose, and what the mail server said"
+        (
+            "send: 1 email refused; postroom status shows the subscribers and the replies of the "
+            "mail server"
+        )
     ]
     assert (outcome.warnings, "@example.com" in outcome.out + outcome.err) == ([], False)
     assert room.states() == {state: 1, "sent": 2}
     again = ", again from 13:15" if state == "deferred" else ""
     shown = room.status().out
     assert section(shown, "Refused") == [f"{FIRST}, 2026-11-22 13:00{again}: {words}"]
-    assert section(shown, "Put off by the mail server") == []
-    assert "correct what the mail server said of the 1 email it refused" in shown
+    assert section(shown, "Deferred by the mail server") == []
+    assert "correct the cause of the 1 refused email" in shown
     (refused,) = room.told()["refused"]
     assert refused.pop("since").startswith("2026-11-22T12:00:")
     assert bool(refused.pop("due")) == (state == "deferred")
@@ -113,7 +116,7 @@ def test_a_deferral_is_no_refusal(make_room: MakeRoom) -> None:
         outcome = room.send(server)
     assert (outcome.code, outcome.errors, len(outcome.warnings)) == (1, [], 1)
     assert room.told()["refused"] == []
-    assert len(section(room.status().out, "Put off by the mail server")) == 1
+    assert len(section(room.status().out, "Deferred by the mail server")) == 1
 
 
 @pytest.mark.usefixtures("either")
@@ -189,8 +192,9 @@ def uncertain(make_room: MakeRoom) -> Room:
 
 
 OPEN = (
-    "send: 1 email may or may not have arrived; postroom status names whose; "
-    "postroom send --resend-uncertain sends them again, postroom status --acknowledge leaves them"
+    "send: 1 email may or may not have arrived; postroom status names the "
+    "subscribers; postroom send --resend-uncertain sends the emails again, postroom status "
+    "--acknowledge counts them as delivered"
 )
 
 
@@ -211,7 +215,7 @@ def test_while_one_is_uncertain_no_run_is_fine(uncertain: Room) -> None:
     )
     assert (named["issue"]["id"], named["issue"]["frequency"]) == (1, "post")
     shown = uncertain.status().out
-    assert "  postroom status --acknowledge: or leave them, counted as delivered; " in shown
+    assert "  postroom status --acknowledge: or count them as delivered; " in shown
 
 
 def test_the_line_is_said_anew_where_more_become_uncertain(uncertain: Room) -> None:
@@ -237,7 +241,7 @@ def test_what_is_acknowledged_is_closed(uncertain: Room) -> None:
     told = uncertain.told()
     assert (told["uncertain"], told["acknowledged"], told["advice"]) == ([], 1, [])
     assert told["emails"] == {"uncertain": 1, "sent": 2}
-    shown = section(uncertain.status().out, "Letters")
+    shown = section(uncertain.status().out, "Emails")
     assert shown == ["2 sent, 1 uncertain", "1 of the uncertain acknowledged"]
     (uncertain.folder / "posts/b.md").write_text(NEWS, "utf-8")
     with scripted({}) as server:

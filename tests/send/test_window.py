@@ -131,7 +131,7 @@ def test_a_weekly_job_two_days_late_does_nothing(room: Room) -> None:
     outcome = run(room, MONDAY + 2 * DAY + HOUR)
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.out == (
-        "too late for --window: the letters of the week were due on 2026-11-23 at 09:00 CET; "
+        "too late for --window: the weekly issues were due on 2026-11-23 at 09:00 CET; "
         "they wait until 2026-11-30, or for a run without --window\n"
     )
     assert room.rows() == before
@@ -189,7 +189,7 @@ def test_what_is_no_length_of_time_is_wrong_use(room: Room, text: str) -> None:
     """One line says how to write one."""
     outcome = room.send("--window", text)
     assert (outcome.code, len(outcome.err.splitlines())) == (2, 1)
-    assert outcome.errors == [f"--window: '{text}' is no length of time; write 90m, 6h or 2d"]
+    assert outcome.errors == [f"--window: '{text}' is not a duration; write 90m, 6h or 2d"]
 
 
 @pytest.mark.parametrize("text", ["90m", "6h", "2d"])

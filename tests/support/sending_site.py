@@ -19,7 +19,7 @@ from postroom.mail import unsubscribe
 from tests.support.site import AT, CommandResult
 from tests.support.smtp_server import Scripted
 
-NOTHING_DUE = "nothing is due; postroom plan shows who is owed what, and when\n"
+NOTHING_DUE = "nothing is due; postroom plan shows what is due next, and when\n"
 KEY = "a secret key of the tests"
 SENDER = """\
 contact: {name: Press office, address: 1 Example Street}

@@ -1,4 +1,4 @@
-"""`postroom build`."""
+"""`postroom build`: build the output."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from postroom.cli.console import print_problems
+from postroom.cli.console import pluralize, print_problems
 from postroom.cli.context import InstantType, build_instant
 from postroom.errors import Problem, UseError
 from postroom.models import Site
@@ -24,57 +24,57 @@ from postroom.theme.environment import Theme
 @click.option(
     "--at", type=InstantType(), help="Build as of this instant, such as 2026-11-22T09:00Z."
 )
-@click.option("--drafts", is_flag=True, help="Publish drafts too, for a look at them.")
+@click.option("--drafts", is_flag=True, help="Publish drafts too, to preview them.")
 def command(output: Path | None, at: datetime | None, *, drafts: bool) -> None:
     """Build feeds, pages and digests into the output folder.
 
-    Posts whose date or publishDate has not come wait, and those whose expiryDate has come are
-    left out. If anything is wrong, every fault is named and nothing is
-    changed. Files that did not change are not touched, files that are no longer made are removed,
-    and files that Postroom did not make are left alone.
+    Posts with a date or publishDate in the future wait; posts whose expiryDate has come are left
+    out. If anything is wrong, every fault is named and nothing is changed. Unchanged files are not
+    touched, files that are no longer made are removed, and files that Postroom did not make are
+    left alone.
 
     \b
-    postroom build                            into public/
-    postroom build --at 2026-12-01T00:00:00Z  as it will look on that day
+    Example:
+      postroom build                            into public/
+      postroom build --at 2026-12-01T00:00:00Z  as the site will look on that day
     """
     site_dir = find_site(Path.cwd())
     site = load_settings(site_dir)
     folder = Path.cwd() / output if output else site_dir / site.output
     if output and (fault := paths.output_fault(site_dir, folder, sources(site))):
-        what = f"'{output}' {fault}"
-        raise UseError([Problem("--output", message=what, hint=OUTPUT_HINT)])
+        message = f"'{output}' {fault}"
+        raise UseError([Problem("--output", message=message, hint=OUTPUT_HINT)])
     loaded = loader.load_posts(site_dir, site, build_instant(at), drafts=drafts)
     print_problems([*loaded.warnings, *missing_translation(site_dir, site)], "warning")
     files = make_outputs(site_dir, site, loaded.posts)
     written = replace_output(folder, files)
     print_problems(written.warnings, "warning")
     click.echo(
-        f"{_summary(loaded, folder)}: {written.written} files written,"
-        f" {written.unchanged} unchanged, {written.removed} removed"
+        f"{_summary(loaded, folder)}: {pluralize(written.written, 'file')} written,"
+        f" {written.unchanged:,} unchanged, {written.removed:,} removed"
     )
     if not loaded.posts:
         click.echo('no post is published yet; write one with: postroom new "What happened"')
 
 
 def missing_translation(site_dir: Path, site: Site) -> list[Problem]:
-    """Return a warning if the theme has no words for the newsroom's language."""
+    """Return a warning if the theme has no translations for the language of the site."""
     if Theme(site_dir, site.language).has_translations:
         return []
-    what = f"the theme has no words for '{site.language}', so it speaks English"
-    repair = (
+    message = f"the theme has no translations for '{site.language}', so it uses English"
+    hint = (
         f"translate templates/translations/en.yaml as templates/translations/{site.language}.yaml"
     )
     rule = "settings-language"
-    return [Problem(FILE_NAME, key="language", message=what, hint=repair, rule=rule)]
+    return [Problem(FILE_NAME, key="language", message=message, hint=hint, rule=rule)]
 
 
 def _summary(loaded: loader.LoadedPosts, folder: Path) -> str:
-    count = len(loaded.posts)
-    parts = [f"{count} post{'s' * (count != 1)} → {folder.name}/"]
+    parts = [f"{pluralize(len(loaded.posts), 'post')} → {folder.name}/"]
     if loaded.waiting:
-        parts.append(f"{len(loaded.waiting)} waiting for their date")
+        parts.append(f"{len(loaded.waiting):,} waiting for their date")
     if loaded.drafts:
-        parts.append(f"{len(loaded.drafts)} draft{'s' * (len(loaded.drafts) != 1)}")
+        parts.append(pluralize(len(loaded.drafts), "draft"))
     if loaded.expired:
-        parts.append(f"{len(loaded.expired)} expired")
+        parts.append(f"{len(loaded.expired):,} expired")
     return ", ".join(parts)

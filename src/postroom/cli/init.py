@@ -1,4 +1,4 @@
-"""`postroom init`."""
+"""`postroom init`: make a new site."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from postroom.posts import scaffold
 @click.command("init")
 @click.argument("directory", type=click.Path(path_type=Path))
 def command(directory: Path) -> None:
-    """Make a new newsroom in DIRECTORY that builds at once.
+    """Make a new site in DIRECTORY, ready to build.
 
-    It holds postroom.yaml, two sample posts and a .gitignore. Files that are there already are
-    never overwritten; a .gitignore gets the lines that it lacks, so a git repository can become a
-    newsroom: postroom init .
+    It holds postroom.yaml, two sample posts and a .gitignore. Existing files are never overwritten;
+    an existing .gitignore gets the lines that it lacks, so a git repository can become a site:
+    postroom init .
 
     \b
-    postroom init my-news
-    cd my-news
-    postroom build
+    Example:
+      postroom init my-news
+      cd my-news
+      postroom build
     """
     files = scaffold.create_site(directory, build_instant(None).date())
     for name in files:
         click.echo(f"{directory / name}")
-    way = "" if directory.resolve() == Path.cwd() else f"cd {directory} && "
-    click.echo(f"Next: {way}postroom build")
+    change_folder = "" if directory.resolve() == Path.cwd() else f"cd {directory} && "
+    click.echo(f"Next: {change_folder}postroom build")

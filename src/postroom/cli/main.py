@@ -1,4 +1,4 @@
-"""The command line: one module a command, imported when it is called."""
+"""The command group and the entry point: each command has a module, imported on demand."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from postroom.cli.console import print_problems
 from postroom.errors import PostroomError, Problem
 
 _COMMANDS = {
-    "init": "Make a new newsroom that builds at once.",
+    "init": "Make a new site, ready to build.",
     "new": "Write a new post with its id.",
     "build": "Build feeds, pages and digests into the output folder.",
-    "check": "Look for what is wrong in all that goes out, and repair it.",
-    "digest": "Show the letter of a period: HTML, text or a whole message.",
-    "doctor": "Look at all that letters need to arrive, and say what to do.",
+    "check": "Find faults in posts, pages, feeds and emails, and fix some.",
+    "digest": "Show the email of a period: HTML, text or a whole message.",
+    "doctor": "Check everything that emails need to arrive.",
     "ping": "Tell the hub that feeds have changed.",
-    "plan": "Show who would get what, and why.",
-    "send": "Send every subscriber the letter they are owed, once.",
+    "plan": "Show which subscribers would receive what, and why.",
+    "send": "Send each subscriber what is due, once.",
     "status": "Show what was sent, what was not, and what to do about it.",
     "subscribers": "List, add, import, export and forget subscribers.",
-    "bounces": "Read what came back, and take off the list who must get no more.",
-    "serve": "Serve the output and the page to leave the list.",
-    "db": "Bring the database up to this version.",
+    "bounces": "Process bounces, complaints and unsubscribe emails.",
+    "serve": "Serve the output and the unsubscribe page.",
+    "db": "Upgrade the database to this version of Postroom.",
 }
 
 
 class _Commands(click.Group):
-    """Knows each command's name and line; imports its module only when it is wanted."""
+    """The commands with their summaries; the module of a command is imported when it is used."""
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -59,20 +59,26 @@ class _Commands(click.Group):
 def cli() -> None:
     """Turn a folder of Markdown news posts into feeds, pages and an email digest.
 
-    A newsroom is a folder with postroom.yaml and posts/. Commands work on the newsroom they are
-    called in, from any folder of it.
+    A site is a folder with postroom.yaml and posts/. Commands work on the site of the current
+    folder, or of the nearest folder above it.
 
     \b
     Exit codes:
-      0  fine, also with warnings
+      0  success, also with warnings
       1  problems found, each named; a build then changes nothing
       2  wrong use, or wrong settings
       130, 143  stopped by a signal
+
+    \b
+    Example:
+      postroom init my-news
+      cd my-news
+      postroom build
     """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line, write out all that it printed, and return its exit code."""
+    """Run the command line, flush its output, and return the exit code."""
     _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -85,34 +91,34 @@ def _run(arguments: Sequence[str] | None) -> int:
         result = cli.main(args=arguments, prog_name="postroom", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except SystemExit as end:
-        # From click when the reader of a pipe has gone, from `serve` when a signal stops it.
+        # click raises it if a pipe is closed early, `serve` if a signal stops it.
         return end.code if isinstance(end.code, int) else 1
     except click.ClickException as error:
-        return _answer(error.show, error.exit_code)
+        return _report(error.show, error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         return 130
     except PostroomError as error:
-        return _answer(partial(print_problems, error.problems), error.exit_code)
+        return _report(partial(print_problems, error.problems), error.exit_code)
     except OSError as error:
-        return _answer(partial(print_problems, [_problem(error)]), 1)
+        return _report(partial(print_problems, [_problem(error)]), 1)
 
 
-def _answer(show: Callable[[], None], code: int) -> int:
-    """Print an error and return its exit code, also if standard error cannot be written."""
+def _report(show: Callable[[], None], code: int) -> int:
+    """Print an error and return its exit code, even if standard error cannot be written."""
     with suppress(OSError):
         show()
     return code
 
 
 def _problem(error: OSError) -> Problem:
-    what = (error.strerror or "cannot be read or written").lower()
-    return Problem(str(error.filename or ""), message=what)
+    message = (error.strerror or "cannot be read or written").lower()
+    return Problem(str(error.filename or ""), message=message)
 
 
 def _open_closed_streams() -> None:
     """Open /dev/null in place of standard streams that are closed, as by `>&-`.
 
-    Otherwise the next file that is opened takes the number of the stream, and the stream's output.
+    Otherwise the next file that is opened gets the file descriptor and the output of the stream.
     """
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
@@ -120,24 +126,24 @@ def _open_closed_streams() -> None:
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
             mode = "r" if name == "stdin" else "w"
-            stream = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115 - to the end
+            stream = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115 - until the end
             setattr(sys, name, stream)
 
 
 def _flush(code: int) -> int:
-    """Write out what the standard streams still hold and return the exit code.
+    """Flush the standard streams and return the exit code.
 
-    Drop what cannot be written: Python would try again at its end, fail, and print a trace.
+    Drop output that cannot be written: Python would try again at exit, fail, and print a traceback.
     """
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except OSError as error:
-            with Path(os.devnull).open("wb") as nowhere:
-                os.dup2(nowhere.fileno(), stream.fileno())
+            with Path(os.devnull).open("wb") as null:
+                os.dup2(null.fileno(), stream.fileno())
             stream.flush()
-            # After another error this one is printed already, or is not the one to mend first.
+            # After another error this one is printed already, or is not the first to correct.
             if not code and not isinstance(error, BrokenPipeError):
-                _answer(partial(print_problems, [_problem(error)]), 1)
+                _report(partial(print_problems, [_problem(error)]), 1)
             code = code or 1
     return code

@@ -1,4 +1,4 @@
-"""`postroom new`."""
+"""`postroom new`: write a new post."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from postroom.settings.site import find_site, load_settings
 @click.command("new")
 @click.argument("title")
 def command(title: str) -> None:
-    """Write a new post called TITLE, a draft with today's date and an id of its own.
+    """Write a new post called TITLE: a draft with today's date and a new id.
 
-    The id never changes, whatever becomes of the file's name, the title or the domain: feed readers
-    know the post by it. Take out `draft: true` to publish.
+    The id never changes, even if you rename the file, reword the title or move to another domain:
+    feed readers know the post by it. Remove `draft: true` to publish.
 
     \b
-    postroom new "We moved"
+    Example:
+      postroom new "We moved"
     """
     folder = find_site(Path.cwd())
     site = load_settings(folder)

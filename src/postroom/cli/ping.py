@@ -1,4 +1,4 @@
-"""`postroom ping`."""
+"""`postroom ping`: notify the WebSub hub."""
 
 from __future__ import annotations
 
@@ -21,22 +21,23 @@ from postroom.settings.validation import did_you_mean
 @click.command("ping")
 @click.argument("feeds", metavar="[FEED]...", nargs=-1)
 def command(feeds: tuple[str, ...]) -> int:
-    """Tell the hub that FEEDs have changed, all feeds by default.
+    """Tell the hub that FEEDs have changed, by default all feeds.
 
     Call it after the output is published. The hub (feeds.hub in the settings) then fetches the
-    feeds and tells everyone who subscribed through it, so that readers need not poll.
+    feeds and notifies everyone who subscribed through it, so feed readers need not poll.
 
     \b
-    postroom ping
-    postroom ping atom.xml topics/policy/atom.xml
+    Example:
+      postroom ping
+      postroom ping atom.xml topics/policy/atom.xml
     """
     site_dir = find_site(Path.cwd())
     site = load_settings(site_dir)
     if not site.feeds.hub:
-        repair = "set feeds: {hub: https://…}"
-        raise UseError([Problem(FILE_NAME, key="feeds.hub", message="is missing", hint=repair)])
+        hint = "set feeds: {hub: https://…}"
+        raise UseError([Problem(FILE_NAME, key="feeds.hub", message="is missing", hint=hint)])
     loaded = loader.load_posts(site_dir, site, build_instant(None))
-    chosen = _chosen(feeds, feed_urls(site_dir, site, loaded.posts), site)
+    chosen = _chosen_urls(feeds, feed_urls(site_dir, site, loaded.posts), site)
     failed = 0
     for result in ping_hub(site.feeds.hub, chosen, time.sleep):
         tries = f" after {result.tries} tries" if result.tries > 1 else ""
@@ -46,17 +47,17 @@ def command(feeds: tuple[str, ...]) -> int:
     return int(failed > 0)
 
 
-def _chosen(wanted: tuple[str, ...], there: tuple[str, ...], site: Site) -> tuple[str, ...]:
-    addresses = tuple(map(resolve_urls(site.url), wanted))
+def _chosen_urls(feeds: tuple[str, ...], known: tuple[str, ...], site: Site) -> tuple[str, ...]:
+    urls = tuple(map(resolve_urls(site.url), feeds))
     unknown = [
         Problem(
             "FEED",
-            message=f"'{feed}' is no feed of this newsroom",
-            hint=f"see feeds.opml{did_you_mean(address, there)}",
+            message=f"'{feed}' is not a feed of this site",
+            hint=f"see feeds.opml{did_you_mean(url, known)}",
         )
-        for feed, address in zip(wanted, addresses, strict=True)
-        if address not in there
+        for feed, url in zip(feeds, urls, strict=True)
+        if url not in known
     ]
     if unknown:
         raise UseError(unknown)
-    return addresses or there
+    return urls or known

@@ -1,4 +1,4 @@
-"""`postroom plan`."""
+"""`postroom plan`: show what a run would send."""
 
 from __future__ import annotations
 
@@ -66,25 +66,25 @@ _RHYTHM: Mapping[IssueKind, str] = {
 
 
 @frozen
-class _Shown:
-    """A planned letter as it would leave; two are None if the settings forbid that."""
+class _PreviewedIssue:
+    """An issue as a run would send it; without the settings, it has no content and no message."""
 
-    letter: Issue
+    issue: Issue
     subscribers: int
     subject: str
     size: int
     message: bytes | None
-    leaving: ResolvedIssue | None
+    resolved: ResolvedIssue | None
     problems: tuple[Problem, ...]
 
 
 @click.command("plan")
-@click.option("--json", "as_json", is_flag=True, help="For a program: counts, never addresses.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs, without addresses.")
 @click.option(
     "--email",
     "file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write the first letter to this file, addressed to nobody real.",
+    help="Write the first email to this file, addressed to a made-up subscriber.",
 )
 @click.option(
     "--out",
@@ -103,61 +103,66 @@ def command(  # noqa: PLR0913 - click's options are arguments
     accept_missing: bool,
     yes: bool,
 ) -> None:
-    """Show who would get what, and why; nothing is sent, and only files named here are written.
+    """Show which subscribers would receive what, and why.
 
-    One line for each letter: to how many subscribers it goes, its subject, its size, and the posts
-    it holds; then how many get nothing, and why.
+    It shows each issue with the number of its subscribers, its subject, its size and its posts,
+    then how many subscribers would receive nothing, and why. Nothing is sent, and nothing is
+    written but the files named here.
 
     \b
-    postroom plan
-    postroom plan --at 2026-12-01T09:00:00Z --letter first.eml
-    postroom plan --out plan.json
+    Example:
+      postroom plan
+      postroom plan --at 2026-12-01T09:00:00Z --email first.eml
+      postroom plan --out plan.json
     """
     site_dir = find_site(Path.cwd())
     site = load_settings(site_dir)
-    with _rows(site_dir) as rows:
-        run = plan.begin_run(rows.book, site, build_instant(at), yes=yes)
+    with _open_data(site_dir) as data:
+        run = plan.begin_run(data.planning, site, build_instant(at), yes=yes)
         loaded = loader.load_posts(site_dir, site, run.state.clock)
-        news = visible_posts(loaded.posts, site.language, {each for _, each in loaded.unnamed})
-        outlook = plan.make_plan_input(rows.book, site, run, news, accept_missing=accept_missing)
-        planned = list(plan.plan_segments(rows.book, outlook))
-        there, clock = {post.id: post for post in loaded.posts}, run.state.clock
-        write, readers = _writer(site_dir, site, there), _readers(planned)
-        shown = [
-            _shown(letter, count, write(letter), site, kept=rows.letters, clock=clock)
-            for letter, count in readers.items()
+        visible = visible_posts(
+            loaded.posts, site.language, {post_id for _, post_id in loaded.unnamed}
+        )
+        plan_input = plan.make_plan_input(
+            data.planning, site, run, visible, accept_missing=accept_missing
+        )
+        segments = list(plan.plan_segments(data.planning, plan_input))
+        posts, clock = {post.id: post for post in loaded.posts}, run.state.clock
+        render_email = _renderer(site_dir, site, posts)
+        previews = [
+            _preview(issue, count, render_email(issue), site, snapshots=data.snapshots, clock=clock)
+            for issue, count in _count_subscribers(segments).items()
         ]
         if out:
-            _write_out(
-                out, ApprovedPlan(site.id, clock, tuple(_approved(shown, planned, rows.book)))
-            )
-    sample = shown[0].message if shown else None
+            approved = tuple(_approve(previews, segments, data.planning))
+            _write_out(out, ApprovedPlan(site.id, clock, approved))
+    sample = previews[0].message if previews else None
     if file and sample:
         file.write_bytes(sample)
-    nothing = [one for one in planned if one.issue is None]
+    without = [segment for segment in segments if segment.issue is None]
     if as_json:
-        click.echo(json.dumps(_as_json(run.state, shown, nothing, rows.states), indent=1))
+        click.echo(json.dumps(_as_json(run.state, previews, without, data.states), indent=1))
     else:
         click.echo(f"Plan as of {clock.astimezone(site.timezone):%Y-%m-%d %H:%M %Z}")
-        _print_letters(shown, there)
-        _print_nothing(nothing, rows.states, run.state)
-    _complain([*loaded.warnings, *_distinct(shown)], site)
-    print_outdated("plan", _outdated(shown), site.timezone)
+        _print_issues(previews, posts)
+        _print_without(without, data.states, run.state)
+    _print_problems([*loaded.warnings, *_problems(previews)], site)
+    print_outdated("plan", _outdated_dates(previews), site.timezone)
     if file and not sample:
-        repair = "see the plan" if not shown else "complete the settings"
-        raise UseError([Problem("--email", message="there is no letter to write", hint=repair)])
+        hint = "see the plan" if not previews else "complete the settings"
+        raise UseError([Problem("--email", message="there is no email to write", hint=hint)])
 
 
-def _complain(problems: Sequence[Problem], site: Site) -> None:
-    """Print problems, as severe as their rules; what the settings lack keeps no plan from view."""
+def _print_problems(problems: Sequence[Problem], site: Site) -> None:
+    """Print problems with the severity of their rules; missing settings are warnings here."""
     print_problems([problem for problem in problems if not problem.rule], "warning")
     found = grade((problem for problem in problems if problem.rule), site.checks)
     for severity in ("error", "warning"):
-        print_problems([str(one) for one in found if one.severity == severity], severity)
+        print_problems([str(f) for f in found if f.severity == severity], severity)
 
 
-class _Nobody:
-    """The rows of a newsroom that has no database yet; to look must not make one."""
+class _EmptyStore:
+    """The store of a site that has no database yet: looking must not create one."""
 
     def entries(self) -> Iterator[LogEntry]:
         yield from ()
@@ -176,7 +181,7 @@ class _Nobody:
     def is_used(self, _frequency: Frequency) -> bool:
         return False
 
-    def find_frozen(self, _letter: IssueSnapshot) -> None:
+    def find_frozen(self, _issue: IssueSnapshot) -> None:
         return None
 
     def has_recipients(self, _number: int) -> bool:
@@ -184,171 +189,173 @@ class _Nobody:
 
 
 @frozen
-class _Rows:
-    """What is read of the rows."""
+class _PlanData:
+    """Everything that is read from the database."""
 
-    book: PlanningStore
+    planning: PlanningStore
     states: Mapping[State, int]
-    letters: SnapshotStore
+    snapshots: SnapshotStore
 
 
 @contextmanager
-def _rows(site_dir: Path) -> Iterator[_Rows]:
-    if (
-        not os.environ.get(engine.DATABASE_URL_VAR)
-        and not (site_dir / engine.DEFAULT_PATH).exists()
-    ):
-        nobody: Any = _Nobody()
-        yield _Rows(PlanningStore(nobody, nobody), {}, nobody)
+def _open_data(site_dir: Path) -> Iterator[_PlanData]:
+    if not (os.environ.get(engine.DATABASE_URL_VAR) or (site_dir / engine.DEFAULT_PATH).exists()):
+        empty: Any = _EmptyStore()
+        yield _PlanData(PlanningStore(empty, empty), {}, empty)
         return
     with open_site_store(site_dir) as store:
-        book = PlanningStore(store.post_log, store.segments)
-        yield _Rows(book, store.subscribers.count(), store.issues)
+        planning = PlanningStore(store.post_log, store.segments)
+        yield _PlanData(planning, store.subscribers.count(), store.issues)
 
 
-def _writer(
-    site_dir: Path, site: Site, there: Mapping[str, Post]
+def _renderer(
+    site_dir: Path, site: Site, posts: Mapping[str, Post]
 ) -> Callable[[Issue], RenderedEmail]:
     theme = Theme(site_dir, site.language)
-    return lambda letter: render.render_issue(letter, there, site, theme)
+    return lambda issue: render.render_issue(issue, posts, site, theme)
 
 
-def _readers(planned: Iterable[PlannedSegment]) -> Counter[Issue]:
-    """Return each distinct letter once, with the number of all who are sent it."""
-    readers: Counter[Issue] = Counter()
-    for one in planned:
-        if one.issue:
-            readers[one.issue] += one.count
-    return readers
+def _count_subscribers(segments: Iterable[PlannedSegment]) -> Counter[Issue]:
+    """Return the number of subscribers of each issue."""
+    counts: Counter[Issue] = Counter()
+    for segment in segments:
+        if segment.issue:
+            counts[segment.issue] += segment.count
+    return counts
 
 
-def _shown(  # noqa: PLR0913 - what a letter depends on
-    letter: Issue,
+def _preview(  # noqa: PLR0913 - everything that an issue depends on
+    issue: Issue,
     count: int,
     rendered: RenderedEmail,
     site: Site,
     *,
-    kept: SnapshotStore,
+    snapshots: SnapshotStore,
     clock: datetime,
-) -> _Shown:
-    def written(_: Issue, date: datetime) -> bytes:
+) -> _PreviewedIssue:
+    def render_content(_: Issue, date: datetime) -> bytes:
         return prepare_issue(rendered, site, date.astimezone(site.timezone)).content
 
     try:
-        leaving = resolve_issue(kept, letter, clock, written)
+        resolved = resolve_issue(snapshots, issue, clock, render_content)
     except SettingsError as error:
         size = len((rendered.html + rendered.text).encode())
-        return _Shown(letter, count, rendered.subject, size, None, None, error.problems)
-    content = leaving.issue.content
+        return _PreviewedIssue(issue, count, rendered.subject, size, None, None, error.problems)
+    content = resolved.issue.content
     message, subject = _sample(PreparedIssue(content)), issue_subject(content)
-    # An older letter is what it is; the rules hold it against the settings of today.
-    problems = () if leaving.is_outdated else tuple(lint_email(message, site, subject))
-    return _Shown(letter, count, subject, len(message), message, leaving, problems)
+    # An outdated issue cannot change any more, and the rules would use the settings of today.
+    problems = () if resolved.is_outdated else tuple(lint_email(message, site, subject))
+    return _PreviewedIssue(issue, count, subject, len(message), message, resolved, problems)
 
 
-def _approved(
-    shown: Iterable[_Shown], planned: Iterable[PlannedSegment], book: PlanningStore
+def _approve(
+    previews: Iterable[_PreviewedIssue], segments: Iterable[PlannedSegment], planning: PlanningStore
 ) -> Iterator[ApprovedIssue]:
-    marks: defaultdict[Issue, RecipientDigests] = defaultdict(RecipientDigests)
-    for one in planned:
-        if one.issue:
-            marks[one.issue].add(book.segments.tokens(one.segment, one.cursor))
-    for each in shown:
-        if each.leaving is None:
-            raise SettingsError(each.problems)
-        yield approve(each.leaving.issue, marks[each.letter])
+    """Yield the issues of a plan file; raises `SettingsError` if one cannot be sent."""
+    recipients: defaultdict[Issue, RecipientDigests] = defaultdict(RecipientDigests)
+    for segment in segments:
+        if segment.issue:
+            recipients[segment.issue].add(planning.segments.tokens(segment.segment, segment.cursor))
+    for preview in previews:
+        if preview.resolved is None:
+            raise SettingsError(preview.problems)
+        yield approve(preview.resolved.issue, recipients[preview.issue])
 
 
-def _write_out(out: Path, approval: ApprovedPlan) -> None:
+def _write_out(out: Path, approved: ApprovedPlan) -> None:
     try:
         with out.open("wb") as file:
-            file.writelines(write_plan(approval))
+            file.writelines(write_plan(approved))
     except OSError as error:
-        what = (error.strerror or "cannot be written").lower()
-        raise UseError([Problem(str(out), message=what, hint="name another file")]) from None
+        message = (error.strerror or "cannot be written").lower()
+        raise UseError([Problem(str(out), message=message, hint="name another file")]) from None
 
 
 def _sample(prepared: PreparedIssue) -> bytes:
     return prepared.message(_SAMPLE, "x" * len(TOKEN_PLACEHOLDER), prepared.message_id("0" * 64))
 
 
-def _outdated(shown: Iterable[_Shown]) -> list[datetime]:
-    leaving = [one.leaving for one in shown if one.leaving]
-    return [one.issue.date for one in leaving if one.is_outdated]
+def _outdated_dates(previews: Iterable[_PreviewedIssue]) -> list[datetime]:
+    resolved = [preview.resolved for preview in previews if preview.resolved]
+    return [found.issue.date for found in resolved if found.is_outdated]
 
 
-def _distinct(shown: Iterable[_Shown]) -> list[Problem]:
-    return sorted({problem for one in shown for problem in one.problems})
+def _problems(previews: Iterable[_PreviewedIssue]) -> list[Problem]:
+    return sorted({problem for preview in previews for problem in preview.problems})
 
 
-def _print_letters(shown: Sequence[_Shown], there: Mapping[str, Post]) -> None:
-    total = sum(one.subscribers for one in shown)
-    click.echo(f"{pluralize(len(shown), 'letter')} to {pluralize(total, 'subscriber')}")
-    for one in shown:
-        held = [there[each] for each in one.letter.posts]
-        click.echo(f"\n{pluralize(one.subscribers, 'subscriber')}, {_RHYTHM[one.letter.frequency]}")
-        click.echo(f"  {one.subject}")
-        click.echo(f"  {pluralize(len(held), 'post')}, {one.size / 1000:.1f} KB")
-        for post in held:
+def _print_issues(previews: Sequence[_PreviewedIssue], posts: Mapping[str, Post]) -> None:
+    total = sum(preview.subscribers for preview in previews)
+    click.echo(f"{pluralize(len(previews), 'issue')} to {pluralize(total, 'subscriber')}")
+    for preview in previews:
+        rhythm = _RHYTHM[preview.issue.frequency]
+        size = f"{preview.size / 1000:.1f} KB"
+        click.echo(f"\n{pluralize(preview.subscribers, 'subscriber')}, {rhythm}")
+        click.echo(f"  {preview.subject}")
+        click.echo(f"  {pluralize(len(preview.issue.posts), 'post')}, {size}")
+        for post in (posts[post_id] for post_id in preview.issue.posts):
             click.echo(f"    {post.day}  {post.title}")
 
 
-def _print_nothing(
-    nothing: Iterable[PlannedSegment], states: Mapping[State, int], release: RunState
+def _print_without(
+    without: Iterable[PlannedSegment], states: Mapping[State, int], state: RunState
 ) -> None:
-    reasons = list(_reasons(nothing, states, release))
+    """Print how many subscribers would receive nothing, and why."""
+    reasons = list(_reasons(without, states, state))
     if reasons:
         click.echo("\nNothing for")
     for line in reasons:
         click.echo(f"  {line}")
     if not states:
-        click.echo("\nNobody subscribes yet; add people with: postroom subscribers import FILE")
+        click.echo(
+            "\nThere are no subscribers yet; add some with: postroom subscribers add ADDRESS"
+        )
 
 
 def _reasons(
-    nothing: Iterable[PlannedSegment], states: Mapping[State, int], release: RunState
+    without: Iterable[PlannedSegment], states: Mapping[State, int], state: RunState
 ) -> Iterator[str]:
     counts: Counter[str] = Counter()
-    for one in nothing:
-        frequency = one.segment.group.frequency
-        why = f"{_RHYTHM[frequency]}: {one.reason}"
-        if one.reason in {"not due", "nothing new"} and frequency != "post":
-            why += f"; the next boundary is {plan.next_cutoff(frequency, release.released)}"
-        counts[why] += one.count
-    for state, number in states.items():
-        if state != "active":
-            counts[state] += number
+    for segment in without:
+        frequency = segment.segment.group.frequency
+        reason = f"{_RHYTHM[frequency]}: {segment.reason}"
+        if segment.reason in {"not due", "nothing new"} and frequency != "post":
+            reason += f"; the next cutoff is {plan.next_cutoff(frequency, state.released)}"
+        counts[reason] += segment.count
+    for subscriber_state, number in states.items():
+        if subscriber_state != "active":
+            counts[subscriber_state] += number
     yield from (f"{pluralize(number, 'subscriber')}, {why}" for why, number in counts.items())
 
 
 def _as_json(
-    release: RunState,
-    shown: Sequence[_Shown],
-    nothing: Sequence[PlannedSegment],
+    state: RunState,
+    previews: Sequence[_PreviewedIssue],
+    without: Sequence[PlannedSegment],
     states: Mapping[State, int],
 ) -> dict[str, Any]:
     return {
-        "clock": release.clock.isoformat(),
-        "released": release.released.isoformat(),
+        "clock": state.clock.isoformat(),
+        "released": state.released.isoformat(),
         "issues": [
             {
-                "frequency": one.letter.frequency,
-                "language": one.letter.language,
-                "subscribers": one.subscribers,
-                "subject": one.subject,
-                "bytes": one.size,
-                "posts": list(one.letter.posts),
-                "problems": [str(problem) for problem in one.problems],
+                "frequency": preview.issue.frequency,
+                "language": preview.issue.language,
+                "subscribers": preview.subscribers,
+                "subject": preview.subject,
+                "bytes": preview.size,
+                "posts": list(preview.issue.posts),
+                "problems": [str(problem) for problem in preview.problems],
             }
-            for one in shown
+            for preview in previews
         ],
         "nothing": [
             {
-                "frequency": one.segment.group.frequency,
-                "why": one.reason,
-                "subscribers": one.count,
+                "frequency": segment.segment.group.frequency,
+                "why": segment.reason,
+                "subscribers": segment.count,
             }
-            for one in nothing
+            for segment in without
         ],
         "subscribers": dict(states),
     }

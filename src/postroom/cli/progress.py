@@ -1,4 +1,4 @@
-"""How far a run has come: a bar on a terminal, else a line every ten seconds."""
+"""Show the progress of a run: a bar on a terminal, elsewhere a line every ten seconds."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
-
-_EVERY = 10.0
-_GLANCE = 0.1
+# Seconds between two lines, and between two states of the bar.
+_LINE_INTERVAL = 10.0
+_BAR_INTERVAL = 0.1
 
 
 class Progress:
-    """Tells on standard error how far a run has come."""
+    """The progress of a run on standard error."""
 
     def __init__(self, zone: ZoneInfo) -> None:
-        """Show instants in the newsroom's `zone`."""
+        """Show instants in the time zone of the site."""
         self._zone = zone
-        self._letters = 0
-        self._began = self._told = time.monotonic()
+        self._total = 0
+        self._began = self._shown = time.monotonic()
         self._bar: Bar | None = None
         self._task: TaskID | None = None
 
@@ -51,32 +51,30 @@ class Progress:
             self._bar.stop()
 
     def begin(self, plan: SendPlan) -> None:
-        """Say what is planned, and how many uncertain deliveries are open."""
+        """Print what is planned, and warn of open uncertain deliveries and outdated issues."""
         warn_of_uncertain(plan.uncertain)
         print_outdated("send", plan.outdated, self._zone)
-        self._letters = plan.subscribers
-        self._began = self._told = time.monotonic()
-        if not self._letters:
+        self._total = plan.subscribers
+        self._began = self._shown = time.monotonic()
+        if not self._total:
             if plan.waiting:
-                waiting = (
-                    f"{pluralize(plan.waiting, 'letter')} put off by the mail server must wait"
-                )
+                reason = f"{pluralize(plan.waiting, 'deferred email')} must wait for a retry"
             else:
-                waiting = "postroom plan shows who is owed what, and when"
-            click.echo(f"nothing is due; {waiting}")
+                reason = "postroom plan shows what is due next, and when"
+            click.echo(f"nothing is due; {reason}")
             return
-        click.echo(f"{pluralize(self._letters, 'letter')} to send")
-        if _draws():
-            self._bar = _bar()
-            self._task = self._bar.add_task(f"0 of {self._letters:,}", total=self._letters)
+        click.echo(f"{pluralize(self._total, 'email')} to send")
+        if _can_redraw():
+            self._bar = _make_bar()
+            self._task = self._bar.add_task(f"0 of {self._total:,}", total=self._total)
             self._bar.start()
 
     def show(self, counts: Counts) -> None:
-        """Say how far it has come, if it is time to."""
+        """Show how many deliveries have an outcome, unless it was shown a moment ago."""
         now = time.monotonic()
-        if now - self._told < (_GLANCE if self._bar else _EVERY):
+        if now - self._shown < (_BAR_INTERVAL if self._bar else _LINE_INTERVAL):
             return
-        self._told = now
+        self._shown = now
         done = sum(counts.values())
         line = self._line(done, now - self._began)
         if self._bar and self._task is not None:
@@ -86,43 +84,43 @@ class Progress:
 
     def _line(self, done: int, seconds: float) -> str:
         rate = done / seconds
-        line = f"{done:,} of {self._letters:,}, {rate:,.1f} a second"
-        left = max(0, self._letters - done)
-        return f"{line}, {_span(left / rate)} left" if rate and left else line
+        line = f"{done:,} of {self._total:,}, {rate:,.1f} a second"
+        remaining = max(0, self._total - done)
+        return f"{line}, {_span(remaining / rate)} left" if rate and remaining else line
 
     def end(self, counts: Counts) -> None:
-        """Say how long it took."""
+        """Print how long the run took."""
         done = sum(counts.values())
         if self._bar:
             self._bar.stop()
         if done:
             seconds = time.monotonic() - self._began
             rate = done / seconds
-            click.echo(f"{pluralize(done, 'letter')} in {_span(seconds)}, {rate:,.1f} a second")
+            click.echo(f"{pluralize(done, 'email')} in {_span(seconds)}, {rate:,.1f} a second")
 
 
-def _draws() -> bool:
-    """Tell whether standard error is a terminal on which a line can be drawn anew."""
+def _can_redraw() -> bool:
+    """Tell whether standard error is a terminal on which a line can be erased."""
     return sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
 def clear_line() -> bytes:
-    """Return what erases the bar, for who must write in its place at once."""
-    return b"\r\x1b[K" if _draws() else b""
+    """Return what erases the bar, for code that must write in its place at once."""
+    return b"\r\x1b[K" if _can_redraw() else b""
 
 
-def _bar() -> Bar:
-    # 60 ms to import, which only a terminal needs.
+def _make_bar() -> Bar:
+    # The import takes 60 ms, and only a terminal needs it.
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415
 
-    # Beside it there is room for a million letters on a terminal of 80 columns.
+    # So narrow that the numbers of a million emails fit on a terminal of 80 columns.
     columns = (BarColumn(20), TextColumn("{task.description}"))
     return Progress(*columns, console=Console(stderr=True), transient=True)
 
 
 def _span(seconds: float) -> str:
-    """Return `1 h 12 min`, `4 min 30 s` or `12 s`."""
+    """Return `1 h 12 min`, `4 min 30 s` or `12.3 s`."""
     whole = round(seconds)
     if whole >= 3600:
         return f"{whole // 3600} h {whole % 3600 // 60} min"
@@ -130,22 +128,22 @@ def _span(seconds: float) -> str:
 
 
 def warn_of_uncertain(deliveries: int) -> None:
-    """Warn of open uncertain deliveries, if there are any, and say how to close them."""
+    """Warn of open uncertain deliveries, if there are any, with the commands that close them."""
     if deliveries:
-        what = f"{pluralize(deliveries, 'email')} may or may not have arrived"
-        repair = (
-            "postroom status names whose; postroom send --resend-uncertain sends them again, "
-            "postroom status --acknowledge leaves them"
+        message = f"{pluralize(deliveries, 'email')} may or may not have arrived"
+        hint = (
+            "postroom status names the subscribers; postroom send --resend-uncertain sends the "
+            "emails again, postroom status --acknowledge counts them as delivered"
         )
-        print_problems([Problem("send", message=what, hint=repair)], "warning")
+        print_problems([Problem("send", message=message, hint=hint)], "warning")
 
 
-def print_outdated(command: str, written: Sequence[datetime], zone: ZoneInfo) -> None:
-    """Warn of letters that keep the words which they had at these instants."""
-    for instant in written:
-        what = (
-            "a letter that some have already keeps its words of "
-            f"{instant.astimezone(zone):%Y-%m-%d %H:%M %Z}; what was changed since is not in it"
+def print_outdated(command: str, dates: Sequence[datetime], zone: ZoneInfo) -> None:
+    """Warn of issues that keep the content which they had at these `dates`."""
+    for date in dates:
+        message = (
+            "an issue that some subscribers have already keeps its content of "
+            f"{date.astimezone(zone):%Y-%m-%d %H:%M %Z}, without later changes"
         )
-        repair = "postroom send --anew sends the others the new words"
-        print_problems([Problem(command, message=what, hint=repair)], "warning")
+        hint = "postroom send --anew sends the edited posts to the other subscribers"
+        print_problems([Problem(command, message=message, hint=hint)], "warning")

@@ -1,4 +1,4 @@
-"""`postroom send --test`: the newest letter, to oneself."""
+"""`postroom send`: send what is due, or a test email."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from postroom.db.store import Store
 from postroom.errors import Problem, SettingsError, UseError
 from postroom.mail import address, tokens
 from postroom.mail.tokens import new_token
-from postroom.models import Cursor, DeliveryState, Issue, Site
+from postroom.models import Cursor, DeliveryState, Frequency, Issue, Site
 from postroom.newsletter import render
 from postroom.newsletter.mime import split_address
 from postroom.newsletter.personalize import prepare_issue
@@ -41,70 +41,38 @@ from postroom.smtp import transaction
 from postroom.smtp.connection import SmtpConnection
 from postroom.theme.environment import Theme
 
-
-def send_test_email(site_dir: Path, site: Site, mailer: SmtpConnection, recipient: str) -> int:
-    """Send the letter of the newest period to `recipient`; nothing is read or written of the rows.
-
-    Its links to leave are nobody's. Raises `UseError` for no possible address and no posts.
-    """
-    try:
-        to = address.parse_address(recipient)
-    except address.AddressError as error:
-        raise UseError([Problem("--to", message=str(error))]) from None
-    now = current_instant()
-    loaded = loader.load_posts(site_dir, site, now)
-    print_problems(loaded.warnings, "warning")
-    found = group_by_period(loaded.posts, site)
-    if not found:
-        raise UseError([Problem("--test", message="there is no post to send", hint="write one")])
-    held = {post.id: post for post in found[0].posts}
-    # The boundary of a letter is the day after its period.
-    letter = Issue(found[0].every, Cursor(found[0].last + timedelta(days=1)), tuple(held), "")
-    rendered = render.render_issue(letter, held, site, Theme(site_dir, site.language))
-    prepared = prepare_issue(rendered, site, now.astimezone(site.timezone))
-    message = prepared.message(to.ascii, new_token(), prepared.message_id(new_token()))
-    mailer.open()
-    try:
-        reply = mailer.send(
-            split_address(site.mail.bounces or site.mail.sender)[1], to.ascii, message
-        )
-    finally:
-        mailer.close()
-    if reply.kind != "accepted":
-        what = f"the mail server said: {reply.code} {reply.text}".strip()
-        print_problems([Problem("send --test", message=what)])
-        return 1
-    click.echo(f"{rendered.subject}: sent to {to.display}; nothing is recorded")
-    return 0
-
-
 _STATES: tuple[DeliveryState, ...] = ("sent", "deferred", "bounced", "uncertain")
+_ADJECTIVES: dict[Frequency, str] = {"day": "daily", "week": "weekly", "month": "monthly"}
 
 
 @click.command("send")
-@click.option("--to", "recipient", metavar="ADDRESS", help="With --test: to whom.")
-@click.option("--test", is_flag=True, help="Send the newest letter to one address; record nothing.")
+@click.option("--to", "recipient", metavar="ADDRESS", help="With --test: the recipient.")
+@click.option("--test", is_flag=True, help="Send the newest issue to one address; record nothing.")
 @click.option(
     "--resend-uncertain",
     is_flag=True,
-    help="Send again what may not have arrived, and nothing else.",
+    help="Send emails again that may or may not have arrived, and nothing else.",
 )
 @click.option(
     "--plan",
     "plan_file",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Send what `postroom plan --out FILE` wrote, or nothing.",
+    help="Send exactly what `postroom plan --out FILE` wrote, or nothing.",
 )
 @click.option(
     "--window",
     type=DurationType(),
-    help="Send nothing if the letters were due longer ago, such as 90m, 6h or 2d.",
+    help="Send nothing if the issues were due longer ago than 90m, 6h, 2d or the like.",
 )
-@click.option("--anew", is_flag=True, help="Send new words to who lacks a letter others have.")
+@click.option(
+    "--anew",
+    is_flag=True,
+    help="Use the edited posts for subscribers who have not received an issue yet.",
+)
 @click.option("--accept-missing", is_flag=True, help="Go on although many posts have vanished.")
-@click.option("--despite-complaints", is_flag=True, help="Go on although many have complained.")
-@click.option("--keep-ledger-here", is_flag=True, help="In CI: this SQLite file will be kept.")
+@click.option("--despite-complaints", is_flag=True, help="Go on although many people complained.")
+@click.option("--keep-ledger-here", is_flag=True, help="In CI: the SQLite file here is kept.")
 @click.option("--yes", is_flag=True, help="Go on although the clock is far ahead.")
 def command(  # noqa: PLR0913 - click's options are arguments
     recipient: str | None,
@@ -119,114 +87,166 @@ def command(  # noqa: PLR0913 - click's options are arguments
     keep_ledger_here: bool,
     yes: bool,
 ) -> int:
-    """Send every subscriber the letter they are owed, once.
+    """Send each subscriber what is due, once.
 
-    Run it as often as you like: what is not due is not sent, and what was sent is not sent again,
-    also if this is killed. `postroom plan` shows before what it would do, `postroom status`
-    afterwards what it did. Letters that the mail server puts off are tried again by later runs.
+    Run it as often as you like: it sends only what is due, and nothing twice, even if it is killed.
+    `postroom plan` shows in advance what it would send, `postroom status` what it did. Later runs
+    try deferred emails again.
 
-    Ends with 1 if the mail server deferred or refused an email, if the run stopped, and as long as
-    an earlier email may or may not have arrived: send it again with --resend-uncertain, or leave it
-    with `postroom status --acknowledge`.
+    The exit code is 1 if the mail server deferred or refused an email, if the run stopped, and
+    while any email may or may not have arrived: send it again with --resend-uncertain, or count it
+    as delivered with `postroom status --acknowledge`.
 
-    Ctrl-C finishes the letters that are on their way; twice, it leaves at once, and those letters
-    may or may not have arrived.
+    Ctrl-C finishes the emails in flight; a second one stops at once, and those emails may or may
+    not have arrived.
 
     \b
-    postroom send
-    postroom send --test --to me@example.com
-    postroom send --window 6h --plan plan.json
+    Example:
+      postroom send
+      postroom send --test --to me@example.com
+      postroom send --window 6h --plan plan.json
     """
     site_dir = find_site(Path.cwd())
     site = load_settings(site_dir)
-    planned = bool(plan_file or window)
-    _check_options(to=bool(recipient), test=test, planned=planned, again=resend_uncertain)
-    if plan_file and anew:
-        what = "exclude each other: a plan holds the words that it sends"
-        raise _wrong("--plan and --anew", what, "only one of them")
-    server = _ready(site, keeps_ledger=test or keep_ledger_here)
+    _check_options(
+        to=bool(recipient),
+        test=test,
+        planned=bool(plan_file or window),
+        resend=resend_uncertain,
+        refreshed=bool(plan_file and anew),
+    )
+    server = _require_settings(site, keeps_ledger=test or keep_ledger_here)
     if recipient:
         return send_test_email(site_dir, site, SmtpConnection(server), recipient)
-    approval = read_plan(plan_file, site.id) if plan_file else None
-    consent = Overrides(yes=yes, accept_missing=accept_missing, refresh=anew, plan=approval)
+    approved = read_plan(plan_file, site.id) if plan_file else None
+    overrides = Overrides(yes=yes, accept_missing=accept_missing, refresh=anew, plan=approved)
     with (
         open_site_store(site_dir) as store,
         stop_on_signals() as caught,
         Progress(site.timezone) as progress,
     ):
-        if window and _is_too_late(store, site, site_dir, consent, window):
+        if window and _is_too_late(store, site, site_dir, overrides, window):
             return _report_late(store)
         if not despite_complaints:
             run.require_few_complaints(store.bounces, current_instant())
-        office = _send_context(store, site_dir, site, server, tell=progress.show, caught=caught)
+        context = _make_context(store, site_dir, site, server, report=progress.show, caught=caught)
         if resend_uncertain:
-            sent = run.resend_uncertain(office, progress.begin)
+            result = run.resend_uncertain(context, progress.begin)
         else:
-            sent = run.send(office, consent, progress.begin)
-        progress.end(sent.counts)
-    if approval and approval.issues and not sent.plan.subscribers:
-        click.echo("of the plan nothing is left: it was sent before, or is not due yet")
-    code = print_report(sent)
+            result = run.send(context, overrides, progress.begin)
+        progress.end(result.counts)
+    if approved and approved.issues and not result.plan.subscribers:
+        click.echo("nothing of the plan is left to send: it was sent before, or is not due yet")
+    code = print_report(result)
     return 128 + caught[0] if caught else code
 
 
-def _check_options(*, to: bool, test: bool, planned: bool, again: bool) -> None:
-    """Raise `UseError` for options that go together in no run."""
+def send_test_email(site_dir: Path, site: Site, connection: SmtpConnection, recipient: str) -> int:
+    """Send the issue of the newest period to `recipient`, without the database.
+
+    Its unsubscribe link belongs to no subscriber. Raises `UseError` for an invalid address, and if
+    there are no posts.
+    """
+    try:
+        to = address.parse_address(recipient)
+    except address.AddressError as error:
+        raise UseError([Problem("--to", message=str(error))]) from None
+    now = current_instant()
+    loaded = loader.load_posts(site_dir, site, now)
+    print_problems(loaded.warnings, "warning")
+    digests = group_by_period(loaded.posts, site)
+    if not digests:
+        raise UseError([Problem("--test", message="there is no post to send", hint="write one")])
+    newest = digests[0]
+    posts = {post.id: post for post in newest.posts}
+    # The cutoff of an issue is the day after its period.
+    issue = Issue(newest.every, Cursor(newest.last + timedelta(days=1)), tuple(posts), "")
+    rendered = render.render_issue(issue, posts, site, Theme(site_dir, site.language))
+    prepared = prepare_issue(rendered, site, now.astimezone(site.timezone))
+    message = prepared.message(to.ascii, new_token(), prepared.message_id(new_token()))
+    sender = split_address(site.mail.bounces or site.mail.sender)[1]
+    connection.open()
+    try:
+        reply = connection.send(sender, to.ascii, message)
+    finally:
+        connection.close()
+    if reply.kind != "accepted":
+        text = f"the mail server said: {reply.code} {reply.text}".strip()
+        print_problems([Problem("send --test", message=text)])
+        return 1
+    click.echo(f"{rendered.subject}: sent to {to.display}; nothing is recorded")
+    return 0
+
+
+def _check_options(*, to: bool, test: bool, planned: bool, resend: bool, refreshed: bool) -> None:
+    """Raise `UseError` for options that exclude each other."""
     if to != test:
-        raise _wrong("--test and --to", "go together", "postroom send --test --to me@example.com")
-    if planned and (test or again):
-        what = "are for a run of the plan, not for --test and --resend-uncertain"
-        raise _wrong("--plan and --window", what, "postroom send, or leave them out")
+        raise _misuse("--test and --to", "go together", "postroom send --test --to me@example.com")
+    if planned and (test or resend):
+        message = "cannot be used with --test or --resend-uncertain"
+        raise _misuse("--plan and --window", message, "postroom send, or leave them out")
+    if refreshed:
+        message = "exclude each other: a plan fixes the content of its issues"
+        raise _misuse("--plan and --anew", message, "only one of them")
 
 
-def _wrong(key: str, what: str, right: str) -> UseError:
-    return UseError([Problem("send", key=key, message=what, hint=f"write {right}")])
+def _misuse(key: str, message: str, right: str) -> UseError:
+    return UseError([Problem("send", key=key, message=message, hint=f"write {right}")])
 
 
-def _send_context(  # noqa: PLR0913 - a run works with all of it
+def _make_context(  # noqa: PLR0913 - a run works with all of it
     store: Store,
     site_dir: Path,
     site: Site,
     server: SmtpServer,
     *,
-    tell: Callable[[Counts], None],
+    report: Callable[[Counts], None],
     caught: Sequence[int],
 ) -> SendContext:
-    desk = ContentSource(site_dir, site, lambda warnings: print_problems(warnings, "warning"))
-    sender, way = queue.make_sender(site, load_keys(store)), _transport(site, server)
-    return SendContext(store, site, desk, sender, way, current_instant, lambda: bool(caught), tell)
+    return SendContext(
+        store,
+        site,
+        ContentSource(site_dir, site, lambda warnings: print_problems(warnings, "warning")),
+        queue.make_sender(site, load_keys(store)),
+        _make_transport(site, server),
+        current_instant,
+        lambda: bool(caught),
+        report,
+    )
 
 
 def _is_too_late(
-    store: Store, site: Site, site_dir: Path, consent: Overrides, window: timedelta
+    store: Store, site: Site, site_dir: Path, overrides: Overrides, window: timedelta
 ) -> bool:
-    """Tell whether a run would come too late, and say so."""
-    # It warns of nothing: the run that follows reads the posts again, and does.
-    desk = ContentSource(site_dir, site, lambda _: None)
-    outlook = run.look_up_posts(store, site, desk, current_instant(), consent)
-    owing = plan.frequencies_due(PlanningStore(store.post_log, store.segments), outlook)
+    """Tell whether a run would start after the window, and print so."""
+    # Without warnings: the run that follows reads the posts again and prints them.
+    content = ContentSource(site_dir, site, lambda _: None)
+    plan_input = run.look_up_posts(store, site, content, current_instant(), overrides)
+    due = plan.frequencies_due(PlanningStore(store.post_log, store.segments), plan_input)
     send_at = time.fromisoformat(site.digest.send_at)
-    late = plan.find_late_run(owing, outlook.run.state, send_at, window)
+    late = plan.find_late_run(due, plan_input.run.state, send_at, window)
     if late:
-        due = late.due.astimezone(site.timezone)
-        what = f"the letters of the {late.frequency} were due on {due:%Y-%m-%d at %H:%M %Z}"
-        following = plan.next_cutoff(late.frequency, due.date())
-        repair = f"they wait until {following}, or for a run without --window"
-        click.echo(f"too late for --window: {what}; {repair}")
+        due_at = late.due.astimezone(site.timezone)
+        issues = f"the {_ADJECTIVES[late.frequency]} issues"
+        cutoff = plan.next_cutoff(late.frequency, due_at.date())
+        click.echo(
+            f"too late for --window: {issues} were due on {due_at:%Y-%m-%d at %H:%M %Z}; "
+            f"they wait until {cutoff}, or for a run without --window"
+        )
     return late is not None
 
 
 def _report_late(store: Store) -> int:
-    """Report the open uncertain deliveries of a run that sends nothing; return the exit code."""
-    open_ = store.deliveries.count_uncertain()
+    """Warn of open uncertain deliveries after a run that sent nothing; return the exit code."""
+    uncertain = store.deliveries.count_uncertain()
     if not store.runs.is_under_way():
-        open_ += store.deliveries.count_by_state().get("sending", 0)
-    warn_of_uncertain(open_)
-    return int(open_ > 0)
+        uncertain += store.deliveries.count_by_state().get("sending", 0)
+    warn_of_uncertain(uncertain)
+    return int(uncertain > 0)
 
 
-def _ready(site: Site, *, keeps_ledger: bool) -> SmtpServer:
-    """Return the mail server, or raise `SettingsError` with all that is missing."""
+def _require_settings(site: Site, *, keeps_ledger: bool) -> SmtpServer:
+    """Return the mail server; raises `SettingsError` with everything that is missing."""
     problems = list(missing_settings(site))
     server = None
     try:
@@ -237,20 +257,20 @@ def _ready(site: Site, *, keeps_ledger: bool) -> SmtpServer:
         tokens.parse_keys(os.environ.get(tokens.SECRET_KEY_VAR))
     except SettingsError as error:
         problems += error.problems
-    if not keeps_ledger and os.environ.get("CI") and _is_file():
-        what = "in CI the ledger would be lost with this machine, and letters be sent twice"
-        repair = "name a PostgreSQL database, or say --keep-ledger-here if the file is kept"
-        problems.append(Problem(engine.DATABASE_URL_VAR, message=what, hint=repair))
+    if not keeps_ledger and os.environ.get("CI") and _is_sqlite():
+        message = "in CI the ledger is lost with the machine, and emails would be sent twice"
+        hint = "set it to a PostgreSQL database, or pass --keep-ledger-here if the file is kept"
+        problems.append(Problem(engine.DATABASE_URL_VAR, message=message, hint=hint))
     if problems or server is None:
         raise SettingsError(problems)
     return server
 
 
-def _is_file() -> bool:
+def _is_sqlite() -> bool:
     return (os.environ.get(engine.DATABASE_URL_VAR) or "sqlite").startswith("sqlite")
 
 
-def _transport(site: Site, server: SmtpServer) -> Transport:
+def _make_transport(site: Site, server: SmtpServer) -> Transport:
     mail = site.mail
     return Transport(
         lambda: SmtpConnection(server),
@@ -263,39 +283,39 @@ def _transport(site: Site, server: SmtpServer) -> Transport:
 
 @contextmanager
 def stop_on_signals() -> Iterator[list[int]]:
-    """Note SIGINT and SIGTERM for a block, so that what is open can be finished; a second acts."""
+    """Collect SIGINT and SIGTERM during a block, to end a run well; interrupt at a second."""
     caught: list[int] = []
 
-    def note(number: int, _frame: object) -> None:
+    def catch(number: int, _frame: object) -> None:
         if caught:
             raise KeyboardInterrupt
         caught.append(number)
         # Past Python's buffers: the signal may have come while something was being written.
-        said = b"finishing the letters that are on their way; again to leave at once\n"
-        os.write(2, clear_line() + said)
+        text = b"finishing the emails in flight; interrupt again to stop at once\n"
+        os.write(2, clear_line() + text)
 
-    usual = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, catch) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield caught
     finally:
-        for number, handler in usual.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
 
-def print_report(sent: SendResult) -> int:
-    """Print what a run did and what is to do; return the exit code."""
-    counts, refusals = sent.counts, sum(sent.refused.values())
-    told = [f"{counts[state]:,} {state}" for state in _STATES if counts.get(state)]
-    if told:
-        click.echo(", ".join(told))
-    if refusals:
-        what = f"{pluralize(refusals, 'email')} refused"
-        repair = "postroom status shows whose, and what the mail server said"
-        print_problems([Problem("send", message=what, hint=repair)])
-    if later := counts.get("deferred", 0) - sent.refused.get("deferred", 0):
-        what = f"{pluralize(later, 'letter')} put off by the mail server"
-        print_problems([Problem("send", message=what, hint="run this again later")], "warning")
-    if sent.uncertain != sent.plan.uncertain:
-        warn_of_uncertain(sent.uncertain)
-    unfinished = refusals or later or sent.uncertain
-    return int(bool(unfinished or not sent.finished))
+def print_report(result: SendResult) -> int:
+    """Print what a run did and what to do next; return the exit code."""
+    counts, refused = result.counts, sum(result.refused.values())
+    summary = [f"{counts[state]:,} {state}" for state in _STATES if counts.get(state)]
+    if summary:
+        click.echo(", ".join(summary))
+    if refused:
+        message = f"{pluralize(refused, 'email')} refused"
+        hint = "postroom status shows the subscribers and the replies of the mail server"
+        print_problems([Problem("send", message=message, hint=hint)])
+    if deferred := counts.get("deferred", 0) - result.refused.get("deferred", 0):
+        message = f"{pluralize(deferred, 'email')} deferred by the mail server"
+        print_problems([Problem("send", message=message, hint="run send again later")], "warning")
+    if result.uncertain != result.plan.uncertain:
+        warn_of_uncertain(result.uncertain)
+    unfinished = refused or deferred or result.uncertain
+    return int(bool(unfinished or not result.finished))

@@ -1,4 +1,4 @@
-"""`postroom status`."""
+"""`postroom status`: runs, deliveries by state, and what to do."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ from postroom.mail.bounce_policy import COMPLAINT_SPAN, exceeds_complaint_limit,
 from postroom.models import DeliveryRow, DeliveryState, PastRun, State
 from postroom.settings.site import find_site, load_settings
 
-_RUNS = 5
-_NAMES = 20
-# In the order of a letter's life; cancelled ones were never owed.
+# How many runs, and how many deliveries of a section, are shown.
+_MAX_RUNS = 5
+_MAX_ROWS = 20
+# In the order of a delivery's life; cancelled ones are not shown.
 _STATES: tuple[DeliveryState, ...] = (
     "planned",
     "sending",
@@ -39,11 +40,11 @@ _STATES: tuple[DeliveryState, ...] = (
 
 @frozen
 class _Status:
-    """All that is shown."""
+    """Everything that is shown."""
 
     runs: tuple[PastRun, ...]
-    sending: bool
-    letters: Mapping[DeliveryState, int]
+    is_sending: bool
+    emails: Mapping[DeliveryState, int]
     refused: tuple[DeliveryRow, ...]
     uncertain: tuple[DeliveryRow, ...]
     acknowledged: int
@@ -54,196 +55,199 @@ class _Status:
 
 
 @click.command("status")
-@click.option("--json", "as_json", is_flag=True, help="For a program.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 @click.option(
     "--acknowledge",
     is_flag=True,
-    help="Leave emails that may or may not have arrived: count them as delivered, for ever.",
+    help="Count emails that may or may not have arrived as delivered, for ever.",
 )
 def command(*, as_json: bool, acknowledge: bool) -> None:
     """Show what was sent, what was not, and what to do about it.
 
-    The last runs; how many letters are in which state; by name, whose email was refused, and whose
-    may or may not have arrived; subscribers; what came back in the last 30 days. Nothing is
-    changed, except with --acknowledge.
+    It shows the last runs; emails by state; the subscribers whose email was refused, deferred, or
+    may or may not have arrived; subscribers by state; bounces and complaints of the last 30 days.
+    Nothing is changed, except with --acknowledge.
 
     \b
-    postroom status
-    postroom status --json
-    postroom status --acknowledge
+    Example:
+      postroom status
+      postroom status --json
+      postroom status --acknowledge
     """
     site_dir = find_site(Path.cwd())
-    site = load_settings(site_dir)
-    if (
-        not os.environ.get(engine.DATABASE_URL_VAR)
-        and not (site_dir / engine.DEFAULT_PATH).exists()
-    ):
-        # To look must not make one.
+    zone = load_settings(site_dir).timezone
+    if not (os.environ.get(engine.DATABASE_URL_VAR) or (site_dir / engine.DEFAULT_PATH).exists()):
+        # Looking must not create a database.
         if acknowledge:
-            _show_acknowledged((), site.timezone, as_json=as_json)
+            _print_acknowledged((), zone, as_json=as_json)
         else:
-            click.echo("{}" if as_json else "Nothing was sent yet, and nobody subscribes.")
+            click.echo("{}" if as_json else "Nothing was sent yet, and there are no subscribers.")
         return
     with open_site_store(site_dir) as store:
         if acknowledge:
-            _show_acknowledged(
-                _acknowledge(store, current_instant()), site.timezone, as_json=as_json
-            )
+            rows = _acknowledge(store, current_instant())
+            _print_acknowledged(rows, zone, as_json=as_json)
             return
-        found = _read(store, current_instant())
+        status = _read(store, current_instant())
     if as_json:
-        click.echo(json.dumps(_as_json(found), indent=1))
-        return
-    for title, lines in _sections(found, site.timezone):
-        shown = list(lines)
-        if shown:
+        click.echo(json.dumps(_as_json(status), indent=1))
+    else:
+        _print(status, zone)
+
+
+def _print(status: _Status, zone: ZoneInfo) -> None:
+    for title, section in _sections(status, zone):
+        lines = list(section)
+        if lines:
             click.secho(title, bold=True)
-        for line in shown:
+        for line in lines:
             click.echo(f"  {line}")
 
 
 def _acknowledge(store: Store, now: datetime) -> tuple[DeliveryRow, ...]:
-    """Close what is uncertain, and what a dead run left to become so; return it."""
+    """Close the uncertain deliveries, with those that a crashed run left in `sending`."""
     with store.database.turn() as is_ours:
         return store.deliveries.acknowledge(now, dead=is_ours)
 
 
-def _show_acknowledged(entries: tuple[DeliveryRow, ...], zone: ZoneInfo, *, as_json: bool) -> None:
+def _print_acknowledged(rows: tuple[DeliveryRow, ...], zone: ZoneInfo, *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps({"acknowledged": [_entry_as_json(one) for one in entries]}, indent=1))
-    elif not entries:
+        click.echo(json.dumps({"acknowledged": [_row_as_json(row) for row in rows]}, indent=1))
+    elif not rows:
         click.echo("nothing to acknowledge: no email is uncertain")
     else:
-        click.echo(f"{pluralize(len(entries), 'email')} acknowledged; not sent again")
-        for line in _named(entries, len(entries), zone):
+        click.echo(f"{pluralize(len(rows), 'email')} acknowledged; not sent again")
+        for line in _row_lines(rows, len(rows), zone):
             click.echo(f"  {line}")
 
 
 def _read(store: Store, now: datetime) -> _Status:
-    since, sending = now - COMPLAINT_SPAN, store.runs.is_under_way()
+    since, is_sending = now - COMPLAINT_SPAN, store.runs.is_under_way()
     with (
         closing(store.deliveries.refused()) as refused,
         closing(store.deliveries.uncertain()) as uncertain,
-        closing(store.deliveries.rows("sending")) as handed_over,
+        closing(store.deliveries.rows("sending")) as sending,
         closing(store.deliveries.deferred()) as deferred,
     ):
         return _Status(
-            store.runs.last(_RUNS),
-            sending,
+            store.runs.last(_MAX_RUNS),
+            is_sending,
             store.deliveries.count_by_state(),
             tuple(refused),
-            # What a dead run had in its hands is in doubt, before the next run writes that down.
-            (*uncertain, *(() if sending else handed_over)),
+            # Deliveries that a crashed run left in `sending` are as good as uncertain.
+            (*uncertain, *(() if is_sending else sending)),
             store.deliveries.count_acknowledged(),
-            tuple(islice(deferred, _NAMES)),
+            tuple(islice(deferred, _MAX_ROWS)),
             store.subscribers.count(),
             store.bounces.summary(since),
             store.bounces.complaints(since),
         )
 
 
-def _sections(found: _Status, zone: ZoneInfo) -> Iterator[tuple[str, Iterator[str]]]:
-    yield "Runs", _runs(found, zone)
-    yield "Letters", _letters(found)
-    yield "Refused", _named(found.refused[:_NAMES], len(found.refused), zone)
-    yield "May or may not have arrived", _named(found.uncertain, len(found.uncertain), zone)
+def _sections(status: _Status, zone: ZoneInfo) -> Iterator[tuple[str, Iterator[str]]]:
+    refused, uncertain = status.refused, status.uncertain
+    yield "Runs", _run_lines(status, zone)
+    yield "Emails", _email_lines(status)
+    yield "Refused", _row_lines(refused[:_MAX_ROWS], len(refused), zone)
+    yield "May or may not have arrived", _row_lines(uncertain, len(uncertain), zone)
     yield (
-        "Put off by the mail server",
-        _named(found.deferred, _put_off(found), zone),
+        "Deferred by the mail server",
+        _row_lines(status.deferred, _count_deferred(status), zone),
     )
-    yield "Subscribers", iter([_counted(found.subscribers, get_args(State)) or "none"])
-    yield "Came back in 30 days", iter(f"{n:,} {kind}" for kind, n in found.reports.items())
-    yield "What to do", _advice(found)
+    yield "Subscribers", iter([_join_counts(status.subscribers, get_args(State)) or "none"])
+    reports = (f"{count:,} {kind}" for kind, count in status.reports.items())
+    yield "Bounces and complaints in 30 days", reports
+    yield "What to do", _advice(status)
 
 
-def _runs(found: _Status, zone: ZoneInfo) -> Iterator[str]:
-    for number, run in enumerate(found.runs):
+def _run_lines(status: _Status, zone: ZoneInfo) -> Iterator[str]:
+    for index, run in enumerate(status.runs):
         began = run.started.astimezone(zone)
         if run.ended:
             end = f"to {run.ended.astimezone(zone):%H:%M:%S}"
         else:
-            end = "is under way" if found.sending and not number else "was broken off"
-        counts = _counted(run.counts, _STATES) or "no letters"
+            end = "is under way" if status.is_sending and not index else "was interrupted"
+        counts = _join_counts(run.counts, _STATES) or "no emails"
         yield f"{began:%Y-%m-%d %H:%M:%S} {end}: {counts}"
 
 
-def _letters(found: _Status) -> Iterator[str]:
-    yield _counted(found.letters, _STATES) or "none"
-    if found.acknowledged:
-        yield f"{found.acknowledged:,} of the uncertain acknowledged"
+def _email_lines(status: _Status) -> Iterator[str]:
+    yield _join_counts(status.emails, _STATES) or "none"
+    if status.acknowledged:
+        yield f"{status.acknowledged:,} of the uncertain acknowledged"
 
 
-def _put_off(found: _Status) -> int:
-    """Return how many are deferred, less the refused ones."""
-    refused = sum(one.state == "deferred" for one in found.refused)
-    return found.letters.get("deferred", 0) - refused
+def _count_deferred(status: _Status) -> int:
+    """Return how many deliveries are deferred, without the refused ones."""
+    refused = sum(row.state == "deferred" for row in status.refused)
+    return status.emails.get("deferred", 0) - refused
 
 
-def _named(entries: tuple[DeliveryRow, ...], number: int, zone: ZoneInfo) -> Iterator[str]:
-    """Yield who is named, and how many of `number` are not."""
-    for entry in entries:
-        since = (entry.refused or entry.since).astimezone(zone)
-        line = f"{address.display_address(entry.address)}, {since:%Y-%m-%d %H:%M}"
-        if entry.retry_at:
-            line += f", again from {entry.retry_at.astimezone(zone):%H:%M}"
-        yield f"{line}: {entry.reply or 'the run was broken off while it was on its way'}"
-    if more := number - len(entries):
+def _row_lines(rows: tuple[DeliveryRow, ...], total: int, zone: ZoneInfo) -> Iterator[str]:
+    """Yield a line for each row, and how many of `total` are not shown."""
+    for row in rows:
+        since = (row.refused or row.since).astimezone(zone)
+        line = f"{address.display_address(row.address)}, {since:%Y-%m-%d %H:%M}"
+        if row.retry_at:
+            line += f", again from {row.retry_at.astimezone(zone):%H:%M}"
+        yield f"{line}: {row.reply or 'the run was interrupted while the email was in flight'}"
+    if more := total - len(rows):
         yield f"and {more:,} more"
 
 
-def _advice(found: _Status) -> Iterator[str]:
-    if found.sending:
+def _advice(status: _Status) -> Iterator[str]:
+    if status.is_sending:
         yield "wait: a run is under way"
-    elif waiting := sum(found.letters.get(state, 0) for state in ("planned", "deferred")):
-        yield f"postroom send: {waiting:,} letter{'s' * (waiting != 1)} not sent yet"
-    elif found.letters.get("sending"):
-        yield "postroom send: a run was broken off"
-    if found.refused:
+    elif waiting := sum(status.emails.get(state, 0) for state in ("planned", "deferred")):
+        yield f"postroom send: {pluralize(waiting, 'email')} not sent yet"
+    elif status.emails.get("sending"):
+        yield "postroom send: a run was interrupted"
+    if status.refused:
         yield (
-            f"correct what the mail server said of the {pluralize(len(found.refused), 'email')} it "
-            "refused; send tries again, at the latest with the next issue"
+            f"correct the cause of the {pluralize(len(status.refused), 'refused email')}; "
+            "send tries again, at the latest with the next issue"
         )
-    if found.uncertain:
+    if status.uncertain:
         yield (
-            "postroom send --resend-uncertain: send those again that may not have arrived; "
-            "if one did, its reader has it twice"
+            "postroom send --resend-uncertain: send the uncertain emails again; "
+            "a subscriber whose email did arrive receives it twice"
         )
         yield (
-            "postroom status --acknowledge: or leave them, counted as delivered; until then send "
-            "ends with exit code 1"
+            "postroom status --acknowledge: or count them as delivered; until then send ends with "
+            "exit code 1"
         )
-    if exceeds_complaint_limit(*found.complaints):
-        complaints, letters = found.complaints
+    if exceeds_complaint_limit(*status.complaints):
+        complaints, emails = status.complaints
         yield (
-            f"find out why {complaints:,} of {letters:,} letters were called spam; "
+            f"find out why {complaints:,} of {emails:,} emails were reported as spam; "
             "until then send refuses without --despite-complaints"
         )
 
 
-def _counted(counts: Mapping[Any, int], order: tuple[Any, ...]) -> str:
+def _join_counts(counts: Mapping[Any, int], order: tuple[Any, ...]) -> str:
     return ", ".join(f"{counts[name]:,} {name}" for name in order if counts.get(name))
 
 
-def _entry_as_json(entry: DeliveryRow) -> dict[str, Any]:
+def _row_as_json(row: DeliveryRow) -> dict[str, Any]:
     return {
-        "address": entry.address,
-        "since": (entry.refused or entry.since).isoformat(),
-        "status": reply_status(entry.reply),
-        "reply": entry.reply,
-        "due": entry.retry_at.isoformat() if entry.retry_at else None,
+        "address": row.address,
+        "since": (row.refused or row.since).isoformat(),
+        "status": reply_status(row.reply),
+        "reply": row.reply,
+        "due": row.retry_at.isoformat() if row.retry_at else None,
         "issue": {
-            "id": entry.issue,
-            "frequency": entry.frequency,
-            "cutoff": entry.cutoff.isoformat(),
-            "language": entry.language,
+            "id": row.issue,
+            "frequency": row.frequency,
+            "cutoff": row.cutoff.isoformat(),
+            "language": row.language,
         },
     }
 
 
-def _as_json(found: _Status) -> dict[str, Any]:
-    complaints, letters = found.complaints
+def _as_json(status: _Status) -> dict[str, Any]:
+    complaints, emails = status.complaints
     return {
-        "sending": found.sending,
+        "sending": status.is_sending,
         "runs": [
             {
                 "id": run.id,
@@ -251,14 +255,14 @@ def _as_json(found: _Status) -> dict[str, Any]:
                 "ended": run.ended.isoformat() if run.ended else None,
                 "emails": dict(run.counts),
             }
-            for run in found.runs
+            for run in status.runs
         ],
-        "emails": dict(found.letters),
-        "refused": [_entry_as_json(one) for one in found.refused],
-        "uncertain": [_entry_as_json(one) for one in found.uncertain],
-        "acknowledged": found.acknowledged,
-        "subscribers": dict(found.subscribers),
-        "reports": dict(found.reports),
-        "complaints": {"complaints": complaints, "emails": letters},
-        "advice": list(_advice(found)),
+        "emails": dict(status.emails),
+        "refused": [_row_as_json(row) for row in status.refused],
+        "uncertain": [_row_as_json(row) for row in status.uncertain],
+        "acknowledged": status.acknowledged,
+        "subscribers": dict(status.subscribers),
+        "reports": dict(status.reports),
+        "complaints": {"complaints": complaints, "emails": emails},
+        "advice": list(_advice(status)),
     }

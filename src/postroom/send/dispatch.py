@@ -43,17 +43,17 @@ class RateLimiter:
 
     @property
     def allowed(self) -> int:
-        """How many emails may go out now."""
+        """The number of emails that may go out now."""
         return int(self.tokens)
 
     @property
     def wait(self) -> float:
-        """How many seconds there are until the next email may go out."""
+        """The seconds until the next email may go out."""
         return max(0.0, 1.0 - self.tokens) / self.rate
 
 
 Counts = Mapping[DeliveryState, int]
-"""How many deliveries of a run have reached which state so far."""
+"""The number of deliveries of a run by state, so far."""
 
 
 class Dispatcher:
@@ -85,8 +85,8 @@ class Dispatcher:
     def run(self, emails: int) -> Counts:
         """Send the `emails` that the queue is expected to hold; return the counts by state.
 
-        Whatever is raised, open SMTP transactions are finished first and their outcomes recorded,
-        as far as the database allows; a second Ctrl-C alone interrupts that. Raises `RelayError` if
+        Before an error is raised, open SMTP transactions are finished and their outcomes recorded,
+        as far as the database allows; only a second Ctrl-C interrupts that. Raises `RelayError` if
         no connection can be opened, `StoppedError` if the server accepts nothing, `LeaseError` and
         `DatabaseError`.
         """
@@ -106,7 +106,7 @@ class Dispatcher:
 
     @property
     def refused(self) -> Counts:
-        """How many emails were refused, by the state of their deliveries."""
+        """The number of refused emails, by the state of their deliveries."""
         return self._refused
 
     def _step(self) -> bool:

@@ -98,7 +98,7 @@ class CircuitBreaker:
 
     @property
     def affected(self) -> int:
-        """How many emails in a row were not accepted."""
+        """The number of emails in a row that were not accepted."""
         return self.refused + self.hard_bounces + self.deferred + self.unanswered
 
 

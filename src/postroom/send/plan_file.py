@@ -56,7 +56,7 @@ class ApprovedIssue:
 
     @property
     def subscribers(self) -> int:
-        """How many subscribers may receive it."""
+        """The number of subscribers who may receive it."""
         return len(self.recipients) // _DIGEST
 
     def includes(self, token: str) -> bool:
@@ -172,8 +172,8 @@ def issue_subject(content: bytes) -> str:
 def content_digest(content: bytes) -> str:
     """Return the SHA-256 of an issue's content without its Date, hexadecimal."""
     headers, blank, body = content.partition(b"\r\n\r\n")
-    kept = [line for line in headers.split(b"\r\n") if not line.startswith(b"Date:")]
-    return hashlib.sha256(b"\r\n".join(kept) + blank + body).hexdigest()
+    lines = [line for line in headers.split(b"\r\n") if not line.startswith(b"Date:")]
+    return hashlib.sha256(b"\r\n".join(lines) + blank + body).hexdigest()
 
 
 def plan_difference(message: str) -> StoppedError:

@@ -155,7 +155,7 @@ class PooledConnection:
 
 @frozen
 class Transport:
-    """How to reach the relay, over how many connections, and at what rate.
+    """The way to open connections to the relay, their number, and the rate.
 
     `to_wire` converts a message for DATA, or raises `ValueError` if SMTP cannot carry it. `rate` is
     in emails a second; a connection is renewed after `per_connection` emails, 0 means never.
@@ -193,12 +193,12 @@ class ConnectionPool:
 
     @property
     def in_flight(self) -> int:
-        """How many messages are submitted, or have a reply that `poll` has not returned yet."""
+        """The number of messages without a reply, or with one that `poll` has not returned yet."""
         return len(self._busy) + len(self._completed)
 
     @property
     def idle(self) -> int:
-        """How many open connections wait for a message."""
+        """The number of open connections that wait for a message."""
         return len(self._idle)
 
     @property
@@ -341,7 +341,7 @@ class ConnectionPool:
 
     def _back_off(self, connection: PooledConnection, error: BaseException) -> None:
         if not isinstance(error, RelayError):
-            raise RuntimeError("a connection could not be opened") from error  # noqa: TRY004 - a fault of ours
+            raise RuntimeError("a connection could not be opened") from error  # noqa: TRY004 - an internal error
         attempts = self._attempts[connection]
         self._attempts[connection] += 1
         self.last_error = error

@@ -87,7 +87,7 @@ class Overrides:
 
 @frozen
 class SendPlan:
-    """What a run has planned: its clock, how many issues, and for how many subscribers.
+    """The plan of a run: its clock, the number of issues, and the number of their subscribers.
 
     `waiting` deliveries are deferred and not due yet. `uncertain` deliveries of earlier runs are
     open. `outdated` holds the dates of issues that keep their content because some subscribers have

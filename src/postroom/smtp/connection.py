@@ -309,7 +309,7 @@ class SmtpConnection:
         timeouts: Timeouts = _DEFAULT_TIMEOUTS,
         trust: ssl.SSLContext | None = None,
     ) -> None:
-        """Talk to `server`; check its certificate with `trust`, else with the system's store."""
+        """Use `server`; check its certificate with `trust`, else with the system's store."""
         self._server = server
         self._timeouts = timeouts
         self._trust = trust

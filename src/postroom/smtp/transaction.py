@@ -25,7 +25,7 @@ class Timeouts:
 
 @frozen
 class ServerFeatures:
-    """What the server offers: the TLS version in use (or nothing), and extensions in lower case.
+    """The offer of a server: the TLS version in use (or nothing), and extensions in lower case.
 
     `size` is the largest message it accepts, in bytes; 0 for no known limit (RFC 1870 §4).
     """
