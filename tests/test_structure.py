@@ -48,7 +48,6 @@ def test_number_of_modules() -> None:
     assert len(MODULES) <= MOST_MODULES
 
 
-@pytest.mark.xfail(strict=False, reason="names and functions are being changed")
 @pytest.mark.parametrize(
     ("kind", "reasons"),
     [(ast.ClassDef, REPEATED_CLASSES), (ast.FunctionDef, REPEATED_FUNCTIONS)],
