@@ -71,7 +71,7 @@ def load_phrases() -> tuple[Phrase, ...]:
     rows = yaml.safe_load(PHRASES.read_text("utf-8"))["prose"]
     return tuple(
         Phrase(
-            re.compile(rf"(?<![\w/.-])(?:{row['phrase']})(?![\w/-])", re.IGNORECASE),
+            re.compile(rf"(?<![\w/.=-])(?:{row['phrase']})(?![\w/@-])", re.IGNORECASE),
             row["instead"],
             tuple(re.compile(allowed, re.IGNORECASE) for allowed in row.get("allowed", ())),
         )
@@ -214,7 +214,9 @@ def check_names(path: str, source: str) -> Iterator[LanguageFinding]:
     """Yield the functions, parameters and variables whose names hold a banned word."""
     for line, name in _defined_names(ast.parse(source)):
         parts = [] if name in _allowed_names() else re.findall(r"[A-Z]?[a-z]+", name)
-        for part in () if parts[:1] in (["is"], ["has"]) else parts:
+        if parts[:1] in (["is"], ["has"]) or ("one" in parts and name.strip("_") != "one"):
+            continue
+        for part in parts:
             if instead := load_names().get(part.lower()):
                 yield LanguageFinding(path, line, name, instead)
 
