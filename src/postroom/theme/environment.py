@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -99,27 +99,25 @@ class Theme:
     @cached_property
     def translations(self) -> Translations:
         """The texts of the theme in the language of the site, in English where one is missing."""
-        base = self.language.split("-", maxsplit=1)[0]
-        tags = dict.fromkeys(("en", base, self.language))
-        files = [
-            folder / "translations" / f"{tag}.yaml"
-            for tag in tags
-            for folder in (THEME_FOLDER, self.site_templates)
-        ]
-        return load_translations(
-            self.language, (self._read_translations(path) for path in files if path.is_file())
-        )
+        files = (*self._translation_files("en"), *self._translation_files(*self._tags))
+        return load_translations(self.language, map(self._read_translations, dict.fromkeys(files)))
 
     @property
     def has_translations(self) -> bool:
         """Whether the theme or the site has translations for the language of the site."""
-        base = self.language.split("-", maxsplit=1)[0]
-        names = [f"translations/{tag}.yaml" for tag in (base, self.language)]
-        return any(
-            (folder / name).is_file()
-            for folder in (THEME_FOLDER, self.site_templates)
-            for name in names
-        )
+        return any(self._translation_files(*self._tags))
+
+    @property
+    def _tags(self) -> tuple[str, str]:
+        return self.language.split("-", maxsplit=1)[0], self.language
+
+    def _translation_files(self, *tags: str) -> Iterator[Path]:
+        """Yield the files of these languages; the last one takes precedence."""
+        for tag in tags:
+            for folder in (THEME_FOLDER, self.site_templates):
+                path = folder / "translations" / f"{tag}.yaml"
+                if path.is_file():
+                    yield path
 
     def _read_translations(self, path: Path) -> Mapping[str, str]:
         read = validation.mapping(_translation)
@@ -168,7 +166,8 @@ class Theme:
 
     def _location(self, trace: TracebackType | None, template: str) -> tuple[str, int]:
         for frame in reversed(traceback.extract_tb(trace)):
-            if frame.filename.startswith((str(self.site_templates), str(THEME_FOLDER))):
+            path = Path(frame.filename)
+            if path.is_relative_to(self.site_templates) or path.is_relative_to(THEME_FOLDER):
                 return frame.filename, frame.lineno or 0
         return f"templates/{template}", 0
 
@@ -186,10 +185,10 @@ class Theme:
             raise TemplateError([Problem(self._name(str(path)), message=message, hint=hint)])
 
     def _name(self, path: str) -> str:
-        if path.startswith(str(self.site_templates)):
-            return f"templates/{Path(path).relative_to(self.site_templates).as_posix()}"
-        if path.startswith(str(THEME_FOLDER)):
-            return f"theme/{Path(path).relative_to(THEME_FOLDER).as_posix()}"
+        """Return the path of a template as messages show it."""
+        for name, folder in (("templates", self.site_templates), ("theme", THEME_FOLDER)):
+            if Path(path).is_relative_to(folder):
+                return f"{name}/{Path(path).relative_to(folder).as_posix()}"
         return path
 
 
