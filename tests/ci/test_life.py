@@ -189,7 +189,7 @@ def life(
             "POSTROOM_SMTP_URL": f"smtp://127.0.0.1:{mail.port}",
         }
         try:
-            site = web_server.ready(service)
+            site = web_server.wait_until_ready(service)
             with subscribed(f"{site.url}atom.xml") as reader:
                 yield Life(origin, copy, host, mail, secrets, site, reader)
         finally:

@@ -1,4 +1,4 @@
-"""`postroom bounces`: what it reads, does, prints and refuses."""
+"""`postroom bounces`: its input, changes, output and errors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from postroom.inbox.mailbox import Maildir
 from postroom.models import Cursor, IssueSnapshot, Segment
 from postroom.models import DeliveryOutcome as Sent
 from tests.support import imap_server, smtp_server
-from tests.support.bounce_messages import KEY, KEYS, NAMES, begin, claimed, returned
+from tests.support.bounce_messages import KEY, KEYS, NAMES, begin, claim_all, returned
 from tests.support.processes import plain
 from tests.support.site import ROOT, CommandResult, MakeSite
 
@@ -38,7 +38,7 @@ Run = Callable[..., CommandResult]
 
 @pytest.fixture
 def here(make_site: MakeSite, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make a newsroom with a secret key and no mailbox."""
+    """Make a site with a secret key and no mailbox."""
     monkeypatch.setenv("POSTROOM_SECRET_KEY", KEY)
     for name in ("POSTROOM_DATABASE_URL", "POSTROOM_MAILBOX_URL"):
         monkeypatch.delenv(name, raising=False)
@@ -47,19 +47,19 @@ def here(make_site: MakeSite, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def run(here: Path, postroom: Callable[..., CommandResult]) -> Run:
-    """Return a function that runs `postroom bounces` in the newsroom."""
+    """Return a function that runs `postroom bounces` in the site."""
     return lambda *arguments: postroom(here, "bounces", *arguments)
 
 
 @frozen
-class Readers:
-    """The readers of a newsroom."""
+class Subscribers:
+    """The subscribers of a site."""
 
     here: Path
     postroom: Callable[..., CommandResult]
 
     def __call__(self, *names: str) -> dict[str, int]:
-        """Add readers, send each a letter and return their deliveries."""
+        """Add subscribers, send each an email and return their deliveries."""
         addresses = [f"{name}@example.net" for name in names]
         assert self.postroom(self.here, "subscribers", "add", "--confirmed", *addresses).code == 0
         store = open_store(os.environ.get("POSTROOM_DATABASE_URL"), self.here)
@@ -67,7 +67,7 @@ class Readers:
         letter = store.issues.freeze(IssueSnapshot("month", NEXT.date, "en", ("p",), NOW, b"x"))
         for group, _ in list(store.segments.groups()):
             store.deliveries.plan(run, Segment(group), letter, NEXT, NOW)
-        claims = claimed(store, run, NOW)
+        claims = claim_all(store, run, NOW)
         store.deliveries.record(run, [Sent(claim.id, "sent") for claim in claims], NOW)
         store.runs.end(run, NOW)
         store.database.close()
@@ -81,12 +81,12 @@ class Readers:
 
 
 @pytest.fixture
-def readers(here: Path, postroom: Callable[..., CommandResult]) -> Readers:
-    """Return the readers of the newsroom, none yet."""
-    return Readers(here, postroom)
+def subscribers(here: Path, postroom: Callable[..., CommandResult]) -> Subscribers:
+    """Return the subscribers of the site, none yet."""
+    return Subscribers(here, postroom)
 
 
-def written(folder: Path, **messages: bytes) -> list[str]:
+def write_files(folder: Path, **messages: bytes) -> list[str]:
     """Write messages as files and return their names."""
     for name, data in messages.items():
         (folder / f"{name}.eml").write_bytes(data)
@@ -96,14 +96,14 @@ def written(folder: Path, **messages: bytes) -> list[str]:
 def test_files_are_read_and_counted(
     run: Run,
     here: Path,
-    readers: Readers,
+    subscribers: Subscribers,
     database_url: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Kinds and changes are counted, on either database; no address is ever printed."""
+    """Kinds and changes are counted, on either database; no email address is printed."""
     monkeypatch.setenv("POSTROOM_DATABASE_URL", database_url)
-    sent = readers("a", "b", "c", "d", "e")
-    files = written(
+    sent = subscribers("a", "b", "c", "d", "e")
+    files = write_files(
         here,
         hard=returned("postfix-no-such-user", sent["a"], reader="a"),
         soft=returned("exchange-over-quota", sent["b"], reader="b"),
@@ -119,7 +119,7 @@ def test_files_are_read_and_counted(
         "7 messages: 2 hard, 1 soft, 1 refused, 1 delayed, 1 complaint, 1 auto-reply",
         "2 removed from the list, 2 recorded, 1 for an unknown subscriber",
     ]
-    assert readers.states == {
+    assert subscribers.states == {
         "a": "bounced",
         "b": "active",
         "c": "complained",
@@ -141,30 +141,30 @@ def test_files_are_read_and_counted(
     }
 
 
-def test_a_mail_to_the_address_of_the_letter_unsubscribes(
+def test_email_to_unsubscribe_address_unsubscribes(
     run: Run,
     here: Path,
-    readers: Readers,
+    subscribers: Subscribers,
 ) -> None:
-    """RFC 2369 §3.2: whoever writes to it, and whatever; an answering machine is not heard."""
-    readers("a", "b")
+    """RFC 2369 §3.2: any email to it unsubscribes, but an auto-reply does not."""
+    subscribers("a", "b")
     store = open_store(None, here)
     tokens = {one.address[0]: one.token for one in store.subscribers.every()}
     store.database.close()
-    files = written(
+    files = write_files(
         here,
         leave=returned("unsubscribe-by-program", token=tokens["a"]),
         machine=returned("unsubscribe-auto-reply", token=tokens["b"]),
     )
     outcome = run(*files)
     assert outcome.out == ("2 messages: 1 unsubscribe, 1 auto-reply\n1 removed from the list\n")
-    assert readers.states == {"a": "unsubscribed", "b": "active"}
+    assert subscribers.states == {"a": "unsubscribed", "b": "active"}
     assert tokens["a"] not in outcome.out + outcome.err
 
 
-def test_what_is_not_understood_is_named(run: Run, here: Path) -> None:
-    """By its Message-ID, else by the file; the others are dealt with, and files stay."""
-    files = written(
+def test_unrecognised_messages_are_reported(run: Run, here: Path) -> None:
+    """By Message-ID or file name; the others are processed, and files stay."""
+    files = write_files(
         here,
         person=returned("person"),
         forged=returned("forged"),
@@ -183,16 +183,21 @@ def test_what_is_not_understood_is_named(run: Run, here: Path) -> None:
     assert all((here / name).is_file() for name in files)
 
 
-def test_a_name_that_would_forge_lines_is_made_harmless(run: Run, here: Path) -> None:
-    """A Message-ID is what a stranger wrote."""
-    (name,) = written(here, odd=b"Message-ID: <a\x1b[31m\x07@b>\nSubject: x\n\n")
+def test_control_characters_are_not_printed(run: Run, here: Path) -> None:
+    """A stranger wrote the Message-ID."""
+    (name,) = write_files(here, odd=b"Message-ID: <a\x1b[31m\x07@b>\nSubject: x\n\n")
     assert run(name).warnings == [f"<a [31m @b>: {UNKNOWN}"]
 
 
-def test_times_are_the_present(here: Path, readers: Readers) -> None:
-    """What came back is of today, whatever instant a build is told to take for the present."""
+def test_events_have_the_current_time(here: Path, subscribers: Subscribers) -> None:
+    """SOURCE_DATE_EPOCH does not change the time of events."""
     began = datetime.now(UTC)
-    assert piped(here, returned("qmail-no-mailbox", readers("a")["a"], reader="a")).returncode == 0
+    assert (
+        pipe_message(
+            here, returned("qmail-no-mailbox", subscribers("a")["a"], reader="a")
+        ).returncode
+        == 0
+    )
     store = open_store(None, here)
     kept = [(event.kind, event.at >= began) for event in store.events.of(1)]
     store.database.close()
@@ -200,9 +205,11 @@ def test_times_are_the_present(here: Path, readers: Readers) -> None:
     assert os.environ["SOURCE_DATE_EPOCH"]
 
 
-def test_a_wish_of_nobody_is_named(run: Run, here: Path) -> None:
-    """Who wants to leave, and is not found, must not be passed over in silence."""
-    files = written(here, a=returned("unsubscribe"), b=returned("opt-out"), c=returned("person"))
+def test_unknown_subscriber_is_reported(run: Run, here: Path) -> None:
+    """An unsubscribe email or complaint of an unknown subscriber is reported."""
+    files = write_files(
+        here, a=returned("unsubscribe"), b=returned("opt-out"), c=returned("person")
+    )
     outcome = run(*files)
     assert outcome.code == 0
     nobody = "is from an unknown subscriber; read it yourself"
@@ -214,15 +221,15 @@ def test_a_wish_of_nobody_is_named(run: Run, here: Path) -> None:
     assert outcome.out.splitlines()[1] == "2 for an unknown subscriber"
 
 
-def test_too_many_complaints_are_told(run: Run, here: Path, readers: Readers) -> None:
-    """Rule 9: from two complaints on, the rate is told when it is 0.3 % or more."""
-    sent = readers("a", "b", "c")
+def test_too_many_complaints_are_a_warning(run: Run, here: Path, subscribers: Subscribers) -> None:
+    """Rule 9: two or more complaints are a warning from 0.3 % on."""
+    sent = subscribers("a", "b", "c")
     complaints = {
         name: returned("complaint-by-number", sent[name]).replace(b"arf-2", name.encode())
         for name in "ab"
     }
     with time_machine.travel(NOW + timedelta(days=1)):
-        first, second = (run(name) for name in written(here, **complaints))
+        first, second = (run(name) for name in write_files(here, **complaints))
     assert first.warnings == []
     assert second.warnings == [
         (
@@ -236,19 +243,19 @@ def test_too_many_complaints_are_told(run: Run, here: Path, readers: Readers) ->
 def test_nothing_is_ever_sent(
     run: Run,
     here: Path,
-    readers: Readers,
+    subscribers: Subscribers,
     monkeypatch: pytest.MonkeyPatch,
     name: str,
 ) -> None:
-    """Rule 13: an auto-reply and a bounce produce no mail, nor does anything else."""
-    (file,) = written(here, one=returned(name, readers("a")["a"]))
+    """Rule 13: no message causes an email."""
+    (file,) = write_files(here, one=returned(name, subscribers("a")["a"]))
     with smtp_server.scripted({}) as server:
         monkeypatch.setenv("POSTROOM_SMTP_URL", f"smtp://127.0.0.1:{server.port}")
         assert run(file).code == 0
         assert server.commands == []
 
 
-def piped(here: Path, data: bytes, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+def pipe_message(here: Path, data: bytes, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     """Pipe a message as a mail server does."""
     command = [sys.executable, "-m", "postroom", "bounces", *arguments]
     return subprocess.run(command, cwd=here, input=data, capture_output=True, check=False)
@@ -260,26 +267,26 @@ class TestPipe:
     def test_is_read(
         self,
         here: Path,
-        readers: Readers,
+        subscribers: Subscribers,
     ) -> None:
-        """As Postfix hands it over, with a line of its own before it; all of it is read."""
-        data = returned("postfix-no-such-user", readers("a")["a"], reader="a")
+        """Postfix adds an mbox separator; standard input is read to its end."""
+        data = returned("postfix-no-such-user", subscribers("a")["a"], reader="a")
         data = b"From MAILER-DAEMON  Sun Nov 22 09:00:05 2026\n" + data + b"more\n" * 600_000
-        outcome = piped(here, data)
+        outcome = pipe_message(here, data)
         assert (outcome.returncode, outcome.stderr) == (0, b"")
         assert outcome.stdout == b"1 message: 1 hard\n1 removed from the list\n"
-        assert readers.states == {"a": "bounced"}
+        assert subscribers.states == {"a": "bounced"}
 
-    def test_that_is_not_understood_is_no_failure(self, here: Path) -> None:
-        """The server would return it to whoever wrote it; it is named instead."""
-        outcome = piped(here, returned("person"))
+    def test_unrecognised_message_is_no_failure(self, here: Path) -> None:
+        """Otherwise the mail server would return it to its sender."""
+        outcome = pipe_message(here, returned("person"))
         assert outcome.returncode == 0
         assert UNKNOWN.encode() in outcome.stderr
 
     def test_is_kept_while_the_database_is_locked(
         self, here: Path, run: Run, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Exit code 75 (EX_TEMPFAIL) tells the server to keep the message and to try again."""
+        """Exit code 75 (EX_TEMPFAIL) makes the mail server try again."""
         del run
         open_store(None, here).database.close()
         monkeypatch.setenv("PYTHONPATH", str(here))
@@ -289,7 +296,7 @@ class TestPipe:
         )
         other = sqlite3.connect(here / ".postroom/postroom.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
-        outcome = piped(here, returned("vacation"))
+        outcome = pipe_message(here, returned("vacation"))
         other.close()
         assert outcome.returncode == 75
         assert b"postroom.db: is locked; " in outcome.stderr
@@ -298,16 +305,16 @@ class TestPipe:
     def test_is_kept_while_settings_are_wrong(
         self, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Without a newsroom or a key it is not the message's fault, either."""
-        assert piped(tmp_path, returned("vacation")).returncode == 75
+        """Without a site or a key the exit code is 75, too."""
+        assert pipe_message(tmp_path, returned("vacation")).returncode == 75
         monkeypatch.delenv("POSTROOM_SECRET_KEY")
-        outcome = piped(here, returned("vacation"))
+        outcome = pipe_message(here, returned("vacation"))
         assert outcome.returncode == 75
         assert b"POSTROOM_SECRET_KEY: is not set" in outcome.stderr
 
-    def test_that_is_empty_is_none(self, here: Path) -> None:
-        """An empty pipe, as some schedulers give, leaves the mailbox; without one it is named."""
-        outcome = piped(here, b"")
+    def test_empty_pipe_is_no_message(self, here: Path) -> None:
+        """An empty pipe, as some schedulers give, means the mailbox."""
+        outcome = pipe_message(here, b"")
         assert outcome.returncode == 2
         assert b"there is no message to read; name files, pipe a message, or set" in outcome.stderr
 
@@ -315,37 +322,42 @@ class TestPipe:
 class TestMailbox:
     """The mailbox that POSTROOM_MAILBOX_URL names."""
 
-    def test_of_files_is_read_once(
+    def test_maildir_is_read_once(
         self,
         run: Run,
         here: Path,
-        readers: Readers,
+        subscribers: Subscribers,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """What was understood is seen, the rest is flagged for a person, and nothing is lost."""
+        """Recognised messages become seen, others flagged, and none is lost."""
         mail = here / "mail"
         for name in ("new", "cur", "tmp"):
             (mail / name).mkdir(parents=True)
-        sent = readers("a")
+        sent = subscribers("a")
         (mail / "new/1").write_bytes(returned("exim-no-such-user", sent["a"], reader="a"))
         (mail / "new/2").write_bytes(returned("person"))
         monkeypatch.setenv("POSTROOM_MAILBOX_URL", f"maildir:{mail}")
         outcome = run()
         assert outcome.code == 0
         assert outcome.out == "2 messages: 1 hard, 1 unknown\n1 removed from the list\n"
-        assert readers.states == {"a": "bounced"}
+        assert subscribers.states == {"a": "bounced"}
         assert sorted(path.name for path in mail.glob("*/*")) == ["1:2,S", "2:2,F"]
         assert run().out == "0 messages: none\n"
 
     @pytest.mark.parametrize("name", ["exim-no-such-user", "exim-bare-550", "complaint-by-number"])
-    def test_may_be_left_at_any_moment(
-        self, run: Run, here: Path, readers: Readers, monkeypatch: pytest.MonkeyPatch, name: str
+    def test_may_be_interrupted(
+        self,
+        run: Run,
+        here: Path,
+        subscribers: Subscribers,
+        monkeypatch: pytest.MonkeyPatch,
+        name: str,
     ) -> None:
-        """Stopped between the change and the mark, the next run changes nothing twice."""
+        """Interrupted between change and mark, the next run changes nothing twice."""
         mail = here / "mail"
         for folder in ("new", "cur", "tmp"):
             (mail / folder).mkdir(parents=True)
-        (mail / "new/1").write_bytes(returned(name, readers("a")["a"], reader="a"))
+        (mail / "new/1").write_bytes(returned(name, subscribers("a")["a"], reader="a"))
         monkeypatch.setenv("POSTROOM_MAILBOX_URL", f"maildir:{mail}")
 
         def interrupted(*_: object, **__: object) -> None:
@@ -354,23 +366,23 @@ class TestMailbox:
         with monkeypatch.context() as patch:
             patch.setattr(Maildir, "mark", interrupted)
             assert run().code == 130
-        states, there = readers.states, [path.name for path in mail.glob("*/*")]
+        states, there = subscribers.states, [path.name for path in mail.glob("*/*")]
         assert there == ["1"]
         assert run().out.endswith("\n1 already known\n")
-        assert readers.states == states
+        assert subscribers.states == states
         assert [path.name for path in mail.glob("*/*")] == ["1:2,S"]
 
-    def test_on_a_server_is_read_once(
+    def test_imap_is_read_once(
         self,
         run: Run,
         here: Path,
-        readers: Readers,
+        subscribers: Subscribers,
         program: Callable[[str], str],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """Over TLS, by cron with nothing on standard input; read again, it changes nothing."""
-        sent = readers("a", "b")
-        with imap_server.running(program(imap_server.PROGRAM)) as server:
+        """Over TLS, with /dev/null as standard input as under cron."""
+        sent = subscribers("a", "b")
+        with imap_server.run_server(program(imap_server.PROGRAM)) as server:
             user, password = (quote(x, safe="") for x in (imap_server.USER, imap_server.PASSWORD))
             url = f"imaps://{user}:{password}@127.0.0.1:{server.tls}/INBOX"
             monkeypatch.setenv("SSL_CERT_FILE", str(server.authority))
@@ -386,21 +398,19 @@ class TestMailbox:
                 0,
                 b"2 messages: 2 hard\n1 removed from the list\n",
             )
-            assert server.marked() == {"1": "S", "2": "F"}
+            assert server.flags() == {"1": "S", "2": "F"}
             assert run().out == "0 messages: none\n"
             server.put({"3": returned("ses-suppressed", sent["a"], reader="a")})
             assert run().out == "1 message: 1 hard\n1 already known\n"
-            assert readers.states == {"a": "bounced", "b": "active"}
+            assert subscribers.states == {"a": "bounced", "b": "active"}
             monkeypatch.setenv("POSTROOM_MAILBOX_URL", url.replace(password, "secret"))
             failed = run()
         assert failed.code == 1
         assert re.search(r"imaps://127\.0\.0\.1:\d+/INBOX: the server said: ", failed.err)
         assert "secret" not in failed.err
 
-    def test_without_a_possible_address_is_wrong_use(
-        self, run: Run, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """A value that names no mailbox is one line that does not repeat it: exit code 2."""
+    def test_malformed_url_is_wrong_use(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A malformed URL is an error of one line that does not repeat it: exit code 2."""
         monkeypatch.setenv("POSTROOM_MAILBOX_URL", "imap://user:secret@mail.example.com")
         outcome = run()
         assert outcome.code == 2
@@ -414,7 +424,7 @@ class TestMailbox:
     def test_is_left_alone_while_the_database_is_locked(
         self, run: Run, here: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """What could not be written down is not marked, so the next run reads it."""
+        """A message whose change failed is not marked, so the next run reads it."""
         mail = here / "mail"
         for name in ("new", "cur", "tmp"):
             (mail / name).mkdir(parents=True)
@@ -470,9 +480,9 @@ def run_installed(
     )
 
 
-def test_the_line_of_cron_reads_the_mailbox(here: Path, readers: Readers) -> None:
-    """The cron line of the docs passes the environment file to the program."""
-    sent = readers("a")
+def test_cron_line_of_the_docs_reads_the_mailbox(here: Path, subscribers: Subscribers) -> None:
+    """The cron line passes the environment file to the program."""
+    sent = subscribers("a")
     box = here / "box"
     for name in ("new", "cur", "tmp"):
         (box / name).mkdir(parents=True)
@@ -481,20 +491,20 @@ def test_the_line_of_cron_reads_the_mailbox(here: Path, readers: Readers) -> Non
     secrets = {"POSTROOM_SECRET_KEY": KEY, "POSTROOM_MAILBOX_URL": f"maildir:{box}"}
     done = run_installed(command, here, None, **secrets)
     assert (when, done.returncode, done.stderr) == (["*/10", "*", "*", "*", "*"], 0, b"")
-    assert readers.states == {"a": "bounced"}
+    assert subscribers.states == {"a": "bounced"}
 
 
-def test_the_program_for_postfix_takes_a_message(here: Path, readers: Readers) -> None:
-    """The pipe of the docs passes the environment file to the program and the message too."""
-    sent = readers("a")
+def test_postfix_program_of_the_docs_reads_a_message(here: Path, subscribers: Subscribers) -> None:
+    """The pipe passes environment file and message to the program."""
+    sent = subscribers("a")
     message = returned("postfix-no-such-user", sent["a"], reader="a")
     done = run_installed(fenced("sh pipe"), here, message, POSTROOM_SECRET_KEY=KEY)
     assert (done.returncode, done.stderr) == (0, b"")
-    assert readers.states == {"a": "bounced"}
+    assert subscribers.states == {"a": "bounced"}
 
 
-def test_the_program_for_postfix_keeps_a_message(here: Path) -> None:
-    """Without the environment file or the site the mail server keeps the message (75)."""
+def test_postfix_program_of_the_docs_keeps_a_message(here: Path) -> None:
+    """Without environment file or site the exit code is 75."""
     (here / "postroom.yaml").unlink()
     assert run_installed(fenced("sh pipe"), here, b"x", POSTROOM_SECRET_KEY=KEY).returncode == 75
     command = fenced("sh pipe").replace("/etc/postroom.env", str(here / "nothing"))

@@ -29,7 +29,7 @@ from postroom.models import (
     Subscriber,
     SubscriberEvent,
 )
-from tests.support.bounce_messages import begin, claimed
+from tests.support.bounce_messages import begin, claim_all
 
 NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 FIRST = date(2026, 11, 1)
@@ -80,7 +80,7 @@ def planned(store: Store, turn: int = 1) -> int:
 def sent(store: Store, turn: int = 1, state: DeliveryState = "sent") -> dict[int, int]:
     """Send the letter of one more boundary to everybody; return deliveries by subscriber."""
     run, at = planned(store, turn), NOW + turn * WEEK
-    claims = claimed(store, run, at)
+    claims = claim_all(store, run, at)
     store.deliveries.record(run, [DeliveryOutcome(claim.id, state, "said") for claim in claims], at)
     store.runs.end(run, at)
     return {claim.subscriber: claim.id for claim in claims}

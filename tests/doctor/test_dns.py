@@ -1,4 +1,4 @@
-"""What the DNS says of the sender: SPF, DKIM, DMARC and MX, with their faults."""
+"""SPF, DKIM, DMARC and MX records, with their errors."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ from tests.support.dns_records import WHOLE, Offline, Records, lines, only
         ({"TXT e.example": "(fails)"}, "e.example could not be looked up (no answer in 5 s); try"),
     ],
 )
-def test_reads_spf(records: Records, said: str) -> None:
-    """One SPF record is there, and what it needs is counted through all that it includes."""
+def test_spf_lookups_are_counted(records: Records, said: str) -> None:
+    """One SPF record must exist; lookups are counted through all includes."""
     assert said in only(check_spf("e.example", Offline(records)))
 
 
@@ -123,20 +123,20 @@ def test_reads_spf(records: Records, said: str) -> None:
         ({"TXT e.example": "v=spf1 !! -all"}, "'!!' is not a mechanism"),
     ],
 )
-def test_names_what_is_wrong_in_spf(records: Records, said: str) -> None:
-    """What makes receivers distrust an SPF record is named."""
+def test_spf_errors_are_found(records: Records, said: str) -> None:
+    """Errors for which receivers ignore an SPF record are findings."""
     assert any(said in line for line in lines(check_spf("e.example", Offline(records))))
 
 
-def test_spf_asks_a_bounded_number_of_questions() -> None:
-    """A record that includes itself many times does not keep the doctor busy."""
+def test_spf_lookups_are_bounded() -> None:
+    """A record that includes itself costs few lookups."""
     resolver = Offline({"TXT e.example": "v=spf1 " + "include:e.example a:b.example " * 20})
     check_spf("e.example", resolver)
     assert len(resolver.asked) < 100
 
 
 def public_key(bits: int, form: serialization.PublicFormat) -> str:
-    """Return a fresh RSA key as a DKIM record has it."""
+    """Return a new RSA key as a DKIM record contains it."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=bits).public_key()
     return base64.b64encode(key.public_bytes(serialization.Encoding.DER, form)).decode()
 
@@ -148,14 +148,14 @@ _ED = base64.b64encode(bytes(32)).decode()
 
 
 @pytest.mark.parametrize("form", [SPKI, serialization.PublicFormat.PKCS1])
-def test_measures_a_dkim_key(form: serialization.PublicFormat) -> None:
-    """Both forms in which RSA keys are published are measured; 2048 bits are well."""
+def test_dkim_key_length(form: serialization.PublicFormat) -> None:
+    """Both forms of RSA keys are measured; 2048 bits are ok."""
     record = {"TXT mail._domainkey.e.example": f"v=DKIM1; k=rsa; p={public_key(2048, form)}"}
     assert only(check_dkim_key("e.example", "mail", Offline(record))).endswith(": RSA, 2048 bits")
 
 
-def test_advises_a_longer_dkim_key() -> None:
-    """A key of 1024 bits still counts, and a longer one is advised."""
+def test_short_dkim_key_is_advice() -> None:
+    """A key of 1024 bits still counts; a longer one is advised."""
     record = {"TXT mail._domainkey.e.example": f"p={public_key(1024, SPKI)}"}
     line = only(check_dkim_key("e.example", "mail", Offline(record)))
     assert line.startswith("advice: ")
@@ -187,8 +187,8 @@ def test_advises_a_longer_dkim_key() -> None:
         (f"p={_WEAK}", "problem: DKIM key mail._domainkey.e.example: is an RSA key of 512 bits"),
     ],
 )
-def test_judges_a_dkim_key(record: str | tuple[str, ...], said: str) -> None:
-    """A DKIM key is there, once, readable, for email, not withdrawn and not weak."""
+def test_dkim_key_is_checked(record: str | tuple[str, ...], said: str) -> None:
+    """A DKIM key must exist once, be readable, for email, not revoked and not weak."""
     found = lines(
         check_dkim_key("e.example", "mail", Offline({"TXT mail._domainkey.e.example": record}))
     )
@@ -196,8 +196,8 @@ def test_judges_a_dkim_key(record: str | tuple[str, ...], said: str) -> None:
 
 
 @pytest.mark.parametrize("der", [b"", b"\x30", b"\x30\x84\xff", b"\x30\x05\x02\x01", b"\x30\x00"])
-def test_refuses_a_damaged_key(der: bytes) -> None:
-    """A key that is cut off is an error, not a crash."""
+def test_truncated_key_is_an_error(der: bytes) -> None:
+    """A truncated key raises ValueError."""
     with pytest.raises(ValueError, match=r"key|element"):
         rsa_bits(der)
 
@@ -227,16 +227,16 @@ def test_refuses_a_damaged_key(der: bytes) -> None:
         ({"TXT _dmarc.b.example": "v=DMARC10; p=none"}, "b.example", "b.example", ""),
     ],
 )
-def test_walks_up_to_the_organisation(
+def test_tree_walk_finds_the_organisation(
     records: Records, domain: str, organisation: str, place: str
 ) -> None:
-    """The organisational domain is found by the tree walk of RFC 9989, without a list."""
+    """The tree walk of RFC 9989 finds the organisational domain."""
     found = find_dmarc_policy(domain, Offline(records))
     assert (found.organisation, found.domain) == (organisation, place)
 
 
-def test_the_tree_walk_asks_eight_questions_at_most() -> None:
-    """A name of many labels costs no more than eight questions."""
+def test_tree_walk_is_bounded() -> None:
+    """A name of many labels costs at most eight lookups."""
     resolver = Offline({})
     find_dmarc_policy(".".join("abcdefghijklmnop"), resolver)
     assert len(resolver.asked) == 8
@@ -281,15 +281,15 @@ _RECORD = {"TXT _dmarc.e.example": "v=DMARC1; p=none"}
         ),
     ],
 )
-def test_reads_dmarc(records: Records, envelope: str, signer: str, said: list[str]) -> None:
-    """A DMARC record is there, and From goes with the signer or with the bounces."""
+def test_dmarc_is_checked(records: Records, envelope: str, signer: str, said: list[str]) -> None:
+    """A DMARC record must exist, and From be aligned with signer or envelope."""
     found = lines(check_dmarc("n.e.example", envelope, signer, Offline(records)))
     assert len(found) == len(said)
     assert all(line.startswith(start) for line, start in zip(found, said, strict=True))
 
 
-def test_nothing_is_aligned_with_nothing() -> None:
-    """An empty domain goes with no other."""
+def test_empty_domain_is_not_aligned() -> None:
+    """An empty domain is not aligned with any domain."""
     resolver = Offline({})
     assert not is_aligned("", "", resolver)
     assert not is_aligned("e.example", "", resolver)
@@ -308,13 +308,13 @@ def test_nothing_is_aligned_with_nothing() -> None:
         ({"MX e.example": "(fails)"}, "problem: MX of e.example: e.example could not be looked up"),
     ],
 )
-def test_looks_where_mail_goes(records: Records, said: str) -> None:
-    """Bounces and answers can arrive, or it is said that they cannot."""
+def test_mx_is_checked(records: Records, said: str) -> None:
+    """Bounces and replies must be deliverable."""
     assert only(check_mx("e.example", "bounces", Offline(records))).startswith(said)
 
 
-def test_looks_at_every_domain_once() -> None:
-    """Of whole settings SPF, key, DMARC and each place where mail goes are looked at, and well."""
+def test_every_domain_is_checked_once() -> None:
+    """Complete settings lead to one finding for each record."""
     records = {
         "TXT bounce.example.com": "v=spf1 ip4:192.0.2.1 -all",
         "TXT mail._domainkey.example.com": f"k=ed25519; p={_ED}",
@@ -334,20 +334,20 @@ def test_looks_at_every_domain_once() -> None:
     ]
 
 
-def test_a_broken_key_signs_nothing() -> None:
-    """A key that is not there makes no signature that DMARC could count."""
+def test_missing_key_is_no_signer() -> None:
+    """Without its key a domain is no signer for DMARC."""
     records = {"TXT _dmarc.example.com": "v=DMARC1; p=none", "TXT x.example": "v=spf1 -all"}
     found = lines(environment.check_domains(evolve(WHOLE, bounces="b@x.example"), Offline(records)))
     assert any(line.startswith("problem: DMARC alignment") for line in found)
 
 
-def test_without_a_sender_no_domain_is_looked_at() -> None:
-    """Where mail.from is missing there is no domain to ask for."""
+def test_missing_sender_has_no_domains() -> None:
+    """Without mail.from there is no domain to check."""
     assert list(environment.check_domains(MailSettings(), Offline({}))) == []
 
 
-def test_reads_domains_and_tags() -> None:
-    """Domains are compared in ASCII and lower case; a tag that stands twice is no list."""
+def test_domains_and_tags_are_parsed() -> None:
+    """Domains are in ASCII and lower case; a list with a tag twice is malformed."""
     assert domain_of("Büro <a@MÜNCHEN.example>") == "xn--mnchen-3ya.example"
     assert domain_of("nobody") == ""
     assert domain_of(f"a@{'x' * 70}.example") == ""
@@ -355,8 +355,8 @@ def test_reads_domains_and_tags() -> None:
     assert parse_tags("a=1; A=2") is None
 
 
-def test_strangers_words_do_no_harm_to_a_terminal() -> None:
-    """Whatever a record holds, a finding is one line without control characters."""
+def test_control_characters_are_not_printed() -> None:
+    """A finding is one line without control characters, whatever a record holds."""
     records = {"MX e.example": "\x1b[31m\nred\u202e"}
     line = only(check_mx("e.example", "bounces", Offline(records)))
     assert line == "ok: MX of e.example: bounces go to �[31m red�"

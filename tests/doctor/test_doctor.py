@@ -1,4 +1,4 @@
-"""The doctor: every finding has a broken and a whole case; nothing here asks the network."""
+"""`postroom doctor`: each check with a good and a bad case, without the network."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from tests.support.smtp_server import scripted
 
 
 @pytest.fixture
-def whole(site: Site) -> Site:
-    """Return settings to which the doctor has nothing to say."""
+def complete(site: Site) -> Site:
+    """Return settings without findings."""
     contact = Contact(name="Press", email="press@example.com", address="1 Example Street\nTown")
     return evolve(site, mail=WHOLE, contact=contact)
 
 
-def test_has_nothing_to_say_of_whole_settings(whole: Site) -> None:
-    """Settings with all that letters need are well."""
-    assert {one.level for one in environment.check_settings(whole)} == {"ok"}
+def test_complete_settings_are_ok(complete: Site) -> None:
+    """Complete settings have only ok findings."""
+    assert {one.level for one in environment.check_settings(complete)} == {"ok"}
 
 
 @pytest.mark.parametrize(
@@ -61,13 +61,13 @@ def test_has_nothing_to_say_of_whole_settings(whole: Site) -> None:
         ("contact", {"email": ""}, "advice: contact: names nobody"),
     ],
 )
-def test_names_what_is_missing_in_settings(
-    whole: Site, part: str, changes: Mapping[str, str], said: str
+def test_incomplete_settings_are_found(
+    complete: Site, part: str, changes: Mapping[str, str], said: str
 ) -> None:
-    """Each setting that letters need is named when it is missing or wrong."""
-    parts = {part: evolve(getattr(whole, part), **changes)}
+    """Each missing or wrong setting is a finding."""
+    parts = {part: evolve(getattr(complete, part), **changes)}
     (found,) = (
-        one for one in environment.check_settings(evolve(whole, **parts)) if one.level != "ok"
+        one for one in environment.check_settings(evolve(complete, **parts)) if one.level != "ok"
     )
     assert lines([found])[0].startswith(said)
 
@@ -87,8 +87,8 @@ def test_names_what_is_missing_in_settings(
         ),
     ],
 )
-def test_weighs_the_secret_keys(value: str | None, said: str) -> None:
-    """Secret keys are there, long enough and different, and never shown."""
+def test_secret_keys_are_checked(value: str | None, said: str) -> None:
+    """Secret keys must exist, be long enough and differ; they are never shown."""
     line = only(environment.check_secrets(value))
     assert line.startswith(said)
     assert "hunter2" not in line
@@ -113,8 +113,8 @@ SHORT = Timeouts(connect=1, reply=1, end=1)
         (b"554 go away\r\n", ["problem: smtp://127.0.0.1:"]),
     ],
 )
-def test_visits_the_mail_server(hello: bytes, said: list[str]) -> None:
-    """The mail server is connected to, and left without a letter."""
+def test_smtp_server_is_checked(hello: bytes, said: list[str]) -> None:
+    """The SMTP server is connected to, and no email is sent."""
     with scripted({"EHLO": hello}) as server:
         address = SmtpServer("smtp", "127.0.0.1", server.port)
         found = lines(
@@ -137,10 +137,8 @@ NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
         (NOW + timedelta(hours=1), 3, 0, "problem: clock: shows 2026-11-22T12:00:00+00:00, but a"),
     ],
 )
-def test_doubts_a_clock_that_is_behind(
-    changed: datetime, due: int, waiting: int, said: str
-) -> None:
-    """A clock is doubted that is before every post, or before a change of one."""
+def test_wrong_clock_is_found(changed: datetime, due: int, waiting: int, said: str) -> None:
+    """A clock before every post, or before the change of a file, is a problem."""
     assert only(environment.check_clock(NOW, changed, due, waiting)).startswith(said)
 
 
@@ -160,14 +158,14 @@ def _foreign() -> str:
         (_foreign, "problem: ledger.db: is another program's; move it"),
     ],
 )
-def test_tries_the_database(writes: Callable[[], str], said: str) -> None:
-    """A ledger that cannot be written is a finding."""
+def test_database_is_checked(writes: Callable[[], str], said: str) -> None:
+    """A database that cannot be written is a problem."""
     assert only(environment.check_database(writes)).startswith(said)
 
 
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Take the environment's settings away, and let no question leave this machine."""
+    """Remove the settings of the environment, and let no question leave this machine."""
     for name in ("SMTP_URL", "SECRET_KEY", "DATABASE_URL"):
         monkeypatch.delenv(f"POSTROOM_{name}", raising=False)
     offline = Offline({"TXT example.com": "v=spf1 ip4:192.0.2.1 ~all"})
@@ -186,7 +184,7 @@ def test_prints_a_line_for_each_finding(
     postroom: Callable[..., CommandResult],
     alone: pytest.MonkeyPatch,
 ) -> None:
-    """The command prints grouped lines with plain marks, and its exit code counts problems."""
+    """The command prints sections of marked lines; its exit code depends on problems."""
     folder = make_site({"posts/2026-11-20-we-moved.md": POST}, SENDER)
     for file in (folder / "postroom.yaml", folder / "posts/2026-11-20-we-moved.md"):
         # Written before the instant that the command takes for now.
@@ -210,7 +208,7 @@ def test_prints_a_line_for_each_finding(
 def test_a_missing_mail_server_is_a_finding(
     make_site: MakeSite, postroom: Callable[..., CommandResult], alone: pytest.MonkeyPatch
 ) -> None:
-    """Without POSTROOM_SMTP_URL the doctor goes on; a database elsewhere is not looked at."""
+    """Without POSTROOM_SMTP_URL the other checks go on."""
     alone.setenv("POSTROOM_DATABASE_URL", "postgresql://db.example/news")
     outcome = postroom(make_site({"posts/2026-11-20-a.md": "no title"}), "doctor")
     assert outcome.code == 1
@@ -220,10 +218,10 @@ def test_a_missing_mail_server_is_a_finding(
 
 
 @pytest.mark.usefixtures("alone")
-def test_finds_a_damaged_ledger(
+def test_damaged_database_is_found(
     make_site: MakeSite, postroom: Callable[..., CommandResult]
 ) -> None:
-    """A file that is no ledger is a problem."""
+    """A file that is not a database is a problem."""
     folder = make_site({".postroom/postroom.db": b"not a database at all" * 100})
     assert "✗ .postroom/postroom.db: file is not a database" in postroom(folder, "doctor").out
     ledger = folder / ".postroom/postroom.db"
@@ -233,7 +231,7 @@ def test_finds_a_damaged_ledger(
 
 
 def test_needs_a_site(tmp_path: Path, postroom: Callable[..., CommandResult]) -> None:
-    """Called where no newsroom is, the doctor says so and leaves with 2."""
+    """Outside a site the command ends with exit code 2."""
     outcome = postroom(tmp_path, "doctor")
     assert outcome.code == 2
     assert "postroom.yaml: is not here" in outcome.err

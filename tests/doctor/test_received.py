@@ -1,4 +1,4 @@
-"""`postroom doctor --received`: letters signed with a key made for the test, sound and damaged."""
+"""`postroom doctor --received`: signed emails, intact and damaged."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ COVERED = (
 
 @frozen
 class Key:
-    """A throw-away key: to sign with, and as the DNS publishes it."""
+    """A key of the test: the private key, and its DNS record."""
 
     private: bytes
     record: str
@@ -47,7 +47,7 @@ class Key:
 
 @pytest.fixture(scope="module")
 def key() -> Key:
-    """Return a fresh RSA key of 2048 bits."""
+    """Return a new RSA key of 2048 bits."""
     made = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     private = made.private_bytes(
         serialization.Encoding.PEM,
@@ -62,7 +62,7 @@ def key() -> Key:
 
 @pytest.fixture
 def unsigned(site: Site) -> bytes:
-    """Return a letter as Postroom makes it for a subscriber."""
+    """Return an email as Postroom makes it for a subscriber."""
     rendered = RenderedEmail("We moved: Grüße", "<p>Hello</p>", "Hello\n")
     prepared = prepare_issue(
         rendered, evolve(site, mail=WHOLE), datetime(2026, 11, 22, 9, tzinfo=UTC)
@@ -75,7 +75,7 @@ Sign = Callable[..., bytes]
 
 @pytest.fixture
 def signed(unsigned: bytes, key: Key) -> Sign:
-    """Return a function that signs the letter and delivers it as a mailbox keeps it."""
+    """Return a function that signs the email and adds the receiver's fields."""
 
     def sign(
         data: bytes = unsigned,
@@ -95,7 +95,7 @@ def signed(unsigned: bytes, key: Key) -> Sign:
 
 @pytest.fixture
 def records(key: Key) -> Records:
-    """Return what the DNS says of the sender."""
+    """Return the DNS records of the sender."""
     return {
         "TXT mail._domainkey.example.com": key.record,
         "TXT mail._domainkey.relay.example": key.record,
@@ -103,20 +103,20 @@ def records(key: Key) -> Records:
     }
 
 
-def found(data: bytes, records: Records) -> list[str]:
-    """Return everything that is found in a letter, as `level: line`."""
+def all_findings(data: bytes, records: Records) -> list[str]:
+    """Return all findings as `level: line`."""
     sections = received.check_received(data, Offline(records), verify_signatures)
     return [f"{one.level}: {one}" for section in sections for one in section.findings]
 
 
-def faults(data: bytes, records: Records) -> list[str]:
-    """Return what is found in a letter and is not well."""
-    return [line for line in found(data, records) if not line.startswith("ok: ")]
+def bad_findings(data: bytes, records: Records) -> list[str]:
+    """Return the findings that are not ok."""
+    return [line for line in all_findings(data, records) if not line.startswith("ok: ")]
 
 
-def test_a_whole_letter_is_well(signed: Sign, records: Records) -> None:
-    """A letter of ours, signed as it should be and delivered, has nothing wrong."""
-    lines = found(signed(), records)
+def test_intact_email_has_only_ok_findings(signed: Sign, records: Records) -> None:
+    """An email of ours that is signed and delivered has no problem."""
+    lines = all_findings(signed(), records)
     assert [line for line in lines if not line.startswith("ok: ")] == []
     assert "ok: Subject: We moved: Grüße" in lines
     assert "ok: signature of example.com: covers the body and every important field" in lines
@@ -124,9 +124,9 @@ def test_a_whole_letter_is_well(signed: Sign, records: Records) -> None:
     assert "ok: dmarc: passed at mx.example.net" in lines
 
 
-def test_the_readers_token_is_not_shown(signed: Sign, records: Records) -> None:
-    """The address by which the reader leaves stands in no finding."""
-    assert TOKEN not in " ".join(found(signed(), records))
+def test_token_is_not_shown(signed: Sign, records: Records) -> None:
+    """No finding contains the subscriber's token."""
+    assert TOKEN not in " ".join(all_findings(signed(), records))
 
 
 @pytest.mark.parametrize(
@@ -137,11 +137,11 @@ def test_the_readers_token_is_not_shown(signed: Sign, records: Records) -> None:
         lambda data: b"\xef\xbb\xbf" + data,
     ],
 )
-def test_a_saved_letter_is_read_as_it_was_sent(
+def test_saved_email_is_read_as_it_was_sent(
     signed: Sign, records: Records, saved: Callable[[bytes], bytes]
 ) -> None:
-    """Line ends of this machine, a mailbox's first line and a byte order mark do no harm."""
-    assert faults(saved(signed()), records) == []
+    """LF line ends, an mbox separator and a byte order mark do no harm."""
+    assert bad_findings(saved(signed()), records) == []
 
 
 @pytest.mark.parametrize(
@@ -187,55 +187,53 @@ def test_a_saved_letter_is_read_as_it_was_sent(
         (rb"\r\n b=.", b"\r\n b=!", "problem: signature of example.com: is not valid: "),
     ],
 )
-def test_names_what_became_of_a_letter(
+def test_damage_is_found(
     signed: Sign, records: Records, pattern: bytes, put: bytes, said: str
 ) -> None:
-    """Each damage on the way is named."""
+    """Each change on the way is a finding."""
     damaged = re.sub(pattern, put, signed(), count=1)
     assert damaged != signed()
-    assert any(said in line for line in faults(damaged, records))
+    assert any(said in line for line in bad_findings(damaged, records))
 
 
-def test_what_another_server_claims_does_not_count(signed: Sign, records: Records) -> None:
-    """Results below the receiver's own, under another name, may be forged and are not read."""
+def test_results_of_other_servers_are_ignored(signed: Sign, records: Records) -> None:
+    """Results under another name than the topmost one may be forged."""
     above = RESULTS.replace(b"=pass", b"=fail") + RESULTS.replace(b"mx.example", b"mx2.example")
-    lines = faults(signed(above=b"Return-Path: <b@example.com>\r\n" + above), records)
+    lines = bad_findings(signed(above=b"Return-Path: <b@example.com>\r\n" + above), records)
     assert len(lines) == 3
     assert all("is fail at mx.example.net" in line for line in lines)
 
 
 @pytest.mark.parametrize("left_out", [b"List-Unsubscribe", b"List-Unsubscribe-Post"])
-def test_both_fields_for_leaving_are_signed(
-    signed: Sign, records: Records, left_out: bytes
-) -> None:
-    """A signature that does not cover a field of one-click leaving is a problem (RFC 8058)."""
+def test_unsubscribe_fields_must_be_signed(signed: Sign, records: Records, left_out: bytes) -> None:
+    """A signature must cover both fields of one-click unsubscribing (RFC 8058)."""
     covered = [name for name in COVERED if name != left_out]
-    (line,) = faults(signed(covered=covered), records)
+    (line,) = bad_findings(signed(covered=covered), records)
     start = f"problem: signature of example.com: does not cover {left_out.decode()}; ask"
     assert line.startswith(start)
 
 
-def test_other_fields_are_better_signed(signed: Sign, records: Records) -> None:
-    """A signature that leaves out fields of lesser weight is advised against."""
+def test_other_fields_should_be_signed(signed: Sign, records: Records) -> None:
+    """Other fields that are not signed are advice."""
     covered = [name for name in COVERED if name not in {b"Date", b"Content-Type"}]
-    (line,) = faults(signed(covered=covered), records)
+    (line,) = bad_findings(signed(covered=covered), records)
     assert line.startswith("advice: signature of example.com: does not cover Date, Content-Type;")
 
 
-def test_the_whole_letter_is_signed(signed: Sign, records: Records) -> None:
-    """A signature of the beginning alone lets anybody write on (RFC 6376 §8.2)."""
-    (line,) = faults(signed(length=True), records)
+def test_whole_body_must_be_signed(signed: Sign, records: Records) -> None:
+    """A partial signature allows text to be added (RFC 6376 §8.2)."""
+    (line,) = bad_findings(signed(length=True), records)
     assert line.startswith("problem: signature of example.com: covers only the beginning")
 
 
-def test_the_signer_goes_with_the_sender(signed: Sign, records: Records) -> None:
-    """A mail server's own signature does not count, and does no harm beside ours."""
+def test_signer_must_be_aligned(signed: Sign, records: Records) -> None:
+    """A mail server's own signature does not count, but does no harm beside ours."""
     foreign = signed(domain=b"relay.example")
-    (line,) = faults(foreign, records)
+    (line,) = bad_findings(foreign, records)
     assert line.startswith(
         "problem: DKIM-Signature: is of relay.example, which is not aligned with"
     )
-    assert faults(signed(data=signed(domain=b"relay.example", above=b"")), records) == []
+    assert bad_findings(signed(data=signed(domain=b"relay.example", above=b"")), records) == []
 
 
 @pytest.mark.parametrize(
@@ -248,41 +246,41 @@ def test_the_signer_goes_with_the_sender(signed: Sign, records: Records) -> None
         ("v=DKIM1; k=dsa; p=AAAA", "problem: signature of example.com: is not valid: unknown"),
     ],
 )
-def test_a_signature_needs_its_key(
+def test_signature_needs_its_key(
     signed: Sign, records: Records, record: str | tuple[str, ...], said: str
 ) -> None:
-    """A key that is missing, unreadable or cannot be asked for is told apart."""
-    (line,) = faults(signed(), {**records, "TXT mail._domainkey.example.com": record})
+    """A missing key, an unreadable one and a failed lookup have findings of their own."""
+    (line,) = bad_findings(signed(), {**records, "TXT mail._domainkey.example.com": record})
     assert line.startswith(said)
 
 
-def test_another_key_does_not_verify(signed: Sign, records: Records) -> None:
-    """A signature made by another key than the published one is not valid."""
+def test_signature_of_another_key_is_not_valid(signed: Sign, records: Records) -> None:
+    """A signature by another key than the published one is not valid."""
     other = rsa.generate_private_key(public_exponent=65537, key_size=2048).public_key()
     der = other.public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
     record = f"p={base64.b64encode(der).decode()}"
-    (line,) = faults(signed(), {**records, "TXT mail._domainkey.example.com": record})
+    (line,) = bad_findings(signed(), {**records, "TXT mail._domainkey.example.com": record})
     assert line.startswith("problem: signature of example.com: is not valid: ")
 
 
-def test_says_that_it_cannot_verify(
+def test_missing_dkimpy_is_advice(
     signed: Sign, records: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without dkimpy all else is looked at, and the signature said not to be verified."""
+    """Without dkimpy everything else is checked, and the signature is not verified."""
     monkeypatch.setitem(sys.modules, "dkim", None)
-    (line,) = faults(signed(), records)
+    (line,) = bad_findings(signed(), records)
     assert line.startswith("advice: signature of example.com: was not verified; dkimpy is not")
 
 
-def test_a_letter_without_a_signature_has_none_to_verify(unsigned: bytes) -> None:
-    """Where there is no signature of that number, none holds."""
+def test_missing_signature_is_not_valid(unsigned: bytes) -> None:
+    """A signature that does not exist is not valid."""
     assert verify_signatures(unsigned, 0, lambda _: None).valid == "no"
 
 
-def test_a_key_that_cannot_be_asked_for_proves_nothing(signed: Sign) -> None:
-    """A resolver that fails makes the verdict unknown, with its reason."""
+def test_failed_lookup_is_unknown(signed: Sign) -> None:
+    """A failed lookup makes the verdict unknown, with its reason."""
 
     def fails(_: str) -> str | None:
         raise VerificationError("the name servers are away")
@@ -293,14 +291,14 @@ def test_a_key_that_cannot_be_asked_for_proves_nothing(signed: Sign) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"\0\xff" * 50, b"hello", b"DKIM-Signature: ;;;\r\n\r\n"])
-def test_any_bytes_can_be_looked_at(data: bytes) -> None:
-    """What is no letter is full of problems and no crash."""
-    assert any(line.startswith("problem: From: is missing") for line in faults(data, {}))
+def test_arbitrary_bytes_are_checked(data: bytes) -> None:
+    """Bytes that are not an email have problems, but raise nothing."""
+    assert any(line.startswith("problem: From: is missing") for line in bad_findings(data, {}))
 
 
 @pytest.fixture
 def offline(records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no question of the command leave this machine."""
+    """Replace the resolver of the command, so that no question leaves this machine."""
     monkeypatch.setattr("postroom.cli.doctor.SystemResolver", lambda: Offline(records))
 
 
@@ -308,7 +306,7 @@ def offline(records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_command_reads_a_file(
     tmp_path: Path, postroom: Callable[..., CommandResult], signed: Sign, unsigned: bytes
 ) -> None:
-    """`--letter` needs no newsroom; its exit code tells whether there are problems."""
+    """`--received` needs no site; the exit code tells whether there are problems."""
     with time_machine.travel(AT):
         (tmp_path / "sound.eml").write_bytes(signed())
     outcome = postroom(tmp_path, "doctor", "--received", "sound.eml")
@@ -324,10 +322,10 @@ def test_the_command_reads_a_file(
 
 
 @pytest.mark.usefixtures("offline")
-def test_the_command_refuses_what_is_no_file(
+def test_the_command_refuses_a_wrong_file(
     tmp_path: Path, postroom: Callable[..., CommandResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file that is missing or far too long is wrong use."""
+    """A missing or far too large file is wrong use."""
     assert postroom(tmp_path, "doctor", "--received", "none.eml").code == 2
     monkeypatch.setattr("postroom.cli.doctor.MAX_BYTES", 10)
     (tmp_path / "long.eml").write_bytes(b"x" * 11)

@@ -1,4 +1,4 @@
-"""The resolver, against a name server of the test's own."""
+"""The resolver, with a name server of the test."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _ZONE = {
 
 
 class NameServer:
-    """Answers from `_ZONE`; `silent.example` it leaves waiting, `broken.example` it refuses."""
+    """Serve `_ZONE`; ignore `silent.example`, and fail for `broken.example`."""
 
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
         self.asked: list[str] = []
 
     def serve(self) -> None:
-        """Answer until the socket is closed or nobody has asked for a while."""
+        """Answer until the socket is closed, or nothing arrives for a while."""
         while True:
             try:
                 data, client = self.connection.recvfrom(4096)
@@ -63,7 +63,7 @@ class NameServer:
 
 @pytest.fixture
 def name_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[NameServer]:
-    """Run a name server on 127.0.0.1 and let this process ask no other."""
+    """Run a name server on 127.0.0.1, the only one for this process."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as connection:
         connection.bind(("127.0.0.1", 0))
         connection.settimeout(10)
@@ -94,27 +94,27 @@ def name_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[NameServer]:
     ],
 )
 @pytest.mark.usefixtures("name_server")
-def test_reads_records(name: str, kind: RecordType, answer: DnsAnswer) -> None:
-    """Records come as text, strings of a TXT joined; no record and no answer are told apart."""
+def test_records_are_text(name: str, kind: RecordType, answer: DnsAnswer) -> None:
+    """Strings of a TXT record are joined; `nothing` and `failed` differ."""
     assert SystemResolver(0.5).lookup(name, kind) == answer
 
 
 @pytest.mark.usefixtures("name_server")
-def test_a_refused_question_is_an_answer() -> None:
-    """A name server's failure is an answer with its reason, not a crash."""
+def test_server_failure_is_an_answer() -> None:
+    """A failure of the name server is an answer with its reason."""
     answer = SystemResolver(0.5).lookup("broken.example", "TXT")
     assert answer.status == "failed"
     assert answer.reason
 
 
-def test_a_name_that_cannot_be_is_an_answer(name_server: NameServer) -> None:
-    """A name that no question can hold is an answer that says so, without asking."""
+def test_impossible_name_is_an_answer(name_server: NameServer) -> None:
+    """A name that DNS does not allow fails without a question."""
     assert SystemResolver(0.5).lookup("a" * 64 + ".example", "TXT").status == "failed"
     assert not name_server.asked
 
 
-def test_asks_each_question_once(name_server: NameServer) -> None:
-    """The same question is asked once."""
+def test_each_question_is_asked_once(name_server: NameServer) -> None:
+    """The second lookup of a name uses the first answer."""
     resolver = SystemResolver(0.5)
     assert resolver.lookup("e.example", "A") == resolver.lookup("e.example", "A")
     assert name_server.asked == ["A e.example."]

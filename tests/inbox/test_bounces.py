@@ -1,4 +1,4 @@
-"""What messages that came back mean, and what they may change."""
+"""Parsing and applying returned messages."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from tests.support.bounce_messages import (
     SENDER,
     TOKEN,
     begin,
-    claimed,
+    claim_all,
     returned,
 )
 
@@ -88,63 +88,62 @@ MEANINGS: Mapping[str, tuple[ReportKind, int, str, str]] = {
 }
 
 
-def read(data: bytes | str) -> ReturnedMessage:
-    """Return what a message means."""
+def parse(data: bytes | str) -> ReturnedMessage:
+    """Parse a message."""
     return parse_returned_message(data.encode() if isinstance(data, str) else data, KEYS)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_kind_of_message_is_understood(name: str) -> None:
-    """Rule 14: DSNs, VERP, and refusals in the words of nine kinds of server.
+def test_each_kind_of_message_is_recognised(name: str) -> None:
+    """Rule 14: DSNs, VERP, complaints, auto-replies and unsubscribe emails.
 
-    5.1.1 is hard, 4.2.2 delayed or soft; a complaint, an answering machine and a wish to leave are
-    told apart.
+    5.1.1 is hard, 4.2.2 is delayed or soft.
     """
-    found = read(returned(name))
+    found = parse(returned(name))
     assert (found.kind, found.delivery, found.token, found.status) == MEANINGS[name]
     assert found.message_id.startswith("<")
     assert found.message_id.endswith(">")
 
 
-def test_the_words_of_the_server_are_kept_on_one_line() -> None:
-    """What the server said comes without its code, unfolded, and hides in what is printed."""
-    found = read(returned("postfix-no-such-user"))
+def test_diagnostic_is_one_line() -> None:
+    """The server's words come unfolded and without reply code, and are not in the repr."""
+    found = parse(returned("postfix-no-such-user"))
     assert (
         found.diagnostic == "5.1.1 <reader@example.net>: Recipient address rejected: User unknown"
     )
     assert "reader@example.net" not in repr(found)
-    assert TOKEN not in repr(read(returned("unsubscribe")))
+    assert TOKEN not in repr(parse(returned("unsubscribe")))
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("ends", [b"\n", b"\r\n"])
-def test_the_way_a_message_is_handed_over_does_not_matter(name: str, ends: bytes) -> None:
-    """Lines may end either way, and a pipe puts a line with "From " before the first."""
+def test_line_ends_and_separator_do_not_matter(name: str, ends: bytes) -> None:
+    """Lines end with LF or CR LF, and a pipe may add an mbox separator."""
     data = b"From MAILER-DAEMON  Sun Nov 22 09:00:05 2026\n" + returned(name)
-    found = read(data.replace(b"\n", ends))
-    assert evolve(found, diagnostic="") == evolve(read(returned(name)), diagnostic="")
+    found = parse(data.replace(b"\n", ends))
+    assert evolve(found, diagnostic="") == evolve(parse(returned(name)), diagnostic="")
 
 
 @pytest.mark.parametrize("name", ["Delivered-To", "X-Original-To", "Envelope-To", "To"])
-def test_the_number_is_that_of_the_address_it_was_sent_to(name: str) -> None:
-    """Where a report returns another letter of ours, the envelope is trusted more."""
+def test_recipient_precedes_returned_email(name: str) -> None:
+    """The delivery id in the recipient counts more than that of a returned email."""
     other = envelope_sender(BOUNCES, 7, KEYS)
     data = returned("number-in-returned-email")
-    assert read(data.replace(b"To: postmaster@example.com", b"To: x", 1)).delivery == 42
-    assert read(f"{name}: {other}\n".encode() + data).delivery == 7
+    assert parse(data.replace(b"To: postmaster@example.com", b"To: x", 1)).delivery == 42
+    assert parse(f"{name}: {other}\n".encode() + data).delivery == 7
 
 
-def test_capitals_and_old_keys_are_taken() -> None:
-    """Servers may write a sender in capitals, and a key may have been changed since."""
+def test_capitals_and_old_keys_are_accepted() -> None:
+    """Servers may write the sender in capitals, and the newest key may have changed."""
     data = returned("postfix-no-such-user")
-    assert read(data.replace(SENDER.encode(), SENDER.upper().encode())).delivery == 42
+    assert parse(data.replace(SENDER.encode(), SENDER.upper().encode())).delivery == 42
     newer = parse_keys("a newer secret key,a secret key of this test")
     assert parse_returned_message(data, newer).delivery == 42
     assert parse_returned_message(data, parse_keys("another secret key")).delivery == 0
 
 
-def test_the_token_is_found_where_letters_hold_it() -> None:
-    """The page and the address that letters name in List-Unsubscribe are the ones looked for."""
+def test_token_is_found_in_list_unsubscribe() -> None:
+    """The URL and the address of List-Unsubscribe in our emails are recognised."""
     token = new_token()
     site = evolve(
         generated_sites.site_with(),
@@ -154,12 +153,12 @@ def test_the_token_is_found_where_letters_hold_it() -> None:
     head, _, rest = plain.partition(b"List-Unsubscribe: ")
     rest = rest.partition(b"List-Unsubscribe-Post")[2]
     for value in (unsubscribe_url(site, token), f"mailto:{unsubscribe_address(BOUNCES, token)}"):
-        found = read(head + f"List-Unsubscribe: <{value}>\n".encode() + rest)
+        found = parse(head + f"List-Unsubscribe: <{value}>\n".encode() + rest)
         assert (found.kind, found.token) == ("complaint", token)
 
 
-def test_the_mildest_reason_counts() -> None:
-    """Where the relay and the server that refused differ, nobody is given up by the worse word."""
+def test_mildest_status_counts() -> None:
+    """Where the relay and the refusing server differ, the milder status counts."""
     assert pick_status(550, ["5.1.1", "5.1.1"], "").kind == "hard"
     assert pick_status(550, ["5.1.1", "5.2.2"], "").kind == "soft"
     assert pick_status(550, ["5.1.1", "5.7.1"], "") == BounceVerdict("refused", "5.1.1", "")
@@ -167,11 +166,11 @@ def test_the_mildest_reason_counts() -> None:
     assert pick_status(0, ["5.0.0"], "").kind == "refused"
 
 
-def test_a_status_that_says_nothing_gives_way_to_the_servers_own() -> None:
-    """Exim reports 5.0.0 for whatever it was told; what it was told stands behind it."""
+def test_undefined_status_is_ignored() -> None:
+    """Exim always reports 5.0.0; the server's own status is in the diagnostic."""
     data = returned("exim-no-such-user")
     plain = data.replace(b"smtp; 550 5.1.1 No such user here", b"smtp; 550 No such user here")
-    assert [read(each).kind for each in (data, plain)] == ["hard", "soft"]
+    assert [parse(each).kind for each in (data, plain)] == ["hard", "soft"]
 
 
 @pytest.mark.parametrize(
@@ -184,24 +183,24 @@ def test_a_status_that_says_nothing_gives_way_to_the_servers_own() -> None:
         ("yahoo-complaint", set()),
     ],
 )
-def test_the_addresses_that_failed_are_told(name: str, named: set[str]) -> None:
-    """They prove nothing, but a letter may have failed behind the reader's own mailbox."""
+def test_failed_addresses_are_returned(name: str, named: set[str]) -> None:
+    """They may belong to a server that the email was forwarded to."""
     data = returned(name).replace(b"; reader@example.net", b"; <Reader@Example.net>")
     if name == "several-reasons":
         data = data.replace(b"rfc822;one@example.org", b"rfc822;reader@example.net")
-    assert read(data).addresses == named
+    assert parse(data).addresses == named
 
 
 @pytest.mark.parametrize("encoding", ["quoted-printable", "base64"])
 def test_an_encoded_report_is_read(encoding: str) -> None:
-    """RFC 6522 §3 forbids to encode the fields of a report, and it has been done."""
+    """Some servers encode the fields of a report, although RFC 6522 §3 forbids it."""
     data = returned("postfix-no-such-user")
     before, part, rest = data.partition(b"Content-Type: message/delivery-status\n")
     fields, boundary, after = rest.partition(b"--=_report\n")
     if encoding == "base64":
         fields = b"\n" + base64.encodebytes(fields.lstrip())
     head = part + f"Content-Transfer-Encoding: {encoding}\n".encode()
-    found = read(before + head + fields + boundary + after)
+    found = parse(before + head + fields + boundary + after)
     assert (found.kind, found.status, found.delivery) == ("hard", "5.1.1", 42)
 
 
@@ -221,35 +220,35 @@ def test_an_encoded_report_is_read(encoding: str) -> None:
         "Subject: Abwesenheitsnotiz",
     ],
 )
-def test_machines_are_told_from_people(field: str) -> None:
-    """Rule 13: RFC 3834 and what is older; a person's mail without any of it is unknown."""
+def test_auto_replies_are_recognised(field: str) -> None:
+    """Rule 13: by RFC 3834 and older fields; a person's email without them is unknown."""
     mail = "From: a@example.net\nTo: bounces@example.com\n\nI am away.\n"
-    assert read(mail).kind == "unknown"
-    assert read(f"{field}\n{mail}").kind == "auto-reply"
+    assert parse(mail).kind == "unknown"
+    assert parse(f"{field}\n{mail}").kind == "auto-reply"
 
 
-def test_who_wants_to_leave_is_heard_in_doubt() -> None:
-    """Only what surely answers by itself is not; a wish that is passed over is worse."""
+def test_doubtful_unsubscribe_email_counts() -> None:
+    """Only certain auto-replies are ignored: an ignored wish would be worse."""
     mail = f"From: a@example.net\nTo: <{unsubscribe_address(BOUNCES, TOKEN)}>\n\n"
     for field in ("X-Auto-Response-Suppress: All", "Auto-Submitted: auto-generated", "Subject:"):
-        assert read(f"{field}\n{mail}").kind == "unsubscribe"
+        assert parse(f"{field}\n{mail}").kind == "unsubscribe"
     for field in ("Auto-Submitted: auto-replied", "X-Autoreply: yes"):
-        assert read(f"{field}\n{mail}").kind == "auto-reply"
+        assert parse(f"{field}\n{mail}").kind == "auto-reply"
 
 
-def test_of_a_long_message_the_beginning_counts() -> None:
-    """A report that returns an endless letter is read as far as a report goes."""
+def test_only_the_beginning_is_read() -> None:
+    """The first MiB is enough for a report that returns an endless email."""
     data = returned("postfix-no-such-user").replace(b"--=_report--", b"")
-    assert read(data + b"and so on\n" * MAX_BYTES).kind == "hard"
+    assert parse(data + b"and so on\n" * MAX_BYTES).kind == "hard"
 
 
-def test_reports_are_told_apart() -> None:
-    """A report is known again by its Message-ID, on whatever way it came, else by its bytes."""
+def test_fingerprints_differ() -> None:
+    """A fingerprint is made of the Message-ID, else of the bytes."""
     one, other = returned("yahoo-complaint"), returned("outlook-complaint")
-    assert read(b"Delivered-To: x\n" + one).fingerprint == read(one).fingerprint
-    assert read(one).fingerprint != read(other).fingerprint
+    assert parse(b"Delivered-To: x\n" + one).fingerprint == parse(one).fingerprint
+    assert parse(one).fingerprint != parse(other).fingerprint
     nameless = [data.replace(b"Message-ID", b"X-ID") for data in (one, other)]
-    assert read(nameless[0]).fingerprint != read(nameless[1]).fingerprint
+    assert parse(nameless[0]).fingerprint != parse(nameless[1]).fingerprint
 
 
 def _nested(depth: int) -> bytes:
@@ -278,10 +277,10 @@ HOSTILE: Mapping[str, bytes] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", HOSTILE)
-def test_nothing_takes_long(case: str) -> None:
-    """A message made to hang its reader does not, and raises nothing."""
+def test_hostile_message_is_parsed_quickly(case: str) -> None:
+    """A message made to hang the parser takes little time and raises nothing."""
     began = time.process_time()
-    read(HOSTILE[case])
+    parse(HOSTILE[case])
     assert time.process_time() - began < 20
 
 
@@ -304,7 +303,7 @@ ANYTHING = st.lists(st.binary(max_size=40) | WORDS, max_size=6).map(b"".join)
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    """Open a store with a reader, whose letter is delivery 1."""
+    """Open a store with one subscriber, whose email is delivery 1."""
     opened = open_store(None, tmp_path)
     reader = Subscriber(
         0,
@@ -324,7 +323,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
         IssueSnapshot("month", date(2026, 12, 1), "en", ("p",), NOW, b"x")
     )
     opened.deliveries.plan(run, Segment(group), letter, Cursor(date(2026, 12, 1)), NOW)
-    claims = claimed(opened, run, NOW)
+    claims = claim_all(opened, run, NOW)
     opened.deliveries.record(run, [DeliveryOutcome(claims[0].id, "sent")], NOW)
     yield opened
     opened.database.close()
@@ -340,12 +339,12 @@ def context(store: Store) -> BounceContext:
 @example(returned("forged", 1))
 @example(returned("unsubscribe"))
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
-def test_nobody_is_taken_off_without_a_number_or_a_token(store: Store, data: bytes) -> None:
-    """Whatever bytes come, nothing raises; and without a proof of ours nothing changes.
+def test_untrusted_message_changes_nothing(store: Store, data: bytes) -> None:
+    """Whatever bytes come, nothing raises, and without an id or token nothing changes.
 
-    The messages hold the number of a delivery and the token of a reader that are not here.
+    The messages contain an id and a token that do not exist here.
     """
-    report = read(data)
+    report = parse(data)
     change = apply_report(report, context(store), NOW)
     assert change in {None, "gone"} or report.delivery
     if not report.is_trusted:
@@ -356,10 +355,10 @@ def test_nobody_is_taken_off_without_a_number_or_a_token(store: Store, data: byt
 
 
 def test_a_forged_report_changes_nothing(store: Store) -> None:
-    """Whoever names somebody's address, or guesses a number, takes nobody off the list."""
+    """A report with a known address or a guessed id removes nobody from the list."""
     guessed = returned("forged").replace(b"+42-", b"+1-")
     for data in (returned("forged"), guessed):
-        assert apply_report(read(data), context(store), NOW) is None
+        assert apply_report(parse(data), context(store), NOW) is None
     assert store.subscribers.count() == {"active": 1}
 
 
@@ -380,10 +379,10 @@ def test_a_forged_report_changes_nothing(store: Store) -> None:
         ("exchange-over-quota", "active"),
     ],
 )
-def test_a_signed_report_does_what_it_means(store: Store, name: str, state: str) -> None:
-    """Rule 9: a complaint suppresses. So does a hard failure; leaving needs the token alone."""
+def test_trusted_message_is_applied(store: Store, name: str, state: str) -> None:
+    """Rule 9: complaints and hard bounces suppress; unsubscribing needs only the token."""
     data = returned(name, 1, "a-token-of-a-reader-00")
-    changes = [apply_report(read(data), context(store), NOW) for _ in range(2)]
+    changes = [apply_report(parse(data), context(store), NOW) for _ in range(2)]
     assert store.subscribers.count() == {state: 1}
     assert changes[1] in {None, "known"}
     suppressed = store.suppressions.among([KEYS.suppression("reader@example.net")])

@@ -1,4 +1,4 @@
-"""The mailbox of reports: its address, a Maildir, and a real IMAP server."""
+"""Mailboxes: their URLs, Maildir, and a real IMAP server."""
 
 from __future__ import annotations
 
@@ -14,16 +14,24 @@ from postroom.inbox import mailbox
 from postroom.inbox import mailbox as imap
 from postroom.inbox.mailbox import MailboxMessage, Maildir, open_imap
 from postroom.settings.urls import MailboxServer, parse_mailbox_url
-from tests.support.imap_server import PASSWORD, PROGRAM, USER, Scripted, Server, running, scripted
+from tests.support.imap_server import (
+    PASSWORD,
+    PROGRAM,
+    USER,
+    Scripted,
+    Server,
+    run_script,
+    run_server,
+)
 
 MESSAGE = b"Subject: a\n\nbody\n"
 
 
-class TestAddress:
+class TestUrl:
     """The value of POSTROOM_MAILBOX_URL."""
 
     def test_names_a_server(self) -> None:
-        """User, password and mailbox are written in percents where they must be."""
+        """User, password and folder may be percent-encoded."""
         found = parse_mailbox_url(
             "imaps://news%40example.com:p%2F%C3%A4@Mail.Example.com/Sub%2Ffolder"
         )
@@ -46,14 +54,14 @@ class TestAddress:
             ("imap://u:p@127.0.0.1:1143", "imap://127.0.0.1:1143/INBOX"),
         ],
     )
-    def test_has_usual_parts(self, url: str, shown: str) -> None:
-        """Port and mailbox have defaults, and neither user nor password is shown."""
+    def test_has_defaults(self, url: str, shown: str) -> None:
+        """Port and folder have defaults; user and password are not shown."""
         assert str(parse_mailbox_url(url)) == shown
         assert "'p'" not in repr(parse_mailbox_url(url))
 
     @pytest.mark.parametrize("url", ["maildir:/var/mail/x y", "maildir:///var/mail/x y"])
     def test_names_a_maildir(self, url: str) -> None:
-        """A path is taken as it is written."""
+        """The path of a Maildir is not decoded."""
         assert parse_mailbox_url(url) == Path("/var/mail/x y")
 
     @pytest.mark.parametrize(
@@ -75,8 +83,8 @@ class TestAddress:
             ("secret", "is not the URL of a mailbox"),
         ],
     )
-    def test_that_is_none_is_one_line_without_secrets(self, url: str, what: str) -> None:
-        """The sentence repeats no part of the value and says what to write."""
+    def test_malformed_url_is_one_line_without_secrets(self, url: str, what: str) -> None:
+        """The error repeats no part of the value and says what to write."""
         with pytest.raises(SettingsError) as raised:
             parse_mailbox_url(url)
         (problem,) = raised.value.problems
@@ -95,8 +103,8 @@ def folder(tmp_path: Path) -> Path:
 class TestMaildir:
     """A Maildir."""
 
-    def test_gives_what_nobody_has_decided_about(self, folder: Path) -> None:
-        """New ones, and those in cur that are neither seen, flagged nor trashed."""
+    def test_yields_unread_messages(self, folder: Path) -> None:
+        """New messages, and those in cur that are neither seen, flagged nor trashed."""
         for name in ("new/1", "cur/2:2,", "cur/3:2,S", "cur/4:2,F", "cur/5:2,T", "cur/6:2,R"):
             (folder / name).write_bytes(MESSAGE)
         (folder / "new/.hidden").write_bytes(MESSAGE)
@@ -107,7 +115,7 @@ class TestMaildir:
         ]
 
     def test_keeps_every_message(self, folder: Path) -> None:
-        """One that was understood is seen from then on, another flagged; its other flags stay."""
+        """Understood messages become seen, others flagged; other flags stay."""
         for name in ("new/1", "new/2", "cur/3:2,R"):
             (folder / name).write_bytes(MESSAGE)
         box = Maildir(folder)
@@ -117,8 +125,8 @@ class TestMaildir:
         assert left == ["cur/1:2,S", "cur/2:2,F", "cur/3:2,RS"]
         assert list(box.unread(100)) == []
 
-    def test_names_what_cannot_be_read(self, folder: Path) -> None:
-        """A message that another program takes away is passed over, a broken one is named."""
+    def test_skips_removed_messages(self, folder: Path) -> None:
+        """A message that another program removes is skipped."""
         (folder / "new/1").write_bytes(MESSAGE)
         (folder / "new/2").write_bytes(MESSAGE)
         box = Maildir(folder)
@@ -129,14 +137,14 @@ class TestMaildir:
         assert list(unread) == []
         box.mark(first, understood=True)
 
-    def test_must_be_there(self, tmp_path: Path) -> None:
-        """A folder that is no Maildir is wrong settings, and none is made."""
+    def test_must_exist(self, tmp_path: Path) -> None:
+        """A folder that is not a Maildir is a settings error, and none is created."""
         with pytest.raises(SettingsError, match="there is no Maildir at this path"):
             Maildir(tmp_path)
         assert list(tmp_path.iterdir()) == []
 
-    def test_that_may_not_be_changed_is_one_line(self, folder: Path) -> None:
-        """Where a message cannot be moved, the run ends with its name."""
+    def test_message_that_cannot_be_moved_is_one_line(self, folder: Path) -> None:
+        """The run ends with the name of the message."""
         (folder / "new/1").write_bytes(MESSAGE)
         box = Maildir(folder)
         (message,) = box.unread(100)
@@ -149,12 +157,12 @@ class TestMaildir:
 @pytest.fixture(scope="module")
 def imap_server(program: Callable[[str], str]) -> Iterator[Server]:
     """Run an IMAP server."""
-    with running(program(PROGRAM)) as server:
+    with run_server(program(PROGRAM)) as server:
         yield server
 
 
-def address(server: Server, password: str = PASSWORD, **parts: str) -> MailboxServer:
-    """Return the server's address as it is read from the environment."""
+def server_url(server: Server, password: str = PASSWORD, **parts: str) -> MailboxServer:
+    """Return the parsed URL of the server."""
     scheme, folder = parts.get("scheme", "imaps"), parts.get("folder", "INBOX")
     port = server.tls if scheme == "imaps" else server.plain
     user, password = quote(USER, safe=""), quote(password, safe="")
@@ -176,35 +184,35 @@ class TestImap:
     """A mailbox on a real IMAP server."""
 
     @pytest.mark.parametrize("scheme", ["imaps", "imap"])
-    def test_gives_what_nobody_has_seen_and_keeps_it(self, server: Server, scheme: str) -> None:
-        """Reading marks nothing; then messages are seen or flagged, and none is deleted."""
+    def test_yields_unread_messages_and_keeps_them(self, server: Server, scheme: str) -> None:
+        """Reading marks nothing; afterwards messages are seen or flagged, none deleted."""
         server.put(dict.fromkeys("abc", MESSAGE))
-        with mailbox.open_mailbox(address(server, scheme=scheme)) as box:
+        with mailbox.open_mailbox(server_url(server, scheme=scheme)) as box:
             unread = box.unread(7)
             first = next(unread)
             assert first.data == b"Subject"
-            assert set(server.marked().values()) <= {""}
+            assert set(server.flags().values()) <= {""}
             box.mark(first, understood=True)
             box.mark(next(unread), understood=False)
-        assert sorted(server.marked().values()) == ["", "F", "S"]
-        with mailbox.open_mailbox(address(server, scheme=scheme)) as box:
+        assert sorted(server.flags().values()) == ["", "F", "S"]
+        with mailbox.open_mailbox(server_url(server, scheme=scheme)) as box:
             assert len(list(box.unread(100))) == 1
 
-    def test_is_read_in_pieces(self, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-        """However many there are, a search asks for a few of them at once."""
+    def test_is_searched_in_batches(self, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A search covers a limited number of messages."""
         monkeypatch.setattr(imap, "_SEARCH_SIZE", 3)
         server.put({f"m{number}": MESSAGE for number in range(10)})
-        with mailbox.open_mailbox(address(server)) as box:
+        with mailbox.open_mailbox(server_url(server)) as box:
             names = []
             for message in box.unread(100):
                 box.mark(message, understood=True)
                 names.append(message.name)
         assert len(set(names)) == 10
 
-    def test_passes_over_what_another_program_removes(self, server: Server) -> None:
-        """A message that is gone when its turn comes is nobody's fault."""
+    def test_skips_removed_messages(self, server: Server) -> None:
+        """A message that another program removes is skipped."""
         server.put({"a": MESSAGE, "b": MESSAGE})
-        with mailbox.open_mailbox(address(server)) as box:
+        with mailbox.open_mailbox(server_url(server)) as box:
             unread = box.unread(100)
             next(unread)
             for path in server.folder.glob("mail/[nc][eu][wr]/b*"):
@@ -212,10 +220,10 @@ class TestImap:
             assert [message.data for message in unread] == []
 
     def test_wrong_password_is_one_line(self, server: Server) -> None:
-        """The server's words are told, user and password are not."""
+        """The server's words are shown; user and password are not."""
         with (
             pytest.raises(MailboxError) as raised,
-            mailbox.open_mailbox(address(server, "wrong secret")),
+            mailbox.open_mailbox(server_url(server, "wrong secret")),
         ):
             pass
         (problem,) = raised.value.problems
@@ -223,34 +231,34 @@ class TestImap:
         assert "secret" not in str(problem)
         assert USER not in str(problem)
 
-    def test_mailbox_that_is_not_there_is_one_line(self, server: Server) -> None:
-        """A mailbox must be there; none is made."""
+    def test_missing_folder_is_one_line(self, server: Server) -> None:
+        """The folder must exist; none is created."""
         with (
             pytest.raises(MailboxError, match="the server said: "),
-            mailbox.open_mailbox(address(server, folder='No "such" folder'.replace(" ", "%20"))),
+            mailbox.open_mailbox(server_url(server, folder='No "such" folder'.replace(" ", "%20"))),
         ):
             pass
 
-    def test_untrusted_server_hears_no_password(
+    def test_untrusted_server_gets_no_password(
         self, server: Server, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Without a certificate that is trusted there is no conversation."""
+        """Without a trusted certificate there is no login."""
         monkeypatch.delenv("SSL_CERT_FILE")
         with (
             pytest.raises(MailboxError, match="the certificate is not trusted"),
-            mailbox.open_mailbox(address(server)),
+            mailbox.open_mailbox(server_url(server)),
         ):
             pass
 
-    def test_trust_can_be_given(self, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A caller may say whom to trust."""
+    def test_trust_is_an_argument(self, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A caller can pass the trusted certificates."""
         monkeypatch.delenv("SSL_CERT_FILE")
         trust = ssl.create_default_context(cafile=server.authority)
-        with open_imap(address(server), trust) as box:
+        with open_imap(server_url(server), trust) as box:
             assert list(box.unread(100)) == []
 
     def test_no_server_is_one_line(self, server: Server) -> None:
-        """Where nobody listens, that is said with the host and the port."""
+        """A refused connection is reported with host and port."""
         nowhere = MailboxServer(tls=True, host="127.0.0.1", port=1, user="u", password="p")
         del server
         with (
@@ -260,35 +268,35 @@ class TestImap:
             pass
 
 
-def plain(server: Scripted, word: str = "p") -> MailboxServer:
-    """Return the address of a scripted server."""
+def plain_url(server: Scripted, word: str = "p") -> MailboxServer:
+    """Return the URL of a scripted server."""
     return MailboxServer(tls=False, host="127.0.0.1", port=server.port, user="u", password=word)
 
 
 class TestOtherServers:
-    """What Dovecot does not do, and other servers might."""
+    """Behaviour of other servers than Dovecot."""
 
     def test_log_in_as_they_can(self) -> None:
-        """LOGIN serves where AUTHENTICATE PLAIN is not offered, and takes plain passwords alone."""
-        with scripted({}) as server:
-            with mailbox.open_mailbox(plain(server, 'p "q')) as box:
+        """LOGIN is used without AUTH=PLAIN, and accepts only ASCII."""
+        with run_script({}) as server:
+            with mailbox.open_mailbox(plain_url(server, 'p "q')) as box:
                 assert list(box.unread(100)) == []
             assert r'LOGIN u "p \"q"' in server.commands
         with (
-            scripted({}) as server,
+            run_script({}) as server,
             pytest.raises(MailboxError, match="accepts only ASCII user names and passwords"),
-            mailbox.open_mailbox(plain(server, "ä")),
+            mailbox.open_mailbox(plain_url(server, "ä")),
         ):
             pass
 
-    def test_that_refuse_one_message_give_the_others(self) -> None:
-        """A message that the server does not give is named; the rest goes on."""
+    def test_refused_message_is_skipped(self) -> None:
+        """A message that the server refuses is reported; the others are read."""
         script = {
             "SELECT": b"* 2 EXISTS\r\n% OK done\r\n",
             "UID SEARCH": b"* SEARCH 7 9\r\n% OK done\r\n",
             "UID FETCH": b"% NO the message is\x1b[31m broken\r\n",
         }
-        with scripted(script) as server, mailbox.open_mailbox(plain(server)) as box:
+        with run_script(script) as server, mailbox.open_mailbox(plain_url(server)) as box:
             found = list(box.unread(100))
         assert [message.name for message in found] == ["7", "9"]
         assert all(message.error.startswith("cannot be read (the message is") for message in found)
@@ -302,12 +310,12 @@ class TestOtherServers:
             ("SELECT", b"% NO no\r\n"),
         ],
     )
-    def test_that_fail_are_one_line(self, command: str, answer: bytes) -> None:
-        """Whatever a server says instead of what it should, that is told."""
+    def test_unexpected_answer_is_one_line(self, command: str, answer: bytes) -> None:
+        """An unexpected answer of the server is an error of one line."""
         script = {"SELECT": b"* 2 EXISTS\r\n% OK done\r\n", command: answer}
         with (
-            scripted(script) as server,
+            run_script(script) as server,
             pytest.raises(MailboxError, match=r"the server said: |no connection: "),
-            mailbox.open_mailbox(plain(server)) as box,
+            mailbox.open_mailbox(plain_url(server)) as box,
         ):
             list(box.unread(100))

@@ -1,4 +1,4 @@
-"""From a letter that is sent to the report that it came back, through the command line."""
+"""From a sent email to its bounce, through the commands."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ mail:
 
 @pytest.fixture
 def here(make_site: MakeSite, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make a newsroom that may send letters and has one post."""
+    """Make a site that can send emails and has one post."""
     monkeypatch.setenv("POSTROOM_SECRET_KEY", KEY)
     for name in ("POSTROOM_DATABASE_URL", "POSTROOM_MAILBOX_URL", "CI"):
         monkeypatch.delenv(name, raising=False)
     return make_site({"posts/we-moved.md": POST}, SETTINGS)
 
 
-def test_a_letter_that_comes_back_takes_its_reader_off(
+def test_bounced_email_removes_its_subscriber(
     here: Path, postroom: Callable[..., CommandResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The envelope's sender of a letter that was sent is what its report is believed by."""
+    """A bounce is trusted because of the envelope sender of the sent email."""
     words = "subscribers add --confirmed --from 2026-11-01 reader@example.net other@example.net"
     assert postroom(here, *words.split()).code == 0
     with smtp_server.scripted({}) as server:

@@ -15,7 +15,7 @@ from postroom.theme.environment import Theme
 from postroom.web.pages import render_service_pages
 from tests.support import sites, web_server
 from tests.support.site import AT, POST, SETTINGS, CommandResult, MakeSite
-from tests.support.web_server import Nobody
+from tests.support.web_server import EmptyStore
 
 Postroom = Callable[..., CommandResult]
 FOLDER = "write a folder inside the site, such as"
@@ -355,7 +355,7 @@ def test_a_logo_that_is_missing_keeps_nobody_on_the_list(tmp_path: Path) -> None
     folder = sites.write(
         tmp_path, {"postroom.yaml": SETTINGS + "theme: {logo: gone.png}\n", "posts/a.md": POST}
     )
-    with web_server.serving(folder, Nobody()) as running:
+    with web_server.serve_site(folder, EmptyStore()) as running:
         answer = running.ask("/list/unsubscribe/x")
         assert (answer.status, b"<img" in answer.body) == (200, False)
         assert running.ask("/list/logo.png").status == 404
@@ -368,7 +368,7 @@ def test_a_link_to_an_image_of_the_site_is_fine(make_site: MakeSite, postroom: P
     (folder / "logo.png").symlink_to("art/v2.PNG")
     assert postroom(folder, "build").code == 0
     assert (folder / "public/logo.png").read_bytes() == sites.IMAGE
-    with web_server.serving(folder, Nobody()) as running:
+    with web_server.serve_site(folder, EmptyStore()) as running:
         assert running.ask("/list/logo.png").body == sites.IMAGE
 
 

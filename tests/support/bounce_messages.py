@@ -23,7 +23,7 @@ NAMES = tuple(sorted(path.stem for path in FOLDER.glob("*.eml")))
 
 
 def returned(name: str, delivery: int = 42, token: str = TOKEN, reader: str = "reader") -> bytes:
-    """Return a message, about another delivery, token or reader at example.net if so asked."""
+    """Return a message about this delivery, token and subscriber."""
     data = (FOLDER / f"{name}.eml").read_bytes()
     data = data.replace(SENDER.encode(), envelope_sender(BOUNCES, delivery, KEYS).encode())
     data = data.replace(b"reader@example.net", f"{reader}@example.net".encode())
@@ -31,11 +31,11 @@ def returned(name: str, delivery: int = 42, token: str = TOKEN, reader: str = "r
 
 
 def begin(store: Store, at: datetime) -> int:
-    """Begin a run at the instant `at`, to send the letters about which reports come."""
+    """Begin a run at the instant `at`, to send the emails that the messages are about."""
     store.database.release_lock()
     return store.runs.begin(at)
 
 
-def claimed(store: Store, run: int, at: datetime) -> tuple[ClaimedDelivery, ...]:
-    """Take all that is planned for sending."""
+def claim_all(store: Store, run: int, at: datetime) -> tuple[ClaimedDelivery, ...]:
+    """Claim all planned deliveries."""
     return store.deliveries.record_and_claim(run, [], 10_000, at, str)

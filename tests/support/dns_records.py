@@ -1,4 +1,4 @@
-"""The outside world of the doctor's tests: a table of DNS records, and settings without fault."""
+"""A table of DNS records for the tests of `doctor`, and complete mail settings."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ WHOLE = MailSettings(
 
 
 class Offline:
-    """Answers from a table: `MX example.com` → its records, or `(fails)`."""
+    """A resolver with a table from `MX example.com` to its records, or to `(fails)`."""
 
     def __init__(self, records: Records) -> None:
         self._records = records
         self.asked: list[str] = []
 
     def lookup(self, name: str, kind: RecordType) -> DnsAnswer:
-        """Return what the table says; a name that is not in it does not exist."""
+        """Return the records of the table; other names do not exist."""
         self.asked.append(f"{kind} {name}")
         found = self._records.get(f"{kind} {name}", ())
         if found == "(fails)":
@@ -41,6 +41,6 @@ def lines(findings: Iterable[Diagnosis]) -> list[str]:
 
 
 def only(findings: Iterable[Diagnosis]) -> str:
-    """Return the one finding as `level: line`."""
+    """Return the single finding as `level: line`."""
     (line,) = lines(findings)
     return line

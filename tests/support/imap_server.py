@@ -1,4 +1,4 @@
-"""A real IMAP server for the tests: Dovecot, in a temporary folder, on ports of this machine."""
+"""A real IMAP server for the tests: Dovecot in a temporary folder, on ports of this machine."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ service stats {{
 
 @frozen
 class Server:
-    """A running server with one user's mail."""
+    """A running server with the mailbox of one user."""
 
     folder: Path
     plain: int
@@ -75,18 +75,18 @@ class Server:
 
     @property
     def authority(self) -> Path:
-        """The certificate by which the server is trusted."""
+        """The CA certificate of the server."""
         return self.folder / "127.0.0.1.crt"
 
     def put(self, messages: Mapping[str, bytes]) -> None:
-        """Deliver messages, by their names."""
+        """Deliver messages, by name."""
         for name, data in messages.items():
             path = self.folder / "mail/new" / name
             path.write_bytes(data)
             shutil.chown(path, *_owner())
 
-    def marked(self) -> dict[str, str]:
-        """Return the flags of all messages, by their names."""
+    def flags(self) -> dict[str, str]:
+        """Return the flags of all messages, by name."""
         found = {}
         for path in sorted(self.folder.glob("mail/[nc]*/*")):
             if path.parent.name in {"new", "cur"}:
@@ -96,7 +96,7 @@ class Server:
 
 
 def _owner() -> tuple[int, int]:
-    """Return who the mail belongs to: Dovecot serves root no mail."""
+    """Return the owner of the mail: Dovecot does not serve root."""
     if os.geteuid():
         return os.geteuid(), os.getegid()
     nobody = pwd.getpwnam("nobody")
@@ -110,7 +110,7 @@ def _port() -> int:
 
 
 @contextmanager
-def running(program: str) -> Iterator[Server]:
+def run_server(program: str) -> Iterator[Server]:
     """Run the server `program` for a block."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -144,7 +144,7 @@ class Scripted:
     commands: list[str] = field(factory=list)
 
     def converse(self, connection: socket.socket) -> None:
-        """Hold one conversation."""
+        """Serve one connection."""
         with connection, connection.makefile("rb") as lines:
             connection.sendall(b"* OK ready\r\n")
             for line in lines:
@@ -159,8 +159,8 @@ class Scripted:
 
 
 @contextmanager
-def scripted(script: Mapping[str, bytes]) -> Iterator[Scripted]:
-    """Run a `Scripted` server for one conversation in a block."""
+def run_script(script: Mapping[str, bytes]) -> Iterator[Scripted]:
+    """Run a `Scripted` server for one connection in a block."""
     usual = {"CAPABILITY": b"* CAPABILITY IMAP4rev1\r\n% OK done\r\n"}
     server = Scripted({**usual, **script})
     with socket.create_server(("127.0.0.1", 0)) as listening:

@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, Page
 from postroom.settings.site import load_settings
 from tests.support import browser, sites, web_server
 from tests.support.site import ROOT
-from tests.support.web_server import Nobody
+from tests.support.web_server import EmptyStore
 
 PICTURES = ROOT / "docs/pictures"
 HEIGHTS = {375: 812, 800: 1000}
@@ -152,7 +152,7 @@ def main() -> int:
             draw(chromium, (demo / path).as_uri(), kind, browser.SCHEMES)
         for kind, path in ARABIC.items():
             draw(chromium, (port / path).as_uri(), kind, ("light",))
-        with web_server.serving(ROOT, Nobody()) as served:
+        with web_server.serve_site(ROOT, EmptyStore()) as served:
             draw(chromium, f"{served.url}list/unsubscribe/token", "unsubscribe", browser.SCHEMES)
     return 0
 

@@ -1,4 +1,4 @@
-"""`postroom serve` in a thread or a process, and a client that says exactly what it is told."""
+"""`postroom serve` in a thread or a process, and an HTTP client for tests."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from tests.support.processes import Process
 LIKE_A_FORM = "application/x-www-form-urlencoded"
 
 
-class Nobody:
-    """Rows without a subscriber."""
+class EmptyStore:
+    """A store without subscribers."""
 
     def unsubscribe(self, token: str, at: datetime, way: str) -> bool:
-        """Let nobody leave, since nobody is there."""
+        """Fail: no test with this store may change it."""
         raise AssertionError((token, at, way))
 
 
 @frozen
 class Answer:
-    """What the server answered; the names of `fields` are in small letters."""
+    """A response; the names of `fields` are in lower case."""
 
     status: int
     fields: Mapping[str, str]
@@ -44,14 +44,14 @@ class Answer:
 
 @define
 class Served:
-    """A running server; `journal` has the lines it wrote."""
+    """A running server; `journal` holds the lines of its log."""
 
     port: int
     journal: list[str] = Factory(list)
 
     @property
     def url(self) -> str:
-        """Where it listens, with a slash at the end."""
+        """The URL of the server, with a slash at the end."""
         return f"http://127.0.0.1:{self.port}/"
 
     def ask(
@@ -63,41 +63,41 @@ class Served:
     ) -> Answer:
         """Send one request on a connection of its own."""
         with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)) as client:
-            return asked(client, path, method, body, fields)
+            return send_request(client, path, method, body, fields)
 
     def post(self, path: str, body: str | bytes = "", kind: str = LIKE_A_FORM) -> Answer:
         """Send a form."""
         return self.ask(path, "POST", body, {"Content-Type": kind})
 
     @contextmanager
-    def connected(self) -> Iterator[socket.socket]:
-        """Open a connection, to say on it what no client would."""
+    def connect(self) -> Iterator[socket.socket]:
+        """Open a connection for bytes that no HTTP client would send."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=20) as connection:
             yield connection
 
     def raw(self, request: bytes) -> bytes:
-        """Send bytes as they are, asking to end the connection; return all that comes back."""
-        with self.connected() as connection:
+        """Send these bytes with Connection: close and return the whole response."""
+        with self.connect() as connection:
             connection.sendall(request.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
-            return heard(connection)
+            return read_all(connection)
 
 
-def asked(
+def send_request(
     client: http.client.HTTPConnection,
     path: str,
     method: str = "GET",
     body: str | bytes | None = None,
     fields: Mapping[str, str] | None = None,
 ) -> Answer:
-    """Send one request on this connection."""
+    """Send a request on this connection and return the response."""
     client.request(method, path, body, dict(fields or {}))
     response = client.getresponse()
     received = {name.lower(): value for name, value in response.getheaders()}
     return Answer(response.status, received, response.read())
 
 
-def heard(connection: socket.socket) -> bytes:
-    """Return all that comes until the other side ends the connection, however it does."""
+def read_all(connection: socket.socket) -> bytes:
+    """Return everything until the other side ends the connection."""
     pieces = []
     try:
         while piece := connection.recv(65536):
@@ -108,19 +108,19 @@ def heard(connection: socket.socket) -> bytes:
 
 
 def now() -> datetime:
-    """Return the present."""
+    """Return the current time."""
     return datetime.now(UTC)
 
 
 @contextmanager
-def serving(
+def serve_site(
     site_dir: Path,
     book: UnsubscribeStore,
     *,
     proxies: Sequence[str] = (),
     client_timeout: float = CLIENT_TIMEOUT,
 ) -> Iterator[Served]:
-    """Serve a newsroom on a free port, as the command does."""
+    """Serve a site on a free port, as the command does."""
     site = load_settings(site_dir)
     pages = render_service_pages(site, Theme(site_dir, site.language), site_dir)
     listener = open_socket("127.0.0.1", 0)
@@ -138,8 +138,8 @@ def serving(
         assert not thread.is_alive()
 
 
-def ready(process: Process[str]) -> Served:
-    """Return where a started command listens."""
+def wait_until_ready(process: Process[str]) -> Served:
+    """Return the server of a started command once it listens."""
     assert process.stdout
     line = process.stdout.readline()
     address = re.fullmatch(

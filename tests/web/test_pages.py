@@ -1,4 +1,4 @@
-"""The pages of `postroom serve` in Chromium, under the header fields that they are served with."""
+"""The pages of `postroom serve` in Chromium, with the headers that they are served with."""
 
 from __future__ import annotations
 
@@ -46,21 +46,21 @@ EVIL = b"""<!doctype html><html lang="en"><title>Evil</title><p id="a">quiet</p>
 
 
 @frozen
-class Newsroom:
-    """A served newsroom and its rows."""
+class ServedSite:
+    """A served site and its store."""
 
     served: Served
     store: Store
     prefix: str
 
     def at(self, path: str) -> str:
-        """Return the address of a path of the newsroom."""
+        """Return the URL of a path of the site."""
         return f"{self.served.url}{self.prefix}{path}"
 
 
 @pytest.fixture(scope="module")
-def all_served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Newsroom]]:
-    """Build and serve every newsroom."""
+def all_served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, ServedSite]]:
+    """Build and serve every site."""
     folder = tmp_path_factory.mktemp("service")
     sources = sites.write_all(folder)
     # The demonstration stands in a checkout, where nothing may be written.
@@ -70,15 +70,15 @@ def all_served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, N
         yield {name: _served(folder / name, PREFIX.get(name, ""), stack) for name in NAMES}
 
 
-def _served(folder: Path, prefix: str, stack: ExitStack) -> Newsroom:
+def _served(folder: Path, prefix: str, stack: ExitStack) -> ServedSite:
     public = sites.build(folder, folder / "public")
     (public / "drawing.svg").write_bytes(DRAWING)
     (public / "evil.html").write_bytes(EVIL)
     database = stack.enter_context(closing(make_engine(None, folder)))
     require_tables(database)
     store = make_store(database)
-    return Newsroom(
-        stack.enter_context(web_server.serving(folder, store.subscribers)), store, prefix
+    return ServedSite(
+        stack.enter_context(web_server.serve_site(folder, store.subscribers)), store, prefix
     )
 
 
@@ -90,14 +90,14 @@ def chromium(program: Callable[[str], str]) -> Iterator[Browser]:
 
 
 @pytest.fixture(params=NAMES)
-def site_dir(request: pytest.FixtureRequest, all_served: dict[str, Newsroom]) -> Newsroom:
-    """Return each newsroom in turn."""
+def site_dir(request: pytest.FixtureRequest, all_served: dict[str, ServedSite]) -> ServedSite:
+    """Return each site in turn."""
     return all_served[request.param]
 
 
 @pytest.fixture
 def view(chromium: Browser) -> Iterator[View]:
-    """Return an empty page that tells what it asks for and complains of."""
+    """Return an empty page that records its requests and errors."""
     with browser.open_tab(chromium) as page:
         view = View(page, Path(), is_email=False)
         page.on("request", lambda asked: view.requests.append(asked.url))
@@ -106,19 +106,19 @@ def view(chromium: Browser) -> Iterator[View]:
         yield view
 
 
-def about_policy(view: View) -> list[str]:
-    """Return what the browser says about things that the policy forbids."""
+def policy_errors(view: View) -> list[str]:
+    """Return the browser's messages about violations of the policy."""
     return [text for text in view.messages if "ontent Security Policy" in text]
 
 
 def press(page: Page) -> None:
-    """Press the page's one button and wait for what comes."""
+    """Press the button of the page and wait for the next one."""
     with page.expect_navigation():
         page.get_by_role("button").click()
 
 
-def look_at(view: View) -> list[str]:
-    """Return what is wrong with the page that is shown: for all eyes, at all widths."""
+def find_errors(view: View) -> list[str]:
+    """Return the accessibility and layout errors of the current page at all widths."""
     view.page.evaluate(Axe().axe_script)
     faults = [f"is too wide at {width}" for width in (320, 375, 800) if view.overflows(width)]
     for width in (375, 800):
@@ -132,25 +132,25 @@ def look_at(view: View) -> list[str]:
 
 
 @pytest.mark.parametrize("path", [f"list/unsubscribe/{TOKEN}", "list/no", "no/such/page"])
-def test_a_page_is_for_all_eyes(site_dir: Newsroom, view: View, path: str) -> None:
+def test_page_is_accessible(site_dir: ServedSite, view: View, path: str) -> None:
     """Pages have no violations, no overflow, both colour schemes and no foreign requests."""
     view.page.goto(site_dir.at(path))
-    assert look_at(view) == []
-    assert about_policy(view) == []
+    assert find_errors(view) == []
+    assert policy_errors(view) == []
     assert [url for url in view.requests if not url.startswith(site_dir.served.url)] == []
 
 
-def test_the_page_after_leaving_is_for_all_eyes(site_dir: Newsroom, view: View) -> None:
-    """So is what comes after the button."""
+def test_page_after_unsubscribing_is_accessible(site_dir: ServedSite, view: View) -> None:
+    """The page after the button has no errors either."""
     view.page.goto(site_dir.at(f"list/unsubscribe/{TOKEN}"))
     press(view.page)
-    assert look_at(view) == []
-    assert (about_policy(view), view.messages) == ([], [])
+    assert find_errors(view) == []
+    assert (policy_errors(view), view.messages) == ([], [])
     assert view.page.get_by_role("button").count() == 0
 
 
-def test_the_button_is_large(site_dir: Newsroom, view: View) -> None:
-    """S2: one button, for fingers, in view without scrolling on a phone."""
+def test_the_button_is_large(site_dir: ServedSite, view: View) -> None:
+    """S2: there is one button, large enough for fingers, visible without scrolling on a phone."""
     view.page.goto(site_dir.at(f"list/unsubscribe/{TOKEN}"))
     view.page.set_viewport_size({"width": 375, "height": 667})
     box = view.page.get_by_role("button").bounding_box()
@@ -162,10 +162,10 @@ def test_the_button_is_large(site_dir: Newsroom, view: View) -> None:
     )
 
 
-def test_the_way_out_works_without_script_and_mouse(
-    all_served: dict[str, Newsroom], chromium: Browser
+def test_unsubscribing_works_without_script_and_mouse(
+    all_served: dict[str, ServedSite], chromium: Browser
 ) -> None:
-    """With JavaScript off, the keyboard alone leads from the page out of the list."""
+    """The keyboard is enough to unsubscribe, without JavaScript."""
     site_dir = all_served["arabic"]
     reader = Subscriber(
         id=0,
@@ -195,8 +195,8 @@ def test_the_way_out_works_without_script_and_mouse(
     assert found.state == "unsubscribed"
 
 
-def test_links_lead_back_to_the_site(site_dir: Newsroom, view: View) -> None:
-    """From a page of the service, each link to the newsroom meets a page."""
+def test_links_lead_back_to_the_site(site_dir: ServedSite, view: View) -> None:
+    """Each link from a page of the service to the site leads to a page."""
     view.page.goto(site_dir.at(f"list/unsubscribe/{TOKEN}"))
     links: list[str] = view.evaluate("[...document.querySelectorAll('header a')].map(a => a.href)")
     assert links
@@ -207,15 +207,15 @@ def test_links_lead_back_to_the_site(site_dir: Newsroom, view: View) -> None:
 
 
 @pytest.mark.parametrize("view_of", [f"{n}: {k}" for n, kinds in DOCUMENTS.items() for k in kinds])
-def test_what_is_built_works_under_the_policy(
-    all_served: dict[str, Newsroom], view: View, view_of: str
+def test_site_works_under_the_policy(
+    all_served: dict[str, ServedSite], view: View, view_of: str
 ) -> None:
-    """Pages and letters look as from the disk: styles are applied, aligned cells stay aligned."""
+    """Styles and aligned table cells work as when opened from disk."""
     name, _, kind = view_of.partition(": ")
     site_dir = all_served[name]
     view.page.goto(site_dir.at(DOCUMENTS[name][kind]))
     view.page.emulate_media(color_scheme="dark")
-    assert about_policy(view) == []
+    assert policy_errors(view) == []
     paper = "rgb({}, {}, {})".format(*bytes.fromhex(PAPER_DARK[1:]))
     assert view.evaluate("getComputedStyle(document.body).backgroundColor") == paper
     aligned: list[list[str]] = view.evaluate(
@@ -226,8 +226,8 @@ def test_what_is_built_works_under_the_policy(
 
 
 @pytest.mark.parametrize("feed", ["atom.xml", "rss.xml"])
-def test_a_served_feed_is_a_page(all_served: dict[str, Newsroom], view: View, feed: str) -> None:
-    """S18: a feed is shown with its styles, in a browser that would else save it or show code."""
+def test_a_served_feed_is_a_page(all_served: dict[str, ServedSite], view: View, feed: str) -> None:
+    """S18: browsers show a feed with its stylesheet."""
     view.page.goto(all_served["demo"].at(feed))
     shown: list[Any] = view.evaluate("""() => {
       const all = name => [...document.getElementsByTagName(name)];
@@ -237,18 +237,18 @@ def test_a_served_feed_is_a_page(all_served: dict[str, Newsroom], view: View, fe
               hidden.every(one => display(one) === "none")];
     }""")
     assert shown == [False, True, True]
-    assert about_policy(view) == []
+    assert policy_errors(view) == []
 
 
-def test_a_script_does_not_run(all_served: dict[str, Newsroom], view: View) -> None:
-    """S18: a script that got into the output does nothing, nor does it frame a page of ours."""
+def test_a_script_does_not_run(all_served: dict[str, ServedSite], view: View) -> None:
+    """S18: a script in the output does not run, and cannot frame a page of ours."""
     view.page.goto(all_served["demo"].at("evil.html"))
     assert view.page.locator("#a").inner_text() == "quiet"
-    assert len(about_policy(view)) >= 3
+    assert len(policy_errors(view)) >= 3
 
 
-def test_a_drawing_keeps_its_colours(all_served: dict[str, Newsroom], view: View) -> None:
-    """S18: a picture may style itself, opened or in a page; a script in it does not run."""
+def test_svg_image_keeps_its_colours(all_served: dict[str, ServedSite], view: View) -> None:
+    """S18: an SVG image may have styles; a script in it does not run."""
     site_dir = all_served["demo"]
     view.page.goto(site_dir.at("drawing.svg"))
     assert (

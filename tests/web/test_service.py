@@ -1,4 +1,4 @@
-"""The service over real HTTP: leaving the list, limits, header fields and the journal."""
+"""The service over real HTTP: unsubscribing, limits, headers and the access log."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from postroom.web.server import open_socket, parse_trusted_proxies
 from tests.support import postgresql, processes, sites, web_server
 from tests.support.processes import Process
 from tests.support.site import POST, SETTINGS, CommandResult, MakeSite
-from tests.support.web_server import Answer, Served, ready
+from tests.support.web_server import Answer, Served, wait_until_ready
 
 MAIL = "mail: {unsubscribe: https://news.example.com}\n"
 ONE_CLICK = "List-Unsubscribe=One-Click"
@@ -54,7 +54,7 @@ _numbers = count()
 
 @pytest.fixture(scope="module")
 def site_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a newsroom that was built."""
+    """Return a built site."""
     folder = tmp_path_factory.mktemp("web") / "newsroom"
     files = {"postroom.yaml": SETTINGS + MAIL, "posts/moved.md": POST}
     sites.build(sites.write(folder, files), folder / "public")
@@ -63,7 +63,7 @@ def site_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def store(site_dir: Path) -> Iterator[Store]:
-    """Return the newsroom's store, on SQLite and impatient."""
+    """Return the store of the site, on SQLite with a short timeout."""
     database = make_engine(None, site_dir, patience=0.2)
     require_tables(database)
     with closing(database):
@@ -72,19 +72,19 @@ def store(site_dir: Path) -> Iterator[Store]:
 
 @pytest.fixture(scope="module")
 def served(site_dir: Path, store: Store) -> Iterator[Served]:
-    """Serve the newsroom for all tests of this module."""
-    with web_server.serving(site_dir, store.subscribers) as running:
+    """Serve the site for all tests of this module."""
+    with web_server.serve_site(site_dir, store.subscribers) as running:
         yield running
 
 
 @pytest.fixture
-def reader(store: Store) -> Subscriber:
-    """Return an active subscriber whom no other test knows."""
-    return added(store)
+def subscriber(store: Store) -> Subscriber:
+    """Return a new active subscriber."""
+    return add_subscriber(store)
 
 
-def added(store: Store) -> Subscriber:
-    """Add an active subscriber and return them as the store has them."""
+def add_subscriber(store: Store) -> Subscriber:
+    """Add an active subscriber and return them as stored."""
     newcomer = Subscriber(
         id=0,
         address=f"reader{next(_numbers)}@example.com",
@@ -97,23 +97,23 @@ def added(store: Store) -> Subscriber:
         token=new_token(),
     )
     store.subscribers.add([newcomer], web_server.now())
-    return found(store, newcomer)
+    return reload(store, newcomer)
 
 
-def found(store: Store, whose: Subscriber) -> Subscriber:
-    """Return a subscriber as the store has them now."""
+def reload(store: Store, whose: Subscriber) -> Subscriber:
+    """Return a subscriber as stored now."""
     one = store.subscribers.with_token(whose.token)
     assert one
     return one
 
 
-def page_of(reader: Subscriber) -> str:
-    """Return the path to the page on which a subscriber leaves."""
-    return f"/list/unsubscribe/{reader.token}"
+def path_of(subscriber: Subscriber) -> str:
+    """Return the path of a subscriber's unsubscribe page."""
+    return f"/list/unsubscribe/{subscriber.token}"
 
 
 def events_of(store: Store, whose: Subscriber) -> list[SubscriberEvent]:
-    """Return what is on record of a subscriber."""
+    """Return the events of a subscriber."""
     return list(store.events.of(whose.id))
 
 
@@ -128,8 +128,8 @@ def snapshot(store: Store) -> list[tuple[object, ...]]:
         ]
 
 
-def lasting(answer: Answer) -> tuple[object, ...]:
-    """Return an answer without its date."""
+def without_date(answer: Answer) -> tuple[object, ...]:
+    """Return an answer without its Date header."""
     fields = {name: value for name, value in answer.fields.items() if name != "date"}
     return answer.status, fields, answer.body
 
@@ -137,9 +137,9 @@ def lasting(answer: Answer) -> tuple[object, ...]:
 # Leaving
 
 
-def test_the_page_is_where_letters_lead(served: Served, site_dir: Path, reader: Subscriber) -> None:
-    """The address in a letter is one that the service answers, with one button."""
-    address = unsubscribe_url(load_settings(site_dir), reader.token)
+def test_url_of_emails_is_the_page(served: Served, site_dir: Path, subscriber: Subscriber) -> None:
+    """The URL in an email leads to a page with one button."""
+    address = unsubscribe_url(load_settings(site_dir), subscriber.token)
     answer = served.ask(address.removeprefix("https://news.example.com"))
     page = answer.body.decode()
     assert (answer.status, answer.fields["content-type"]) == (200, "text/html; charset=utf-8")
@@ -147,13 +147,13 @@ def test_the_page_is_where_letters_lead(served: Served, site_dir: Path, reader: 
     assert '<form method="post">' in page
 
 
-def test_the_button_leaves(served: Served, store: Store, reader: Subscriber) -> None:
-    """The page's own form lets its reader leave, and says what may still come."""
-    answer = served.post(page_of(reader))
+def test_button_unsubscribes(served: Served, store: Store, subscriber: Subscriber) -> None:
+    """The form of the page unsubscribes, and the answer says what may still arrive."""
+    answer = served.post(path_of(subscriber))
     assert answer.status == 200
     assert "may still arrive" in answer.body.decode()
-    assert found(store, reader).state == "unsubscribed"
-    (event,) = events_of(store, reader)
+    assert reload(store, subscriber).state == "unsubscribed"
+    (event,) = events_of(store, subscriber)
     assert (event.kind, event.detail) == ("unsubscribed", "page")
     assert abs((web_server.now() - event.at).total_seconds()) < 60
 
@@ -166,15 +166,15 @@ def test_the_button_leaves(served: Served, store: Store, reader: Subscriber) -> 
         (MULTIPART, "multipart/form-data; boundary=b"),
     ],
 )
-def test_one_click_leaves(
-    served: Served, store: Store, reader: Subscriber, body: str | bytes, kind: str
+def test_one_click_unsubscribes(
+    served: Served, store: Store, subscriber: Subscriber, body: str | bytes, kind: str
 ) -> None:
-    """S5, rule 5: without cookie, CSRF token or redirect, urlencoded and multipart (RFC 8058)."""
-    answer = served.post(page_of(reader), body, kind)
+    """S5, rule 5: without cookie, token or redirect, urlencoded and multipart (RFC 8058)."""
+    answer = served.post(path_of(subscriber), body, kind)
     assert answer.status == 200
     assert not {"set-cookie", "location"} & answer.fields.keys()
-    assert found(store, reader).state == "unsubscribed"
-    assert [event.detail for event in events_of(store, reader)] == ["one click"]
+    assert reload(store, subscriber).state == "unsubscribed"
+    assert [event.detail for event in events_of(store, subscriber)] == ["one click"]
 
 
 @pytest.mark.parametrize(
@@ -187,45 +187,47 @@ def test_one_click_leaves(
         ("&&=%%%zz" * 100, "application/x-www-form-urlencoded"),
     ],
 )
-def test_a_body_that_nobody_can_parse_leaves_too(
-    served: Served, store: Store, reader: Subscriber, body: str | bytes, kind: str
+def test_malformed_body_unsubscribes(
+    served: Served, store: Store, subscriber: Subscriber, body: str | bytes, kind: str
 ) -> None:
-    """Whoever posts to the address wants out, however badly their program writes."""
-    assert served.post(page_of(reader), body, kind).status == 200
-    assert found(store, reader).state == "unsubscribed"
+    """A POST to the URL unsubscribes, however malformed its body is."""
+    assert served.post(path_of(subscriber), body, kind).status == 200
+    assert reload(store, subscriber).state == "unsubscribed"
 
 
-def test_a_body_in_chunks_leaves(served: Served, store: Store, reader: Subscriber) -> None:
-    """A body without a length is a body."""
-    head = f"POST {page_of(reader)} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+def test_chunked_body_unsubscribes(served: Served, store: Store, subscriber: Subscriber) -> None:
+    """A chunked body without a length unsubscribes."""
+    head = f"POST {path_of(subscriber)} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
     answer = served.raw(head.encode() + b"1a\r\n" + ONE_CLICK.encode() + b"\r\n0\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 200 ")
-    assert [event.detail for event in events_of(store, reader)] == ["one click"]
+    assert [event.detail for event in events_of(store, subscriber)] == ["one click"]
 
 
-def test_an_old_proxy_is_understood(served: Served, store: Store, reader: Subscriber) -> None:
-    """Many a proxy still speaks HTTP/1.0 to what stands behind it."""
-    head = f"POST {page_of(reader)} HTTP/1.0\r\nContent-Length: 26\r\n\r\n{ONE_CLICK}"
+def test_http_1_0_unsubscribes(served: Served, store: Store, subscriber: Subscriber) -> None:
+    """Some proxies still use HTTP/1.0."""
+    head = f"POST {path_of(subscriber)} HTTP/1.0\r\nContent-Length: 26\r\n\r\n{ONE_CLICK}"
     answer = served.raw(head.encode())
-    assert (answer.split(b" ")[1], found(store, reader).state) == (b"200", "unsubscribed")
+    assert (answer.split(b" ")[1], reload(store, subscriber).state) == (b"200", "unsubscribed")
 
 
-def test_a_client_may_ask_before_it_sends(served: Served, store: Store, reader: Subscriber) -> None:
-    """RFC 9110 §10.1.1: who expects to be told to go on is told so."""
-    with served.connected() as connection:
+def test_expect_continue_is_answered(served: Served, store: Store, subscriber: Subscriber) -> None:
+    """A client that sends Expect gets 100 Continue (RFC 9110 §10.1.1)."""
+    with served.connect() as connection:
         fields = "Host: x\r\nContent-Length: 26\r\nExpect: 100-continue\r\nConnection: close"
-        connection.sendall(f"POST {page_of(reader)} HTTP/1.1\r\n{fields}\r\n\r\n".encode())
+        connection.sendall(f"POST {path_of(subscriber)} HTTP/1.1\r\n{fields}\r\n\r\n".encode())
         assert connection.recv(65536).startswith(b"HTTP/1.1 100 ")
         connection.sendall(ONE_CLICK.encode())
-        assert web_server.heard(connection).startswith(b"HTTP/1.1 200 ")
-    assert [event.detail for event in events_of(store, reader)] == ["one click"]
+        assert web_server.read_all(connection).startswith(b"HTTP/1.1 200 ")
+    assert [event.detail for event in events_of(store, subscriber)] == ["one click"]
 
 
-def test_leaving_again_is_answered_alike(served: Served, store: Store, reader: Subscriber) -> None:
-    """S4, rule 5: the second click has the answer of the first and writes nothing."""
-    first, second = (served.post(page_of(reader), ONE_CLICK) for _ in range(2))
-    assert lasting(first) == lasting(second)
-    assert len(events_of(store, reader)) == 1
+def test_unsubscribing_again_is_answered_alike(
+    served: Served, store: Store, subscriber: Subscriber
+) -> None:
+    """S4, rule 5: the second click gets the same answer and writes nothing."""
+    first, second = (served.post(path_of(subscriber), ONE_CLICK) for _ in range(2))
+    assert without_date(first) == without_date(second)
+    assert len(events_of(store, subscriber)) == 1
 
 
 @pytest.mark.parametrize(
@@ -241,103 +243,105 @@ def test_leaving_again_is_answered_alike(served: Served, store: Store, reader: S
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
 def test_an_unknown_token_is_answered_as_a_known_one(
-    served: Served, store: Store, reader: Subscriber, token: str, method: str
+    served: Served, store: Store, subscriber: Subscriber, token: str, method: str
 ) -> None:
-    """S6, rule 5: status, fields and body are the same, and nobody leaves."""
+    """S6, rule 5: status, headers and body are the same, and nothing changes."""
     before = snapshot(store)
     forged = served.ask(f"/list/unsubscribe/{token}", method)
     assert snapshot(store) == before
-    known = served.ask(page_of(reader), method)
-    assert lasting(forged) == lasting(known)
+    known = served.ask(path_of(subscriber), method)
+    assert without_date(forged) == without_date(known)
 
 
-def test_looking_changes_nothing(served: Served, store: Store, reader: Subscriber) -> None:
-    """S1, rule 6: a thousand GET, HEAD and OPTIONS, by scanners and prefetchers, change nothing."""
+def test_safe_methods_change_nothing(served: Served, store: Store, subscriber: Subscriber) -> None:
+    """S1, rule 6: a thousand GET, HEAD and OPTIONS of link scanners change nothing."""
     before, statuses = snapshot(store), set()
     with closing(http.client.HTTPConnection("127.0.0.1", served.port, timeout=20)) as client:
         for number in range(1000):
             method = ("GET", "HEAD", "OPTIONS")[number % 3]
             fields = PREFETCHES[number % len(PREFETCHES)]
-            path = page_of(reader) + ("", "?List-Unsubscribe=One-Click")[number % 2]
-            statuses.add((method, web_server.asked(client, path, method, None, fields).status))
+            path = path_of(subscriber) + ("", "?List-Unsubscribe=One-Click")[number % 2]
+            statuses.add(
+                (method, web_server.send_request(client, path, method, None, fields).status)
+            )
     assert statuses == {("GET", 200), ("HEAD", 200), ("OPTIONS", 405)}
     assert snapshot(store) == before
 
 
 def test_an_open_connection_answers_at_once(served: Served) -> None:
-    """No answer waits for the client to acknowledge the one before, which takes it 40 ms."""
+    """No response waits 40 ms for an acknowledgement by the client."""
     with closing(http.client.HTTPConnection("127.0.0.1", served.port, timeout=20)) as client:
         took = []
         for _ in range(20):
             began = time.monotonic()
-            assert web_server.asked(client, "/list/unsubscribe/x").status == 200
+            assert web_server.send_request(client, "/list/unsubscribe/x").status == 200
             took.append(time.monotonic() - began)
     assert min(took[1:]) < 0.03
 
 
 def test_a_get_with_a_body_changes_nothing(
-    served: Served, store: Store, reader: Subscriber
+    served: Served, store: Store, subscriber: Subscriber
 ) -> None:
-    """S1: the method decides, not what is sent with it."""
-    answer = served.ask(page_of(reader), "GET", ONE_CLICK)
-    assert (answer.status, found(store, reader).state) == (200, "active")
+    """S1: the method decides, whatever the body says."""
+    answer = served.ask(path_of(subscriber), "GET", ONE_CLICK)
+    assert (answer.status, reload(store, subscriber).state) == (200, "active")
 
 
-def test_the_page_holds_no_address_and_no_token(served: Served, reader: Subscriber) -> None:
-    """Nothing in an answer belongs to its reader: it may be cached, logged or looked at."""
-    answers = [served.ask(page_of(reader)), served.post(page_of(reader))]
+def test_the_page_holds_no_address_and_no_token(served: Served, subscriber: Subscriber) -> None:
+    """No answer contains anything of the subscriber: it may be cached, logged or seen."""
+    answers = [served.ask(path_of(subscriber)), served.post(path_of(subscriber))]
     for answer in answers:
         text = f"{answer.fields} {answer.body.decode()}"
-        assert reader.token not in text
+        assert subscriber.token not in text
         assert "@" not in text.replace("@media", "")
 
 
-def test_a_locked_database_is_an_answer(
-    served: Served, store: Store, reader: Subscriber, site_dir: Path
+def test_locked_database_is_503(
+    served: Served, store: Store, subscriber: Subscriber, site_dir: Path
 ) -> None:
-    """Who cannot be taken off the list now is told to try again, and then it works."""
+    """A locked database is a page with 503; the next attempt works."""
     with closing(sqlite3.connect(site_dir / ".postroom/postroom.db")) as other:
         other.execute("BEGIN IMMEDIATE")
-        busy = served.post(page_of(reader), ONE_CLICK)
-        page, site = served.ask(page_of(reader)), served.ask("/")
+        busy = served.post(path_of(subscriber), ONE_CLICK)
+        page, site = served.ask(path_of(subscriber)), served.ask("/")
         other.rollback()
     assert (busy.status, busy.fields["retry-after"]) == (503, "60")
     assert "Nothing has changed" in busy.body.decode()
     assert (page.status, site.status) == (200, 200)
-    assert found(store, reader).state == "active"
-    assert served.post(page_of(reader), ONE_CLICK).status == 200
-    assert found(store, reader).state == "unsubscribed"
+    assert reload(store, subscriber).state == "active"
+    assert served.post(path_of(subscriber), ONE_CLICK).status == 200
+    assert reload(store, subscriber).state == "unsubscribed"
 
 
-def test_a_database_that_was_started_anew_loses_no_click(
+def test_restarted_database_loses_no_click(
     site_dir: Path, tmp_path: Path, postgresql_server: postgresql.Server
 ) -> None:
-    """A server of databases that ended every connection is asked again at once."""
+    """After a restart of the database server the change is tried again at once."""
     store = open_store(postgresql_server.emptied(), tmp_path)
-    reader = added(store)
-    with closing(store.database), web_server.serving(site_dir, store.subscribers) as running:
+    subscriber = add_subscriber(store)
+    with closing(store.database), web_server.serve_site(site_dir, store.subscribers) as running:
         for _ in range(2):
             postgresql_server.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
             )
-            assert running.post(page_of(reader), ONE_CLICK).status == 200
-        assert found(store, reader).state == "unsubscribed"
+            assert running.post(path_of(subscriber), ONE_CLICK).status == 200
+        assert reload(store, subscriber).state == "unsubscribed"
 
 
-class _Broken:
-    """Rows behind which everything is wrong."""
+class _BrokenStore:
+    """A store that always fails."""
 
     def unsubscribe(self, token: str, at: datetime, way: str) -> bool:
-        """Fail with what must not be seen."""
+        """Fail with an error that holds private data."""
         raise ValueError(f"{token} of reader@example.com at {at} by {way}")
 
 
-def test_a_fault_of_ours_is_a_page_and_a_line(site_dir: Path, reader: Subscriber) -> None:
-    """S20: a fault says its kind and its place; no trace, no token, and the service goes on."""
-    with web_server.serving(site_dir, _Broken()) as running:
-        answer = running.post(page_of(reader))
-        assert running.ask(page_of(reader)).status == 200
+def test_internal_error_is_a_page_and_a_line(site_dir: Path, subscriber: Subscriber) -> None:
+    """S20: the log has type and place of the error, no traceback and no token."""
+    with web_server.serve_site(site_dir, _BrokenStore()) as running:
+        answer = running.post(path_of(subscriber))
+        assert running.ask(path_of(subscriber)).status == 200
     assert answer.status == 500
     assert b"The problem is on our side" in answer.body
     fault, line = running.journal[:2]
@@ -356,16 +360,16 @@ def test_a_fault_of_ours_is_a_page_and_a_line(site_dir: Path, reader: Subscriber
         ("https://example.com/news/", "https://list.example.com"),
     ],
 )
-def test_a_prefix_may_be_left_on_or_taken_away(
+def test_prefix_may_be_kept_or_removed(
     tmp_path: Path, store: Store, url: str, unsubscribe: str
 ) -> None:
-    """A proxy that forwards /news/ may leave the prefix on or take it away."""
+    """A proxy that forwards /news/ may keep or remove the prefix."""
     settings = SETTINGS.replace("https://news.example.com/", url)
     settings += f"mail: {{unsubscribe: {unsubscribe!r}}}\n"
     files = {"postroom.yaml": settings, "posts/moved.md": POST}
     folder = sites.write(tmp_path, files)
     sites.build(folder, folder / "public")
-    with web_server.serving(folder, store.subscribers) as running:
+    with web_server.serve_site(folder, store.subscribers) as running:
         for prefix in ("/news", ""):
             page = running.ask(f"{prefix}/list/unsubscribe/x").body.decode()
             style = re.findall(r'rel="stylesheet" href="([^"]*)"', page)
@@ -375,14 +379,14 @@ def test_a_prefix_may_be_left_on_or_taken_away(
             assert (moved.status, moved.fields["location"]) == (301, "./moved/")
 
 
-def test_a_prefix_is_known_as_it_is_written(site: Site) -> None:
-    """A path with letters beyond ASCII is the same, encoded or not."""
+def test_prefix_may_be_encoded(site: Site) -> None:
+    """A path beyond ASCII is the same, percent-encoded or not."""
     other = evolve(site, url="https://example.com/caf%C3%A9/")
     assert path_variants("/café/a/", url_prefixes(other)) == ("/a/", "/café/a/")
 
 
-def test_readings_go_from_the_longest_prefix() -> None:
-    """A path below a prefix is read without it first, and as it is after that."""
+def test_longest_prefix_is_removed_first() -> None:
+    """The variant without the longest prefix comes first."""
     assert path_variants("/news/a/", ("/", "/news/")) == ("/a/", "/news/a/")
     assert path_variants("/newsletter/", ("/", "/news/")) == ("/newsletter/",)
 
@@ -391,9 +395,11 @@ def test_readings_go_from_the_longest_prefix() -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_token_pages_have_strict_fields(served: Served, reader: Subscriber, method: str) -> None:
-    """S18: no script, no frame, no cache, no referrer, no index; HSTS only over HTTPS."""
-    fields = served.ask(page_of(reader), method).fields
+def test_token_pages_have_strict_headers(
+    served: Served, subscriber: Subscriber, method: str
+) -> None:
+    """S18: no script, frame, cache, referrer or index; HSTS only over HTTPS."""
+    fields = served.ask(path_of(subscriber), method).fields
     assert fields["content-security-policy"] == STRICT
     assert fields["x-content-type-options"] == "nosniff"
     assert fields["cache-control"] == "no-store"
@@ -403,8 +409,8 @@ def test_token_pages_have_strict_fields(served: Served, reader: Subscriber, meth
 
 
 @pytest.mark.parametrize("path", ["/", "/atom.xml", "/no/such/page", "/list/none", "/%2e%2e/x"])
-def test_every_answer_refuses_scripts(served: Served, path: str) -> None:
-    """S18: also of files, and of what is not there."""
+def test_every_answer_forbids_scripts(served: Served, path: str) -> None:
+    """S18: also that of a file, and that of a missing page."""
     fields = served.ask(path).fields
     policy = fields["content-security-policy"]
     assert policy.startswith("default-src 'none'; style-src 'self'")
@@ -417,34 +423,34 @@ def test_every_answer_refuses_scripts(served: Served, path: str) -> None:
 )
 @pytest.mark.parametrize("path", ["/", "/list/unsubscribe/x", "/no"])
 def test_other_methods_are_refused(served: Served, path: str, method: str) -> None:
-    """S21: only GET, HEAD and POST are known."""
+    """S21: only GET, HEAD and POST are allowed."""
     answer = served.raw(f"{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     assert answer.startswith(b"HTTP/1.1 405 ")
     assert b"allow: GET, HEAD, POST\r\n" in answer
 
 
-def test_files_take_no_post(served: Served) -> None:
-    """S21: what is only a file is only read."""
+def test_files_refuse_post(served: Served) -> None:
+    """S21: files allow only GET and HEAD."""
     answer = served.post("/", "a=b")
     assert (answer.status, answer.fields["allow"]) == (405, "GET, HEAD")
 
 
-def test_head_is_get_without_a_body(served: Served, reader: Subscriber) -> None:
-    """RFC 9110 §9.3.2: the fields are the same, the length too."""
-    for path in (page_of(reader), "/", "/atom.xml", "/no"):
+def test_head_is_get_without_a_body(served: Served, subscriber: Subscriber) -> None:
+    """RFC 9110 §9.3.2: the headers are the same, with the length."""
+    for path in (path_of(subscriber), "/", "/atom.xml", "/no"):
         get, head = served.ask(path), served.ask(path, "HEAD")
         assert head.body == b""
         assert (head.status, head.fields["content-length"]) == (get.status, str(len(get.body)))
 
 
-def test_what_is_refused_is_kept_nowhere(served: Served) -> None:
-    """S18: a path that leads astray may hold a token, so its answer is as strict."""
+def test_refused_path_has_strict_headers(served: Served) -> None:
+    """S18: a refused path may hold a token, so its answer is not cached."""
     fields = served.ask("/list/unsubscribe/%2Fx").fields
     assert (fields["cache-control"], fields["referrer-policy"]) == ("no-store", "no-referrer")
 
 
 def test_a_missing_page_of_the_service_is_a_page(served: Served) -> None:
-    """An address below /list/ that is not there is a page of the theme."""
+    """An unknown URL below /list/ is a 404 page of the theme."""
     answer = served.ask("/list/nothing/here")
     assert (answer.status, b"Page not found" in answer.body) == (404, True)
 
@@ -452,19 +458,19 @@ def test_a_missing_page_of_the_service_is_a_page(served: Served) -> None:
 # Limits
 
 
-def test_long_bodies_are_refused(served: Served, store: Store, reader: Subscriber) -> None:
-    """S21: a body over the limit is refused, announced or not, and nobody leaves."""
+def test_long_bodies_are_refused(served: Served, store: Store, subscriber: Subscriber) -> None:
+    """S21: a body over the limit is refused, announced or not, and changes nothing."""
     long = b"x" * (BODY_LIMIT + 1)
-    assert served.post(page_of(reader), long).status == 413
-    head = f"POST {page_of(reader)} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert served.post(path_of(subscriber), long).status == 413
+    head = f"POST {path_of(subscriber)} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
     answer = served.raw(head.encode() + b"%x\r\n%b\r\n0\r\n\r\n" % (len(long), long))
     assert answer.startswith(b"HTTP/1.1 413 ")
-    assert found(store, reader).state == "active"
-    assert served.post(page_of(reader), b"x" * BODY_LIMIT).status == 200
+    assert reload(store, subscriber).state == "active"
+    assert served.post(path_of(subscriber), b"x" * BODY_LIMIT).status == 200
 
 
-def test_a_long_body_is_refused_before_it_comes(served: Served) -> None:
-    """S21: who announces too much has the answer at once."""
+def test_long_content_length_is_refused_at_once(served: Served) -> None:
+    """S21: a body announced as too long is refused before it is sent."""
     head = (
         f"POST /list/unsubscribe/x HTTP/1.1\r\nHost: x\r\nContent-Length: {BODY_LIMIT + 1}\r\n\r\n"
     )
@@ -483,29 +489,29 @@ def test_a_long_body_is_refused_before_it_comes(served: Served) -> None:
     ],
 )
 def test_slow_clients_are_cut_off(
-    site_dir: Path, store: Store, reader: Subscriber, beginning: bytes
+    site_dir: Path, store: Store, subscriber: Subscriber, beginning: bytes
 ) -> None:
-    """S21: who does not finish asking loses the connection, and half a request changes nothing."""
-    request = beginning.replace(b"%b", reader.token.encode())
+    """S21: an unfinished request loses the connection and changes nothing."""
+    request = beginning.replace(b"%b", subscriber.token.encode())
     with (
-        web_server.serving(site_dir, store.subscribers, client_timeout=0.3) as running,
-        running.connected() as connection,
+        web_server.serve_site(site_dir, store.subscribers, client_timeout=0.3) as running,
+        running.connect() as connection,
     ):
         began = time.monotonic()
         for part in (request[:1], request[1:]):
             connection.sendall(part)
-        heard = web_server.heard(connection)
+        heard = web_server.read_all(connection)
         took = time.monotonic() - began
     assert b"HTTP/1.1 200" not in heard
     assert took < 8
-    assert found(store, reader).state == "active"
+    assert reload(store, subscriber).state == "active"
 
 
-def test_dripping_does_not_help(site_dir: Path, store: Store) -> None:
-    """S21: the time is that of the whole request, not of its next byte."""
+def test_slow_bytes_do_not_extend_the_time(site_dir: Path, store: Store) -> None:
+    """S21: the limit is for the whole request, not for its next byte."""
     with (
-        web_server.serving(site_dir, store.subscribers, client_timeout=0.5) as running,
-        running.connected() as connection,
+        web_server.serve_site(site_dir, store.subscribers, client_timeout=0.5) as running,
+        running.connect() as connection,
     ):
         connection.settimeout(0.02)
         sent = 0
@@ -516,7 +522,7 @@ def test_dripping_does_not_help(site_dir: Path, store: Store) -> None:
 
 
 def _is_open(connection: socket.socket) -> bool:
-    """Wait a little for the other side to end a connection; return whether it did not."""
+    """Wait briefly; return whether the other side keeps the connection open."""
     try:
         return connection.recv(1) != b""
     except TimeoutError:
@@ -525,20 +531,20 @@ def _is_open(connection: socket.socket) -> bool:
         return False
 
 
-def test_who_does_not_listen_is_cut_off(site_dir: Path, store: Store) -> None:
-    """S21: a large file is not kept in memory for a client that takes nothing of it."""
+def test_client_that_does_not_read_is_cut_off(site_dir: Path, store: Store) -> None:
+    """S21: a large file is not kept in memory for a client that does not read."""
     (site_dir / "public/large.zip").write_bytes(b"x" * 30_000_000)
     with (
-        web_server.serving(site_dir, store.subscribers, client_timeout=0.3) as running,
-        running.connected() as connection,
+        web_server.serve_site(site_dir, store.subscribers, client_timeout=0.3) as running,
+        running.connect() as connection,
     ):
         connection.sendall(b"GET /large.zip HTTP/1.1\r\nHost: x\r\n\r\n")
         time.sleep(1)
-        assert len(web_server.heard(connection)) < 30_000_000
+        assert len(web_server.read_all(connection)) < 30_000_000
 
 
-def test_a_head_of_any_length_is_no_way_in(served: Served) -> None:
-    """S21: the fields of a request are limited, too."""
+def test_long_headers_are_refused(served: Served) -> None:
+    """S21: the headers of a request are limited, too."""
     answer = served.raw(b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 100_000 + b"\r\n\r\n")
     assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 431 "))
     assert served.ask("/").status == 200
@@ -548,8 +554,8 @@ def test_a_head_of_any_length_is_no_way_in(served: Served) -> None:
     "request_",
     [b"\x16\x03\x01\x02\x00\x01", b"GET /\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", b"\0" * 100],
 )
-def test_noise_is_no_way_in(served: Served, request_: bytes) -> None:
-    """What is no HTTP ends the connection, and nothing else."""
+def test_malformed_http_ends_the_connection(served: Served, request_: bytes) -> None:
+    """Bytes that are not HTTP end the connection and do no harm."""
     assert not served.raw(request_).startswith(b"HTTP/1.1 2")
     assert served.ask("/").status == 200
 
@@ -558,40 +564,40 @@ def test_noise_is_no_way_in(served: Served, request_: bytes) -> None:
 
 
 @pytest.mark.parametrize("network", ["*", "0.0.0.0/0", "::/0", "nginx", "", "10.0.0.0/33", "1.1.1"])
-def test_no_proxy_is_trusted_blindly(network: str) -> None:
-    """S19: a star, the whole world and what is no network are refused at the start."""
+def test_too_wide_networks_are_refused(network: str) -> None:
+    """S19: a star, a network of all addresses and malformed networks are refused."""
     with pytest.raises(PostroomError, match="--proxy"):
         parse_trusted_proxies(["127.0.0.1", network])
 
 
-def test_trusted_networks_are_written_out() -> None:
-    """An address is the network of itself; bits behind the mask are no fault."""
+def test_trusted_networks_are_normalised() -> None:
+    """An IP address becomes a network; bits behind the mask are allowed."""
     written = parse_trusted_proxies(["127.0.0.1", "10.1.2.3/8", "::1"])
     assert written == ("127.0.0.1/32", "10.0.0.0/8", "::1/128")
 
 
-def forwarded(running: Served) -> Answer:
-    """Ask as a proxy does for a client of 203.0.113.9 that talks HTTPS."""
+def request_as_proxy(running: Served) -> Answer:
+    """Send a request as a proxy does for 203.0.113.9 over HTTPS."""
     fields = {"X-Forwarded-For": "1.1.1.1, 203.0.113.9", "X-Forwarded-Proto": "https"}
     return running.ask("/list/unsubscribe/x", fields=fields)
 
 
-def test_a_stranger_cannot_say_who_they_are(
+def test_forwarded_headers_need_a_trusted_proxy(
     site_dir: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """S19: without --proxy no such field is believed, whatever the environment says."""
+    """S19: without --proxy they are ignored, whatever the environment says."""
     monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")
-    with web_server.serving(site_dir, store.subscribers) as running:
-        answer = forwarded(running)
+    with web_server.serve_site(site_dir, store.subscribers) as running:
+        answer = request_as_proxy(running)
     assert "strict-transport-security" not in answer.fields
     assert " 127.0.0.0/24 GET " in running.journal[0]
 
 
-def test_a_proxy_is_believed_what_it_saw(site_dir: Path, store: Store) -> None:
-    """S18, S19: the last address that no trusted proxy has is the client's, and HSTS is sent."""
+def test_trusted_proxy_names_the_client(site_dir: Path, store: Store) -> None:
+    """S18, S19: the last address that is no trusted proxy is the client's; HSTS is sent."""
     networks = parse_trusted_proxies(["127.0.0.1"])
-    with web_server.serving(site_dir, store.subscribers, proxies=networks) as running:
-        answer = forwarded(running)
+    with web_server.serve_site(site_dir, store.subscribers, proxies=networks) as running:
+        answer = request_as_proxy(running)
     assert answer.fields["strict-transport-security"] == "max-age=31536000"
     assert " 203.0.113.0/24 GET " in running.journal[0]
 
@@ -599,28 +605,28 @@ def test_a_proxy_is_believed_what_it_saw(site_dir: Path, store: Store) -> None:
 # The journal
 
 
-def test_the_journal_names_nobody(
+def test_log_names_nobody(
     site_dir: Path,
     store: Store,
-    reader: Subscriber,
+    subscriber: Subscriber,
     capfd: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """S20: neither token nor address nor query stands in any line, whatever was asked."""
-    token = reader.token
+    """S20: no line contains a token, an email address or a query, whatever the request."""
+    token = subscriber.token
     paths = [
         f"/list/unsubscribe/{token}",
-        f"/list/unsubscribe/{token}?email={reader.address}",
+        f"/list/unsubscribe/{token}?email={subscriber.address}",
         f"/list/unsubscribe/{token}/",
         f"/list/{token}",
         f"/unsubscribe/{token}",
         f"/{token}",
-        f"/x/{reader.address}",
+        f"/x/{subscriber.address}",
         f"/%2F{token}",
         f"/?token={token}",
         "/atom.xml?secret",
     ]
-    with web_server.serving(site_dir, store.subscribers) as running:
+    with web_server.serve_site(site_dir, store.subscribers) as running:
         for path in paths:
             running.ask(path)
             running.post(path, ONE_CLICK)
@@ -632,15 +638,21 @@ def test_the_journal_names_nobody(
         )
     printed = capfd.readouterr()
     everything = "\n".join([*running.journal, printed.out, printed.err, caplog.text])
-    for secret in (token, reader.address, reader.address.split("@")[0], "secret", "127.0.0.1"):
+    for secret in (
+        token,
+        subscriber.address,
+        subscriber.address.split("@")[0],
+        "secret",
+        "127.0.0.1",
+    ):
         assert secret not in everything
     assert (printed.out, printed.err, caplog.text) == ("", "", "")
     assert len(running.journal) >= 3 * len(paths)
 
 
-def test_a_line_says_what_was_asked(site_dir: Path, store: Store) -> None:
-    """A line has time, network, method, path, status and how long it took."""
-    with web_server.serving(site_dir, store.subscribers) as running:
+def test_log_entry_is_complete(site_dir: Path, store: Store) -> None:
+    """A line has time, network, method, path, status and duration."""
+    with web_server.serve_site(site_dir, store.subscribers) as running:
         running.ask("/posts/moved/")
     (line,) = running.journal
     pattern = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ 127\.0\.0\.0/24 GET /posts/moved/ 200 \d+ ms"
@@ -659,7 +671,7 @@ def test_a_line_says_what_was_asked(site_dir: Path, store: Store) -> None:
     ],
 )
 def test_networks_are_truncated(client: str, known: str) -> None:
-    """S20: /24 and /64 stay of an address."""
+    """S20: IP addresses are shortened to /24 and /64."""
     assert truncate_network(client) == known
 
 
@@ -684,7 +696,7 @@ def test_paths_are_shown_as_far_as_they_are_public(
     is_found: bool,  # noqa: FBT001 - a column of the table
     line: str,
 ) -> None:
-    """S20: the name of a file that is there is public, all else may be somebody's."""
+    """S20: names of existing files are public; parts of other paths may be private."""
     assert printable_path(path, found=is_found) == line
 
 
@@ -711,15 +723,15 @@ def command(site_dir: Path) -> Iterator[Callable[..., Process[str]]]:
 def test_the_command_serves_until_a_signal(
     command: Callable[..., Process[str]],
     store: Store,
-    reader: Subscriber,
+    subscriber: Subscriber,
     number: int,
     code: int,
 ) -> None:
-    """It says where it listens, needs no secret key, and stops cleanly with the signal's code."""
+    """The command prints its URL, needs no secret key, and ends with the signal's code."""
     process = command()
-    running = ready(process)
-    assert running.post(page_of(reader), ONE_CLICK).status == 200
-    assert found(store, reader).state == "unsubscribed"
+    running = wait_until_ready(process)
+    assert running.post(path_of(subscriber), ONE_CLICK).status == 200
+    assert reload(store, subscriber).state == "unsubscribed"
     process.send_signal(number)
     _, err = process.communicate(timeout=20)
     assert process.returncode == code
@@ -729,7 +741,7 @@ def test_the_command_serves_until_a_signal(
 
 
 def test_a_port_in_use_is_one_line(site_dir: Path, postroom: Callable[..., CommandResult]) -> None:
-    """A port that another program has is named."""
+    """A port in use is an error of one line."""
     with open_socket("127.0.0.1", 0) as taken:
         port = str(taken.getsockname()[1])
         outcome = postroom(site_dir, "serve", "--port", port)
@@ -742,15 +754,15 @@ def test_a_port_in_use_is_one_line(site_dir: Path, postroom: Callable[..., Comma
 def test_wrong_use_is_one_line(
     site_dir: Path, postroom: Callable[..., CommandResult], arguments: Sequence[str]
 ) -> None:
-    """S19: a star for a proxy is wrong use, as is a host that is not ours."""
+    """S19: a star as proxy, or a host of another machine, is an error of one line."""
     outcome = postroom(site_dir, "serve", "--port", "0", *arguments)
     assert (outcome.code, len(outcome.errors)) == (2, 1)
 
 
-def test_a_site_that_is_not_ready_is_told(
+def test_incomplete_site_is_a_warning(
     make_site: MakeSite, postroom: Callable[..., CommandResult]
 ) -> None:
-    """What keeps letters and readers from finding the service is named at the start."""
+    """A missing build and a missing mail.unsubscribe are warnings at the start."""
     folder = make_site()
     with open_socket("127.0.0.1", 0) as taken:
         port = str(taken.getsockname()[1])
@@ -762,18 +774,18 @@ def test_a_site_that_is_not_ready_is_told(
     ]
 
 
-def test_a_fault_of_a_template_is_met_at_the_start(
+def test_template_error_stops_the_start(
     make_site: MakeSite, postroom: Callable[..., CommandResult]
 ) -> None:
-    """A page that cannot be made stops the command, not the first reader."""
+    """An error in a template stops the command, not the first request."""
     folder = make_site({"templates/service/unsubscribed.html": "{{ nothing.there }}"})
     outcome = postroom(folder, "serve", "--port", "0")
     assert (outcome.code, len(outcome.errors)) == (1, 1)
     assert outcome.errors[0].startswith("templates/service/unsubscribed.html:1: ")
 
 
-def test_it_listens_on_ipv6_too() -> None:
-    """An address with colons is one of IPv6."""
+def test_listens_on_ipv6() -> None:
+    """A host with colons is an IPv6 address."""
     try:
         listener = open_socket("::1", 0)
     except PostroomError:

@@ -1,4 +1,4 @@
-"""The built output over real HTTP: served as a static host would, and nothing beside it."""
+"""The built site over real HTTP: files, ranges, 304, and everything that must not be served."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from postroom.media_types import content_type
 from tests.support import sites, web_server
 from tests.support.feed_readers import let_time_pass
 from tests.support.site import POST, SETTINGS
-from tests.support.web_server import Nobody, Served
+from tests.support.web_server import EmptyStore, Served
 
 SECRET = b"what must not be served"
 MARK = '<meta name="postroom-status" content="410">'
@@ -42,7 +42,7 @@ FILES: sites.Files = {
 
 @pytest.fixture(scope="module")
 def site_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a newsroom that was built, with all beside its output that must stay there."""
+    """Return a built site with files around its output that must not be served."""
     folder = sites.write(tmp_path_factory.mktemp("public") / "newsroom", FILES)
     public = sites.build(folder, folder / "public")
     (folder / "secret.txt").write_bytes(SECRET)
@@ -64,8 +64,8 @@ def site_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def served(site_dir: Path) -> Iterator[Served]:
-    """Serve the newsroom for all tests of this module."""
-    with web_server.serving(site_dir, Nobody()) as running:
+    """Serve the site for all tests of this module."""
+    with web_server.serve_site(site_dir, EmptyStore()) as running:
         yield running
 
 
@@ -93,8 +93,8 @@ def served(site_dir: Path) -> Iterator[Served]:
         ("/atom.xml?from=reader", "application/xml; charset=utf-8"),
     ],
 )
-def test_a_file_is_given_as_it_is(served: Served, site_dir: Path, path: str, kind: str) -> None:
-    """A page of a folder is its index.html; the name tells the type, on every machine the same."""
+def test_files_are_served_unchanged(served: Served, site_dir: Path, path: str, kind: str) -> None:
+    """A folder is its index.html; the media type depends only on the file name."""
     answer = served.ask(path)
     file = site_dir / "public" / path.partition("?")[0].removeprefix("/").replace("%E5%90%8D", "名")
     there = (file / "index.html" if file.is_dir() else file).read_bytes()
@@ -103,22 +103,22 @@ def test_a_file_is_given_as_it_is(served: Served, site_dir: Path, path: str, kin
 
 
 def test_every_file_of_a_build_has_a_type(site_dir: Path) -> None:
-    """Nothing that Postroom makes is a file that browsers can only save."""
+    """Every file of a build has a media type that browsers can show."""
     made = [path for path in (site_dir / "public").rglob("*.*") if not path.name.startswith(".")]
     unknown = {path.name for path in made if "octet-stream" in content_type(path.name)}
     assert unknown == set()
 
 
 def test_a_large_file_is_sent_whole(served: Served, site_dir: Path) -> None:
-    """A film is read a piece at a time, and none is lost."""
+    """A large file is sent in chunks without loss."""
     data = os.urandom(1_000_003)
     (site_dir / "public/film.mp4").write_bytes(data)
     answer = served.ask("/film.mp4")
     assert (answer.fields["content-type"], answer.body) == ("video/mp4", data)
 
 
-def test_a_folder_without_its_slash_leads_to_the_one_with_it(served: Served) -> None:
-    """Links inside a page are relative, so the slash matters."""
+def test_folder_without_slash_redirects(served: Served) -> None:
+    """A folder without its slash redirects: links in pages are relative."""
     answer = served.ask("/posts/moved")
     assert (answer.status, answer.fields["location"]) == (301, "./moved/")
     answer = served.ask("/posts/%E5%90%8D")
@@ -126,22 +126,22 @@ def test_a_folder_without_its_slash_leads_to_the_one_with_it(served: Served) -> 
 
 
 def test_no_redirect_leads_to_another_host(served: Served) -> None:
-    """What looks like a host's name in a path stays a path."""
+    """A path that looks like a host name never redirects there."""
     for path in ("//evil.example/posts", "/\\evil.example", "/https://evil.example"):
         answer = served.ask(path)
         assert (answer.status, "location" in answer.fields) == (404, False)
 
 
-def test_a_missing_page_is_the_sites_own(served: Served, site_dir: Path) -> None:
-    """The page for missing pages is the one that was built."""
+def test_missing_page_is_404_html(served: Served, site_dir: Path) -> None:
+    """The site's own 404.html is sent for a missing page."""
     for path in ("/no/such/page", "/empty/", "/posts/moved/index.html/", "/atom.xml/"):
         answer = served.ask(path)
         there = (site_dir / "public/404.html").read_bytes()
         assert (answer.status, answer.body) == (404, there)
 
 
-def test_a_drawing_may_style_itself_alone(served: Served) -> None:
-    """A drawing opened by itself is a document: it may run nothing."""
+def test_svg_image_has_its_own_policy(served: Served) -> None:
+    """An SVG image opened by itself may have styles, but no scripts."""
     policy = served.ask("/logo.svg").fields["content-security-policy"]
     assert policy.startswith("default-src 'none'; style-src 'unsafe-inline'")
     assert policy.endswith("sandbox")
@@ -150,8 +150,8 @@ def test_a_drawing_may_style_itself_alone(served: Served) -> None:
 # Withdrawn posts
 
 
-def test_a_withdrawn_post_is_gone_and_says_so(served: Served, site_dir: Path) -> None:
-    """The page with the notice comes with 410, always: a copy is not kept beyond it."""
+def test_withdrawn_post_is_410(served: Served, site_dir: Path) -> None:
+    """A withdrawn post has status 410 and no validators."""
     answer = served.ask("/posts/gone/")
     assert answer.status == 410
     assert answer.body == (site_dir / "public/posts/gone/index.html").read_bytes()
@@ -159,8 +159,8 @@ def test_a_withdrawn_post_is_gone_and_says_so(served: Served, site_dir: Path) ->
     assert served.ask("/posts/gone/", fields={"If-None-Match": "*"}).status == 410
 
 
-def test_words_of_a_post_cannot_make_it_gone(served: Served) -> None:
-    """The mark counts in a page's head alone, where no post can write it."""
+def test_mark_in_a_post_is_ignored(served: Served) -> None:
+    """The mark of a withdrawn post counts only in the head, which no post can write."""
     for path in ("/posts/marked/", "/by-hand.html"):
         answer = served.ask(path)
         assert (answer.status, b"postroom-status" in answer.body) == (200, True)
@@ -169,8 +169,8 @@ def test_words_of_a_post_cannot_make_it_gone(served: Served) -> None:
 # Copies
 
 
-def test_a_known_file_is_not_sent_again(served: Served) -> None:
-    """RFC 9110 §13: by tag, also a weak one or one of several, and by date."""
+def test_unchanged_file_is_304(served: Served) -> None:
+    """RFC 9110 §13: by ETag, also weak or one of several, and by date."""
     for path in ("/atom.xml", "/"):
         first = served.ask(path)
         tag, date = first.fields["etag"], first.fields["last-modified"]
@@ -198,13 +198,13 @@ def test_a_known_file_is_not_sent_again(served: Served) -> None:
         {"If-Modified-Since": ""},
     ],
 )
-def test_an_unknown_copy_is_replaced(served: Served, known: dict[str, str]) -> None:
-    """Another tag wins over any date; what is no date is none."""
+def test_changed_file_is_sent(served: Served, known: dict[str, str]) -> None:
+    """Another ETag overrides any date, and a malformed date is ignored."""
     assert served.ask("/atom.xml", fields=known).status == 200
 
 
 def test_a_feed_reader_gets_a_304(served: Served) -> None:
-    """A real reader that polls again is told that nothing is new."""
+    """A feed reader that polls again gets 304."""
     first = feedparser.parse(f"{served.url}rss.xml")
     again = feedparser.parse(f"{served.url}rss.xml", etag=first.etag)
     since = feedparser.parse(f"{served.url}rss.xml", modified=first.modified)
@@ -212,12 +212,12 @@ def test_a_feed_reader_gets_a_304(served: Served) -> None:
     assert (again.status, since.status) == (304, 304)
 
 
-def test_a_build_is_seen_at_once(tmp_path: Path) -> None:
-    """What a build replaces is new with the next request; what it leaves alone stays known."""
+def test_build_is_served_at_once(tmp_path: Path) -> None:
+    """The next request gets the files of a new build; unchanged files stay 304."""
     folder = sites.write(tmp_path, FILES)
     sites.build(folder, folder / "public")
     let_time_pass(folder / "public")
-    with web_server.serving(folder, Nobody()) as running:
+    with web_server.serve_site(folder, EmptyStore()) as running:
         tags = {path: running.ask(path).fields["etag"] for path in ("/posts/moved/", "/robots.txt")}
         post = folder / "posts/moved.md"
         post.write_text(post.read_text().replace("*new* office", "*newer* office"))
@@ -230,24 +230,24 @@ def test_a_build_is_seen_at_once(tmp_path: Path) -> None:
         assert running.ask("/posts/moved/").status == 404
 
 
-def test_a_release_is_turned_to_at_once(tmp_path: Path) -> None:
-    """The output folder itself may be a link, to be turned from one release to the next."""
+def test_switched_release_is_served_at_once(tmp_path: Path) -> None:
+    """The output folder may be a link that is switched to the next release."""
     folder = sites.write(tmp_path, FILES)
     for name in ("one", "two"):
         (folder / name).mkdir()
         (folder / name / "index.html").write_text(name)
     (folder / "public").symlink_to("one")
-    with web_server.serving(folder, Nobody()) as running:
+    with web_server.serve_site(folder, EmptyStore()) as running:
         assert running.ask("/").body == b"one"
         (folder / "next").symlink_to("two")
         (folder / "next").replace(folder / "public")
         assert running.ask("/").body == b"two"
 
 
-def test_without_output_there_is_a_page(tmp_path: Path) -> None:
-    """Before the first build the service answers, and says that nothing is published."""
+def test_missing_output_is_a_page(tmp_path: Path) -> None:
+    """Before the first build a page says that nothing is published."""
     folder = sites.write(tmp_path, FILES)
-    with web_server.serving(folder, Nobody()) as running:
+    with web_server.serve_site(folder, EmptyStore()) as running:
         answer = running.ask("/")
         assert (answer.status, b"Nothing has been published yet" in answer.body) == (404, True)
         assert running.ask("/list/unsubscribe/x").status == 200
@@ -298,7 +298,7 @@ def test_without_output_there_is_a_page(tmp_path: Path) -> None:
     ],
 )
 def test_nothing_else_is_served(served: Served, path: str) -> None:
-    """S21: no traversal, no link, no hidden file, no slash or NUL in disguise, no pipe."""
+    """S21: no traversal, link, hidden file, encoded slash or NUL, or named pipe."""
     answer = served.raw(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     assert answer.startswith(b"HTTP/1.1 404 ")
     assert SECRET not in answer
@@ -312,18 +312,18 @@ STEPS = st.sampled_from(
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(STEPS | st.just(""), max_size=8).map("/".join))
-def test_no_path_leads_out(served: Served, path: str) -> None:
-    """Whatever steps a path is made of, nothing that lies outside comes back, and no fault."""
+def test_random_paths_never_leave_the_output(served: Served, path: str) -> None:
+    """Random paths never return a file outside the output, nor an internal error."""
     answer = served.raw(f"GET /{path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     assert answer.startswith((b"HTTP/1.1 404 ", b"HTTP/1.1 200 ", b"HTTP/1.1 301 "))
     assert SECRET not in answer
 
 
-def test_a_link_put_there_later_is_refused(tmp_path: Path) -> None:
-    """S21: links are refused when a file is opened, not when the service starts."""
+def test_new_symbolic_link_is_refused(tmp_path: Path) -> None:
+    """S21: a link is refused when it is opened, not only at the start."""
     folder = sites.write(tmp_path, FILES)
     public = sites.build(folder, folder / "public")
-    with web_server.serving(folder, Nobody()) as running:
+    with web_server.serve_site(folder, EmptyStore()) as running:
         assert running.ask("/posts/moved/").status == 200
         (public / "posts").rename(folder / "elsewhere")
         (public / "posts").symlink_to(folder / "elsewhere")
@@ -331,7 +331,7 @@ def test_a_link_put_there_later_is_refused(tmp_path: Path) -> None:
 
 
 def test_no_file_stays_open(served: Served) -> None:
-    """However a request ends, its file is closed: a service runs for years."""
+    """Every request closes its file: the service runs for years."""
     paths = [
         "/",
         "/atom.xml",
@@ -350,8 +350,8 @@ def test_no_file_stays_open(served: Served) -> None:
         assert len(list(Path("/proc/self/fd").iterdir())) <= before + 3
 
 
-def test_a_date_of_the_future_is_a_date(served: Served) -> None:
-    """A clock that is wrong at the reader's does no harm."""
+def test_future_date_is_304(served: Served) -> None:
+    """A client whose clock is wrong still gets 304."""
     ahead = format_datetime(datetime.now(UTC) + timedelta(days=1), usegmt=True)
     assert served.ask("/atom.xml", fields={"If-Modified-Since": ahead}).status == 304
 
@@ -360,8 +360,8 @@ def test_a_date_of_the_future_is_a_date(served: Served) -> None:
 
 
 @pytest.fixture(scope="module")
-def film(site_dir: Path) -> bytes:
-    """Return the bytes of a video among the files of the site."""
+def video(site_dir: Path) -> bytes:
+    """Return the bytes of a video in the output."""
     data = os.urandom(200_003)
     (site_dir / "public/range.mp4").write_bytes(data)
     return data
@@ -379,17 +379,17 @@ def film(site_dir: Path) -> bytes:
     ],
 )
 def test_range_is_sent_as_partial_content(
-    served: Served, film: bytes, requested: str, start: int, end: int
+    served: Served, video: bytes, requested: str, start: int, end: int
 ) -> None:
     """A request for one range gets 206 and those bytes alone (RFC 9110 §14.2)."""
     answer = served.ask("/range.mp4", fields={"Range": requested})
-    assert (answer.status, answer.body) == (206, film[start : end + 1])
-    assert answer.fields["content-range"] == f"bytes {start}-{end}/{len(film)}"
+    assert (answer.status, answer.body) == (206, video[start : end + 1])
+    assert answer.fields["content-range"] == f"bytes {start}-{end}/{len(video)}"
     assert answer.fields["content-type"] == "video/mp4"
     assert answer.fields["x-content-type-options"] == "nosniff"
 
 
-def test_several_ranges_are_sent_in_parts(served: Served, film: bytes) -> None:
+def test_several_ranges_are_sent_in_parts(served: Served, video: bytes) -> None:
     """Several ranges come as multipart/byteranges (RFC 9110 §14.6)."""
     answer = served.ask("/range.mp4", fields={"Range": "bytes=0-9, 100-109"})
     kind = answer.fields["content-type"]
@@ -400,24 +400,24 @@ def test_several_ranges_are_sent_in_parts(served: Served, film: bytes) -> None:
         "bytes 0-9/200003",
         "bytes 100-109/200003",
     ]
-    assert all(data in answer.body for data in (film[:10], film[100:110]))
+    assert all(data in answer.body for data in (video[:10], video[100:110]))
     assert answer.fields["content-length"] == str(len(answer.body))
 
 
-def test_files_announce_ranges(served: Served, film: bytes) -> None:
+def test_files_announce_ranges(served: Served, video: bytes) -> None:
     """Every file says that parts of it can be requested (RFC 9110 §14.3)."""
     for method in ("GET", "HEAD"):
         answer = served.ask("/range.mp4", method)
         assert (answer.status, answer.fields["accept-ranges"]) == (200, "bytes")
-        assert answer.fields["content-length"] == str(len(film))
+        assert answer.fields["content-length"] == str(len(video))
     assert served.ask("/").fields["accept-ranges"] == "bytes"
 
 
 @pytest.mark.parametrize("requested", ["bytes=200003-", "bytes=999999-9999999", "bytes=-0"])
-def test_range_beyond_the_end_is_refused(served: Served, film: bytes, requested: str) -> None:
+def test_range_beyond_the_end_is_refused(served: Served, video: bytes, requested: str) -> None:
     """A range outside the file gets 416 with the length of the file (RFC 9110 §15.5.17)."""
     answer = served.ask("/range.mp4", fields={"Range": requested})
-    assert (answer.status, answer.fields["content-range"]) == (416, f"bytes */{len(film)}")
+    assert (answer.status, answer.fields["content-range"]) == (416, f"bytes */{len(video)}")
 
 
 @pytest.mark.parametrize(
@@ -434,14 +434,14 @@ def test_range_beyond_the_end_is_refused(served: Served, film: bytes, requested:
         "bytes=" + "9" * 5000 + "-",
     ],
 )
-def test_range_that_is_none_is_ignored(served: Served, film: bytes, requested: str) -> None:
+def test_malformed_range_is_ignored(served: Served, video: bytes, requested: str) -> None:
     """An unknown unit or a malformed range changes nothing (RFC 9110 §14.2)."""
     answer = served.ask("/range.mp4", fields={"Range": requested})
-    assert (answer.status, answer.body) == (200, film)
+    assert (answer.status, answer.body) == (200, video)
 
 
-def test_range_needs_the_file_it_was_read_from(served: Served, film: bytes) -> None:
-    """If-Range with another tag or date gets the whole file (RFC 9110 §13.1.5)."""
+def test_if_range_needs_the_same_file(served: Served, video: bytes) -> None:
+    """If-Range with another ETag or date gets the whole file (RFC 9110 §13.1.5)."""
     whole = served.ask("/range.mp4")
     tag, date = whole.fields["etag"], whole.fields["last-modified"]
     for validator, status in (
@@ -452,31 +452,31 @@ def test_range_needs_the_file_it_was_read_from(served: Served, film: bytes) -> N
         ("Thu, 01 Jan 1970 00:00:00 GMT", 200),
     ):
         answer = served.ask("/range.mp4", fields={"Range": "bytes=1-4", "If-Range": validator})
-        assert (answer.status, answer.body) == (status, film[1:5] if status == 206 else film)
+        assert (answer.status, answer.body) == (status, video[1:5] if status == 206 else video)
 
 
-def test_range_counts_for_get_alone(served: Served, film: bytes) -> None:
-    """HEAD with a Range describes the whole file: ranges belong to GET (RFC 9110 §14.2)."""
+def test_head_ignores_range(served: Served, video: bytes) -> None:
+    """HEAD with Range describes the whole file (RFC 9110 §14.2)."""
     answer = served.ask("/range.mp4", "HEAD", fields={"Range": "bytes=0-9"})
     assert (answer.status, answer.body) == (200, b"")
-    assert answer.fields["content-length"] == str(len(film))
+    assert answer.fields["content-length"] == str(len(video))
 
 
-def test_known_file_is_not_sent_in_parts(served: Served, film: bytes) -> None:
-    """If-None-Match is decided before Range (RFC 9110 §13.2.2)."""
+def test_if_none_match_precedes_range(served: Served, video: bytes) -> None:
+    """If-None-Match is evaluated before Range (RFC 9110 §13.2.2)."""
     tag = served.ask("/range.mp4").fields["etag"]
     answer = served.ask("/range.mp4", fields={"Range": "bytes=0-9", "If-None-Match": tag})
-    assert (answer.status, answer.body, len(film)) == (304, b"", 200_003)
+    assert (answer.status, answer.body, len(video)) == (304, b"", 200_003)
 
 
-def test_no_range_of_a_withdrawn_post(served: Served) -> None:
-    """The notice of a withdrawn post is sent whole, with 410."""
+def test_withdrawn_post_has_no_ranges(served: Served) -> None:
+    """The page of a withdrawn post is sent whole, with 410."""
     answer = served.ask("/posts/gone/", fields={"Range": "bytes=0-9"})
     assert (answer.status, "content-range" in answer.fields) == (410, False)
 
 
-def test_no_range_follows_a_link(served: Served) -> None:
-    """A range of a symbolic link or hidden file is refused as the whole is."""
+def test_range_of_a_link_is_refused(served: Served) -> None:
+    """A range of a symbolic link or hidden file is refused like the whole file."""
     for path in ("/secret.txt", "/secrets/secret.txt", "/inside.xml", "/.hidden"):
         answer = served.ask(path, fields={"Range": "bytes=0-9"})
         assert answer.status == 404
@@ -509,68 +509,68 @@ def _begin(connection: socket.socket, path: str, fields: str = "") -> bytes:
     return connection.recv(1024)
 
 
-def test_file_that_grows_is_sent_to_its_length(served: Served, site_dir: Path) -> None:
-    """A file that grows while it is served arrives whole, as long as it was at first."""
+def test_growing_file_is_sent_to_its_length(served: Served, site_dir: Path) -> None:
+    """A file that grows meanwhile is sent with the length it had at first."""
     data = os.urandom(20_000_003)
     (site_dir / "public/growing.mp4").write_bytes(data)
-    with served.connected() as connection:
+    with served.connect() as connection:
         began = _begin(connection, "/growing.mp4")
         with (site_dir / "public/growing.mp4").open("ab") as file:
             file.write(b"more" * 100_000)
-        answer = began + web_server.heard(connection)
+        answer = began + web_server.read_all(connection)
     head, _, body = answer.partition(b"\r\n\r\n")
     assert b"content-length: 20000003" in head.lower()
     assert (len(body), body == data) == (len(data), True)
     assert "error" not in "".join(served.journal[-2:])
 
 
-def test_file_that_shrinks_ends_the_connection(served: Served, site_dir: Path) -> None:
-    """A file that shrinks while it is served ends too early, and nobody waits for the rest."""
+def test_shrinking_file_ends_the_connection(served: Served, site_dir: Path) -> None:
+    """A file that shrinks meanwhile ends the connection at once."""
     (site_dir / "public/shrinking.mp4").write_bytes(os.urandom(20_000_003))
-    with served.connected() as connection:
+    with served.connect() as connection:
         began = _begin(connection, "/shrinking.mp4")
         os.truncate(site_dir / "public/shrinking.mp4", 1000)
         connection.settimeout(10)
-        answer = began + web_server.heard(connection)
+        answer = began + web_server.read_all(connection)
     assert len(answer) < 20_000_003
     assert any(line.startswith("error: FileShrankError") for line in served.journal)
     assert served.ask("/").status == 200
 
 
-def test_file_that_shrinks_ends_its_ranges(served: Served, site_dir: Path) -> None:
-    """A range of a file that shrinks ends too early, too."""
+def test_shrinking_file_ends_its_ranges(served: Served, site_dir: Path) -> None:
+    """A range of a file that shrinks ends the connection, too."""
     for requested in ("bytes=1-", "bytes=1-15000000,16000000-"):
         (site_dir / "public/shrinking.mp4").write_bytes(os.urandom(20_000_003))
-        with served.connected() as connection:
+        with served.connect() as connection:
             began = _begin(connection, "/shrinking.mp4", f"Range: {requested}\r\n")
             os.truncate(site_dir / "public/shrinking.mp4", 1000)
             connection.settimeout(10)
-            answer = began + web_server.heard(connection)
+            answer = began + web_server.read_all(connection)
         assert answer.startswith(b"HTTP/1.1 206 ")
         assert len(answer) < 15_000_000
 
 
-def test_file_that_is_replaced_is_sent_as_it_was(served: Served, site_dir: Path) -> None:
-    """A build renames new files over old ones: an answer under way stays whole."""
+def test_replaced_file_is_sent_as_it_was(served: Served, site_dir: Path) -> None:
+    """A build renames new files over old ones: a running response stays whole."""
     data = os.urandom(20_000_003)
     (site_dir / "public/replaced.mp4").write_bytes(data)
     (site_dir / "public/next.mp4").write_bytes(b"new")
-    with served.connected() as connection:
+    with served.connect() as connection:
         began = _begin(connection, "/replaced.mp4")
         (site_dir / "public/next.mp4").replace(site_dir / "public/replaced.mp4")
-        answer = began + web_server.heard(connection)
+        answer = began + web_server.read_all(connection)
     body = answer.partition(b"\r\n\r\n")[2]
     assert (len(body), body == data) == (len(data), True)
     assert served.ask("/replaced.mp4").body == b"new"
 
 
-def test_no_file_stays_open_after_a_range(served: Served, film: bytes) -> None:
-    """A range, one that is refused and a client that goes away leave no open file."""
+def test_no_file_stays_open_after_a_range(served: Served, video: bytes) -> None:
+    """A range, a refused range and a client that disconnects leave no open file."""
     before = len(list(Path("/proc/self/fd").iterdir()))
-    for requested in ("bytes=0-9", "bytes=0-9,20-29", f"bytes={len(film)}-") * 10:
+    for requested in ("bytes=0-9", "bytes=0-9,20-29", f"bytes={len(video)}-") * 10:
         served.ask("/range.mp4", fields={"Range": requested})
         served.ask("/range.mp4", "HEAD", fields={"Range": requested})
-        with served.connected() as connection:
+        with served.connect() as connection:
             _begin(connection, "/range.mp4")
     deadline = monotonic() + 10
     while len(list(Path("/proc/self/fd").iterdir())) > before + 3 and monotonic() < deadline:
