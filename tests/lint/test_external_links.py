@@ -123,12 +123,12 @@ def web() -> LinkChecker:
         ("/private", ""),
         ("/busy", ""),
         ("/moved", ""),
-        ("/gone.png", "answers 410 Gone"),
-        ("/missing", "answers 404 Not Found"),
-        ("/broken", "answers 500 Internal Server Error"),
-        ("/lost", "answers 404 Not Found"),
-        ("/round", "leads on more than 5 times"),
-        ("/away", "leads on to no web address"),
+        ("/gone.png", "responds 410 Gone"),
+        ("/missing", "responds 404 Not Found"),
+        ("/broken", "responds 500 Internal Server Error"),
+        ("/lost", "responds 404 Not Found"),
+        ("/round", "redirects more than 5 times"),
+        ("/away", "does not redirect to a web page"),
     ],
 )
 def test_an_answer_says_whether_a_link_is_well(server: Site, path: str, fault: str) -> None:
@@ -152,9 +152,9 @@ def test_nobody_who_does_not_answer_is_waited_for(server: Site) -> None:
     faults = web().faults(
         ["http://nobody.invalid/", "http://127.0.0.1:1/", f"https://127.0.0.1:{port}/"]
     )
-    assert faults["http://nobody.invalid/"] == "its host is not known"
-    assert faults["http://127.0.0.1:1/"] == "does not answer: connection refused"
-    assert faults[f"https://127.0.0.1:{port}/"].startswith("is not safe: ")
+    assert faults["http://nobody.invalid/"] == "has an unknown host"
+    assert faults["http://127.0.0.1:1/"] == "does not respond: connection refused"
+    assert faults[f"https://127.0.0.1:{port}/"].startswith("is not secure: ")
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_this_machine_is_not_asked(server: Site) -> None:
     guarded = LinkChecker(HostThrottle(lambda: 0.0, lambda _: None))
     for host in ("127.0.0.1", "localhost", "[::1]", "2130706433", "0x7f.1"):
         assert guarded.fault(f"http://{host}:{port}/well") in {
-            "leads to this machine or a private network", "its host is not known",
+            "leads to this computer or a private network", "has an unknown host",
         }  # fmt: skip
     assert server.asked == []
 
@@ -188,7 +188,7 @@ def test_a_redirect_into_this_machine_is_not_followed(server: Site) -> None:
     """Where a page leads on is looked at as closely as the link itself."""
     admitted = iter([True, False])
     once = LinkChecker(HostThrottle(lambda: 0.0, lambda _: None), lambda _: next(admitted))
-    assert once.fault(f"{server.url}/moved") == "leads to this machine or a private network"
+    assert once.fault(f"{server.url}/moved") == "leads to this computer or a private network"
     assert server.asked == ["HEAD /moved"]
 
 
@@ -208,7 +208,7 @@ def test_a_real_server_is_asked_at_that_pace(server: Site) -> None:
     """HEAD and GET count as two questions, and so does each step of a redirect."""
     clock = Clock()
     paced = LinkChecker(HostThrottle(lambda: clock.now, clock.sleep), loopback)
-    assert paced.fault(f"{server.url}/missing") == "answers 404 Not Found"
+    assert paced.fault(f"{server.url}/missing") == "responds 404 Not Found"
     assert paced.fault(f"{server.url}/moved") == ""
     assert (len(server.asked), clock.slept) == (4, [1.0, 1.0, 1.0])
 
@@ -224,7 +224,7 @@ def test_pictures_and_files_in_the_head_are_asked_for(
     folder = make_site({"posts/a.md": POST.replace("topics", head)})
     outcome = postroom(folder, "check", "--links")
     found = [line.partition(";")[0] for line in outcome.warnings if "outside" in line]
-    assert found == [f"posts/a.md:7: enclosure: '{url}/gone.png' answers 410 Gone"]
+    assert found == [f"posts/a.md:7: enclosure: '{url}/gone.png' responds 410 Gone"]
 
 
 # Hosts that mean no good.
@@ -283,25 +283,25 @@ def garbles(connection: socket.socket, _question: bytes) -> None:
 @pytest.mark.parametrize(
     ("answer", "fault"),
     [
-        (hangs, "does not answer within 0 seconds"),
-        (drips, "does not answer within 0 seconds"),
-        (goes_on, "does not answer within 0 seconds"),
-        (heads, "answers with what is no HTTP"),
-        (garbles, "answers with what is no HTTP"),
+        (hangs, "does not respond within 0 seconds"),
+        (drips, "does not respond within 0 seconds"),
+        (goes_on, "does not respond within 0 seconds"),
+        (heads, "does not respond with HTTP"),
+        (garbles, "does not respond with HTTP"),
     ],
 )
 def test_no_host_holds_up_a_run(
     answer: Callable[[socket.socket, bytes], None], fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A host that hangs, drips or never ends is left after the time that every host has."""
-    if fault.startswith("does not answer within"):
+    if fault.startswith("does not respond within"):
         monkeypatch.setattr("postroom.lint.external_links._TIMEOUT", 0.3)
     with telling(answer) as site:
         began = time.monotonic()
         found = web().faults([f"{site.url}/{number}" for number in range(30)])
         assert time.monotonic() - began < 9
     assert {one for one in found.values() if not one.startswith(fault)} == set()
-    if fault.startswith("does not answer within"):
+    if fault.startswith("does not respond within"):
         # Eight are asked at once; nobody asks again who saw that the host is silent.
         assert len(site.asked) <= 16
 
@@ -320,7 +320,7 @@ def test_no_handshake_holds_up_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     with telling(greets) as site:
         began = time.monotonic()
         secure = site.url.replace("http:", "https:")
-        assert web().fault(f"{secure}/") == "does not answer within 0 seconds"
+        assert web().fault(f"{secure}/") == "does not respond within 0 seconds"
         assert time.monotonic() - began < 9
 
 
@@ -333,9 +333,9 @@ def test_a_silent_host_is_not_mistaken_for_the_one_that_leads_there(
     with telling(hangs) as site, serving() as well:
         monkeypatch.setitem(MOVES, "/there", f"{site.url}/")
         asking = web()
-        assert asking.fault(f"{well.url}/there") == "does not answer within 2 seconds"
+        assert asking.fault(f"{well.url}/there") == "does not respond within 2 seconds"
         assert asking.fault(f"{well.url}/well") == ""
-        assert asking.fault(f"{site.url}/other") == "does not answer within 2 seconds"
+        assert asking.fault(f"{site.url}/other") == "does not respond within 2 seconds"
         assert site.asked == ["HEAD /", "GET /"]
 
 
@@ -375,8 +375,8 @@ def test_hostile_hosts_end_no_check(
         outcome = postroom(folder, "check", "--links", "--format", "json")
     found = [one for one in json.loads(outcome.out)["findings"] if "outside" in one["rule"]]
     assert [(one["line"], one["what"].partition("' ")[2]) for one in found] == [
-        (11, "does not answer within 2 seconds"),
-        (11, "leads on more than 5 times"),
+        (11, "does not respond within 2 seconds"),
+        (11, "redirects more than 5 times"),
     ]
     assert outcome.code == 0
 
@@ -406,9 +406,9 @@ def test_links_elsewhere_are_asked_on_demand(posts_with_links: Path, server: Sit
     assert (outcome.code, outcome.out) == (0, "0 errors, 3 warnings\n")
     repair = "correct the link, or remove it [post-link-outside]"
     assert outcome.warnings == [
-        f"posts/a.md:11:{31 + len(url)}: '{url}/missing' answers 404 Not Found; {repair}",
-        f"posts/a.md:12:1: '{url}/missing' answers 404 Not Found; {repair}",
-        f"posts/a.md:12:{26 + len(url)}: '{url}/gone.png' answers 410 Gone; {repair}",
+        f"posts/a.md:11:{31 + len(url)}: '{url}/missing' responds 404 Not Found; {repair}",
+        f"posts/a.md:12:1: '{url}/missing' responds 404 Not Found; {repair}",
+        f"posts/a.md:12:{26 + len(url)}: '{url}/gone.png' responds 410 Gone; {repair}",
     ]
     assert sorted(server.asked) == [
         "GET /gone.png", "GET /missing", "HEAD /gone.png", "HEAD /missing", "HEAD /well",

@@ -63,7 +63,7 @@ class _Options:
     "--against",
     type=click.Path(exists=True, path_type=Path),
     metavar="DIR|FEED",
-    help="Report changes since this earlier output, or feed, that readers would notice.",
+    help="Report what changed since this earlier output, or feed.",
 )
 @click.option(
     "--format",

@@ -1,4 +1,4 @@
-"""The links of a letter → those that lead nowhere, or do not say where."""
+"""Rules for the HTML part of an email: links, styles and elements."""
 
 from __future__ import annotations
 
@@ -22,36 +22,40 @@ from postroom.lint.links import is_generic_link_text, url_fault
 from postroom.newsletter.render import MAX_HTML_BYTES, MAX_PREHEADER, MIN_PREHEADER
 from postroom.text import display_width
 
+_CORRECT = "correct the template"
+_REMOVE = "remove it"
+_NAME_TARGET = "write a text that names the target"
 
-def _words(parts: EmailParts) -> Iterator[Problem]:
+
+# Links.
+
+
+def _link_texts(parts: EmailParts) -> Iterator[Problem]:
     for link in parts.links:
-        words, address = visible_text(link), link.get("href")
-        if not words and not _pictured(link):
-            yield file_problem(
-                "email-empty-link",
-                f"the link to {address} has no words",
-                "let it say where it leads",
-            )
-        elif is_generic_link_text(words):
-            what = f"the link to {address} says '{words}'"
-            yield file_problem("email-link-words", what, "let it say where it leads")
+        text, url = visible_text(link), link.get("href")
+        if not text and not _has_described_image(link):
+            yield file_problem("email-empty-link", f"the link to {url} has no text", _NAME_TARGET)
+        elif is_generic_link_text(text):
+            message = f"the link to {url} says '{text}'"
+            yield file_problem("email-link-words", message, _NAME_TARGET)
 
 
-def _pictured(link: Element) -> bool:
+def _has_described_image(link: Element) -> bool:
     return any(image.get("alt", "").strip() for image in link.iter("img"))
 
 
-def _addresses(parts: EmailParts) -> Iterator[Problem]:
-    ids = {one.get("id", "") for one in parts.elements if "id" in one.attrib}
+def _link_urls(parts: EmailParts) -> Iterator[Problem]:
+    ids = {element.get("id", "") for element in parts.elements if "id" in element.attrib}
     for link in parts.links:
         if fault := url_fault(link.get("href", ""), ids):
-            what = f"the link '{visible_text(link)}' leads to '{link.get('href')}', which {fault}"
-            yield file_problem("email-bad-href", what, "write the whole address")
+            target = f"the link '{visible_text(link)}' leads to '{link.get('href')}'"
+            yield file_problem("email-bad-href", f"{target}, which {fault}", "write the full URL")
 
 
-LINK_RULES = (_words, _addresses)
+LINK_RULES = (_link_texts, _link_urls)
 
-_BY_HAND = "correct the template"
+# Styles.
+
 _LAYOUT = re.compile(r"(?<![\w-])display\s*:\s*(?:inline-)?(?:flex|grid)\b[^;}]*", re.IGNORECASE)
 _POSITION = re.compile(r"(?<![\w-])position\s*:[^;}]*", re.IGNORECASE)
 _BACKGROUND = re.compile(
@@ -63,84 +67,90 @@ _FONT = re.compile(r"(?<![\w-])font\s*:\s*([^;}]*)", re.IGNORECASE)
 _LENGTH = re.compile(r"[0-9.]+[a-z%]*")
 _LARGE = re.compile(r"(?:1[3-9]|[2-9][0-9]|[1-9][0-9]{2,})(?:\.[0-9]+)?px")
 _CONDITION = re.compile(r"<!--\[if |<!\[endif\]")
-# An @ ends the search: many rules without a brace would else be read over and over.
+# The @ ends the search. Without it, many at-rules without a brace would take quadratic time.
 DARK = re.compile(
     r"@media[^{}@]*prefers-color-scheme\s*:\s*dark[^{}@]*\{((?:[^{}]*\{[^{}]*\})+)\s*\}"
 )
 
 
-def _dropped(parts: EmailParts) -> Iterator[Problem]:
-    for rule, pattern, repair in (
+def _unsupported_styles(parts: EmailParts) -> Iterator[Problem]:
+    for rule, pattern, hint in (
         ("email-flex-or-grid", _LAYOUT, "use tables and blocks"),
         ("email-position", _POSITION, "use tables and blocks"),
         ("email-background-image", _BACKGROUND, "use a colour"),
     ):
         for found in pattern.findall(parts.styles):
-            yield file_problem(rule, f"'{found.strip()[:60]}' is dropped by mail programs", repair)
+            yield file_problem(rule, f"mail programs remove '{found.strip()[:60]}'", hint)
     for element in parts.elements:
         if element.get("background"):
-            what = f"<{element.tag!s} background> loads something"
-            yield file_problem("email-background-image", what, "use a colour")
+            message = f"<{element.tag!s} background> loads an image"
+            yield file_problem("email-background-image", message, "use a colour")
 
 
-def _remote(parts: EmailParts) -> Iterator[Problem]:
+def _remote_styles(parts: EmailParts) -> Iterator[Problem]:
     if found := _REMOTE.search(_BACKGROUND.sub("", parts.styles)):
-        yield file_problem(
-            "email-remote-load", f"a style loads something by {found[0]}", "take it out"
-        )
+        message = f"a style loads a resource with {found[0]}"
+        yield file_problem("email-remote-load", message, _REMOVE)
 
 
-def _large_enough(parts: EmailParts) -> Iterator[Problem]:
-    sizes = [_value(size) for size in _SIZE.findall(parts.styles)]
-    # The size in `font: bold 15px/22px Georgia` stands before the height of the line.
-    shorthands = (_value(font).partition("/")[0].split() for font in _FONT.findall(parts.styles))
+def _font_sizes(parts: EmailParts) -> Iterator[Problem]:
+    sizes = [_css_value(size) for size in _SIZE.findall(parts.styles)]
+    # In `font: bold 15px/22px Georgia` the size stands before the slash.
+    shorthands = (_css_value(font).partition("/")[0] for font in _FONT.findall(parts.styles))
     sizes += [
         word
-        for words in shorthands
-        for word in words
+        for shorthand in shorthands
+        for word in shorthand.split()
         if _LENGTH.fullmatch(word) and not word.isdecimal()
     ]
+    hint = "use 13px or more"
     for size in dict.fromkeys(sizes):
         if not _LARGE.fullmatch(size):
-            yield file_problem(
-                "email-font-size", f"a text has the size {size}", "give it 13px or more"
-            )
+            yield file_problem("email-font-size", f"a text has the size {size}", hint)
     if any(element.tag == "font" and element.get("size") for element in parts.elements):
-        yield file_problem("email-font-size", "<font size> says no pixels", "give it 13px or more")
+        yield file_problem("email-font-size", "<font size> is not a size in pixels", hint)
 
 
-def _value(written: str) -> str:
+def _css_value(written: str) -> str:
     return written.lower().replace("!important", "").strip()
 
 
-def _outlook(parts: EmailParts) -> Iterator[Problem]:
-    marks = [mark.startswith("<!--") for mark in _CONDITION.findall(parts.html)]
-    if marks != [True, False] * (len(marks) // 2):
-        yield file_problem("email-conditional-comments", "an [if has no [endif]", _BY_HAND)
-    inside = "".join(one.partition("]>")[2] for one in parts.comments if one.startswith("[if "))
+def _conditional_comments(parts: EmailParts) -> Iterator[Problem]:
+    rule = "email-conditional-comments"
+    opens = [mark.startswith("<!--") for mark in _CONDITION.findall(parts.html)]
+    if opens != [True, False] * (len(opens) // 2):
+        yield file_problem(rule, "an [if has no [endif]", _CORRECT)
+    conditional = [comment for comment in parts.comments if comment.startswith("[if ")]
+    html = "".join(comment.partition("]>")[2] for comment in conditional)
     for tag in ("table", "tr", "td"):
-        if len(re.findall(rf"<{tag}\b", inside)) != inside.count(f"</{tag}>"):
-            what = f"Outlook alone sees a <{tag}> that is not closed"
-            yield file_problem("email-conditional-comments", what, _BY_HAND)
+        if len(re.findall(rf"<{tag}\b", html)) != html.count(f"</{tag}>"):
+            yield file_problem(rule, f"a <{tag}> for Outlook is not closed", _CORRECT)
 
 
-def _night(parts: EmailParts) -> Iterator[Problem]:
+def _dark_mode(parts: EmailParts) -> Iterator[Problem]:
     if not DARK.search(parts.sheets):
-        what = "there are no rules for dark mode"
-        yield file_problem("email-dark-mode", what, "keep the style element when inlining")
+        message = "there are no rules for dark mode"
+        yield file_problem("email-dark-mode", message, "keep the style element when inlining")
     if "[data-ogsc]" not in parts.sheets:
-        what = "there are no rules for Outlook's dark mode"
-        yield file_problem("email-dark-mode", what, "add some for [data-ogsc]")
-    names = {one.get("name") for one in parts.elements if one.tag == "meta"}
+        message = "there are no rules for Outlook's dark mode"
+        yield file_problem("email-dark-mode", message, "add rules with [data-ogsc]")
+    names = {element.get("name") for element in parts.elements if element.tag == "meta"}
     if "color-scheme" not in names:
-        yield file_problem(
-            "email-dark-mode", "no meta color-scheme says that dark mode is known", _BY_HAND
-        )
+        yield file_problem("email-dark-mode", "there is no meta element color-scheme", _CORRECT)
 
 
-STYLE_RULES = (_dropped, _remote, _large_enough, _outlook, _night)
+STYLE_RULES = (
+    _unsupported_styles,
+    _remote_styles,
+    _font_sizes,
+    _conditional_comments,
+    _dark_mode,
+)
+
+# Elements.
+
 _LOADS = ("src", "srcset", "poster", "data")
-_DROPPED = frozenset(
+_REMOVED_TAGS = frozenset(
     "applet audio base button embed form frame frameset iframe input link math object option "
     "select svg textarea video".split()
 )
@@ -148,175 +158,153 @@ _HIDDEN = "display:none max-height:0 overflow:hidden mso-hide:all".split()
 _TABLE = re.compile(r"<table\b[^>]*>", re.IGNORECASE)
 
 
-def _light(parts: EmailParts) -> Iterator[Problem]:
+def _size(parts: EmailParts) -> Iterator[Problem]:
     size = len(parts.html.encode("utf-8", "replace"))
     if size > MAX_HTML_BYTES:
-        yield file_problem(
-            "email-size", f"{size} bytes, and Gmail cuts letters", f"keep it below {MAX_HTML_BYTES}"
-        )
+        message = f"the HTML part has {size:,} bytes, and Gmail cuts it"
+        yield file_problem("email-size", message, f"keep it below {MAX_HTML_BYTES:,} bytes")
 
 
 def _language(parts: EmailParts) -> Iterator[Problem]:
     if not parts.tree.get("lang"):
-        yield file_problem("email-language", "<html> has no lang", "name the language")
+        yield file_problem("email-language", "<html> has no lang", "write the language")
     if not parts.tree.get("dir"):
-        yield file_problem("email-direction", "<html> has no dir", "name the direction")
-    wrappers = [one for one in parts.elements if one.get("role") == "article"]
+        yield file_problem("email-direction", "<html> has no dir", "write dir=ltr or dir=rtl")
+    wrappers = [element for element in parts.elements if element.get("role") == "article"]
     if not wrappers:
-        yield file_problem(
-            "email-wrapper", "there is no role=article", "let a wrapper have it, with lang and dir"
-        )
+        hint = "add a wrapper with role, lang and dir"
+        yield file_problem("email-wrapper", "there is no role=article", hint)
     for element in wrappers:
         for name in ("lang", "dir"):
             if not element.get(name):
-                yield file_problem(
-                    "email-wrapper", f"the wrapper has no {name}", "name language and direction"
-                )
+                message = f"the element with role=article has no {name}"
+                yield file_problem("email-wrapper", message, "write lang and dir")
 
 
 def _title(parts: EmailParts) -> Iterator[Problem]:
-    if not any(visible_text(one) for one in parts.elements if one.tag == "title"):
-        yield file_problem("email-title", "there is no title", "let it be the subject")
+    if not any(visible_text(e) for e in parts.elements if e.tag == "title"):
+        yield file_problem("email-title", "there is no title", "write the subject into <title>")
 
 
-def _outline(parts: EmailParts) -> Iterator[Problem]:
-    levels = [int(one.tag[1]) for one in parts.elements if one.tag in HEADINGS]
-    if levels.count(1) != 1:
-        what = f"{levels.count(1)} first-level headings"
-        yield file_problem("email-first-heading", what, "let the title be the only one")
+def _headings(parts: EmailParts) -> Iterator[Problem]:
+    levels = [int(element.tag[1]) for element in parts.elements if element.tag in HEADINGS]
+    if (count := levels.count(1)) != 1:
+        message = f"has {count or 'no'} first-level heading{'s' if count else ''}"
+        yield file_problem("email-first-heading", message, "write one, for the title")
     elif levels[0] != 1:
-        yield file_problem(
-            "email-first-heading",
-            f"<h{levels[0]}> stands before the title",
-            "let the title come first",
-        )
+        message = f"<h{levels[0]}> stands before the title"
+        yield file_problem("email-first-heading", message, "write the title first")
     for above, below in pairwise(levels):
         if below > above + 1:
-            yield file_problem(
-                "email-heading-order", f"<h{below}> follows <h{above}>", "skip no level"
-            )
+            message = f"<h{below}> follows <h{above}>"
+            yield file_problem("email-heading-order", message, "skip no level")
 
 
-def _tables(parts: EmailParts) -> Iterator[Problem]:
+def _layout_tables(parts: EmailParts) -> Iterator[Problem]:
+    rule = "email-layout-table"
     for table in parts.elements:
         if table.tag != "table" or table.get("role") in {"presentation", "none"}:
             continue
-        # Of a post's own table, marked as data, rows and columns are meant.
+        # A table in the text of a post has the class `data`.
         if table.get("class") != "data" and not table.xpath("tr/th | */tr/th"):
-            what = "a table without headings has no role=presentation"
-            yield file_problem("email-layout-table", what, _BY_HAND)
+            message = "a table without header cells has no role=presentation"
+            yield file_problem(rule, message, _CORRECT)
     for tag in _TABLE.findall("\n".join(parts.comments)):
         if 'role="presentation"' not in tag:
-            what = "a table that Outlook alone sees has no role=presentation"
-            yield file_problem("email-layout-table", what, _BY_HAND)
+            yield file_problem(rule, "a table for Outlook has no role=presentation", _CORRECT)
 
 
 def _ids(parts: EmailParts) -> Iterator[Problem]:
-    counts = Counter(one.get("id") for one in parts.elements if "id" in one.attrib)
-    for name, number in counts.items():
-        if number > 1:
-            yield file_problem(
-                "email-duplicate-id", f"id='{name}' stands {number} times", "let each have its own"
-            )
+    counts = Counter(element.get("id") for element in parts.elements if "id" in element.attrib)
+    for identity, count in counts.items():
+        if count > 1:
+            message = f"id='{identity}' occurs {count} times"
+            yield file_problem("email-duplicate-id", message, "make each id unique")
 
 
-def _runs(parts: EmailParts) -> Iterator[Problem]:
+def _removed_elements(parts: EmailParts) -> Iterator[Problem]:
     for element in parts.elements:
         if element.tag == "script":
-            yield file_problem(
-                "email-script", "<script> is dropped by mail programs", "take it out"
-            )
-        elif element.tag in _DROPPED:
-            what = f"<{element.tag!s}> is dropped by mail programs"
-            yield file_problem("email-dropped-element", what, "take it out")
+            yield file_problem("email-script", "mail programs remove <script>", _REMOVE)
+        elif element.tag in _REMOVED_TAGS:
+            message = f"mail programs remove <{element.tag!s}>"
+            yield file_problem("email-dropped-element", message, _REMOVE)
         for name in element.attrib:
             if str(name).startswith("on"):
-                yield file_problem(
-                    "email-script", f"<{element.tag!s} {name!s}> holds a script", "take it out"
-                )
+                message = f"<{element.tag!s} {name!s}> contains a script"
+                yield file_problem("email-script", message, _REMOVE)
 
 
-def _loads(parts: EmailParts) -> Iterator[Problem]:
+def _remote_elements(parts: EmailParts) -> Iterator[Problem]:
     for element in parts.elements:
-        if element.tag in _DROPPED or element.tag == "script":
-            continue  # it is named already
+        if element.tag in _REMOVED_TAGS or element.tag == "script":
+            continue  # reported by another rule
         for name in _LOADS:
-            address = element.get(name)
-            if address and (element.tag, name) != ("img", "src"):
-                yield file_problem(
-                    "email-remote-load",
-                    f"<{element.tag!s} {name!s}> loads something",
-                    "let it be a link",
-                )
+            if element.get(name) and (element.tag, name) != ("img", "src"):
+                message = f"<{element.tag!s} {name!s}> loads a resource"
+                yield file_problem("email-remote-load", message, "write a link instead")
 
 
-def _pictures(parts: EmailParts) -> Iterator[Problem]:
-    # A letter of ours has no pictures; a newsroom's own template may, as its own host gives them.
+def _images(parts: EmailParts) -> Iterator[Problem]:
+    # The theme's emails have no images. A template of a site may load them from the site itself.
     for image in parts.elements:
         if image.tag == "img":
-            yield from _picture(image, image.get("src", ""), parts.site.url)
+            yield from _lint_image(image, image.get("src", ""), parts.site.url)
 
 
-def _picture(image: Element, source: str, home: str) -> Iterator[Problem]:
+def _lint_image(image: Element, source: str, site_url: str) -> Iterator[Problem]:
     if "alt" not in image.attrib:
-        yield file_problem(
-            "email-image-alt", f"the picture {source} has no alt", "describe it, or write alt=''"
-        )
+        hint = "describe it, or write alt='' if it is decorative"
+        yield file_problem("email-image-alt", f"the image {source} has no alt", hint)
     sizes = [image.get(name, "") for name in ("width", "height")]
     if not all(size.isdecimal() for size in sizes):
-        what = f"the picture {source} has no width and height in pixels"
-        yield file_problem("email-image-size", what, "write both")
+        message = f"the image {source} has no width and height in pixels"
+        yield file_problem("email-image-size", message, "write both")
     elif min(map(int, (size[:5] for size in sizes))) < 3:
-        yield file_problem(
-            "email-pixel", f"the picture {source} is too small to be seen", "take it out"
-        )
+        yield file_problem("email-pixel", f"the image {source} is too small to see", _REMOVE)
     if re.search(r"display\s*:\s*none|visibility\s*:\s*hidden", image.get("style", "")):
-        yield file_problem("email-pixel", f"the picture {source} is hidden", "take it out")
-    address = _split(source)
-    if address is None or address[0] != "https":
-        what = f"the picture '{source}' has no https address"
-        yield file_problem("email-image-address", what, "put it where the pages are")
-    elif address != _split(home, "https"):
-        what = f"<img> loads from {address[1]}"
-        yield file_problem("email-remote-load", what, "put the picture where the pages are")
+        yield file_problem("email-pixel", f"the image {source} is hidden", _REMOVE)
+    origin = _origin(source)
+    if origin is None or origin[0] != "https":
+        message = f"the image '{source}' has no https URL"
+        yield file_problem("email-image-address", message, "publish it with the site")
+    elif origin != _origin(site_url, "https"):
+        message = f"<img> loads from {origin[1]}"
+        yield file_problem("email-remote-load", message, "publish the image with the site")
 
 
-def _split(address: str, scheme: str = "") -> tuple[str, str] | None:
+def _origin(url: str, scheme: str = "") -> tuple[str, str] | None:
     try:
-        parts = urlsplit(address)
+        parts = urlsplit(url)
     except ValueError:
         return None
     return (scheme or parts.scheme, parts.hostname) if parts.hostname else None
 
 
 def _preheader(parts: EmailParts) -> Iterator[Problem]:
-    body = next((one for one in parts.elements if one.tag == "body"), None)
+    body = next((element for element in parts.elements if element.tag == "body"), None)
     first = None if body is None else next(body.iterchildren("*"), None)
-    if body is None or first is None or _begins_with_words(body):
-        yield file_problem(
-            "email-preheader", "no hidden line comes first", "let the template begin with it"
-        )
+    if body is None or first is None or _begins_with_text(body):
+        hint = "begin the body with a hidden element"
+        yield file_problem("email-preheader", "there is no preheader", hint)
         return
     style = strip_whitespace(first.get("style", "")).split(";")
-    if missing := [one for one in _HIDDEN if one not in style]:
-        yield file_problem(
-            "email-preheader", f"the first line lacks {', '.join(missing)}", "hide it with all four"
-        )
+    if missing := [declaration for declaration in _HIDDEN if declaration not in style]:
+        message = f"the first element lacks {', '.join(missing)}"
+        yield file_problem("email-preheader", message, "hide it with all four")
         return
     line = visible_text(first)
-    # An ideograph says as much as two letters, and takes as much room.
+    # An ideograph says as much as two Latin letters, and is as wide.
     if display_width(line) < MIN_PREHEADER or len(line) > MAX_PREHEADER:
-        what = f"the hidden line has {len(line)} characters"
-        yield file_problem(
-            "email-preheader-length", what, f"write a summary of {MIN_PREHEADER} to {MAX_PREHEADER}"
-        )
-    if line and parts.said.startswith(strip_whitespace(line)):
-        yield file_problem(
-            "email-preheader", "the text begins with the hidden line", "leave it out of the text"
-        )
+        message = f"the length of the preheader is {len(line)}"
+        hint = f"write a summary of {MIN_PREHEADER} to {MAX_PREHEADER}"
+        yield file_problem("email-preheader-length", message, hint)
+    if line and parts.plain.startswith(strip_whitespace(line)):
+        message = "the text part begins with the preheader"
+        yield file_problem("email-preheader", message, "remove it from the text part")
 
 
-def _begins_with_words(body: Element) -> bool:
+def _begins_with_text(body: Element) -> bool:
     before = [body.text]
     for child in body:
         if isinstance(child.tag, str):
@@ -329,24 +317,22 @@ def _directions(parts: EmailParts) -> Iterator[Problem]:
     contact = parts.site.contact
     numbers = (contact.phone, contact.tel, *contact.address.splitlines())
     names = (contact.organization, contact.name, contact.email)
-    held: dict[str, list[str]] = {value: [] for value in (*numbers, *names) if value.strip()}
-    for words, element in _texts(parts):
-        if words in held:
-            held[words].append(_direction(element))
-    for value, found in held.items():
-        if value in numbers and found and "ltr" not in found:
-            what = f"'{value}' has not dir=ltr"
-            yield file_problem(
-                "email-data-direction", what, "give it one, or a text in Arabic turns it"
-            )
-        elif found and not any(found):
-            yield file_problem(
-                "email-data-direction", f"'{value}' has no dir of its own", "give it dir=auto"
-            )
+    by_value: dict[str, list[str]] = {value: [] for value in (*numbers, *names) if value.strip()}
+    for text, element in _texts(parts):
+        if text in by_value:
+            by_value[text].append(_direction(element))
+    for value, directions in by_value.items():
+        if value in numbers and directions and "ltr" not in directions:
+            message = f"'{value}' has no dir=ltr"
+            hint = "write it, because Arabic text around it would change its order"
+            yield file_problem("email-data-direction", message, hint)
+        elif directions and not any(directions):
+            message = f"'{value}' has no dir of its own"
+            yield file_problem("email-data-direction", message, "write dir=auto")
 
 
 def _texts(parts: EmailParts) -> Iterator[tuple[str, Element]]:
-    """Yield the words between any two tags, with the element they stand in."""
+    """Yield the text between any two tags, with the element around it."""
     for element in parts.elements:
         if element.tag not in {"style", "title", "script"}:
             for text in (element.text, *(child.tail for child in element)):
@@ -355,25 +341,25 @@ def _texts(parts: EmailParts) -> Iterator[tuple[str, Element]]:
 
 
 def _direction(element: Element) -> str:
-    """Return the direction given to an element, or to one around it below the wrapper."""
-    for one in (element, *element.iterancestors()):
-        if one.get("role") == "article":
+    """Return the direction of an element, or of one around it below the wrapper."""
+    for around in (element, *element.iterancestors()):
+        if around.get("role") == "article":
             break
-        if one.get("dir"):
-            return one.get("dir", "")
+        if around.get("dir"):
+            return around.get("dir", "")
     return ""
 
 
 HTML_RULES = (
-    _light,
+    _size,
     _language,
     _title,
-    _outline,
-    _tables,
+    _headings,
+    _layout_tables,
     _ids,
-    _runs,
-    _loads,
-    _pictures,
+    _removed_elements,
+    _remote_elements,
+    _images,
     _preheader,
     _directions,
 )

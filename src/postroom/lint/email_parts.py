@@ -1,4 +1,4 @@
-"""What the rooms of the letter lint yield; the rules themselves stand in `postroom.rules`."""
+"""The HTML part and the text part of an email, parsed once for all rules."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from lxml.etree import _Element as Element
 from postroom.models import Site
 
 HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
+_URL = re.compile(r"(?:https?://|mailto:|tel:)[^\s<>\"]+", re.IGNORECASE)
 
 
 def parse_html(html: str) -> Element:
-    """Return the tree of `html`, of nothing if there is nothing in it."""
-    # As bytes: text that names an encoding, as XHTML does, is refused.
+    """Return the tree of `html`; an empty <html> if there is none."""
+    # As bytes, because lxml refuses a string that declares an encoding, as XHTML does.
     parser = etree.HTMLParser(encoding="utf-8", remove_pis=True)
     try:
         tree = etree.fromstring(html.encode("utf-8", "replace"), parser)
@@ -27,9 +28,9 @@ def parse_html(html: str) -> Element:
 
 @frozen
 class EmailParts:
-    """The two parts of a letter and the settings they were made by.
+    """The two parts of an email, with the settings from which they were rendered.
 
-    `personal` says that they are one subscriber's, who must be able to leave.
+    `personal` is true for the email of one subscriber, which must have an unsubscribe link.
     """
 
     html: str = field(repr=False)
@@ -38,67 +39,64 @@ class EmailParts:
     personal: bool = False
     tree: Element = field(init=False, repr=False, eq=False)
     elements: tuple[Element, ...] = field(init=False, repr=False, eq=False)
-    """All elements in the order of the letter, no comments."""
+    """All elements in document order, without comments."""
     comments: tuple[str, ...] = field(init=False, repr=False, eq=False)
     links: tuple[Element, ...] = field(init=False, repr=False, eq=False)
-    """All elements `a` that lead somewhere, or would."""
-    seen: str = field(init=False, repr=False, eq=False)
-    """All words of the HTML, without blanks: the lines of a text part may break anywhere."""
-    said: str = field(init=False, repr=False, eq=False)
-    """All words of the text, without blanks."""
+    """All `a` elements with an href."""
+    visible: str = field(init=False, repr=False, eq=False)
+    """The text of the HTML part without whitespace: a text part may break lines anywhere."""
+    plain: str = field(init=False, repr=False, eq=False)
+    """The text part without whitespace."""
     sheets: str = field(init=False, repr=False, eq=False)
     """The contents of all style elements."""
     styles: str = field(init=False, repr=False, eq=False)
-    """All that styles: sheets, attributes, and what only Outlook sees in conditional comments."""
+    """All CSS: style elements, style attributes, and the conditional comments for Outlook."""
 
     @tree.default
-    def _tree(self) -> Element:
+    def _parse_tree(self) -> Element:
         return parse_html(self.html)
 
     @elements.default
-    def _elements(self) -> tuple[Element, ...]:
+    def _list_elements(self) -> tuple[Element, ...]:
         return tuple(self.tree.iter(etree.Element))
 
     @comments.default
-    def _comments(self) -> tuple[str, ...]:
+    def _list_comments(self) -> tuple[str, ...]:
         return tuple(comment.text or "" for comment in self.tree.iter(etree.Comment))
 
     @links.default
-    def _links(self) -> tuple[Element, ...]:
-        return tuple(one for one in self.elements if one.tag == "a" and "href" in one.attrib)
+    def _list_links(self) -> tuple[Element, ...]:
+        return tuple(e for e in self.elements if e.tag == "a" and "href" in e.attrib)
 
-    @seen.default
-    def _seen(self) -> str:
+    @visible.default
+    def _join_visible(self) -> str:
         return strip_whitespace("".join(self.tree.itertext()))
 
-    @said.default
-    def _said(self) -> str:
+    @plain.default
+    def _join_plain(self) -> str:
         return strip_whitespace(self.text)
 
     @sheets.default
-    def _sheets(self) -> str:
-        return "\n".join(one.text or "" for one in self.elements if one.tag == "style")
+    def _join_sheets(self) -> str:
+        return "\n".join(e.text or "" for e in self.elements if e.tag == "style")
 
     @styles.default
-    def _styles(self) -> str:
-        own = dict.fromkeys(one.get("style", "") for one in self.elements)
+    def _join_styles(self) -> str:
+        attributes = dict.fromkeys(element.get("style", "") for element in self.elements)
         # An attribute may end without a semicolon.
-        return ";\n".join((self.sheets, *own, *self.comments))
+        return ";\n".join((self.sheets, *attributes, *self.comments))
 
 
 def visible_text(element: Element) -> str:
-    """Return the words of an element on one line."""
+    """Return the text of an element on one line."""
     return " ".join("".join(element.itertext()).split())
 
 
 def strip_whitespace(text: str) -> str:
-    """Return `text` without blanks."""
+    """Return `text` without whitespace."""
     return "".join(text.split())
 
 
-_ADDRESS = re.compile(r"(?:https?://|mailto:|tel:)[^\s<>\"]+", re.IGNORECASE)
-
-
-def find_addresses(text: str) -> Iterator[str]:
-    """Yield what in a text is written as the address of a link, with what stands close behind."""
-    return (found[0] for found in _ADDRESS.finditer(text))
+def find_urls(text: str) -> Iterator[str]:
+    """Yield each web, mailto and tel URL in a text, with the punctuation that follows it."""
+    return (found[0] for found in _URL.finditer(text))

@@ -1,4 +1,4 @@
-"""Which addresses elsewhere led somewhere when they were last asked, and when that was."""
+"""Request links to other sites, and remember those that work."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from postroom import __version__
 from postroom.settings.validation import percent_encode
 
 CACHE_LIFETIME = 7 * 86_400
-"""Seconds for which an answer holds; what led nowhere is asked again each time."""
+"""Seconds for which a working link is not requested again; broken ones are never cached."""
 
 
 @frozen
 class LinkCache:
-    """Addresses that led somewhere, each with the time of its answer in seconds since 1970."""
+    """URLs that worked, each with the time of the response in seconds since 1970."""
 
     file: Path
     ok: dict[str, float] = field(factory=dict)
 
     def write(self) -> None:
-        """Keep the answers for the next run."""
+        """Write the cache for the next run."""
         self.file.parent.mkdir(exist_ok=True)
         staged = self.file.with_suffix(".tmp")
         staged.write_text(json.dumps(self.ok, indent=0, sort_keys=True) + "\n", "utf-8")
@@ -40,18 +40,18 @@ class LinkCache:
 
 
 def load_link_cache(file: Path, now: float) -> LinkCache:
-    """Return the answers that are kept in `file` and still hold; none of a damaged one."""
+    """Return the cache in `file` without expired URLs; a damaged file is an empty cache."""
     try:
-        kept = json.loads(file.read_bytes())
+        data = json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError):
         return LinkCache(file)
-    well = kept if isinstance(kept, Mapping) else {}
-    times = ((str(address), time) for address, time in well.items())
+    rows = data if isinstance(data, Mapping) else {}
+    times = ((str(url), time) for url, time in rows.items())
     return LinkCache(
         file,
         {
-            address: float(time)
-            for address, time in times
+            url: float(time)
+            for url, time in times
             if isinstance(time, (int, float)) and now - CACHE_LIFETIME < time <= now
         },
     )
@@ -59,29 +59,29 @@ def load_link_cache(file: Path, now: float) -> LinkCache:
 
 NetworkAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 _TIMEOUT = 10.0
-_MACHINES = 3
-"""Of one name: a host that has many that do not answer would else be waited for many times."""
+_MAX_ATTEMPTS = 3
+"""IP addresses tried for each host; each one that does not respond takes `_TIMEOUT` seconds."""
 _PAUSE = 1.0
-_AT_ONCE = 8
-_HOPS = 5
-_MOVED = frozenset({301, 302, 303, 307, 308})
-# What a page may answer to a program though people can read it.
-_RESERVED = frozenset({401, 402, 403, 407, 408, 425, 429, 451, 503, 999})
-_HEADERS = {"User-Agent": f"Postroom/{__version__} (looks whether links lead somewhere)"}
+_WORKERS = 8
+_MAX_REDIRECTS = 5
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+# Status codes that a page may send to a program although a browser can open it.
+_REFUSALS = frozenset({401, 402, 403, 407, 408, 425, 429, 451, 503, 999})
+_HEADERS = {"User-Agent": f"Postroom/{__version__} (checks whether links work)"}
 
 
 class _RefusedError(OSError):
-    """An address that is not asked."""
+    """A URL that is not requested."""
 
 
 def is_public(address: NetworkAddress) -> bool:
-    """Tell whether `address` is one of the public internet."""
+    """Tell whether `address` belongs to the public internet."""
     return address.is_global and not address.is_multicast
 
 
 @define
 class HostThrottle:
-    """Holds each host to one question a second; `clock` and `sleep` count in seconds."""
+    """Limits requests to one a second for each host; `clock` and `sleep` count in seconds."""
 
     clock: Callable[[], float]
     sleep: Callable[[float], None]
@@ -89,80 +89,80 @@ class HostThrottle:
     _lock: threading.Lock = field(factory=threading.Lock)
 
     def wait(self, host: str) -> None:
-        """Return when `host` may be asked; the next one waits for a second more."""
+        """Sleep until a request to `host` is allowed."""
         with self._lock:
             now = self.clock()
-            turn = max(now, self._next.get(host, now))
-            self._next[host] = turn + _PAUSE
-        if turn > now:
-            self.sleep(turn - now)
+            start = max(now, self._next.get(host, now))
+            self._next[host] = start + _PAUSE
+        if start > now:
+            self.sleep(start - now)
 
 
 @frozen
 class LinkChecker:
-    """Asks hosts whether an address leads somewhere; `admits` says which machines are asked."""
+    """Requests URLs; `admits` tells to which IP addresses it may connect."""
 
-    pace: HostThrottle
+    throttle: HostThrottle
     admits: Callable[[NetworkAddress], bool] = is_public
     _silent: set[str] = field(init=False, factory=set)
-    """Hosts that were waited for in vain: they are not asked again."""
+    """Hosts that timed out; they are not requested again."""
 
-    def faults(self, addresses: Iterable[str]) -> Mapping[str, str]:
-        """Return what is wrong with each address: nothing, or a few words."""
-        in_turn = _by_turns(addresses)
-        pool = ThreadPoolExecutor(_AT_ONCE)
+    def faults(self, urls: Iterable[str]) -> Mapping[str, str]:
+        """Return what is wrong with each URL; the text is empty if it works."""
+        ordered = _interleave_hosts(urls)
+        pool = ThreadPoolExecutor(_WORKERS)
         try:
-            return dict(zip(in_turn, pool.map(self.fault, in_turn), strict=True))
+            return dict(zip(ordered, pool.map(self.fault, ordered), strict=True))
         finally:
-            # Whoever stops the run waits for what was asked, and for no more.
+            # After Ctrl-C only the requests that have started are awaited.
             pool.shutdown(cancel_futures=True)
 
-    def fault(self, address: str) -> str:
-        """Return what is wrong with `address`, or nothing.
+    def fault(self, url: str) -> str:
+        """Return what is wrong with `url`, or an empty string.
 
-        It is asked for its head, and for the page itself where a host does not answer that well.
+        The first request is a HEAD; if the response is an error, a GET follows.
         """
         found = ""
         for method in ("HEAD", "GET"):
             try:
-                found = self._answered(method, address)
+                found = self._follow(method, url)
             except (_RefusedError, socket.gaierror) as error:
-                return _trouble(error)
+                return _describe(error)
             except (OSError, http.client.HTTPException, ValueError) as error:
-                found = _trouble(error)
+                found = _describe(error)
             if not found:
                 return ""
         return found
 
-    def _answered(self, method: str, address: str) -> str:
-        for _ in range(_HOPS):
-            status, target = self._ask(method, address)
-            if status in _MOVED and target:
-                address = urljoin(address, target)
-            elif status < 400 or status in _RESERVED:
+    def _follow(self, method: str, url: str) -> str:
+        for _ in range(_MAX_REDIRECTS):
+            status, target = self._request(method, url)
+            if status in _REDIRECTS and target:
+                url = urljoin(url, target)
+            elif status < 400 or status in _REFUSALS:
                 return ""
             else:
-                return f"answers {status} {http.client.responses.get(status, '')}".strip()
-        return f"leads on more than {_HOPS} times"
+                return f"responds {status} {http.client.responses.get(status, '')}".strip()
+        return f"redirects more than {_MAX_REDIRECTS} times"
 
-    def _ask(self, method: str, address: str) -> tuple[int, str]:
-        parts = urlsplit(address)
+    def _request(self, method: str, url: str) -> tuple[int, str]:
+        parts = urlsplit(url)
         host = unquote(parts.hostname or "").encode("idna").decode()
         if parts.scheme not in {"http", "https"} or not host:
-            raise _RefusedError("leads on to no web address")
+            raise _RefusedError("does not redirect to a web page")
         if parts.netloc in self._silent:
             raise TimeoutError
-        self.pace.wait(host)
+        self.throttle.wait(host)
         connection = self._connection(parts.scheme, host, parts.port)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         try:
             connection.connect()
-            with _in_time(connection.sock):
+            with _deadline(connection.sock):
                 connection.request(method, target, headers=_HEADERS)
-                answer = connection.getresponse()
-            return answer.status, _ascii(answer.getheader("Location", ""))
+                response = connection.getresponse()
+            return response.status, _encode_location(response.getheader("Location", ""))
         except TimeoutError:
-            if method == "GET":  # some do not know HEAD
+            if method == "GET":  # some hosts do not support HEAD
                 self._silent.add(parts.netloc)
             raise
         finally:
@@ -175,7 +175,7 @@ class LinkChecker:
 
 
 class _Plain(http.client.HTTPConnection):
-    """A connection to a machine that may be asked."""
+    """An HTTP connection to an admitted IP address."""
 
     def __init__(
         self, host: str, port: int | None, admits: Callable[[NetworkAddress], bool]
@@ -184,12 +184,12 @@ class _Plain(http.client.HTTPConnection):
         self._admits = admits
 
     def connect(self) -> None:
-        """Connect to the first machine of that name that may be asked."""
-        self.sock = _reached(self.host, self.port, self._admits)
+        """Connect to the first admitted IP address of the host."""
+        self.sock = _connect(self.host, self.port, self._admits)
 
 
 class _Secure(http.client.HTTPSConnection):
-    """The same with TLS."""
+    """An HTTPS connection to an admitted IP address."""
 
     def __init__(
         self, host: str, port: int | None, admits: Callable[[NetworkAddress], bool]
@@ -198,79 +198,79 @@ class _Secure(http.client.HTTPSConnection):
         self._admits = admits
 
     def connect(self) -> None:
-        """Connect to the first machine of that name that may be asked, and verify its name."""
-        plain = _reached(self.host, self.port, self._admits)
+        """Connect to the first admitted IP address of the host, and verify the certificate."""
+        plain = _connect(self.host, self.port, self._admits)
         self.sock = ssl.create_default_context().wrap_socket(
             plain, server_hostname=self.host, do_handshake_on_connect=False
         )
-        with _in_time(self.sock):
+        with _deadline(self.sock):
             self.sock.do_handshake()
 
 
 @contextmanager
-def _in_time(connection: socket.socket) -> Iterator[None]:
-    """Cut a connection whose answer comes drop by drop; raises `TimeoutError` if it was cut."""
-    late = threading.Event()
+def _deadline(connection: socket.socket) -> Iterator[None]:
+    """Close a connection whose response takes too long as a whole; then raise `TimeoutError`."""
+    expired = threading.Event()
 
-    def cut() -> None:
-        late.set()
+    def close() -> None:
+        expired.set()
         with suppress(OSError):
-            # TLS would first forget its keys, which the reader is using.
+            # SSLSocket.shutdown would discard the TLS state that the other thread is using.
             socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
-    watch = threading.Timer(_TIMEOUT, cut)
+    watch = threading.Timer(_TIMEOUT, close)
     watch.start()
     try:
         yield
     except (OSError, http.client.HTTPException):
-        if not late.is_set():
+        if not expired.is_set():
             raise
     finally:
         watch.cancel()
-    # Half a head that was cut off looks like a whole one.
-    if late.is_set():
+    # Truncated header fields would look complete.
+    if expired.is_set():
         raise TimeoutError
 
 
-def _ascii(target: str) -> str:
-    """Return where an answer leads on, its bytes outside ASCII encoded as browsers do it."""
+def _encode_location(target: str) -> str:
+    """Return the target of a redirect, with bytes outside ASCII encoded as browsers do it."""
     return percent_encode(target.encode("latin-1"))
 
 
-def _reached(host: str, port: int, admits: Callable[[NetworkAddress], bool]) -> socket.socket:
-    """Return a connection to `host`; the name is looked up once, so that it cannot change."""
+def _connect(host: str, port: int, admits: Callable[[NetworkAddress], bool]) -> socket.socket:
+    """Return a connection to `host`; one lookup, so that the checked IP address is the one used."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     places = [place[4] for place in found if admits(ipaddress.ip_address(str(place[4][0])))]
     if not places:
-        raise _RefusedError("leads to this machine or a private network")
+        raise _RefusedError("leads to this computer or a private network")
     last: OSError | None = None
-    for place in places[:_MACHINES]:
+    for place in places[:_MAX_ATTEMPTS]:
         try:
             return socket.create_connection((str(place[0]), port), _TIMEOUT)
         except OSError as error:
             last = error
-    raise last or OSError("no answer")
+    raise last or OSError("no response")
 
 
-def _trouble(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     if isinstance(error, _RefusedError):
         return str(error)
     if isinstance(error, socket.gaierror):
-        return "its host is not known"
+        return "has an unknown host"
     if isinstance(error, ssl.SSLError):
-        return f"is not safe: {(error.reason or 'no TLS').replace('_', ' ').lower()}"
+        return f"is not secure: {(error.reason or 'no TLS').replace('_', ' ').lower()}"
     if isinstance(error, TimeoutError):
-        return f"does not answer within {_TIMEOUT:.0f} seconds"
+        return f"does not respond within {_TIMEOUT:.0f} seconds"
     if isinstance(error, http.client.HTTPException) and not isinstance(error, OSError):
-        return "answers with what is no HTTP"  # whose words are not repeated
+        return "does not respond with HTTP"  # its text may hold anything, so it is not shown
     reason = getattr(error, "strerror", "") or str(error) or type(error).__name__
-    return f"does not answer: {reason.lower()}"
+    return f"does not respond: {reason.lower()}"
 
 
-def _by_turns(addresses: Iterable[str]) -> list[str]:
-    """Return addresses so that one host's stand far from each other."""
+def _interleave_hosts(urls: Iterable[str]) -> list[str]:
+    """Return URLs in an order that keeps those of one host apart."""
     by_host: dict[str, list[str]] = {}
-    for address in dict.fromkeys(addresses):
-        by_host.setdefault(urlsplit(address).netloc, []).append(address)
+    for url in dict.fromkeys(urls):
+        by_host.setdefault(urlsplit(url).netloc, []).append(url)
     rows = chain.from_iterable(zip_longest(*by_host.values()))
-    return [address for address in rows if address]
+    return [url for url in rows if url]
