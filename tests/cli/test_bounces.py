@@ -64,9 +64,9 @@ class Subscribers:
         assert self.postroom(self.here, "subscribers", "add", "--confirmed", *addresses).code == 0
         store = open_store(os.environ.get("POSTROOM_DATABASE_URL"), self.here)
         run = begin(store, NOW)
-        letter = store.issues.freeze(IssueSnapshot("month", NEXT.date, "en", ("p",), NOW, b"x"))
+        issue = store.issues.freeze(IssueSnapshot("month", NEXT.date, "en", ("p",), NOW, b"x"))
         for group, _ in list(store.segments.groups()):
-            store.deliveries.plan(run, Segment(group), letter, NEXT, NOW)
+            store.deliveries.plan(run, Segment(group), issue, NEXT, NOW)
         claims = claim_all(store, run, NOW)
         store.deliveries.record(run, [Sent(claim.id, "sent") for claim in claims], NOW)
         store.runs.end(run, NOW)
@@ -153,7 +153,7 @@ def test_email_to_unsubscribe_address_unsubscribes(
     store.database.close()
     files = write_files(
         here,
-        leave=returned("unsubscribe-by-program", token=tokens["a"]),
+        unsubscribe=returned("unsubscribe-by-program", token=tokens["a"]),
         machine=returned("unsubscribe-auto-reply", token=tokens["b"]),
     )
     outcome = run(*files)

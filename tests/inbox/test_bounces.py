@@ -262,7 +262,7 @@ HOSTILE: Mapping[str, bytes] = {
     "long lines": _RETURNED + (b"a" * 990 + b"\n") * 1000,
     "parts within parts": _nested(20_000),
     "parts of many lines": _nested(90) + b"--x\n" * 100_000,
-    "letters within letters": b"Content-Type: message/rfc822\n\n" * 30_000,
+    "emails within emails": b"Content-Type: message/rfc822\n\n" * 30_000,
     "many parts": b"Content-Type: multipart/mixed; boundary=a\n\n" + b"--a\n\n" * 100_000,
     "many reports": b"Content-Type: message/delivery-status\n\n" + b"Action: failed\n\n" * 40_000,
     "failed addresses": b"X-Failed-Recipients: " + b'"<(,\n ' * 150_000 + b"\n\nx",
@@ -319,10 +319,8 @@ def store(tmp_path: Path) -> Iterator[Store]:
     opened.subscribers.add([reader], NOW)
     run = begin(opened, NOW)
     ((group, _),) = opened.segments.groups()
-    letter = opened.issues.freeze(
-        IssueSnapshot("month", date(2026, 12, 1), "en", ("p",), NOW, b"x")
-    )
-    opened.deliveries.plan(run, Segment(group), letter, Cursor(date(2026, 12, 1)), NOW)
+    issue = opened.issues.freeze(IssueSnapshot("month", date(2026, 12, 1), "en", ("p",), NOW, b"x"))
+    opened.deliveries.plan(run, Segment(group), issue, Cursor(date(2026, 12, 1)), NOW)
     claims = claim_all(opened, run, NOW)
     opened.deliveries.record(run, [DeliveryOutcome(claims[0].id, "sent")], NOW)
     yield opened

@@ -41,19 +41,19 @@ def test_bounced_email_removes_its_subscriber(
         monkeypatch.setenv("POSTROOM_SMTP_URL", f"smtp://127.0.0.1:{server.port}")
         sent = postroom(here, "send")
         assert sent.code == 0, sent.err
-        letters = [message.decode() for message in server.messages]
+        emails = [message.decode() for message in server.messages]
     senders = {reader: sender for sender, reader in server.envelopes}
     report = returned("postfix-no-such-user").replace(
         SENDER.encode(), senders["reader@example.net"].encode()
     )
     (here / "back.eml").write_bytes(report)
     assert postroom(here, "bounces", "back.eml").out.endswith("1 removed from the list\n")
-    # The other one leaves by the address in their letter's own field.
-    letter = next(each for each in letters if "To: other@example.net" in each)
-    found = re.search(r"mailto:(bounces\+leave-\S+@example\.com)", letter)
+    # The other subscriber unsubscribes by the address in List-Unsubscribe.
+    email = next(email for email in emails if "To: other@example.net" in email)
+    found = re.search(r"mailto:(bounces\+leave-\S+@example\.com)", email)
     assert found
-    (here / "leave.eml").write_text(f"From: x@example.org\nTo: {found[1]}\n\n")
-    assert postroom(here, "bounces", "leave.eml").out.endswith("1 removed from the list\n")
+    (here / "unsubscribe.eml").write_text(f"From: x@example.org\nTo: {found[1]}\n\n")
+    assert postroom(here, "bounces", "unsubscribe.eml").out.endswith("1 removed from the list\n")
     listed = postroom(here, "subscribers", "list").out
     states = {line.split()[0]: line.split()[1] for line in listed.splitlines()}
     assert states == {"reader@example.net": "bounced", "other@example.net": "unsubscribed"}

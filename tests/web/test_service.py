@@ -55,7 +55,7 @@ _numbers = count()
 @pytest.fixture(scope="module")
 def site_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a built site."""
-    folder = tmp_path_factory.mktemp("web") / "newsroom"
+    folder = tmp_path_factory.mktemp("web") / "site"
     files = {"postroom.yaml": SETTINGS + MAIL, "posts/moved.md": POST}
     sites.build(sites.write(folder, files), folder / "public")
     return folder

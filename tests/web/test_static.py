@@ -43,7 +43,7 @@ FILES: sites.Files = {
 @pytest.fixture(scope="module")
 def site_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a built site with files around its output that must not be served."""
-    folder = sites.write(tmp_path_factory.mktemp("public") / "newsroom", FILES)
+    folder = sites.write(tmp_path_factory.mktemp("public") / "site", FILES)
     public = sites.build(folder, folder / "public")
     (folder / "secret.txt").write_bytes(SECRET)
     (folder / ".postroom").mkdir()

@@ -209,16 +209,15 @@ def _parse(data: bytes, keys: Keys) -> ReturnedMessage:
         # Its text does not matter; but an auto-reply asks for nothing.
         kind = "auto-reply" if _is_auto_reply(message) else "unsubscribe"
         token = "" if kind == "auto-reply" else address_token
-    verdict = verdict or BounceVerdict("delivered")
     return ReturnedMessage(
         kind=kind,
         delivery=delivery,
         token=token,
-        status=verdict.status,
-        diagnostic=verdict.diagnostic,
+        status=verdict.status if verdict else "",
+        diagnostic=verdict.diagnostic if verdict else "",
         message_id=message_id,
         fingerprint=_fingerprint(message_id.encode() or data),
-        addresses=verdict.addresses,
+        addresses=verdict.addresses if verdict else frozenset(),
     )
 
 
