@@ -97,9 +97,9 @@ def test_links_in_circles_are_named(check: Check) -> None:
         f"posts/a.md: {loop}",
         f"posts/b.md: {loop}",
         f"posts/c.md: {loop}",
-        f"posts/d: is no file; {REPLACE}",
+        f"posts/d: is not a file; {REPLACE}",
         f"posts/e.md: cannot be read: no such file or directory; {REPLACE}",
-        f"posts/f.md: is no file; {REPLACE}",
+        f"posts/f.md: is not a file; {REPLACE}",
     ]
 
 

@@ -57,7 +57,7 @@ def test_links_are_found_where_they_stand(text: str, links: list[MarkdownLink]) 
 )  # fmt: skip
 def test_pictures_are_found_where_they_stand(text: str, pictures: list[MarkdownImage]) -> None:
     """Every picture is found, with what its author says of it."""
-    assert list(extract_places(text).pictures) == pictures
+    assert list(extract_places(text).images) == pictures
 
 
 def test_headings_are_found_where_they_stand() -> None:
@@ -80,7 +80,7 @@ def test_no_text_is_too_odd(text: str) -> None:
     found = extract_places(text)
     lines = text.split("\n")
     everything: tuple[MarkdownLink | MarkdownImage | MarkdownHeading, ...] = (
-        *found.links, *found.pictures, *found.headings,
+        *found.links, *found.images, *found.headings,
     )  # fmt: skip
     for place in everything:
         assert 1 <= place.line <= len(lines)

@@ -148,8 +148,8 @@ def test_a_day_may_lack_its_zeros(written: str, day: date) -> None:
 
 
 NO_DATE = "write a date such as 2026-11-22 or 2026-11-22 09:30"
-NO_DAY = "there is no such day; write a date such as 2026-11-22"
-NO_TIME = "there is no such time; write one such as 09:30"
+NO_DAY = "this day does not exist; write a date such as 2026-11-22"
+NO_TIME = "this time does not exist; write one such as 09:30"
 ODD_TIME = "write the time as 09:30, 09:30:15 or 09:30 +08:00"
 ODD_YEAR = "write a year from 1900 to 2999"
 
@@ -344,8 +344,8 @@ def test_an_enclosure_has_a_short_and_a_long_form(
         ("title: [a]", "2:8: title: found a list; write one line of text"),
         ("topics: {a: b}", "2:9: topics: found a mapping; write a list: [one, two]"),
         ("topics: [a, '']", "2:13: topics.2: found nothing; write some text"),
-        ("- title", "2:1: found a list; write key: value lines between the two '---'"),
-        ("We moved", "2:1: found 'We moved'; write key: value lines between the two '---'"),
+        ("- title", "2:1: found a list; write 'key: value' lines between the two '---'"),
+        ("We moved", "2:1: found 'We moved'; write 'key: value' lines between the two '---'"),
         ("title: A: B", "2:9: front matter: found ': ' inside a value; put the value in quotes"),
         (
             "a: [b",

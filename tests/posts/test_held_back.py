@@ -301,7 +301,7 @@ def test_a_post_that_expires_after_it_was_sent_is_sent_no_more(room: Room) -> No
             ),
         ),
         ("published: soon", "2:12: published: found 'soon'; write true, false or a date"),
-        ("published: 2026-13-01", "2:12: published: found '2026-13-01'; there is no such day"),
+        ("published: 2026-13-01", "2:12: published: found '2026-13-01'; this day does not exist"),
         ("unlisted: perhaps", "2:11: unlisted: found 'perhaps'; write true or false"),
         ("hidden: [a]", "2:9: hidden: found a list; write one line of text"),
         ("expiry_date: never", "2:14: expiry_date: found 'never'; write a date such as 2026-11-22"),

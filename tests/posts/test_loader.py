@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from postroom.errors import ContentError
 from postroom.models import Attachment, Enclosure, Post, Site
 from postroom.posts import loader
-from postroom.posts.front_matter import date_from_node
+from postroom.posts.front_matter import take_instant
 from postroom.posts.loader import LoadedPosts
 from postroom.posts.source import SourceFolder
 from postroom.settings.site import parse_settings
@@ -29,8 +29,7 @@ DATED = "2026-11-20-"
 TAG = "tag:news.example.com,2026:"
 
 ABSENT = (
-    "'{}' is neither a file beside the post nor an https:// address; "
-    "put it there, or correct the name"
+    "'{}' is neither a file beside the post nor an https:// URL; put it there, or correct the name"
 )
 
 
@@ -206,12 +205,12 @@ def test_a_summary_is_the_first_paragraph_unless_one_is_written() -> None:
         (
             "2026-02-30-a.md",
             "# A\n",
-            [": date: found 2026-02-30 in the file's name; name a day there is, from 1900 to 2999"],
+            [": date: found 2026-02-30 in the file's name; use a real date, from 1900 to 2999"],
         ),
         (
             "0001-01-01-a.md",
             "# A\n",
-            [": date: found 0001-01-01 in the file's name; name a day there is, from 1900 to 2999"],
+            [": date: found 0001-01-01 in the file's name; use a real date, from 1900 to 2999"],
         ),
         (
             "a.md",
@@ -453,7 +452,7 @@ def test_a_hundred_thousand_posts_of_one_minute_take_no_time() -> None:
     """Spreading equal instants does not walk over those that are taken again and again."""
     started = time.monotonic()
     taken: dict[datetime, datetime] = {}
-    found = [date_from_node(AT + timedelta(seconds=n % 2), taken) for n in range(100_000)]
+    found = [take_instant(AT + timedelta(seconds=n % 2), taken) for n in range(100_000)]
     assert time.monotonic() - started < 5
     assert sorted(found) == [AT + timedelta(seconds=n) for n in range(100_000)]
 
@@ -529,8 +528,8 @@ def test_two_posts_of_one_id_are_both_named() -> None:
     }
     assert faults(texts) == [
         (
-            f"posts/b.md:5: id: '{TAG}x' is the id of posts/a.md too;"
-            " give another to the one that is not published yet"
+            f"posts/b.md:5: id: '{TAG}x' is also the id of posts/a.md;"
+            " change it in the post that is not published yet"
         )
     ]
 
@@ -542,15 +541,15 @@ def test_two_posts_of_one_address_are_both_named() -> None:
         "2026-11-19-we-moved.md": "# B\n",
         "c.md": post_with("date: 2026-11-20", "slug: we-moved"),
     }
-    tail = "give one of them another slug: …"
+    tail = "write another slug: … in one of them"
     assert faults(texts, site_of()) == [
         (
-            "posts/2026-11-19-we-moved.md:1: slug: 'we-moved' leads to the address of"
-            f" posts/2026-11-20-we-moved.md too; {tail}"
+            "posts/2026-11-19-we-moved.md:1: slug: 'we-moved' makes the same URL as"
+            f" posts/2026-11-20-we-moved.md; {tail}"
         ),
         (
-            "posts/c.md:4: slug: 'we-moved' leads to the address of"
-            f" posts/2026-11-20-we-moved.md too; {tail}"
+            "posts/c.md:4: slug: 'we-moved' makes the same URL as"
+            f" posts/2026-11-20-we-moved.md; {tail}"
         ),
     ]
 
@@ -824,9 +823,9 @@ def test_what_cannot_be_read_is_told(make_site: MakeSite) -> None:
         f"posts/a.md: cannot be read: too many levels of symbolic links; {REPLACE}",
         f"posts/b.md: cannot be read: too many levels of symbolic links; {REPLACE}",
         f"posts/c.md: cannot be read: no such file or directory; {REPLACE}",
-        f"posts/d: is no file; {REPLACE}",
-        f"posts/e.md: is no file; {REPLACE}",
-        f"posts/f.md: is no file; {REPLACE}",
+        f"posts/d: is not a file; {REPLACE}",
+        f"posts/e.md: is not a file; {REPLACE}",
+        f"posts/f.md: is not a file; {REPLACE}",
     ]
 
 
@@ -864,9 +863,7 @@ def test_no_posts_folder_is_a_fault_and_an_empty_one_is_none(make_site: MakeSite
     folder = make_site()
     assert loader.load_posts(folder, site_of(), AT) == LoadedPosts(())
     (folder / "posts").rmdir()
-    assert refusals(folder) == [
-        "posts: is not a folder; make it, or write where the posts are as posts: in postroom.yaml"
-    ]
+    assert refusals(folder) == ["posts: is not a folder; create it, or set posts: in postroom.yaml"]
 
 
 def test_posts_may_lie_elsewhere(make_site: MakeSite) -> None:

@@ -136,7 +136,7 @@ def test_nothing_is_overwritten(tmp_path: Path, postroom: Postroom, name: str) -
     (tmp_path / "news" / name).parent.mkdir(parents=True)
     (tmp_path / "news" / name).write_text("mine")
     outcome = postroom(tmp_path, "init", "news")
-    line = f"news/{name.removesuffix('/a')}: is there already; choose another folder"
+    line = f"news/{name.removesuffix('/a')}: exists already; choose another folder"
     assert (outcome.code, outcome.out, outcome.errors) == (2, "", [line])
     assert contents(tmp_path) == {f"news/{name}": b"mine"}
 
@@ -222,7 +222,7 @@ def test_a_post_is_not_written_twice(make_site: MakeSite, postroom: Postroom) ->
     """A second post of the same name on one day is refused, and the first one stays."""
     folder = make_site({"posts/2026-11-22-we-moved.md": "mine"})
     outcome = postroom(folder, "new", "We moved!")
-    what = "is there already; open it, or choose another title"
+    what = "exists already; open it, or choose another title"
     assert (outcome.code, outcome.errors) == (2, [f"posts/2026-11-22-we-moved.md: {what}"])
     assert (folder / "posts/2026-11-22-we-moved.md").read_text() == "mine"
 
@@ -248,7 +248,7 @@ def test_a_title_that_no_feed_can_hold_is_refused(
     folder = make_site({})
     outcome = postroom(folder, "new", f"a{character}b")
     code = f"U+{ord(character):04X}"
-    line = f"TITLE: found the character {code}, which no feed can hold; leave it out"
+    line = f"TITLE: found the character {code}, which no feed can hold; remove it"
     assert (outcome.code, outcome.errors) == (2, [line])
     assert list((folder / "posts").iterdir()) == []
 

@@ -253,7 +253,7 @@ def test_an_attachment_cannot_take_a_place_of_ours(make_site: MakeSite, postroom
         {**files, "posts/2026-11/email.txt": "Spam"}, "pages: {permalink: '/{slug}/'}\n"
     )
     outcome = postroom(folder, "build")
-    what = "leads to digest/2026-11/email.txt, which the digest 2026-11 makes already"
+    what = "would be written to digest/2026-11/email.txt, which the digest 2026-11 makes already"
     line = f"posts/digest.md: {what}; give it another slug"
     assert (outcome.code, outcome.errors) == (1, [line])
     assert not (folder / "public").exists()
@@ -358,8 +358,8 @@ def test_a_changed_file_that_is_no_longer_made_is_a_warning(
     (folder / "public/posts/b/index.html").write_text("changed")
     (folder / "posts/b.md").unlink()
     outcome = postroom(folder, "build")
-    what = "is no longer made, and was changed by somebody"
-    line = f"public/posts/b/index.html: {what}; it is left alone"
+    what = "was changed and is no longer made"
+    line = f"public/posts/b/index.html: {what}; delete it if nobody needs it"
     assert (outcome.code, outcome.warnings) == (0, [line])
     assert (folder / "public/posts/b/index.html").read_text() == "changed"
 
@@ -407,15 +407,15 @@ def test_a_full_disk_is_one_line(make_site: MakeSite, postroom: Postroom) -> Non
 @pytest.mark.parametrize(
     ("start", "output", "fault"),
     [
-        (".", ".", "holds the site itself"),
-        (".", "..", "holds the site itself"),
-        (".", "/", "holds the site itself"),
-        ("posts/sub", "../..", "holds the site itself"),
-        (".", "posts", "lies in posts/, among the sources"),
-        (".", "posts/public", "lies in posts/, among the sources"),
-        ("posts", "new", "lies in posts/, among the sources"),
-        (".", "templates/x", "lies in templates/, among the sources"),
-        (".", "link", "lies in posts/, among the sources"),
+        (".", ".", "contains the site itself"),
+        (".", "..", "contains the site itself"),
+        (".", "/", "contains the site itself"),
+        ("posts/sub", "../..", "contains the site itself"),
+        (".", "posts", "is inside posts/, a folder of sources"),
+        (".", "posts/public", "is inside posts/, a folder of sources"),
+        ("posts", "new", "is inside posts/, a folder of sources"),
+        (".", "templates/x", "is inside templates/, a folder of sources"),
+        (".", "link", "is inside posts/, a folder of sources"),
     ],
     ids="itself parent root up posts below from-posts templates link".split(),
 )
@@ -436,7 +436,7 @@ def test_the_setting_for_output_cannot_mix_either(make_site: MakeSite, postroom:
     """An `output:` among the posts is refused just as the option is."""
     folder = make_site({"news/a.md": POST}, "posts: news\noutput: news/public\n")
     outcome = postroom(folder, "build")
-    what = "'news/public' lies in news/, among the sources"
+    what = "'news/public' is inside news/, a folder of sources"
     line = f"postroom.yaml:7:9: output: {what}; write into a folder of its own, such as public"
     assert (outcome.code, outcome.errors) == (2, [line])
 

@@ -140,7 +140,7 @@ def test_a_changed_file_that_is_no_longer_made_is_left_alone(public: Path) -> No
     fill(public, {"b": b"changed"})
     written = replace_output(public, {"a": b"1"})
     assert [str(problem) for problem in written.warnings] == [
-        "public/b: is no longer made, and was changed by somebody; it is left alone"
+        "public/b: was changed and is no longer made; delete it if nobody needs it"
     ]
     assert tree(public) == {"a": b"1", "b": b"changed"}
     assert replace_output(public, {"a": b"1"}) == OutputSummary(unchanged=1)
@@ -166,7 +166,7 @@ def test_a_damaged_manifest_is_named(public: Path, manifest: bytes) -> None:
     """A manifest that cannot be read stops the run with one line, and nothing changes."""
     replace_output(public, {"a": b"1"})
     fill(public, {MANIFEST: manifest})
-    repair = "delete it; files that differ from what is built will then be named"
+    repair = "delete it; the next build will name the files that differ"
     assert refused(public, {"a": b"2"}) == [f"public/.postroom.json: is damaged; {repair}"]
     assert tree(public) == {"a": b"1"}
 
@@ -207,7 +207,7 @@ def test_a_path_that_leads_out_is_refused(public: Path, path: str) -> None:
 def test_our_own_names_cannot_be_taken(public: Path, path: str) -> None:
     """No file may take the place of the manifest or of the staging folder."""
     assert refused(public, {path: b"x"}) == [
-        f"{path}: is a name that Postroom keeps for itself; use another"
+        f"{path}: is a name that Postroom reserves; use another"
     ]
 
 
@@ -219,7 +219,7 @@ def test_nothing_is_written_through_a_folder_that_is_a_link(
     (tmp_path / "elsewhere").mkdir()
     public.mkdir()
     (public / "posts").symlink_to(tmp_path / target)
-    what = "is a symbolic link, and nothing is written through one"
+    what = "is a symbolic link, which Postroom does not follow when it writes"
     repair = "move it away, delete it, or build elsewhere"
     assert refused(public, {"posts/a/index.html": b"x", "b": b"y"}) == [
         f"public/posts: {what}; {repair}"
@@ -424,7 +424,7 @@ def test_what_postroom_keeps_for_itself_is_no_link(tmp_path: Path, link: str) ->
     for files in ({"a": b"x"}, {}):
         with pytest.raises(OutputError) as caught:
             replace_output(public, files)
-        what = "is a symbolic link, and nothing is written through one"
+        what = "is a symbolic link, which Postroom does not follow when it writes"
         repair = "move it away, delete it, or build elsewhere"
         assert str(caught.value) == f"public/{link}: {what}; {repair}"
     assert [path.name for path in git.iterdir()] == ["config"]

@@ -147,7 +147,7 @@ def test_a_topic_that_can_have_no_address_is_named(
     folder = make_site({f"posts/{path}": text for path, text in tagged(["🎉"]).items()})
     outcome = postroom(folder, "check")
     assert [line for line in outcome.warnings if "post-topic" in line] == [
-        "posts/000.md:5: topics: '🎉' makes no address; write it in letters [post-topic]"
+        "posts/000.md:5: topics: '🎉' makes no URL; use letters or digits [post-topic]"
     ]
     assert not (folder / "public/topics").exists()
 

@@ -188,10 +188,10 @@ checks: {post-titel: off, post-title: ignore}
             "9:10: contact.phone: found '180 7235 8327'; write it with + and the country code,"
             " such as +86 180 7235 8327"
         ),
-        "10:10: contact.email: found 'Jane Doe'; write an address such as news@example.com",
+        "10:10: contact.email: found 'Jane Doe'; write an email address such as news@example.com",
         (
             "11:12: contact.message: found '//evil.example.com/'; write mailto:news@example.com,"
-            " an https:// address or /list/message"
+            " an https:// URL or /list/message"
         ),
         "13:12: feeds.entries: found 'many'; write a whole number from 1 to 200",
         ("14:19: feeds.content.atom: found 'ful'; write full or summary, or did you mean 'full'?"),
@@ -224,13 +224,13 @@ def test_empty_settings_name_the_five_that_are_needed(settings: str) -> None:
 INSIDE = "write a folder inside the site, such as public"
 ZONE = "write an IANA name such as Europe/Berlin"
 DIGITS = "write 7 to 15 digits, with + and the country code"
-ADDRESS = "write an address such as news@example.com"
+ADDRESS = "write an email address such as news@example.com"
 
 
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("- title", "6:1: this is no key; write key: value, in the column of the other keys"),
+        ("- title", "6:1: this is not a key; write key: value, in the column of the other keys"),
         (
             "posts: /srv/news",
             "6:8: posts: found '/srv/news'; write a folder inside the site, such as posts",
@@ -254,7 +254,7 @@ ADDRESS = "write an address such as news@example.com"
         ),
         (
             "url: https://me:pw@example.com/",
-            "5:6: url: found 'https://me:pw@example.com/'; write it without name and password",
+            "5:6: url: found 'https://me:pw@example.com/'; write it without user and password",
         ),
         ("id: tag:example.com,2026:", "5:25: found ': ' inside a value; put the value in quotes"),
         ("title: ''", "5:8: title: found nothing; write some text"),
@@ -295,7 +295,7 @@ ADDRESS = "write an address such as news@example.com"
         ),
         (
             "contact: {address: [a]}",
-            "6:20: contact.address: found a list; write the address as text",
+            "6:20: contact.address: found a list; write the postal address as text",
         ),
         (
             "mail: {from: Jane}",
@@ -332,7 +332,7 @@ def test_a_wrong_setting_is_told_with_its_repair(line: str, said: str) -> None:
     [
         ("{slug}/", "found '{slug}/'; begin it with / and end it with / or .html"),
         ("/{slug}", "found '/{slug}'; begin it with / and end it with / or .html"),
-        ("/news/", "found '/news/'; let it hold {slug} or {path}, so that no two posts share it"),
+        ("/news/", "found '/news/'; add {slug} or {path}, so that each post has its own URL"),
         (
             "/{slug.__class__}/",
             "found {slug.__class__}; use {year}, {month}, {day}, {slug}, {path}",
@@ -410,7 +410,7 @@ def test_leave_a_message_is_an_address_or_a_page(message: str) -> None:
 )
 def test_leave_a_message_is_nothing_else(message: str) -> None:
     """What no page can link to safely is refused with the three forms."""
-    repair = "write mailto:news@example.com, an https:// address or /list/message"
+    repair = "write mailto:news@example.com, an https:// URL or /list/message"
     assert faults(with_line(f'contact: {{message: "{message}"}}')) == [
         f"6:20: contact.message: found '{message}'; {repair}"
     ]
@@ -482,8 +482,8 @@ def complaint(call: Callable[[Path], object], folder: Path) -> str:
 def test_outside_a_site_the_way_into_one_is_shown(tmp_path: Path) -> None:
     """Where there are no settings, the command that makes some is named."""
     assert complaint(find_site, tmp_path) == (
-        "postroom.yaml: is not here, nor in a folder above;"
-        " go to a newsroom, or make one with: postroom init my-news"
+        "postroom.yaml: is neither in this folder nor in one above it;"
+        " change to the folder of a site, or create one with: postroom init my-news"
     )
 
 

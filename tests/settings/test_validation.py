@@ -241,14 +241,14 @@ def test_what_is_no_uri_is_no_id(value: str) -> None:
     ("written", "repair"),
     [
         ("example.com/news", "write https://example.com/news"),
-        ("//example.com", "write it whole, such as https://example.com/news"),
-        ("mailto:a@example.com", "write it whole, such as https://example.com/news"),
-        ("ftp://example.com", "write it whole, such as https://example.com/news"),
-        ("https://", "write it whole, such as https://example.com/news"),
-        ("https://me@example.com", "write it without name and password"),
+        ("//example.com", "write the whole URL, such as https://example.com/news"),
+        ("mailto:a@example.com", "write the whole URL, such as https://example.com/news"),
+        ("ftp://example.com", "write the whole URL, such as https://example.com/news"),
+        ("https://", "write the whole URL, such as https://example.com/news"),
+        ("https://me@example.com", "write it without user and password"),
         (
             "https://müller.example/",
-            "write 'ü' percent-encoded, or in a host's name as punycode",
+            "percent-encode 'ü', or in a host name write it as punycode",
         ),
     ],
 )

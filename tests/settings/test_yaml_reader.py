@@ -131,18 +131,18 @@ REFUSED = {
         "a: x\n\tb: 2\n",
         "2:1: found a tab where YAML wants spaces; indent with spaces",
     ),
-    "duplicate key": ("a: 1\nb: 2\na: 3\n", "3:1: the key 'a' stands on line 1 already; keep one"),
+    "duplicate key": ("a: 1\nb: 2\na: 3\n", "3:1: the key 'a' is already on line 1; keep one"),
     "duplicate key, quoted": (
         "a: 1\n'a': 2\n",
-        "2:1: the key 'a' stands on line 1 already; keep one",
+        "2:1: the key 'a' is already on line 1; keep one",
     ),
     "duplicate key, nested": (
         "a:\n  b: 1\n  b: 2\n",
-        "3:3: the key 'b' stands on line 2 already; keep one",
+        "3:3: the key 'b' is already on line 2; keep one",
     ),
     "duplicate key, in a list": (
         "- {a: 1, a: 2}",
-        "1:10: the key 'a' stands on line 1 already; keep one",
+        "1:10: the key 'a' is already on line 1; keep one",
     ),
     "anchor": (
         "a: &x 1\n",
@@ -170,7 +170,7 @@ REFUSED = {
     ),
     "text after the end": (
         "a: 1\n...\nb: 2\n",
-        "3:1: this is left of the first key; begin all keys in one column",
+        "3:1: this begins left of the first key; begin all keys in one column",
     ),
     "directive": ("%FOO x\n---\na: 1\n", "1:5: a line begins with '%'; delete it"),
     "NUL": ("ab: x\0\n", "1:6: found the character U+0000; delete it"),
@@ -227,20 +227,20 @@ REFUSED = {
     ),
     "key too far right": (
         "a: x\n  b: y\n",
-        "2:4: this goes on with the value above; begin all keys in one column, each with ': '",
+        "2:4: this continues the value above; begin all keys in one column, each with ': '",
     ),
     "key too far left": (
         "  a: x\nb: y\n",
-        "2:1: this is left of the first key; begin all keys in one column",
+        "2:1: this begins left of the first key; begin all keys in one column",
     ),
     "no key": ("a: x\nfoo\nb: y\n", "3:1: found a line without ': '; write key: value"),
     "list below a value": (
         "a: x\n- y\n",
-        "2:1: this is no key; write key: value, in the column of the other keys",
+        "2:1: this is not a key; write key: value, in the column of the other keys",
     ),
     "key below a list": (
         "- a\nb: c\n",
-        "2:1: a list goes on without '- '; write - value, or indent it",
+        "2:1: a list continues without '- '; write - value, or indent it",
     ),
     "list inside a line": (
         "a: - b\n",
@@ -280,7 +280,7 @@ def test_places_count_from_the_first_line_of_the_file() -> None:
     """A text that begins on line 2 of its file is told by the lines of the file."""
     with pytest.raises(YamlError) as caught:
         parse("a: 1\na: 2\n", first_line=2, limit=LIMIT)
-    assert (caught.value.line, caught.value.message) == (3, "the key 'a' stands on line 2 already")
+    assert (caught.value.line, caught.value.message) == (3, "the key 'a' is already on line 2")
 
 
 DEEP = "nested more than 32 levels deep; flatten it"
