@@ -241,7 +241,7 @@ def test_a_post_cannot_take_a_place_of_ours(
     """A post whose address is that of a file of ours is named, and nothing is written."""
     folder = make_site({f"posts/{name}.md": note("a")}, f"pages: {{permalink: '{permalink}'}}\n")
     outcome = postroom(folder, "build")
-    line = f"posts/{name}.md: leads to {clash}; give it another slug"
+    line = f"posts/{name}.md: would be written to {clash}; give it another slug"
     assert (outcome.code, outcome.errors) == (1, [line])
     assert not (folder / "public").exists()
 

@@ -321,23 +321,23 @@ def _without_hidden(events: Iterable[object]) -> Iterator[object]:
 
     `<br>` becomes a line break. A hidden element that its block does not close becomes text.
     """
-    held: list[object] = []
+    pending: list[object] = []
     hidden = ""
     for event in events:
         source, closing, name = _tag(event)
         if hidden and closing and name == hidden:
-            held, hidden = [], ""
+            pending, hidden = [], ""
         elif hidden and not _bounds_block(event):
-            held.append(event)
+            pending.append(event)
         elif name in HIDDEN and not closing:
-            held, hidden = [{"Text": source}], name
+            pending, hidden = [{"Text": source}], name
         elif source:
             yield from ["HardBreak"] if name == "br" else [event] if name in _INFORMATIVE else []
         else:
-            yield from held
-            held, hidden = [], ""
+            yield from pending
+            pending, hidden = [], ""
             yield event
-    yield from held
+    yield from pending
 
 
 def _tag(event: object) -> tuple[str, str, str]:

@@ -302,8 +302,8 @@ def _published(node: Node) -> Hold:
 def _status(node: Node) -> Hold:
     word = validation.text(node).casefold().replace("-", " ").replace("_", " ")
     if word not in (*_PUBLIC, *_HELD_BACK):
-        public, held = validation.either(_PUBLIC), validation.either(_HELD_BACK)
-        raise error_at(node, f"write {public}, or to hold the post back {held}")
+        public, held_back = validation.either(_PUBLIC), validation.either(_HELD_BACK)
+        raise error_at(node, f"write {public}, or to hold the post back {held_back}")
     return Hold(draft=word in _HELD_BACK)
 
 
@@ -338,7 +338,7 @@ def start_of(moment: WrittenDate, site: Site) -> datetime:
 
 
 def instant_of(moment: WrittenDate, identity: str, site: Site) -> datetime:
-    """Return the instant that stands for `moment`.
+    """Return the instant of `moment`.
 
     A date without a time is placed in the first hour of the day by a hash of the id, since feed
     readers drop entries whose times are equal.

@@ -36,16 +36,16 @@ def group_by_topic(posts: Sequence[Post], site: Site) -> tuple[Topic, ...]:
     """
     names: dict[str, str] = {topic_slug(name): name for name in site.topics}
     found: dict[str, str] = {}
-    held: dict[str, list[Post]] = {}
+    by_slug: dict[str, list[Post]] = {}
     for post in posts:
         slugs = {topic_slug(name): name for name in reversed(post.topics)}
         found.update(slugs)
         for slug in slugs:
-            held.setdefault(slug, []).append(post)
+            by_slug.setdefault(slug, []).append(post)
     rest = sorted((slug for slug in found if slug not in names), key=lambda slug: slug.casefold())
     names.update((slug, found[slug]) for slug in rest)
     return tuple(
-        Topic(name, slug, urljoin(site.url, f"topics/{quote(slug)}/"), tuple(held.get(slug, ())))
+        Topic(name, slug, urljoin(site.url, f"topics/{quote(slug)}/"), tuple(by_slug.get(slug, ())))
         for slug, name in names.items()
         if slug
     )
@@ -151,8 +151,7 @@ def read_every_post(
     due = [posts[source.path] for source in current if source.begins <= at]
     waiting = {report.name(source.path) for source in current} - {post.path for post in due}
     odd = _spellings(posts, site)
-    lines = {report.name(source.path): source.head.lines.get("topics", 1) for source in current}
-    odd_warnings = (spelling_warning(spelling, lines[spelling.path]) for spelling in odd)
+    warnings = (*report.warnings, *_spelling_warnings(odd, current, report))
     loaded = LoadedPosts(
         posts=tuple(sorted(due, key=lambda post: post.published, reverse=True)),
         waiting=tuple(sorted(waiting)),
@@ -162,7 +161,7 @@ def read_every_post(
             (report.name(source.path), source.id) for source in sources if not source.head.id
         ),
         odd_topics=tuple(odd),
-        warnings=tuple(sorted((*report.warnings, *odd_warnings))),
+        warnings=tuple(sorted(warnings)),
     )
     return loaded, tuple(sources)
 
@@ -170,6 +169,13 @@ def read_every_post(
 def _spellings(posts: Mapping[str, Post], site: Site) -> list[TopicSpelling]:
     known = sorted(posts.values(), key=lambda post: post.published, reverse=True)
     return find_spellings(known, group_by_topic(known, site))
+
+
+def _spelling_warnings(
+    odd: Iterable[TopicSpelling], sources: Iterable[SourcePost], report: PostProblems
+) -> list[Problem]:
+    lines = {report.name(source.path): source.head.lines.get("topics", 1) for source in sources}
+    return [spelling_warning(spelling, lines[spelling.path]) for spelling in odd]
 
 
 def _report_duplicates(sources: list[SourcePost], report: PostProblems) -> None:
@@ -247,7 +253,7 @@ def _contents(
         html = to_html(source.body, attachments.resolve)
     except DepthError as error:
         line = source.body_line + error.line - 1
-        message = f"stands in more than {DEEPEST} elements, which no mail program shows"
+        message = f"is nested in more than {DEEPEST} elements, which no mail program shows"
         problem = Problem(report.name(source.path), line, message=message, hint="nest less")
         report.errors.append(problem)
         return Html(""), ""

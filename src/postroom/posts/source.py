@@ -172,6 +172,12 @@ class PostProblems:
         line = source.head.lines.get(key, 1)
         self.errors.append(Problem(self.name(source.path), line, 0, key, message, hint))
 
+    def warn_missing_id(self, path: str, post_id: str) -> None:
+        """Add a warning that the post at `path` has no id of its own, with the derived one."""
+        hint = f'add id: "{post_id}"'
+        problem = Problem(self.name(path), 1, 0, "id", "is missing", hint, rule="post-id")
+        self.warnings.append(problem)
+
 
 def parse_post(path: str, data: bytes, site: Site, report: PostProblems) -> SourcePost | None:
     """Return the post at `path` with the content `data`, or None after adding its errors."""
@@ -232,9 +238,7 @@ def _make_source(
         return None
     post_id = head.id or derived_id(site, path)
     if not head.id:
-        hint = f'add id: "{post_id}"'
-        problem = Problem(name, 1, key="id", message="is missing", hint=hint, rule="post-id")
-        report.warnings.append(problem)
+        report.warn_missing_id(path, post_id)
     instant = instant_of(moment, post_id, site)
     day = day_of(moment, instant, site)
     return SourcePost(
