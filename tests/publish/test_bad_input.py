@@ -22,7 +22,7 @@ GOOD = {"posts/2026-11-20-we-moved.md": POST}
 
 @pytest.fixture
 def site_dir(make_site: MakeSite, postroom: Build) -> Path:
-    """Return a newsroom that was built once, without a word of complaint."""
+    """Return a site that was built once without problems."""
     folder = make_site(GOOD)
     outcome = postroom(folder, "build")
     assert (outcome.code, outcome.err) == (0, "")
@@ -51,7 +51,7 @@ def refused(site_dir: Path, postroom: Build, code: int) -> list[str]:
 
 
 def write(site_dir: Path, files: Mapping[str, str | bytes]) -> None:
-    """Write files into a newsroom."""
+    """Write files into a site."""
     for name, contents in files.items():
         path = site_dir / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -299,7 +299,7 @@ def test_bad_settings_are_named_and_nothing_is_touched(
 
 
 def test_empty_settings_name_all_that_is_needed(site_dir: Path, postroom: Build) -> None:
-    """Five settings are required, and told at once."""
+    """Five settings are required, and all missing ones are reported at once."""
     write(site_dir, {"postroom.yaml": ""})
     assert refused(site_dir, postroom, 2) == [
         "postroom.yaml:1: id: is missing; add id: …",
@@ -311,7 +311,7 @@ def test_empty_settings_name_all_that_is_needed(site_dir: Path, postroom: Build)
 
 
 def test_without_settings_there_is_no_site(site_dir: Path, postroom: Build) -> None:
-    """The way into a newsroom, or to a new one, is shown."""
+    """The message says how to change to a site or to create one."""
     (site_dir / "postroom.yaml").unlink()
     assert refused(site_dir, postroom, 2) == [
         (
@@ -358,7 +358,7 @@ TEMPLATES = {
 def test_a_template_that_fails_is_named_by_file_and_line(
     site_dir: Path, postroom: Build, contents: str, said: str
 ) -> None:
-    """A newsroom's own template is mended by its owner, so its own line is told."""
+    """An error in a template of the site is reported with the line of the template."""
     write(site_dir, {"templates/pages/post.html": contents})
     assert refused(site_dir, postroom, 1) == [f"templates/pages/post.html:{said}"]
 
@@ -373,7 +373,7 @@ def test_a_template_without_end_is_stopped(site_dir: Path, postroom: Build) -> N
 def test_a_post_that_cannot_be_read_is_named(
     site_dir: Path, postroom: Build, tmp_path: Path
 ) -> None:
-    """Links in a circle, to nowhere and out of the newsroom are faults, never silence."""
+    """Links in a circle, dangling links and links out of the site are errors."""
     (tmp_path / "secret.md").write_text("# Secret\n")
     for name, target in (("a.md", "a.md"), ("b.md", "gone.md"), ("c.md", "../../secret.md")):
         (site_dir / "posts" / name).symlink_to(target)
@@ -399,7 +399,7 @@ def test_twenty_megabytes_of_front_matter_take_no_time(site_dir: Path, postroom:
 
 
 def test_all_faults_of_all_posts_are_named_in_one_run(site_dir: Path, postroom: Build) -> None:
-    """Nobody mends one fault only to be told the next."""
+    """One run reports all errors."""
     write(
         site_dir,
         {
@@ -448,7 +448,7 @@ def test_a_mended_site_is_built_again(site_dir: Path, postroom: Build) -> None:
 
 
 def test_no_posts_yet_make_an_empty_feed_and_a_hint(make_site: MakeSite, postroom: Build) -> None:
-    """A new newsroom builds; its feed is valid, and the next step is told."""
+    """A new site builds, its feed is valid, and the output names the next step."""
     folder = make_site()
     outcome = postroom(folder, "build")
     first, hint = outcome.out.splitlines()

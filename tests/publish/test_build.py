@@ -1,4 +1,4 @@
-"""A newsroom into its output: the same bytes everywhere, at the right time, in the right place."""
+"""A build makes the same bytes everywhere, at the right time and in the right place."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_time_passes_without_a_trace(make_site: MakeSite, postroom: Postroom) ->
 def test_a_post_appears_when_its_time_has_come(
     make_site: MakeSite, postroom: Postroom, date: str, before: str, after: str
 ) -> None:
-    """A post of the future waits to the second; a day begins in the newsroom's own zone."""
+    """A post waits to the second; a day begins in the time zone of the site."""
     folder = make_site({"posts/a.md": POST, "posts/due.md": note("due", date, title="Due")})
     assert "1 post → public/, 1 waiting" in postroom(folder, "build", "--at", before).out
     waiting = tree(folder / "public")
@@ -123,7 +123,7 @@ def test_a_post_appears_when_its_time_has_come(
 
 
 def test_at_goes_before_the_environment(make_site: MakeSite, postroom: Postroom) -> None:
-    """`--at` decides, else SOURCE_DATE_EPOCH, whatever the clock says."""
+    """`--at` decides, or else SOURCE_DATE_EPOCH, but not the clock."""
     folder = make_site({"posts/a.md": POST, "posts/b.md": note("b", "2026-12-01")})
     assert "1 post → public/, 1 waiting" in postroom(folder, "build").out
     later = postroom(folder, "build", "--at", "2026-12-02T00:00:00+01:00")
@@ -238,7 +238,7 @@ def test_attachments_are_copied(make_site: MakeSite, postroom: Postroom) -> None
 def test_a_post_cannot_take_a_place_of_ours(
     make_site: MakeSite, postroom: Postroom, permalink: str, name: str, clash: str
 ) -> None:
-    """A post whose address is that of a file of ours is named, and nothing is written."""
+    """A post with the URL of a page that Postroom makes is reported, and nothing is written."""
     folder = make_site({f"posts/{name}.md": note("a")}, f"pages: {{permalink: '{permalink}'}}\n")
     outcome = postroom(folder, "build")
     line = f"posts/{name}.md: would be written to {clash}; give it another slug"
@@ -247,7 +247,7 @@ def test_a_post_cannot_take_a_place_of_ours(
 
 
 def test_an_attachment_cannot_take_a_place_of_ours(make_site: MakeSite, postroom: Postroom) -> None:
-    """A file beside a post cannot stand in for the letter of a digest."""
+    """A file beside a post cannot replace the email of a digest."""
     files = {"posts/digest.md": note("a", text="[x](2026-11/email.txt)")}
     folder = make_site(
         {**files, "posts/2026-11/email.txt": "Spam"}, "pages: {permalink: '/{slug}/'}\n"
@@ -260,7 +260,7 @@ def test_an_attachment_cannot_take_a_place_of_ours(make_site: MakeSite, postroom
 
 
 def test_the_logo_is_copied(make_site: MakeSite, postroom: Postroom) -> None:
-    """The logo of the settings stands in the output at the path it has in the newsroom."""
+    """The logo has the same path in the output as in the site."""
     folder = make_site({"art/logo.png": b"\x89PNG"}, "theme: {logo: art/logo.png}\n")
     assert postroom(folder, "build").code == 0
     assert (folder / "public/art/logo.png").read_bytes() == b"\x89PNG"
@@ -339,7 +339,7 @@ def test_a_faulty_post_changes_nothing(make_site: MakeSite, postroom: Postroom) 
 def test_a_strange_file_in_the_output_stops_the_build(
     make_site: MakeSite, postroom: Postroom
 ) -> None:
-    """A file of somebody else at a place of ours is one line and exit code 1."""
+    """A file of another program in the way is one line and exit code 1."""
     folder = make_site({"posts/a.md": POST, "public/atom.xml": "theirs"})
     outcome = postroom(folder, "build")
     assert (outcome.code, outcome.errors) == (
@@ -442,7 +442,7 @@ def test_the_setting_for_output_cannot_mix_either(make_site: MakeSite, postroom:
 
 
 def test_output_may_stand_anywhere_else(make_site: MakeSite, postroom: Postroom) -> None:
-    """`--output` counts from where the command is called, and works outside of the newsroom."""
+    """`--output` is relative to the current folder and may be outside the site."""
     folder = make_site({"posts/a.md": POST})
     assert postroom(folder / "posts", "build", "--output", "../site").code == 0
     outside = postroom(folder, "build", "--output", "../elsewhere/public")

@@ -1,4 +1,4 @@
-"""Files into an output folder: whole, ours alone, and never through somebody else's."""
+"""The output folder: complete files, only those of Postroom, and no symbolic links."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def refused(folder: Path, files: Mapping[str, bytes | Path]) -> list[str]:
 
 
 def fill(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write `files` as somebody else would."""
+    """Write `files` as another program would."""
     for path, data in files.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(data)
@@ -106,7 +106,7 @@ def test_files_of_others_are_not_touched(public: Path) -> None:
 
 
 def test_a_strange_file_in_our_place_is_refused(public: Path) -> None:
-    """A file at a path of ours that we did not make is named, and nothing at all changes."""
+    """A file of another program in the way is reported, and nothing changes."""
     fill(public, {"index.html": b"theirs"})
     assert refused(public, {"index.html": b"ours", "a": b"1"}) == [
         "public/index.html: was not made by Postroom; move it away, delete it, or build elsewhere"
@@ -121,8 +121,8 @@ def test_an_equal_file_in_our_place_is_taken_over(public: Path) -> None:
     assert replace_output(public, {"index.html": b"new"}) == OutputSummary(written=1)
 
 
-def test_files_of_ours_that_somebody_changed_are_refused(public: Path) -> None:
-    """All files of ours that somebody changed are named at once, and nothing changes."""
+def test_changed_files_are_refused(public: Path) -> None:
+    """All files that were changed after a build are reported at once, and nothing changes."""
     replace_output(public, {"a": b"1", "b": b"2", "c": b"3"})
     fill(public, {"a": b"changed", "b": b"changed"})
     before = stamps(public)
@@ -181,7 +181,7 @@ def test_a_deleted_manifest_costs_nothing_that_is_unchanged(public: Path) -> Non
 
 @pytest.mark.parametrize("way", ["../victim", "{root}/victim", "link/victim", "link", "a/../x\0"])
 def test_a_forged_manifest_removes_nothing_outside(public: Path, tmp_path: Path, way: str) -> None:
-    """A manifest that names files outside the folder, or behind a link, moves nobody to act."""
+    """Files outside the folder or behind a link stay, even if the manifest names them."""
     (tmp_path / "victim").write_bytes(b"mine")
     public.mkdir()
     (public / "link").symlink_to(tmp_path)
@@ -405,7 +405,7 @@ def test_the_last_run_decides(
     "path", [".git/config", "a/.git/HEAD", ".htaccess", "posts/.x", "a/.well-known/x"]
 )
 def test_nothing_hidden_is_written(tmp_path: Path, path: str) -> None:
-    """No file goes to a hidden place, whatever names it: git would run what its settings name."""
+    """No file is written to a hidden path: git runs programs that its settings name."""
     with pytest.raises(OutputError) as caught:
         replace_output(tmp_path, {path: b"x"})
     what = "is hidden, so no host would serve it"

@@ -120,7 +120,7 @@ def test_no_link_leads_a_folder_astray(
     assert problems(folder) == [line]
 
 
-def test_the_folder_that_nobody_wrote_is_looked_at_too(make_site: MakeSite) -> None:
+def test_the_default_folder_is_checked_too(make_site: MakeSite) -> None:
     """The output folder of a site without `output:` may be a link as well."""
     folder = make_site()
     plant(folder)
@@ -165,7 +165,7 @@ def test_no_output_goes_into_a_git_directory(
     output: str,
     by: str,
 ) -> None:
-    """A bare repository, a folder in one, and a clone are refused whatever they are called."""
+    """A bare repository, a folder in one and a clone are refused under any name."""
     program("git")
     folder = make_site({"posts/a.md": POST}, f"output: {output}\n" if by == "setting" else "")
     git(folder, "init", "--bare", "mirror")
@@ -350,7 +350,7 @@ def test_a_logo_that_is_missing_stops_a_build(make_site: MakeSite, postroom: Pos
     assert (outcome.code, outcome.errors) == (2, [line])
 
 
-def test_a_logo_that_is_missing_keeps_nobody_on_the_list(tmp_path: Path) -> None:
+def test_a_missing_logo_prevents_no_unsubscribing(tmp_path: Path) -> None:
     """Where the output was built elsewhere the logo may be missing: the pages do without it."""
     folder = sites.write(
         tmp_path, {"postroom.yaml": SETTINGS + "theme: {logo: gone.png}\n", "posts/a.md": POST}

@@ -130,7 +130,7 @@ def test_every_setting_arrives_typed() -> None:
 
 
 def test_five_settings_are_enough(site: Site) -> None:
-    """The five required settings alone give a newsroom with every default."""
+    """The five required settings make a site with every default."""
     assert site == Site(
         title="Example News",
         url="https://news.example.com/",
@@ -217,7 +217,7 @@ MISSING = [
     ids=["empty", "blank lines", "a comment", "keys alone"],
 )
 def test_empty_settings_name_the_five_that_are_needed(settings: str) -> None:
-    """A file without values is told which ones it needs."""
+    """An empty file is reported with the settings that are required."""
     assert faults(settings) == MISSING
 
 
@@ -323,7 +323,7 @@ ADDRESS = "write an email address such as news@example.com"
     ],
 )
 def test_a_wrong_setting_is_told_with_its_repair(line: str, said: str) -> None:
-    """The fault of one line is told by its place, its key, what was found and what to write."""
+    """An error has its place, its key, the value that was found and a hint."""
     assert faults(with_line(line)) == [said]
 
 
@@ -456,7 +456,7 @@ def test_one_word_may_stand_for_a_list(site: Site) -> None:
     ids=["latin 1", "broken", "utf 16", "too long", "NUL", "a list", "a word", "two documents"],
 )
 def test_a_file_that_is_no_settings_is_refused(data: bytes, said: list[str]) -> None:
-    """Bytes that are not UTF-8, too many of them, or no mapping at all are told as such."""
+    """A file that is not UTF-8, is too long or is not a mapping is reported as such."""
     assert faults(data) == said
 
 
@@ -466,7 +466,7 @@ def test_a_byte_order_mark_does_no_harm(site: Site) -> None:
 
 
 def test_the_site_is_found_from_any_folder_of_it(make_site: MakeSite) -> None:
-    """The nearest folder upwards that holds `postroom.yaml` is the newsroom."""
+    """The nearest folder upwards with a `postroom.yaml` is the site."""
     folder = make_site({"posts/2026/a.md": ""})
     assert find_site(folder / "posts" / "2026") == folder
     assert find_site(folder) == folder
@@ -499,7 +499,7 @@ def test_settings_that_cannot_be_read_are_told(tmp_path: Path) -> None:
 
 
 def test_settings_are_read_from_their_file(make_site: MakeSite, site: Site) -> None:
-    """The settings of a newsroom are those of its `postroom.yaml`."""
+    """The settings of a site are those of its `postroom.yaml`."""
     assert load_settings(make_site()) == site
 
 

@@ -1,4 +1,4 @@
-"""Identity: whatever moves, a reader that follows the feed meets no post twice."""
+"""Feed readers show no post twice, even if its URL changes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ COUNT = 6
 
 @pytest.fixture
 def old(make_site: MakeSite, postroom: Run) -> Path:
-    """Return a newsroom of posts that had no ids until `check --fix` wrote them, built once."""
+    """Return a built site whose posts got their ids from `check --fix`."""
     files = {f"posts/2026-01-0{n}-news-{n}.md": f"# News {n}\n\nText {n}.\n" for n in range(1, 6)}
     files["posts/deep/er/six.md"] = "---\ntitle: Six\ndate: 2026-01-06\ntopics: [A]\n---\nText.\n"
     folder = make_site(files)
