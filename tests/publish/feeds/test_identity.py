@@ -23,8 +23,8 @@ from tests.support.feed_readers import (
     let_time_pass,
     newsboat,
     poll,
-    shown_entries,
     serving,
+    shown_entries,
     subscribed,
 )
 from tests.support.generated_sites import FIRST_DAY, SETTINGS, feeds, short_post, short_posts
