@@ -21,7 +21,7 @@ from tests.support.sites import contents
 
 Postroom = Callable[..., CommandResult]
 TODAY = AT.date()
-LISTS = "# Lists of subscribers and letters hold addresses.\n/*.csv\n/*.eml\n"
+LISTS = "# Lists of subscribers and emails contain email addresses.\n/*.csv\n/*.eml\n"
 SITE = site.parse_settings(SETTINGS.encode())
 
 

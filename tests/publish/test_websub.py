@@ -172,7 +172,7 @@ def test_a_hub_that_moved_has_heard_nothing(status: int) -> None:
     result, _, there = told(Answer(status, (("Location", "/elsewhere"),)))
     assert (result.accepted, result.tries, len(there.asked)) == (False, 1, 1)
     assert result.detail.startswith(f"{status} ")
-    assert result.detail.endswith(": it moved to /elsewhere")
+    assert result.detail.endswith(": the hub has moved to /elsewhere")
 
 
 def test_each_feed_is_told_for_itself() -> None:
