@@ -110,8 +110,8 @@ def test_outside_of_a_site_one_line_says_so(
     tmp_path: Path, postroom: Postroom, arguments: list[str]
 ) -> None:
     """A command that needs a newsroom tells where it looked and what to do."""
-    line = "postroom.yaml: is not here, nor in a folder above"
-    repair = "go to a newsroom, or make one with: postroom init my-news"
+    line = "postroom.yaml: is neither in this folder nor in one above it"
+    repair = "change to the folder of a site, or create one with: postroom init my-news"
     assert postroom(tmp_path, *arguments) == CommandResult(2, "", f"error: {line}; {repair}\n")
 
 

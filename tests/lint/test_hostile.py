@@ -21,7 +21,7 @@ RIGHTS = "-dac_override,-dac_read_search"
 REPLACE = "replace it with a file that can be read"
 HUGE = "".join(f"Number {n} of many paragraphs, [each](/) with a link.\n\n" for n in range(38_000))
 LINKS = "".join(f"[page {n}](/nowhere/{n}/)\n" for n in range(10_000))
-DEEP = "stands in more than 100 elements, which no mail program shows; nest less"
+DEEP = "is nested in more than 100 elements, which no mail program shows; nest less"
 
 
 @pytest.fixture
@@ -97,9 +97,9 @@ def test_links_in_circles_are_named(check: Check) -> None:
         f"posts/a.md: {loop}",
         f"posts/b.md: {loop}",
         f"posts/c.md: {loop}",
-        f"posts/d: is no file; {REPLACE}",
+        f"posts/d: is not a file; {REPLACE}",
         f"posts/e.md: cannot be read: no such file or directory; {REPLACE}",
-        f"posts/f.md: is no file; {REPLACE}",
+        f"posts/f.md: is not a file; {REPLACE}",
     ]
 
 

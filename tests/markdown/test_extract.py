@@ -1,4 +1,4 @@
-"""Where the links, pictures and headings of a text stand."""
+"""The positions of the links, images and headings of a text."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_links_are_found_where_they_stand(text: str, links: list[MarkdownLink]) 
 
 
 @pytest.mark.parametrize(
-    ("text", "pictures"),
+    ("text", "images"),
     [
         ("A ![new *house*](p.png)", [MarkdownImage("p.png", "new house", 1, 3)]),
         ("![](p.png)", [MarkdownImage("p.png", "", 1, 1)]),
@@ -55,9 +55,9 @@ def test_links_are_found_where_they_stand(text: str, links: list[MarkdownLink]) 
         ("<figure>\n<img src='p.png' alt='A'>\n</figure>", [MarkdownImage("p.png", "A", 2, 1)]),
     ],
 )  # fmt: skip
-def test_pictures_are_found_where_they_stand(text: str, pictures: list[MarkdownImage]) -> None:
-    """Every picture is found, with what its author says of it."""
-    assert list(extract_places(text).pictures) == pictures
+def test_images_are_found_with_their_positions(text: str, images: list[MarkdownImage]) -> None:
+    """Every image is found, with its description and size."""
+    assert list(extract_places(text).images) == images
 
 
 def test_headings_are_found_where_they_stand() -> None:
@@ -76,11 +76,11 @@ def test_headings_are_found_where_they_stand() -> None:
 @example("[</a>](a)")
 @example("<a href=b><a href=c>![</a>](d)</a>")
 def test_no_text_is_too_odd(text: str) -> None:
-    """Whatever somebody writes, what is found stands in the text."""
+    """The positions of links in any text are inside the text."""
     found = extract_places(text)
     lines = text.split("\n")
     everything: tuple[MarkdownLink | MarkdownImage | MarkdownHeading, ...] = (
-        *found.links, *found.pictures, *found.headings,
+        *found.links, *found.images, *found.headings,
     )  # fmt: skip
     for place in everything:
         assert 1 <= place.line <= len(lines)

@@ -305,7 +305,7 @@ def test_headings_stop_at_the_sixth_level() -> None:
     assert shift_headings(Html("<h2 id='a'>A</h2><h5>B</h5>"), 2) == "<h4 id='a'>A</h4><h6>B</h6>"
 
 
-def test_pictures_of_known_size_say_so() -> None:
+def test_images_of_known_size_have_width_and_height() -> None:
     """A browser then keeps their place free; a size that the author wrote stays."""
     made = Html('<img src="a?b&amp;c" alt="x"><img src="d" width="1">')
     assert add_image_sizes(made, {"a?b&c": (30, 20), "d": (3, 2)}) == (
@@ -703,7 +703,7 @@ def test_a_heading_at_the_top_is_the_title(markdown: str, title: str, rest: str)
     ],
 )
 def test_the_first_paragraph_sums_up(markdown: str, summary: str) -> None:
-    """Headings, pictures, lists, quotations, notes and code are passed over for it."""
+    """Headings, images, lists, quotations, notes and code are skipped."""
     assert first_paragraph(markdown) == summary
 
 

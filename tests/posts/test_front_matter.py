@@ -148,8 +148,8 @@ def test_a_day_may_lack_its_zeros(written: str, day: date) -> None:
 
 
 NO_DATE = "write a date such as 2026-11-22 or 2026-11-22 09:30"
-NO_DAY = "there is no such day; write a date such as 2026-11-22"
-NO_TIME = "there is no such time; write one such as 09:30"
+NO_DAY = "this day does not exist; write a date such as 2026-11-22"
+NO_TIME = "this time does not exist; write one such as 09:30"
 ODD_TIME = "write the time as 09:30, 09:30:15 or 09:30 +08:00"
 ODD_YEAR = "write a year from 1900 to 2999"
 
@@ -199,7 +199,7 @@ def test_an_unreadable_date_comes_with_a_readable_one(key: str, written: str, re
 
 @pytest.mark.parametrize("written", ["[2026]", "{year: 2026}"])
 def test_a_date_is_no_list_and_no_mapping(written: str) -> None:
-    """Even a wrong shape is told in one line."""
+    """A value of a wrong type is reported in one line."""
     (fault,) = faults(f"date: {written}\n")
     assert fault.endswith("; write one line of text")
 
@@ -248,7 +248,7 @@ def test_a_slug_may_be_in_any_script(slug: str) -> None:
     ],
 )
 def test_a_title_makes_a_slug(text: str, slug: str) -> None:
-    """Small letters with single hyphens, nothing invisible, short enough for a file's name."""
+    """A slug has small letters and single hyphens and is short enough for a file name."""
     assert slugify(text) == slug
 
 
@@ -256,7 +256,7 @@ def test_a_title_makes_a_slug(text: str, slug: str) -> None:
 @given(st.text(max_size=150))
 @example("İstanbul ǅ ς ΑΣ \u0345α")  # noqa: RUF001 - letters whose small form is special
 def test_a_slug_is_a_slug_of_itself(text: str) -> None:
-    """What is offered as a repair is accepted, and any slug names a folder of any file system."""
+    """The suggested slug is accepted and is a folder name on any file system."""
     slug = slugify(text)
     assert slugify(slug) == slug
     assert len((slug + ".html").encode()) <= 255
@@ -276,7 +276,7 @@ def test_a_slug_is_a_slug_of_itself(text: str) -> None:
     ],
 )
 def test_a_wrong_slug_comes_back_right(written: str, repair: str) -> None:
-    """The repair of a slug is the slug itself, where one can be made."""
+    """The hint is a valid slug, if one can be made."""
     assert faults(f"slug: {written}\n") == [
         f"2:7: slug: found '{written.strip(chr(39))}'; {repair}"
     ]
@@ -344,8 +344,8 @@ def test_an_enclosure_has_a_short_and_a_long_form(
         ("title: [a]", "2:8: title: found a list; write one line of text"),
         ("topics: {a: b}", "2:9: topics: found a mapping; write a list: [one, two]"),
         ("topics: [a, '']", "2:13: topics.2: found nothing; write some text"),
-        ("- title", "2:1: found a list; write key: value lines between the two '---'"),
-        ("We moved", "2:1: found 'We moved'; write key: value lines between the two '---'"),
+        ("- title", "2:1: found a list; write 'key: value' lines between the two '---'"),
+        ("We moved", "2:1: found 'We moved'; write 'key: value' lines between the two '---'"),
         ("title: A: B", "2:9: front matter: found ': ' inside a value; put the value in quotes"),
         (
             "a: [b",
@@ -354,7 +354,7 @@ def test_an_enclosure_has_a_short_and_a_long_form(
     ],
 )
 def test_a_wrong_value_is_told_with_its_repair(line: str, fault: str) -> None:
-    """The fault of one line is told by its place, its key, what was found and what to write."""
+    """An error has its place, its key, the value that was found and a hint."""
     assert faults(line + "\n") == [fault]
 
 
@@ -410,7 +410,7 @@ def test_a_key_that_nearly_is_one_is_warned_of(key: str, near: str) -> None:
 
 @pytest.mark.parametrize("key", ["layout", "tags", "categories", "permalink", "weight", "language"])
 def test_a_key_of_another_program_is_kept_in_silence(key: str) -> None:
-    """Templates may use it, and nobody is bothered."""
+    """Templates can use unknown keys, and there is no warning."""
     read, errors, warnings = front_matter.parse_front_matter(f"{key}: x\n", "posts/a.md")
     assert (read.extra, errors, warnings) == ({key: "x"}, [], [])
 

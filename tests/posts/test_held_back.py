@@ -1,4 +1,4 @@
-"""Posts that their authors hold back, in the words of any generator: nobody sees or gets them."""
+"""Posts that are held back with the keys of any generator are neither published nor sent."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ def test_the_build_counts_what_it_holds_back(
 def test_the_instant_of_the_build_decides(
     make_site: MakeSite, postroom: Postroom, lines: str
 ) -> None:
-    """A waiting post comes and an expired one was there, whatever the machine's clock says."""
+    """The instant of the build, not the clock, decides whether a post waits or has expired."""
     site_dir = make_site({"posts/a.md": held_back(lines)})
     there = "2026-11-24T00:00Z" if "publish" in lines else "2026-11-20T12:00Z"
     assert "atom.xml" in shown(site_dir, postroom, "--at", there)
@@ -252,8 +252,8 @@ def plan(room: Room, at: datetime = AT) -> int:
 
 
 @pytest.mark.parametrize("lines", KINDS)
-def test_nobody_is_sent_what_is_held_back(room: Room, lines: str) -> None:
-    """`plan` counts nobody and `send` sends nothing; let go, the post reaches everybody once."""
+def test_a_post_that_is_held_back_is_not_sent(room: Room, lines: str) -> None:
+    """`plan` and `send` skip the post; once it is published, each subscriber receives it once."""
     room.write("a.md", held_back(lines))
     assert plan(room) == 0
     assert room.send().code == 0
@@ -265,7 +265,7 @@ def test_nobody_is_sent_what_is_held_back(room: Room, lines: str) -> None:
 
 
 def test_a_post_is_sent_once_its_publish_date_has_come(room: Room) -> None:
-    """Its own date may lie days back; nobody misses it for that."""
+    """A post whose `date` is days before its `publishDate` is sent to all subscribers."""
     room.write("a.md", held_back("publishDate: 2026-11-25"))
     days = [AT + timedelta(days=each) for each in range(5)]
     sent = []
@@ -301,7 +301,7 @@ def test_a_post_that_expires_after_it_was_sent_is_sent_no_more(room: Room) -> No
             ),
         ),
         ("published: soon", "2:12: published: found 'soon'; write true, false or a date"),
-        ("published: 2026-13-01", "2:12: published: found '2026-13-01'; there is no such day"),
+        ("published: 2026-13-01", "2:12: published: found '2026-13-01'; this day does not exist"),
         ("unlisted: perhaps", "2:11: unlisted: found 'perhaps'; write true or false"),
         ("hidden: [a]", "2:9: hidden: found a list; write one line of text"),
         ("expiry_date: never", "2:14: expiry_date: found 'never'; write a date such as 2026-11-22"),

@@ -1,4 +1,4 @@
-"""A folder of texts becomes posts: dated, named, told apart, or every fault in all of them."""
+"""Posts are loaded with dates, names and ids, or all their errors are reported."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from postroom.errors import ContentError
 from postroom.models import Attachment, Enclosure, Post, Site
 from postroom.posts import loader
-from postroom.posts.front_matter import date_from_node
+from postroom.posts.front_matter import take_instant
 from postroom.posts.loader import LoadedPosts
 from postroom.posts.source import SourceFolder
 from postroom.settings.site import parse_settings
@@ -29,8 +29,7 @@ DATED = "2026-11-20-"
 TAG = "tag:news.example.com,2026:"
 
 ABSENT = (
-    "'{}' is neither a file beside the post nor an https:// address; "
-    "put it there, or correct the name"
+    "'{}' is neither a file beside the post nor an https:// URL; put it there, or correct the name"
 )
 
 
@@ -165,7 +164,7 @@ def test_keys_of_others_reach_templates() -> None:
 
 
 def test_a_summary_is_the_first_paragraph_unless_one_is_written() -> None:
-    """Headings and pictures do not sum anything up."""
+    """Headings and images are not part of a summary."""
     text = "# A\n\n![Door](door.png)\n\n## Why\n\nWe *moved* to a\nnew office.\n\nMore.\n"
     assert one(text).summary == "We moved to a new office."
     assert one("---\nsummary: In short\n---\n" + text).summary == "In short"
@@ -206,12 +205,12 @@ def test_a_summary_is_the_first_paragraph_unless_one_is_written() -> None:
         (
             "2026-02-30-a.md",
             "# A\n",
-            [": date: found 2026-02-30 in the file's name; name a day there is, from 1900 to 2999"],
+            [": date: found 2026-02-30 in the file's name; use a real date, from 1900 to 2999"],
         ),
         (
             "0001-01-01-a.md",
             "# A\n",
-            [": date: found 0001-01-01 in the file's name; name a day there is, from 1900 to 2999"],
+            [": date: found 0001-01-01 in the file's name; use a real date, from 1900 to 2999"],
         ),
         (
             "a.md",
@@ -241,7 +240,7 @@ def test_a_summary_is_the_first_paragraph_unless_one_is_written() -> None:
     ],
 )
 def test_a_text_that_is_no_post_is_told_why(path: str, text: str, said: list[str]) -> None:
-    """What is missing or wrong is told with the file, the line and the repair."""
+    """An error has its file, its line and a hint."""
     assert faults({path: text}) == [f"posts/{path}{line}" for line in said]
 
 
@@ -359,7 +358,7 @@ def test_a_draft_is_never_published() -> None:
 
 
 def test_posts_come_newest_first() -> None:
-    """By the instants of their dates, whatever their files are called."""
+    """Posts are ordered by the instants of their dates, not by file name."""
     dates = ["2026-11-18", "2026-11-20 08:00", "2026-11-19", "2026-11-20 09:00"]
     texts = {f"{n}.md": post_with(f"date: {day}") for n, day in enumerate(dates)}
     assert [post.path for post in load(texts).posts] == [
@@ -453,7 +452,7 @@ def test_a_hundred_thousand_posts_of_one_minute_take_no_time() -> None:
     """Spreading equal instants does not walk over those that are taken again and again."""
     started = time.monotonic()
     taken: dict[datetime, datetime] = {}
-    found = [date_from_node(AT + timedelta(seconds=n % 2), taken) for n in range(100_000)]
+    found = [take_instant(AT + timedelta(seconds=n % 2), taken) for n in range(100_000)]
     assert time.monotonic() - started < 5
     assert sorted(found) == [AT + timedelta(seconds=n) for n in range(100_000)]
 
@@ -522,35 +521,35 @@ def test_a_derived_id_written_down_changes_nothing() -> None:
 
 
 def test_two_posts_of_one_id_are_both_named() -> None:
-    """The copy is told with the file it was copied from."""
+    """The error names both posts."""
     texts = {
         "a.md": post_with("date: 2026-11-20", f"id: {TAG}x", "slug: a"),
         "b.md": post_with("slug: b", "date: 2026-11-20", f"id: {TAG}x"),
     }
     assert faults(texts) == [
         (
-            f"posts/b.md:5: id: '{TAG}x' is the id of posts/a.md too;"
-            " give another to the one that is not published yet"
+            f"posts/b.md:5: id: '{TAG}x' is also the id of posts/a.md;"
+            " change it in the post that is not published yet"
         )
     ]
 
 
-def test_two_posts_of_one_address_are_both_named() -> None:
-    """Equal slugs are told, be they written or taken from a file's name."""
+def test_two_posts_with_one_url_are_both_named() -> None:
+    """Equal slugs are reported, both from the front matter and from file names."""
     texts = {
         "2026-11-20-we-moved.md": "# A\n",
         "2026-11-19-we-moved.md": "# B\n",
         "c.md": post_with("date: 2026-11-20", "slug: we-moved"),
     }
-    tail = "give one of them another slug: …"
+    tail = "write another slug: … in one of them"
     assert faults(texts, site_of()) == [
         (
-            "posts/2026-11-19-we-moved.md:1: slug: 'we-moved' leads to the address of"
-            f" posts/2026-11-20-we-moved.md too; {tail}"
+            "posts/2026-11-19-we-moved.md:1: slug: 'we-moved' makes the same URL as"
+            f" posts/2026-11-20-we-moved.md; {tail}"
         ),
         (
-            "posts/c.md:4: slug: 'we-moved' leads to the address of"
-            f" posts/2026-11-20-we-moved.md too; {tail}"
+            "posts/c.md:4: slug: 'we-moved' makes the same URL as"
+            f" posts/2026-11-20-we-moved.md; {tail}"
         ),
     ]
 
@@ -590,7 +589,7 @@ def test_drafts_do_not_stand_in_the_way_of_posts() -> None:
     ],
 )
 def test_a_permalink_is_filled_in(permalink: str, path: str, url: str) -> None:
-    """Its fields make the address, percent-encoded, below that of the newsroom."""
+    """The fields make a percent-encoded URL below that of the site."""
     site = site_of(f'pages: {{permalink: "{permalink}"}}\n')
     assert one("# A\n", path, site).url == f"https://news.example.com/{url}"
 
@@ -712,7 +711,7 @@ def test_files_go_beside_a_page_that_is_a_file() -> None:
     ],
 )
 def test_an_enclosure_is_whole(written: str, enclosure: Enclosure) -> None:
-    """Type and length are found where the file is the newsroom's, and written where it is not."""
+    """Type and length of a file beside the post are found; those of other files are written."""
     post = one(f"---\nenclosure: {written}\n---\n# A\n", sizes={"talk.mp3": 9, "talk.m4a": 8})
     assert post.enclosure == enclosure
 
@@ -738,7 +737,7 @@ def test_an_enclosure_that_no_feed_can_announce_is_refused(written: str, missing
 @pytest.mark.parametrize("key", ["image", "enclosure"])
 @pytest.mark.parametrize("written", ["gone.png", "../gone.png", "javascript:alert(1)"])
 def test_a_file_that_is_not_there_is_refused(key: str, written: str) -> None:
-    """A picture or recording that nobody could fetch is named before it is announced."""
+    """A missing image or enclosure is an error."""
     text = f"---\n{key}: {written}\n---\n# A\n"
     assert faults({"2026-11-20-a.md": text}) == [
         f"posts/2026-11-20-a.md:2: {key}: {ABSENT.format(written)}"
@@ -749,7 +748,7 @@ def test_a_file_that_is_not_there_is_refused(key: str, written: str) -> None:
 
 
 def test_a_folder_is_read_with_all_its_folders(make_site: MakeSite) -> None:
-    """Hidden files and those that begin with an underscore are nobody's news."""
+    """Hidden files and files that begin with an underscore are skipped."""
     folder = make_site(
         {
             "posts/2026-11-20-a.md": "# A\n",
@@ -775,7 +774,7 @@ def test_a_folder_is_read_with_all_its_folders(make_site: MakeSite) -> None:
 
 
 def test_links_inside_the_site_are_followed(make_site: MakeSite) -> None:
-    """A post, or a picture, may be a link to another file of the newsroom."""
+    """A post or an image may be a symbolic link to another file of the site."""
     folder = make_site({"shared/a.md": "# A\n\n[x](b.txt)\n", "shared/b.txt": "123"})
     (folder / "posts/2026-11-20-a.md").symlink_to("../shared/a.md")
     (folder / "posts/b.txt").symlink_to(folder / "shared/b.txt")
@@ -824,9 +823,9 @@ def test_what_cannot_be_read_is_told(make_site: MakeSite) -> None:
         f"posts/a.md: cannot be read: too many levels of symbolic links; {REPLACE}",
         f"posts/b.md: cannot be read: too many levels of symbolic links; {REPLACE}",
         f"posts/c.md: cannot be read: no such file or directory; {REPLACE}",
-        f"posts/d: is no file; {REPLACE}",
-        f"posts/e.md: is no file; {REPLACE}",
-        f"posts/f.md: is no file; {REPLACE}",
+        f"posts/d: is not a file; {REPLACE}",
+        f"posts/e.md: is not a file; {REPLACE}",
+        f"posts/f.md: is not a file; {REPLACE}",
     ]
 
 
@@ -860,17 +859,15 @@ def test_a_folder_that_cannot_be_listed_is_told(make_site: MakeSite) -> None:
 
 
 def test_no_posts_folder_is_a_fault_and_an_empty_one_is_none(make_site: MakeSite) -> None:
-    """An empty newsroom is fine; one whose folder is misnamed must not publish emptiness."""
+    """A site may have no posts, but a missing folder of posts is an error."""
     folder = make_site()
     assert loader.load_posts(folder, site_of(), AT) == LoadedPosts(())
     (folder / "posts").rmdir()
-    assert refusals(folder) == [
-        "posts: is not a folder; make it, or write where the posts are as posts: in postroom.yaml"
-    ]
+    assert refusals(folder) == ["posts: is not a folder; create it, or set posts: in postroom.yaml"]
 
 
 def test_posts_may_lie_elsewhere(make_site: MakeSite) -> None:
-    """`posts:` says where; paths count from the newsroom, ids from the posts."""
+    """With `posts:`, paths are relative to the site and ids to the folder of the posts."""
     folder = make_site({"content/news/2026-11-20-a.md": "# A\n"})
     (post,) = loader.load_posts(folder, site_of("posts: content/news\n"), AT).posts
     assert (post.path, post.id) == ("content/news/2026-11-20-a.md", f"{TAG}2026-11-20-a.md")

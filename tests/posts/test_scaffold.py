@@ -1,4 +1,4 @@
-"""A new newsroom, and a new post in it."""
+"""`init` creates a site, and `new` a post."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from tests.support.sites import contents
 
 Postroom = Callable[..., CommandResult]
 TODAY = AT.date()
-LISTS = "# Lists of subscribers and letters hold addresses.\n/*.csv\n/*.eml\n"
+LISTS = "# Lists of subscribers and emails contain email addresses.\n/*.csv\n/*.eml\n"
 SITE = site.parse_settings(SETTINGS.encode())
 
 
 def test_a_new_site_builds_at_once(tmp_path: Path, postroom: Postroom) -> None:
-    """What `init` makes builds without a fault; only the plain post is told of its missing id."""
+    """A new site builds without errors; the only warning is the missing id of the plain post."""
     made = postroom(tmp_path, "init", "my-news")
     names = [
         ".gitignore",
@@ -76,7 +76,7 @@ def test_git_ignores_what_is_made(tmp_path: Path, postroom: Postroom) -> None:
 def test_any_folder_name_makes_a_title(
     tmp_path: Path, postroom: Postroom, name: str, title: str
 ) -> None:
-    """The newsroom is called after its folder, whatever that holds, and builds."""
+    """A site has the name of its folder, with any characters, and builds."""
     assert postroom(tmp_path, "init", "--", name).code == 0
     assert site.load_settings(tmp_path / name).title == title
     assert postroom(tmp_path / name, "build").errors == []
@@ -85,7 +85,7 @@ def test_any_folder_name_makes_a_title(
 def test_a_folder_name_of_another_encoding_makes_a_title(
     tmp_path: Path, postroom: Postroom
 ) -> None:
-    """A folder whose name is not UTF-8 becomes a newsroom, called after what can be read of it."""
+    """A site in a folder whose name is not UTF-8 has the readable part as its name."""
     name = b"caf\xe9 news".decode(errors="surrogateescape")
     assert postroom(tmp_path, "init", name).code == 0
     assert site.load_settings(tmp_path / name).title == "Caf News"
@@ -93,14 +93,14 @@ def test_a_folder_name_of_another_encoding_makes_a_title(
 
 @pytest.mark.parametrize("place", ["a/b/c", "./here/", "a/../b"])
 def test_folders_on_the_way_are_made(tmp_path: Path, postroom: Postroom, place: str) -> None:
-    """A newsroom may be made several folders deep."""
+    """`init` creates the folders above the site."""
     (tmp_path / "a").mkdir()
     assert postroom(tmp_path, "init", place).code == 0
     assert postroom(tmp_path / place, "build").code == 0
 
 
 def test_the_folder_at_hand_can_become_a_site(tmp_path: Path, postroom: Postroom) -> None:
-    """`init .` makes a newsroom of the folder it is called in, and leaves its files alone."""
+    """`init .` creates a site in the current folder and keeps the files there."""
     (tmp_path / "README.md").write_text("mine")
     assert postroom(tmp_path, "init", ".").code == 0
     assert (tmp_path / "README.md").read_text() == "mine"
@@ -132,17 +132,17 @@ def test_a_repository_can_become_a_site(
 
 @pytest.mark.parametrize("name", [".gitignore/a", "postroom.yaml", "posts/2026-11-22-welcome.md"])
 def test_nothing_is_overwritten(tmp_path: Path, postroom: Postroom, name: str) -> None:
-    """If one file of the new newsroom is there already, it is named and nothing is written."""
+    """A file that exists already is reported, and nothing is written."""
     (tmp_path / "news" / name).parent.mkdir(parents=True)
     (tmp_path / "news" / name).write_text("mine")
     outcome = postroom(tmp_path, "init", "news")
-    line = f"news/{name.removesuffix('/a')}: is there already; choose another folder"
+    line = f"news/{name.removesuffix('/a')}: exists already; choose another folder"
     assert (outcome.code, outcome.out, outcome.errors) == (2, "", [line])
     assert contents(tmp_path) == {f"news/{name}": b"mine"}
 
 
 def test_a_second_init_changes_nothing(tmp_path: Path, postroom: Postroom) -> None:
-    """A newsroom is not made twice: each file in the way is named."""
+    """A second `init` reports each file that exists."""
     postroom(tmp_path, "init", "news")
     before = contents(tmp_path)
     outcome = postroom(tmp_path, "init", "news")
@@ -156,7 +156,7 @@ def test_a_second_init_changes_nothing(tmp_path: Path, postroom: Postroom) -> No
 def test_a_file_in_the_way_is_named(
     tmp_path: Path, postroom: Postroom, name: str, reason: str
 ) -> None:
-    """A newsroom cannot be made where a file stands: one line, and exit code 1."""
+    """`init` with the path of a file is one line and exit code 1."""
     (tmp_path / "file").write_text("mine")
     outcome = postroom(tmp_path, "init", name)
     assert (outcome.code, len(outcome.errors)) == (1, 1)
@@ -204,14 +204,14 @@ def test_without_its_draft_line_a_new_post_is_published(
 def test_the_day_is_that_of_the_site(
     make_site: MakeSite, postroom: Postroom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A new post has the date that it is in the newsroom's zone, not where the command runs."""
+    """A new post has the current date in the time zone of the site, not of the machine."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1796079600")  # 2026-11-30T23:00:00Z
     folder = make_site({})
     assert postroom(folder, "new", "x").out == "posts/2026-12-01-x.md\n"
 
 
 def test_new_works_in_any_folder_of_a_site(make_site: MakeSite, postroom: Postroom) -> None:
-    """The post lands where the settings say, wherever in the newsroom the command is called."""
+    """A new post is written to the folder of the settings from any folder of the site."""
     folder = make_site({"some/where/x.txt": ""}, "posts: content/news\n")
     outcome = postroom(folder / "some/where", "new", "A b")
     assert outcome.out == "content/news/2026-11-22-a-b.md\n"
@@ -222,7 +222,7 @@ def test_a_post_is_not_written_twice(make_site: MakeSite, postroom: Postroom) ->
     """A second post of the same name on one day is refused, and the first one stays."""
     folder = make_site({"posts/2026-11-22-we-moved.md": "mine"})
     outcome = postroom(folder, "new", "We moved!")
-    what = "is there already; open it, or choose another title"
+    what = "exists already; open it, or choose another title"
     assert (outcome.code, outcome.errors) == (2, [f"posts/2026-11-22-we-moved.md: {what}"])
     assert (folder / "posts/2026-11-22-we-moved.md").read_text() == "mine"
 
@@ -248,7 +248,7 @@ def test_a_title_that_no_feed_can_hold_is_refused(
     folder = make_site({})
     outcome = postroom(folder, "new", f"a{character}b")
     code = f"U+{ord(character):04X}"
-    line = f"TITLE: found the character {code}, which no feed can hold; leave it out"
+    line = f"TITLE: found the character {code}, which no feed can hold; remove it"
     assert (outcome.code, outcome.errors) == (2, [line])
     assert list((folder / "posts").iterdir()) == []
 

@@ -22,7 +22,7 @@ GOOD = {"posts/2026-11-20-we-moved.md": POST}
 
 @pytest.fixture
 def site_dir(make_site: MakeSite, postroom: Build) -> Path:
-    """Return a newsroom that was built once, without a word of complaint."""
+    """Return a site that was built once without problems."""
     folder = make_site(GOOD)
     outcome = postroom(folder, "build")
     assert (outcome.code, outcome.err) == (0, "")
@@ -51,7 +51,7 @@ def refused(site_dir: Path, postroom: Build, code: int) -> list[str]:
 
 
 def write(site_dir: Path, files: Mapping[str, str | bytes]) -> None:
-    """Write files into a newsroom."""
+    """Write files into a site."""
     for name, contents in files.items():
         path = site_dir / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -89,28 +89,28 @@ POSTS: Mapping[str, tuple[str | bytes, str]] = {
         post("title: A\ndate: 2026-02-30"),
         (
             "posts/a.md:3:7: date: found '2026-02-30';"
-            " there is no such day; write a date such as 2026-11-22"
+            " this day does not exist; write a date such as 2026-11-22"
         ),
     ),
     "impossible time": (
         post("title: A\ndate: 2026-11-20 25:00"),
         (
             "posts/a.md:3:7: date: found '2026-11-20 25:00';"
-            " there is no such time; write one such as 09:30"
+            " this time does not exist; write one such as 09:30"
         ),
     ),
     "duplicate slug": (
         post(HEAD + "slug: we-moved"),
         (
-            "posts/a.md:5: slug: 'we-moved' leads to the address of"
-            " posts/2026-11-20-we-moved.md too; give one of them another slug: …"
+            "posts/a.md:5: slug: 'we-moved' makes the same URL as"
+            " posts/2026-11-20-we-moved.md; write another slug: … in one of them"
         ),
     ),
     "duplicate id": (
         post("title: A\ndate: 2026-11-20\nid: tag:news.example.com,2026:we-moved"),
         (
-            "posts/a.md:4: id: 'tag:news.example.com,2026:we-moved' is the id of"
-            " posts/2026-11-20-we-moved.md too; give another to the one that is not published yet"
+            "posts/a.md:4: id: 'tag:news.example.com,2026:we-moved' is also the id of"
+            " posts/2026-11-20-we-moved.md; change it in the post that is not published yet"
         ),
     ),
     "id that is no URI": (
@@ -134,11 +134,11 @@ POSTS: Mapping[str, tuple[str | bytes, str]] = {
     ),
     "duplicate keys": (
         post("title: A\ndate: 2026-11-20\ntitle: B"),
-        "posts/a.md:4:1: front matter: the key 'title' stands on line 2 already; keep one",
+        "posts/a.md:4:1: front matter: the key 'title' is already on line 2; keep one",
     ),
     "duplicate keys, nested": (
         post("title: A\nimage:\n  src: a\n  src: b"),
-        "posts/a.md:5:3: front matter: the key 'src' stands on line 4 already; keep one",
+        "posts/a.md:5:3: front matter: the key 'src' is already on line 4; keep one",
     ),
     "100,000-deep list": (
         post("title: " + "[" * 100_000),
@@ -176,7 +176,7 @@ POSTS: Mapping[str, tuple[str | bytes, str]] = {
     ),
     "list as front matter": (
         post("- title\n- date"),
-        "posts/a.md:2:1: found a list; write key: value lines between the two '---'",
+        "posts/a.md:2:1: found a list; write 'key: value' lines between the two '---'",
     ),
     "invalid UTF-8": (
         post(HEAD).encode() + b"M\xfcller\n",
@@ -214,7 +214,7 @@ POSTS: Mapping[str, tuple[str | bytes, str]] = {
         post(HEAD + "enclosure: talk.mp3"),
         (
             "posts/a.md:5: enclosure: 'talk.mp3' is neither a file beside the post nor an"
-            " https:// address; put it there, or correct the name"
+            " https:// URL; put it there, or correct the name"
         ),
     ),
 }
@@ -299,7 +299,7 @@ def test_bad_settings_are_named_and_nothing_is_touched(
 
 
 def test_empty_settings_name_all_that_is_needed(site_dir: Path, postroom: Build) -> None:
-    """Five settings are required, and told at once."""
+    """Five settings are required, and all missing ones are reported at once."""
     write(site_dir, {"postroom.yaml": ""})
     assert refused(site_dir, postroom, 2) == [
         "postroom.yaml:1: id: is missing; add id: …",
@@ -311,12 +311,12 @@ def test_empty_settings_name_all_that_is_needed(site_dir: Path, postroom: Build)
 
 
 def test_without_settings_there_is_no_site(site_dir: Path, postroom: Build) -> None:
-    """The way into a newsroom, or to a new one, is shown."""
+    """The message says how to change to a site or to create one."""
     (site_dir / "postroom.yaml").unlink()
     assert refused(site_dir, postroom, 2) == [
         (
-            "postroom.yaml: is not here, nor in a folder above;"
-            " go to a newsroom, or make one with: postroom init my-news"
+            "postroom.yaml: is neither in this folder nor in one above it;"
+            " change to the folder of a site, or create one with: postroom init my-news"
         )
     ]
 
@@ -358,7 +358,7 @@ TEMPLATES = {
 def test_a_template_that_fails_is_named_by_file_and_line(
     site_dir: Path, postroom: Build, contents: str, said: str
 ) -> None:
-    """A newsroom's own template is mended by its owner, so its own line is told."""
+    """An error in a template of the site is reported with the line of the template."""
     write(site_dir, {"templates/pages/post.html": contents})
     assert refused(site_dir, postroom, 1) == [f"templates/pages/post.html:{said}"]
 
@@ -373,7 +373,7 @@ def test_a_template_without_end_is_stopped(site_dir: Path, postroom: Build) -> N
 def test_a_post_that_cannot_be_read_is_named(
     site_dir: Path, postroom: Build, tmp_path: Path
 ) -> None:
-    """Links in a circle, to nowhere and out of the newsroom are faults, never silence."""
+    """Links in a circle, dangling links and links out of the site are errors."""
     (tmp_path / "secret.md").write_text("# Secret\n")
     for name, target in (("a.md", "a.md"), ("b.md", "gone.md"), ("c.md", "../../secret.md")):
         (site_dir / "posts" / name).symlink_to(target)
@@ -383,7 +383,7 @@ def test_a_post_that_cannot_be_read_is_named(
         f"posts/a.md: cannot be read: too many levels of symbolic links; {REPLACE}",
         f"posts/b.md: cannot be read: no such file or directory; {REPLACE}",
         f"posts/c.md: leads out of the site; {REPLACE}",
-        f"posts/d.md: is no file; {REPLACE}",
+        f"posts/d.md: is not a file; {REPLACE}",
     ]
 
 
@@ -399,7 +399,7 @@ def test_twenty_megabytes_of_front_matter_take_no_time(site_dir: Path, postroom:
 
 
 def test_all_faults_of_all_posts_are_named_in_one_run(site_dir: Path, postroom: Build) -> None:
-    """Nobody mends one fault only to be told the next."""
+    """One run reports all errors."""
     write(
         site_dir,
         {
@@ -418,13 +418,13 @@ def test_all_faults_of_all_posts_are_named_in_one_run(site_dir: Path, postroom: 
             " which no feed can hold; delete it"
         ),
         (
-            "posts/2026-11-20-we-moved.md:1: slug: 'we-moved' leads to the address of"
-            " posts/2026-11-19-we-moved.md too; give one of them another slug: …"
+            "posts/2026-11-20-we-moved.md:1: slug: 'we-moved' makes the same URL as"
+            " posts/2026-11-19-we-moved.md; write another slug: … in one of them"
         ),
         (
-            "posts/2026-11-20-we-moved.md:4: id: 'tag:news.example.com,2026:we-moved' is the id"
-            " of posts/2026-11-19-we-moved.md too;"
-            " give another to the one that is not published yet"
+            "posts/2026-11-20-we-moved.md:4: id: 'tag:news.example.com,2026:we-moved' is also"
+            " the id of posts/2026-11-19-we-moved.md;"
+            " change it in the post that is not published yet"
         ),
         "posts/2026/d.md:1: date: is missing; add date: …, or name the file 2026-11-22-d.md",
         "posts/2026/d.md:1: title: is missing; add title: …, or begin the text with '# Title'",
@@ -448,7 +448,7 @@ def test_a_mended_site_is_built_again(site_dir: Path, postroom: Build) -> None:
 
 
 def test_no_posts_yet_make_an_empty_feed_and_a_hint(make_site: MakeSite, postroom: Build) -> None:
-    """A new newsroom builds; its feed is valid, and the next step is told."""
+    """A new site builds, its feed is valid, and the output names the next step."""
     folder = make_site()
     outcome = postroom(folder, "build")
     first, hint = outcome.out.splitlines()
@@ -477,7 +477,7 @@ def test_no_posts_folder_is_no_empty_site(site_dir: Path, postroom: Build) -> No
     """A folder that was renamed must not empty a feed that people follow."""
     shutil.move(site_dir / "posts", site_dir / "news")
     assert refused(site_dir, postroom, 1) == [
-        "posts: is not a folder; make it, or write where the posts are as posts: in postroom.yaml"
+        "posts: is not a folder; create it, or set posts: in postroom.yaml"
     ]
 
 

@@ -1,4 +1,4 @@
-"""A newsroom into its output: the same bytes everywhere, at the right time, in the right place."""
+"""A build makes the same bytes everywhere, at the right time and in the right place."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_time_passes_without_a_trace(make_site: MakeSite, postroom: Postroom) ->
 def test_a_post_appears_when_its_time_has_come(
     make_site: MakeSite, postroom: Postroom, date: str, before: str, after: str
 ) -> None:
-    """A post of the future waits to the second; a day begins in the newsroom's own zone."""
+    """A post waits to the second; a day begins in the time zone of the site."""
     folder = make_site({"posts/a.md": POST, "posts/due.md": note("due", date, title="Due")})
     assert "1 post → public/, 1 waiting" in postroom(folder, "build", "--at", before).out
     waiting = tree(folder / "public")
@@ -123,7 +123,7 @@ def test_a_post_appears_when_its_time_has_come(
 
 
 def test_at_goes_before_the_environment(make_site: MakeSite, postroom: Postroom) -> None:
-    """`--at` decides, else SOURCE_DATE_EPOCH, whatever the clock says."""
+    """`--at` decides, or else SOURCE_DATE_EPOCH, but not the clock."""
     folder = make_site({"posts/a.md": POST, "posts/b.md": note("b", "2026-12-01")})
     assert "1 post → public/, 1 waiting" in postroom(folder, "build").out
     later = postroom(folder, "build", "--at", "2026-12-02T00:00:00+01:00")
@@ -238,29 +238,29 @@ def test_attachments_are_copied(make_site: MakeSite, postroom: Postroom) -> None
 def test_a_post_cannot_take_a_place_of_ours(
     make_site: MakeSite, postroom: Postroom, permalink: str, name: str, clash: str
 ) -> None:
-    """A post whose address is that of a file of ours is named, and nothing is written."""
+    """A post with the URL of a page that Postroom makes is reported, and nothing is written."""
     folder = make_site({f"posts/{name}.md": note("a")}, f"pages: {{permalink: '{permalink}'}}\n")
     outcome = postroom(folder, "build")
-    line = f"posts/{name}.md: leads to {clash}; give it another slug"
+    line = f"posts/{name}.md: would be written to {clash}; give it another slug"
     assert (outcome.code, outcome.errors) == (1, [line])
     assert not (folder / "public").exists()
 
 
 def test_an_attachment_cannot_take_a_place_of_ours(make_site: MakeSite, postroom: Postroom) -> None:
-    """A file beside a post cannot stand in for the letter of a digest."""
+    """A file beside a post cannot replace the email of a digest."""
     files = {"posts/digest.md": note("a", text="[x](2026-11/email.txt)")}
     folder = make_site(
         {**files, "posts/2026-11/email.txt": "Spam"}, "pages: {permalink: '/{slug}/'}\n"
     )
     outcome = postroom(folder, "build")
-    what = "leads to digest/2026-11/email.txt, which the digest 2026-11 makes already"
+    what = "would be written to digest/2026-11/email.txt, which the digest 2026-11 makes already"
     line = f"posts/digest.md: {what}; give it another slug"
     assert (outcome.code, outcome.errors) == (1, [line])
     assert not (folder / "public").exists()
 
 
 def test_the_logo_is_copied(make_site: MakeSite, postroom: Postroom) -> None:
-    """The logo of the settings stands in the output at the path it has in the newsroom."""
+    """The logo has the same path in the output as in the site."""
     folder = make_site({"art/logo.png": b"\x89PNG"}, "theme: {logo: art/logo.png}\n")
     assert postroom(folder, "build").code == 0
     assert (folder / "public/art/logo.png").read_bytes() == b"\x89PNG"
@@ -339,7 +339,7 @@ def test_a_faulty_post_changes_nothing(make_site: MakeSite, postroom: Postroom) 
 def test_a_strange_file_in_the_output_stops_the_build(
     make_site: MakeSite, postroom: Postroom
 ) -> None:
-    """A file of somebody else at a place of ours is one line and exit code 1."""
+    """A file of another program in the way is one line and exit code 1."""
     folder = make_site({"posts/a.md": POST, "public/atom.xml": "theirs"})
     outcome = postroom(folder, "build")
     assert (outcome.code, outcome.errors) == (
@@ -358,8 +358,8 @@ def test_a_changed_file_that_is_no_longer_made_is_a_warning(
     (folder / "public/posts/b/index.html").write_text("changed")
     (folder / "posts/b.md").unlink()
     outcome = postroom(folder, "build")
-    what = "is no longer made, and was changed by somebody"
-    line = f"public/posts/b/index.html: {what}; it is left alone"
+    what = "was changed and is no longer made"
+    line = f"public/posts/b/index.html: {what}; delete it if nobody needs it"
     assert (outcome.code, outcome.warnings) == (0, [line])
     assert (folder / "public/posts/b/index.html").read_text() == "changed"
 
@@ -407,15 +407,15 @@ def test_a_full_disk_is_one_line(make_site: MakeSite, postroom: Postroom) -> Non
 @pytest.mark.parametrize(
     ("start", "output", "fault"),
     [
-        (".", ".", "holds the site itself"),
-        (".", "..", "holds the site itself"),
-        (".", "/", "holds the site itself"),
-        ("posts/sub", "../..", "holds the site itself"),
-        (".", "posts", "lies in posts/, among the sources"),
-        (".", "posts/public", "lies in posts/, among the sources"),
-        ("posts", "new", "lies in posts/, among the sources"),
-        (".", "templates/x", "lies in templates/, among the sources"),
-        (".", "link", "lies in posts/, among the sources"),
+        (".", ".", "contains the site itself"),
+        (".", "..", "contains the site itself"),
+        (".", "/", "contains the site itself"),
+        ("posts/sub", "../..", "contains the site itself"),
+        (".", "posts", "is inside posts/, a folder of sources"),
+        (".", "posts/public", "is inside posts/, a folder of sources"),
+        ("posts", "new", "is inside posts/, a folder of sources"),
+        (".", "templates/x", "is inside templates/, a folder of sources"),
+        (".", "link", "is inside posts/, a folder of sources"),
     ],
     ids="itself parent root up posts below from-posts templates link".split(),
 )
@@ -436,13 +436,13 @@ def test_the_setting_for_output_cannot_mix_either(make_site: MakeSite, postroom:
     """An `output:` among the posts is refused just as the option is."""
     folder = make_site({"news/a.md": POST}, "posts: news\noutput: news/public\n")
     outcome = postroom(folder, "build")
-    what = "'news/public' lies in news/, among the sources"
+    what = "'news/public' is inside news/, a folder of sources"
     line = f"postroom.yaml:7:9: output: {what}; write into a folder of its own, such as public"
     assert (outcome.code, outcome.errors) == (2, [line])
 
 
 def test_output_may_stand_anywhere_else(make_site: MakeSite, postroom: Postroom) -> None:
-    """`--output` counts from where the command is called, and works outside of the newsroom."""
+    """`--output` is relative to the current folder and may be outside the site."""
     folder = make_site({"posts/a.md": POST})
     assert postroom(folder / "posts", "build", "--output", "../site").code == 0
     outside = postroom(folder, "build", "--output", "../elsewhere/public")

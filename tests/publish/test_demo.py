@@ -1,4 +1,4 @@
-"""The newsroom of this repository: the example that people see first."""
+"""The demonstration site of this repository."""
 
 from __future__ import annotations
 

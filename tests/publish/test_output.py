@@ -1,4 +1,4 @@
-"""Files into an output folder: whole, ours alone, and never through somebody else's."""
+"""The output folder: complete files, only those of Postroom, and no symbolic links."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def refused(folder: Path, files: Mapping[str, bytes | Path]) -> list[str]:
 
 
 def fill(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write `files` as somebody else would."""
+    """Write `files` as another program would."""
     for path, data in files.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(data)
@@ -106,7 +106,7 @@ def test_files_of_others_are_not_touched(public: Path) -> None:
 
 
 def test_a_strange_file_in_our_place_is_refused(public: Path) -> None:
-    """A file at a path of ours that we did not make is named, and nothing at all changes."""
+    """A file of another program in the way is reported, and nothing changes."""
     fill(public, {"index.html": b"theirs"})
     assert refused(public, {"index.html": b"ours", "a": b"1"}) == [
         "public/index.html: was not made by Postroom; move it away, delete it, or build elsewhere"
@@ -121,8 +121,8 @@ def test_an_equal_file_in_our_place_is_taken_over(public: Path) -> None:
     assert replace_output(public, {"index.html": b"new"}) == OutputSummary(written=1)
 
 
-def test_files_of_ours_that_somebody_changed_are_refused(public: Path) -> None:
-    """All files of ours that somebody changed are named at once, and nothing changes."""
+def test_changed_files_are_refused(public: Path) -> None:
+    """All files that were changed after a build are reported at once, and nothing changes."""
     replace_output(public, {"a": b"1", "b": b"2", "c": b"3"})
     fill(public, {"a": b"changed", "b": b"changed"})
     before = stamps(public)
@@ -140,7 +140,7 @@ def test_a_changed_file_that_is_no_longer_made_is_left_alone(public: Path) -> No
     fill(public, {"b": b"changed"})
     written = replace_output(public, {"a": b"1"})
     assert [str(problem) for problem in written.warnings] == [
-        "public/b: is no longer made, and was changed by somebody; it is left alone"
+        "public/b: was changed and is no longer made; delete it if nobody needs it"
     ]
     assert tree(public) == {"a": b"1", "b": b"changed"}
     assert replace_output(public, {"a": b"1"}) == OutputSummary(unchanged=1)
@@ -166,7 +166,7 @@ def test_a_damaged_manifest_is_named(public: Path, manifest: bytes) -> None:
     """A manifest that cannot be read stops the run with one line, and nothing changes."""
     replace_output(public, {"a": b"1"})
     fill(public, {MANIFEST: manifest})
-    repair = "delete it; files that differ from what is built will then be named"
+    repair = "delete it; the next build will name the files that differ"
     assert refused(public, {"a": b"2"}) == [f"public/.postroom.json: is damaged; {repair}"]
     assert tree(public) == {"a": b"1"}
 
@@ -181,7 +181,7 @@ def test_a_deleted_manifest_costs_nothing_that_is_unchanged(public: Path) -> Non
 
 @pytest.mark.parametrize("way", ["../victim", "{root}/victim", "link/victim", "link", "a/../x\0"])
 def test_a_forged_manifest_removes_nothing_outside(public: Path, tmp_path: Path, way: str) -> None:
-    """A manifest that names files outside the folder, or behind a link, moves nobody to act."""
+    """Files outside the folder or behind a link stay, even if the manifest names them."""
     (tmp_path / "victim").write_bytes(b"mine")
     public.mkdir()
     (public / "link").symlink_to(tmp_path)
@@ -207,7 +207,7 @@ def test_a_path_that_leads_out_is_refused(public: Path, path: str) -> None:
 def test_our_own_names_cannot_be_taken(public: Path, path: str) -> None:
     """No file may take the place of the manifest or of the staging folder."""
     assert refused(public, {path: b"x"}) == [
-        f"{path}: is a name that Postroom keeps for itself; use another"
+        f"{path}: is a name that Postroom reserves; use another"
     ]
 
 
@@ -219,7 +219,7 @@ def test_nothing_is_written_through_a_folder_that_is_a_link(
     (tmp_path / "elsewhere").mkdir()
     public.mkdir()
     (public / "posts").symlink_to(tmp_path / target)
-    what = "is a symbolic link, and nothing is written through one"
+    what = "is a symbolic link, which Postroom does not follow when it writes"
     repair = "move it away, delete it, or build elsewhere"
     assert refused(public, {"posts/a/index.html": b"x", "b": b"y"}) == [
         f"public/posts: {what}; {repair}"
@@ -405,7 +405,7 @@ def test_the_last_run_decides(
     "path", [".git/config", "a/.git/HEAD", ".htaccess", "posts/.x", "a/.well-known/x"]
 )
 def test_nothing_hidden_is_written(tmp_path: Path, path: str) -> None:
-    """No file goes to a hidden place, whatever names it: git would run what its settings name."""
+    """No file is written to a hidden path: git runs programs that its settings name."""
     with pytest.raises(OutputError) as caught:
         replace_output(tmp_path, {path: b"x"})
     what = "is hidden, so no host would serve it"
@@ -424,7 +424,7 @@ def test_what_postroom_keeps_for_itself_is_no_link(tmp_path: Path, link: str) ->
     for files in ({"a": b"x"}, {}):
         with pytest.raises(OutputError) as caught:
             replace_output(public, files)
-        what = "is a symbolic link, and nothing is written through one"
+        what = "is a symbolic link, which Postroom does not follow when it writes"
         repair = "move it away, delete it, or build elsewhere"
         assert str(caught.value) == f"public/{link}: {what}; {repair}"
     assert [path.name for path in git.iterdir()] == ["config"]

@@ -29,7 +29,7 @@ BELOW = "https://example.org/press/news/"
 
 
 def site_at(address: str) -> Site:
-    """Return the settings of a newsroom that stands at `address`."""
+    """Return the settings of a site at the URL `address`."""
     return parse_settings(SETTINGS.replace("https://news.example.com/", address).encode())
 
 
@@ -57,7 +57,7 @@ PLACES = st.builds(
 def test_an_address_has_its_place_in_the_output(
     site: Site, place: str, path: str, root: str
 ) -> None:
-    """A folder's page is its index.html, wherever the newsroom itself stands on its host."""
+    """The page of a folder is its index.html, at any path of the site on its host."""
     assert output_path(site.url + place, site) == path
     assert relative_root(site.url + place, site) == root
 
@@ -82,7 +82,7 @@ def test_a_near_address_leads_to_the_same_place(here: str, there: str, site: Sit
     ],
 )
 def test_addresses_of_others_stay(address: str) -> None:
-    """Only addresses of the newsroom are made relative."""
+    """Only URLs of the site become relative."""
     assert relative_url(address, SITES[0], "../") == address
     assert relative_html(Html(f'<a href="{address}">x</a>'), SITES[0], "../") == (
         f'<a href="{address}">x</a>'
@@ -304,5 +304,5 @@ def test_the_page_to_follow_has_one_row_for_each_feed(
     ],
 )
 def test_a_short_cell_stands_on_one_line(written: str, made: str) -> None:
-    """Only cells of few letters are marked, and an author's own class stays."""
+    """Only short cells get the class, and the author's own class stays."""
     assert made in wrap_short_cells(Html(written))

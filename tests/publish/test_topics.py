@@ -64,7 +64,7 @@ def tagged(*names_of_posts: list[str]) -> dict[str, str]:
     ],
 )
 def test_an_address_is_readable_in_any_script(name: str, slug: str) -> None:
-    """A topic's address keeps the letters of its script and speaks signs out."""
+    """The URL of a topic keeps the letters of its script and spells out signs."""
     assert topic_slug(name) == slug
 
 
@@ -130,7 +130,7 @@ def test_the_settings_say_how_a_topic_is_spelled() -> None:
 def test_other_spellings_are_named(
     make_site: MakeSite, postroom: Callable[..., CommandResult]
 ) -> None:
-    """Each post that spells a topic as others do not is named with its file and the repair."""
+    """Each unusual spelling of a topic is reported with its file and the usual one."""
     texts = tagged(["Company news"], ["company news"])
     folder = make_site({f"posts/{path}": text for path, text in texts.items()})
     outcome = postroom(folder, "check")
@@ -143,11 +143,11 @@ def test_other_spellings_are_named(
 def test_a_topic_that_can_have_no_address_is_named(
     make_site: MakeSite, postroom: Callable[..., CommandResult]
 ) -> None:
-    """A topic without a letter or digit has no feed, and its author learns why."""
+    """A topic without a letter or digit has no feed and causes a warning."""
     folder = make_site({f"posts/{path}": text for path, text in tagged(["🎉"]).items()})
     outcome = postroom(folder, "check")
     assert [line for line in outcome.warnings if "post-topic" in line] == [
-        "posts/000.md:5: topics: '🎉' makes no address; write it in letters [post-topic]"
+        "posts/000.md:5: topics: '🎉' makes no URL; use letters or digits [post-topic]"
     ]
     assert not (folder / "public/topics").exists()
 

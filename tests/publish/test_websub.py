@@ -79,7 +79,7 @@ def hub(*answers: Answer) -> Iterator[Hub]:
 
 
 def closed_port() -> int:
-    """Return a port on which nobody listens."""
+    """Return a port without a server."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
 
@@ -118,7 +118,7 @@ def test_trouble_that_passes_is_tried_again(status: int) -> None:
 
 
 def test_pauses_grow_and_end() -> None:
-    """After three tries it is over, and the last answer is told."""
+    """After three tries the last response is reported."""
     result, pauses, there = told(Answer(503))
     assert (result.accepted, result.tries, pauses, len(there.asked)) == (False, 3, [2.0, 4.0], 3)
     assert result.detail == "503 Service Unavailable"
@@ -151,7 +151,7 @@ def test_a_hub_that_hangs_up_is_tried_again() -> None:
     assert (result.accepted, result.detail.startswith("no answer: ")) == (False, True)
 
 
-def test_nobody_there_is_told() -> None:
+def test_a_missing_hub_is_reported() -> None:
     """Without a connection there are three tries and a plain word."""
     pauses: list[float] = []
     (result,) = ping_hub(f"http://127.0.0.1:{closed_port()}/", [FEED], pauses.append)
@@ -161,7 +161,7 @@ def test_nobody_there_is_told() -> None:
 
 @pytest.mark.parametrize("address", ["http://hub..example.com/", "http://127.0.0.1:0/"])
 def test_an_address_that_leads_nowhere_is_told(address: str) -> None:
-    """A hub's address that no connection can be made to is told, and never a crash."""
+    """A hub URL that allows no connection is reported without a crash."""
     (result,) = ping_hub(address, [FEED], lambda _: None)
     assert (result.accepted, result.detail.startswith("no answer: ")) == (False, True)
 
@@ -172,11 +172,11 @@ def test_a_hub_that_moved_has_heard_nothing(status: int) -> None:
     result, _, there = told(Answer(status, (("Location", "/elsewhere"),)))
     assert (result.accepted, result.tries, len(there.asked)) == (False, 1, 1)
     assert result.detail.startswith(f"{status} ")
-    assert result.detail.endswith(": it moved to /elsewhere")
+    assert result.detail.endswith(": the hub has moved to /elsewhere")
 
 
 def test_each_feed_is_told_for_itself() -> None:
-    """One refused feed does not keep the others from being told."""
+    """The hub is notified of the other feeds if it refuses one."""
     with hub(Answer(403), Answer(204)) as there:
         results = list(ping_hub(there.url, ["https://a.example/1", "https://a.example/2"], print))
         assert [result.accepted for result in results] == [False, True]
@@ -202,7 +202,7 @@ def test_all_feeds_are_told(make_site: MakeSite, postroom: Callable[..., Command
 
 
 def test_named_feeds_are_told(make_site: MakeSite, postroom: Callable[..., CommandResult]) -> None:
-    """Feeds can be named by path or by whole address, and only those are told."""
+    """Feeds are named by path or URL, and the hub is notified of no others."""
     with hub(Answer(204)) as there:
         folder = make_site({"posts/a.md": POST}, f"feeds: {{hub: '{there.url}'}}\n")
         outcome = postroom(folder, "ping", "topics/company-news/rss.xml", FEED)
@@ -214,7 +214,7 @@ def test_named_feeds_are_told(make_site: MakeSite, postroom: Callable[..., Comma
 
 
 def test_a_refused_feed_fails(make_site: MakeSite, postroom: Callable[..., CommandResult]) -> None:
-    """Where one feed is refused the others are told, its line goes to errors, and the code is 1."""
+    """A refused feed is an error with exit code 1, and the hub is notified of the others."""
     with hub(Answer(403), Answer(204)) as there:
         folder = make_site({"posts/a.md": POST}, f"feeds: {{hub: '{there.url}'}}\n")
         outcome = postroom(folder, "ping", "atom.xml", "rss.xml")
@@ -234,7 +234,7 @@ def test_tries_are_counted(make_site: MakeSite, postroom: Callable[..., CommandR
 def test_an_unknown_feed_is_refused(
     make_site: MakeSite, postroom: Callable[..., CommandResult]
 ) -> None:
-    """A slip in a feed's name is met with the right one, and nobody is told anything."""
+    """For a misspelled feed the right name is suggested, and the hub is not notified."""
     with hub(Answer(204)) as there:
         folder = make_site({"posts/a.md": POST}, f"feeds: {{hub: '{there.url}'}}\n")
         outcome = postroom(folder, "ping", "atom.xm", "rss.xml")
@@ -250,7 +250,7 @@ def test_an_unknown_feed_is_refused(
 def test_no_hub_is_a_wrong_setting(
     make_site: MakeSite, postroom: Callable[..., CommandResult]
 ) -> None:
-    """Without feeds.hub there is nobody to tell."""
+    """Without feeds.hub there is no hub to notify."""
     outcome = postroom(make_site({"posts/a.md": POST}), "ping")
     assert outcome.code == 2
     assert outcome.errors == ["postroom.yaml: feeds.hub: is missing; set feeds: {hub: https://…}"]

@@ -99,9 +99,9 @@ def test_no_post_has_a_hidden_address(make_site: MakeSite) -> None:
         ("output: pub/x", ".postroom", "leads to the hidden '.postroom'"),
         ("output: pub", "../outside", "leads out of the site"),
         ("output: pub/x", "/etc", "leads out of the site"),
-        ("output: pub", ".", "holds the site itself"),
-        ("output: pub", "posts", "lies in posts/, among the sources"),
-        ("output: pub", "templates", "lies in templates/, among the sources"),
+        ("output: pub", ".", "contains the site itself"),
+        ("output: pub", "posts", "is inside posts/, a folder of sources"),
+        ("output: pub", "templates", "is inside templates/, a folder of sources"),
         ("posts: pub", ".git", "leads to the hidden '.git'"),
         ("posts: pub", ".postroom", "leads to the hidden '.postroom'"),
         ("posts: pub", "../outside", "leads out of the site"),
@@ -120,7 +120,7 @@ def test_no_link_leads_a_folder_astray(
     assert problems(folder) == [line]
 
 
-def test_the_folder_that_nobody_wrote_is_looked_at_too(make_site: MakeSite) -> None:
+def test_the_default_folder_is_checked_too(make_site: MakeSite) -> None:
     """The output folder of a site without `output:` may be a link as well."""
     folder = make_site()
     plant(folder)
@@ -153,7 +153,7 @@ def git(folder: Path, *arguments: str) -> None:
     subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True)
 
 
-GIT = "is, holds or lies in a git directory"
+GIT = "is, contains or is inside a git directory"
 
 
 @pytest.mark.parametrize("output", ["mirror", "mirror/info", "clone", "link"])
@@ -165,7 +165,7 @@ def test_no_output_goes_into_a_git_directory(
     output: str,
     by: str,
 ) -> None:
-    """A bare repository, a folder in one, and a clone are refused whatever they are called."""
+    """A bare repository, a folder in one and a clone are refused under any name."""
     program("git")
     folder = make_site({"posts/a.md": POST}, f"output: {output}\n" if by == "setting" else "")
     git(folder, "init", "--bare", "mirror")
@@ -283,8 +283,8 @@ def test_an_output_that_is_a_link_is_not_read_as_posts(
         (".postroom/postroom.db", "'.postroom/postroom.db' leads to the hidden '.postroom'"),
         ("./.postroom/logo.png", "'./.postroom/logo.png' leads to the hidden '.postroom'"),
         (".logo.png", "'.logo.png' leads to the hidden '.logo.png'"),
-        ("data/people.csv", "'data/people.csv' is not called as an image is"),
-        ("postroom.yaml", "'postroom.yaml' is not called as an image is"),
+        ("data/people.csv", "'data/people.csv' has no ending of an image"),
+        ("postroom.yaml", "'postroom.yaml' has no ending of an image"),
         (".", "found '.'"),
         ("/etc/passwd", "found '/etc/passwd'"),
         ("../outside/logo.png", "found '../outside/logo.png'"),
@@ -304,10 +304,10 @@ def test_the_settings_name_an_image_of_the_site(make_site: MakeSite, logo: str, 
         (".postroom/logo.png", "leads to the hidden '.postroom'"),
         ("/etc/passwd", "leads out of the site"),
         ("../outside/logo.png", "leads out of the site"),
-        ("data/people.csv", "is a link to a file that is not called as an image is"),
-        ("postroom.yaml", "is a link to a file that is not called as an image is"),
-        ("folder.png", "is no file"),
-        ("logo.png", "is no file"),
+        ("data/people.csv", "is a link to a file that has no ending of an image"),
+        ("postroom.yaml", "is a link to a file that has no ending of an image"),
+        ("folder.png", "is not a file"),
+        ("logo.png", "is not a file"),
     ],
 )
 @pytest.mark.parametrize("command", ["build", "serve"])
@@ -344,13 +344,13 @@ def test_a_logo_that_is_missing_stops_a_build(make_site: MakeSite, postroom: Pos
     """Pages are not built with an image that is not there."""
     folder = make_site({"posts/a.md": POST}, "theme: {logo: gone.png}\n")
     line = (
-        "postroom.yaml:6:15: theme.logo: 'gone.png' is not there; put it there, or correct the path"
+        "postroom.yaml:6:15: theme.logo: 'gone.png' is missing; put it there, or correct the path"
     )
     outcome = postroom(folder, "build")
     assert (outcome.code, outcome.errors) == (2, [line])
 
 
-def test_a_logo_that_is_missing_keeps_nobody_on_the_list(tmp_path: Path) -> None:
+def test_a_missing_logo_prevents_no_unsubscribing(tmp_path: Path) -> None:
     """Where the output was built elsewhere the logo may be missing: the pages do without it."""
     folder = sites.write(
         tmp_path, {"postroom.yaml": SETTINGS + "theme: {logo: gone.png}\n", "posts/a.md": POST}

@@ -130,7 +130,7 @@ def test_every_setting_arrives_typed() -> None:
 
 
 def test_five_settings_are_enough(site: Site) -> None:
-    """The five required settings alone give a newsroom with every default."""
+    """The five required settings make a site with every default."""
     assert site == Site(
         title="Example News",
         url="https://news.example.com/",
@@ -188,10 +188,10 @@ checks: {post-titel: off, post-title: ignore}
             "9:10: contact.phone: found '180 7235 8327'; write it with + and the country code,"
             " such as +86 180 7235 8327"
         ),
-        "10:10: contact.email: found 'Jane Doe'; write an address such as news@example.com",
+        "10:10: contact.email: found 'Jane Doe'; write an email address such as news@example.com",
         (
             "11:12: contact.message: found '//evil.example.com/'; write mailto:news@example.com,"
-            " an https:// address or /list/message"
+            " an https:// URL or /list/message"
         ),
         "13:12: feeds.entries: found 'many'; write a whole number from 1 to 200",
         ("14:19: feeds.content.atom: found 'ful'; write full or summary, or did you mean 'full'?"),
@@ -217,20 +217,20 @@ MISSING = [
     ids=["empty", "blank lines", "a comment", "keys alone"],
 )
 def test_empty_settings_name_the_five_that_are_needed(settings: str) -> None:
-    """A file without values is told which ones it needs."""
+    """An empty file is reported with the settings that are required."""
     assert faults(settings) == MISSING
 
 
 INSIDE = "write a folder inside the site, such as public"
 ZONE = "write an IANA name such as Europe/Berlin"
 DIGITS = "write 7 to 15 digits, with + and the country code"
-ADDRESS = "write an address such as news@example.com"
+ADDRESS = "write an email address such as news@example.com"
 
 
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("- title", "6:1: this is no key; write key: value, in the column of the other keys"),
+        ("- title", "6:1: this is not a key; write key: value, in the column of the other keys"),
         (
             "posts: /srv/news",
             "6:8: posts: found '/srv/news'; write a folder inside the site, such as posts",
@@ -254,7 +254,7 @@ ADDRESS = "write an address such as news@example.com"
         ),
         (
             "url: https://me:pw@example.com/",
-            "5:6: url: found 'https://me:pw@example.com/'; write it without name and password",
+            "5:6: url: found 'https://me:pw@example.com/'; write it without user and password",
         ),
         ("id: tag:example.com,2026:", "5:25: found ': ' inside a value; put the value in quotes"),
         ("title: ''", "5:8: title: found nothing; write some text"),
@@ -295,7 +295,7 @@ ADDRESS = "write an address such as news@example.com"
         ),
         (
             "contact: {address: [a]}",
-            "6:20: contact.address: found a list; write the address as text",
+            "6:20: contact.address: found a list; write the postal address as text",
         ),
         (
             "mail: {from: Jane}",
@@ -323,7 +323,7 @@ ADDRESS = "write an address such as news@example.com"
     ],
 )
 def test_a_wrong_setting_is_told_with_its_repair(line: str, said: str) -> None:
-    """The fault of one line is told by its place, its key, what was found and what to write."""
+    """An error has its place, its key, the value that was found and a hint."""
     assert faults(with_line(line)) == [said]
 
 
@@ -332,7 +332,7 @@ def test_a_wrong_setting_is_told_with_its_repair(line: str, said: str) -> None:
     [
         ("{slug}/", "found '{slug}/'; begin it with / and end it with / or .html"),
         ("/{slug}", "found '/{slug}'; begin it with / and end it with / or .html"),
-        ("/news/", "found '/news/'; let it hold {slug} or {path}, so that no two posts share it"),
+        ("/news/", "found '/news/'; add {slug} or {path}, so that each post has its own URL"),
         (
             "/{slug.__class__}/",
             "found {slug.__class__}; use {year}, {month}, {day}, {slug}, {path}",
@@ -410,7 +410,7 @@ def test_leave_a_message_is_an_address_or_a_page(message: str) -> None:
 )
 def test_leave_a_message_is_nothing_else(message: str) -> None:
     """What no page can link to safely is refused with the three forms."""
-    repair = "write mailto:news@example.com, an https:// address or /list/message"
+    repair = "write mailto:news@example.com, an https:// URL or /list/message"
     assert faults(with_line(f'contact: {{message: "{message}"}}')) == [
         f"6:20: contact.message: found '{message}'; {repair}"
     ]
@@ -456,7 +456,7 @@ def test_one_word_may_stand_for_a_list(site: Site) -> None:
     ids=["latin 1", "broken", "utf 16", "too long", "NUL", "a list", "a word", "two documents"],
 )
 def test_a_file_that_is_no_settings_is_refused(data: bytes, said: list[str]) -> None:
-    """Bytes that are not UTF-8, too many of them, or no mapping at all are told as such."""
+    """A file that is not UTF-8, is too long or is not a mapping is reported as such."""
     assert faults(data) == said
 
 
@@ -466,7 +466,7 @@ def test_a_byte_order_mark_does_no_harm(site: Site) -> None:
 
 
 def test_the_site_is_found_from_any_folder_of_it(make_site: MakeSite) -> None:
-    """The nearest folder upwards that holds `postroom.yaml` is the newsroom."""
+    """The nearest folder upwards with a `postroom.yaml` is the site."""
     folder = make_site({"posts/2026/a.md": ""})
     assert find_site(folder / "posts" / "2026") == folder
     assert find_site(folder) == folder
@@ -482,8 +482,8 @@ def complaint(call: Callable[[Path], object], folder: Path) -> str:
 def test_outside_a_site_the_way_into_one_is_shown(tmp_path: Path) -> None:
     """Where there are no settings, the command that makes some is named."""
     assert complaint(find_site, tmp_path) == (
-        "postroom.yaml: is not here, nor in a folder above;"
-        " go to a newsroom, or make one with: postroom init my-news"
+        "postroom.yaml: is neither in this folder nor in one above it;"
+        " change to the folder of a site, or create one with: postroom init my-news"
     )
 
 
@@ -499,7 +499,7 @@ def test_settings_that_cannot_be_read_are_told(tmp_path: Path) -> None:
 
 
 def test_settings_are_read_from_their_file(make_site: MakeSite, site: Site) -> None:
-    """The settings of a newsroom are those of its `postroom.yaml`."""
+    """The settings of a site are those of its `postroom.yaml`."""
     assert load_settings(make_site()) == site
 
 

@@ -116,7 +116,7 @@ def test_what_a_reader_refuses_it_shows_and_repairs(
 
 
 def test_a_value_of_several_lines_is_shown_on_one() -> None:
-    """A message stays one line, whatever it quotes."""
+    """A message is one line, even if the value has several."""
     assert faults_of(validation.boolean, "|\n  one\n  two\n") == [
         "1:1: : found 'one two'; write true or false"
     ]
@@ -241,19 +241,19 @@ def test_what_is_no_uri_is_no_id(value: str) -> None:
     ("written", "repair"),
     [
         ("example.com/news", "write https://example.com/news"),
-        ("//example.com", "write it whole, such as https://example.com/news"),
-        ("mailto:a@example.com", "write it whole, such as https://example.com/news"),
-        ("ftp://example.com", "write it whole, such as https://example.com/news"),
-        ("https://", "write it whole, such as https://example.com/news"),
-        ("https://me@example.com", "write it without name and password"),
+        ("//example.com", "write the whole URL, such as https://example.com/news"),
+        ("mailto:a@example.com", "write the whole URL, such as https://example.com/news"),
+        ("ftp://example.com", "write the whole URL, such as https://example.com/news"),
+        ("https://", "write the whole URL, such as https://example.com/news"),
+        ("https://me@example.com", "write it without user and password"),
         (
             "https://müller.example/",
-            "write 'ü' percent-encoded, or in a host's name as punycode",
+            "percent-encode 'ü', or in a host name write it as punycode",
         ),
     ],
 )
-def test_a_half_web_address_comes_back_whole(written: str, repair: str) -> None:
-    """The repair of a web address is the address itself where it can be guessed."""
+def test_the_hint_completes_a_partial_url(written: str, repair: str) -> None:
+    """The hint for a URL is the whole URL, if it can be guessed."""
     assert faults_of(validation.web_address, written) == [f"1:1: : found '{written}'; {repair}"]
 
 
@@ -279,7 +279,7 @@ def test_a_language_is_a_tag(tag: str) -> None:
         ("x-private", "write en or en-US"),
     ],
 )
-def test_a_language_written_for_programs_comes_back_as_a_tag(written: str, repair: str) -> None:
+def test_the_hint_turns_a_locale_into_a_language_tag(written: str, repair: str) -> None:
     """A POSIX locale becomes the tag it means; what means none gets an example."""
     assert faults_of(validation.language, written) == [f"1:1: : found '{written}'; {repair}"]
 

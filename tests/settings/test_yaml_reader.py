@@ -23,7 +23,7 @@ LIMIT = 64 * 1024
 
 
 def refusal(text: str, *, limit: int = LIMIT) -> str:
-    """Return where and why `text` is refused, and how to repair it."""
+    """Return the place, the message and the hint of the error in `text`."""
     with pytest.raises(YamlError) as caught:
         parse(text, limit=limit)
     fault = caught.value
@@ -47,7 +47,7 @@ def table(text: str) -> dict[str, tuple[ScalarNode, Node]]:
 
 @pytest.mark.parametrize("written", ["no", "1.10", "12:30", "017", "0x1F", "1e3", "2026-11-22"])
 def test_plain_values_stay_the_text_that_was_written(written: str) -> None:
-    """What YAML 1.1 would turn into truth, numbers and dates arrives letter by letter."""
+    """Values that YAML 1.1 converts to booleans, numbers and dates stay text."""
     assert table(f"key: {written}\n")["key"][1] == ScalarNode(written, 1, 6)
 
 
@@ -131,18 +131,18 @@ REFUSED = {
         "a: x\n\tb: 2\n",
         "2:1: found a tab where YAML wants spaces; indent with spaces",
     ),
-    "duplicate key": ("a: 1\nb: 2\na: 3\n", "3:1: the key 'a' stands on line 1 already; keep one"),
+    "duplicate key": ("a: 1\nb: 2\na: 3\n", "3:1: the key 'a' is already on line 1; keep one"),
     "duplicate key, quoted": (
         "a: 1\n'a': 2\n",
-        "2:1: the key 'a' stands on line 1 already; keep one",
+        "2:1: the key 'a' is already on line 1; keep one",
     ),
     "duplicate key, nested": (
         "a:\n  b: 1\n  b: 2\n",
-        "3:3: the key 'b' stands on line 2 already; keep one",
+        "3:3: the key 'b' is already on line 2; keep one",
     ),
     "duplicate key, in a list": (
         "- {a: 1, a: 2}",
-        "1:10: the key 'a' stands on line 1 already; keep one",
+        "1:10: the key 'a' is already on line 1; keep one",
     ),
     "anchor": (
         "a: &x 1\n",
@@ -170,7 +170,7 @@ REFUSED = {
     ),
     "text after the end": (
         "a: 1\n...\nb: 2\n",
-        "3:1: this is left of the first key; begin all keys in one column",
+        "3:1: this begins left of the first key; begin all keys in one column",
     ),
     "directive": ("%FOO x\n---\na: 1\n", "1:5: a line begins with '%'; delete it"),
     "NUL": ("ab: x\0\n", "1:6: found the character U+0000; delete it"),
@@ -227,20 +227,20 @@ REFUSED = {
     ),
     "key too far right": (
         "a: x\n  b: y\n",
-        "2:4: this goes on with the value above; begin all keys in one column, each with ': '",
+        "2:4: this continues the value above; begin all keys in one column, each with ': '",
     ),
     "key too far left": (
         "  a: x\nb: y\n",
-        "2:1: this is left of the first key; begin all keys in one column",
+        "2:1: this begins left of the first key; begin all keys in one column",
     ),
     "no key": ("a: x\nfoo\nb: y\n", "3:1: found a line without ': '; write key: value"),
     "list below a value": (
         "a: x\n- y\n",
-        "2:1: this is no key; write key: value, in the column of the other keys",
+        "2:1: this is not a key; write key: value, in the column of the other keys",
     ),
     "key below a list": (
         "- a\nb: c\n",
-        "2:1: a list goes on without '- '; write - value, or indent it",
+        "2:1: a list continues without '- '; write - value, or indent it",
     ),
     "list inside a line": (
         "a: - b\n",
@@ -267,7 +267,7 @@ REFUSED = {
 
 @pytest.mark.parametrize(("text", "said"), REFUSED.values(), ids=REFUSED)
 def test_what_is_refused_is_named_with_its_place_and_its_repair(text: str, said: str) -> None:
-    """Each fault is told by line and column, by what was found and by what to write instead."""
+    """Each error has its line and column, the text that was found and a hint."""
     assert refusal(text) == said
 
 
@@ -277,10 +277,10 @@ def test_a_column_counts_characters() -> None:
 
 
 def test_places_count_from_the_first_line_of_the_file() -> None:
-    """A text that begins on line 2 of its file is told by the lines of the file."""
+    """Errors in a text that begins on line 2 of a file have the lines of the file."""
     with pytest.raises(YamlError) as caught:
         parse("a: 1\na: 2\n", first_line=2, limit=LIMIT)
-    assert (caught.value.line, caught.value.message) == (3, "the key 'a' stands on line 2 already")
+    assert (caught.value.line, caught.value.message) == (3, "the key 'a' is already on line 2")
 
 
 DEEP = "nested more than 32 levels deep; flatten it"
@@ -300,7 +300,7 @@ def test_thirty_two_levels_are_deep_enough_for_anybody() -> None:
 )
 @pytest.mark.parametrize("count", [8_000, 100_000])
 def test_a_bottomless_text_is_refused_at_once(text: str, place: str, count: int) -> None:
-    """A text of a hundred thousand levels costs no time and no crash, whatever the size limit."""
+    """A text of a hundred thousand levels is refused at once, with any size limit."""
     started = time.monotonic()
     assert refusal(text * count, limit=10**7) == f"{place}: {DEEP}"
     assert time.monotonic() - started < 1
@@ -316,7 +316,7 @@ def test_a_bomb_of_aliases_is_refused_at_its_first_anchor() -> None:
 
 
 def test_the_limit_counts_bytes() -> None:
-    """A text as long as the limit is read, one byte more is not, and letters have their bytes."""
+    """A text of as many bytes as the limit is read; one byte more is refused."""
     assert table("a: " + "x" * 1021).keys() == {"a"}
     parse("a: " + "x" * 1021, limit=1024)
     assert refusal("a: " + "x" * 1022, limit=1024) == "1:1: longer than 1 KiB; shorten it"

@@ -126,7 +126,7 @@ class _Text:
 
     def lint(self, places: MarkdownPlaces) -> Iterator[Problem]:
         yield from self._lint_links(places.links)
-        yield from self._lint_images(places.pictures)
+        yield from self._lint_images(places.images)
         yield from self._lint_lead_image()
         yield from self._lint_headings(places.headings)
 
@@ -213,7 +213,7 @@ class _Text:
             if url := self.targets.external_url(self.post, source):
                 problem = context.key_problem(self.post, key, "", "", "post-link-outside")
                 yield ExternalLink(url, problem)
-        in_text: tuple[MarkdownLink | MarkdownImage, ...] = (*places.links, *places.pictures)
+        in_text: tuple[MarkdownLink | MarkdownImage, ...] = (*places.links, *places.images)
         for place in in_text:
             if url := self.targets.external_url(self.post, place.address):
                 yield ExternalLink(url, self._problem(place, "", "", "post-link-outside"))

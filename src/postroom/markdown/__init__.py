@@ -1,1 +1,1 @@
-"""Markdown to HTML, to plain text and to what a post contains."""
+"""Convert Markdown to HTML and plain text, and find its links, images and headings."""

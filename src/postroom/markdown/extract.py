@@ -1,6 +1,6 @@
-"""Markdown → where its links, pictures and headings stand, as an author looks for them.
+"""Find the links, images and headings of a Markdown text, with their positions.
 
-Lines and columns count from 1, in the text that is given. HTML in the text counts as well.
+Lines and columns are counted from 1. HTML in the text is searched as well.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from attrs import define, field, frozen
 
 from postroom.markdown.html import OPTIONS
 
-# A comment is passed over whole; else a tag that leads somewhere, shows something or is a heading.
+# A whole comment, which is skipped, or a tag of a link, an image, a medium or a heading.
 _TAG = re.compile(
     rb"<!--.*?-->|<(/?)(a|img|iframe|audio|video|source|track|h[1-6])\b((?:\"[^\"]*\"|'[^']*'|[^'\">])*)>",
     re.DOTALL | re.IGNORECASE,
@@ -23,13 +23,13 @@ _TAG = re.compile(
 _ANY_TAG = re.compile(r"<[^<>]*>")
 _ATTRIBUTE = re.compile(r"([A-Za-z-]+)\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s\"'>]+))")
 
-# HTML Living Standard, srcset attributes: an address reaches to a blank, and takes no comma along.
+# HTML Living Standard, srcset attributes: a URL ends at white space, without a final comma.
 _CANDIDATE = re.compile(r"[\s,]*(\S*[^\s,])(?:,|[^,]*)")
 
 
 @frozen
 class MarkdownLink:
-    """Something that leads to `address`, with the words that it shows."""
+    """A link or an embedded medium, with the text that it shows."""
 
     address: str
     words: str
@@ -39,9 +39,9 @@ class MarkdownLink:
 
 @frozen
 class MarkdownImage:
-    """A picture; `decorative` says that its author wrote an empty description.
+    """An image; `decorative` if its author wrote an empty description.
 
-    `sized` says that the author gave it a width and a height.
+    `sized` if the author wrote a width and a height.
     """
 
     address: str
@@ -63,24 +63,24 @@ class MarkdownHeading:
 
 @frozen
 class MarkdownPlaces:
-    """All of a text's links, pictures and headings, in their order."""
+    """The links, images and headings of a text, in their order."""
 
     links: tuple[MarkdownLink, ...]
-    pictures: tuple[MarkdownImage, ...]
+    images: tuple[MarkdownImage, ...]
     headings: tuple[MarkdownHeading, ...]
 
 
 def extract_places(markdown: str) -> MarkdownPlaces:
-    """Return the links, pictures and headings of `markdown`."""
-    surveyor = _Extractor(markdown.encode())
+    """Return the links, images and headings of `markdown`."""
+    extractor = _Extractor(markdown.encode())
     for event, span in pyromark.events_with_range(markdown, options=OPTIONS, merge_text=True):
-        surveyor.take(event, span["start"], span["end"])
-    return MarkdownPlaces(tuple(surveyor.links), tuple(surveyor.pictures), tuple(surveyor.headings))
+        extractor.take(event, span["start"], span["end"])
+    return extractor.places()
 
 
 @frozen
 class _OpenElement:
-    """Something open: what it is, where it leads, where it begins, and its first word."""
+    """An element that is not closed yet; `word` is the index of its first word."""
 
     kind: str
     address: str
@@ -90,20 +90,24 @@ class _OpenElement:
 
 @define
 class _Extractor:
-    """Markdown events, one by one, → places; `marks` holds what is open."""
+    """Collects links, images and headings from Markdown events; `open_elements` is a stack."""
 
     source: bytes
     words: list[str] = field(factory=list)
-    marks: list[_OpenElement] = field(factory=list)
+    open_elements: list[_OpenElement] = field(factory=list)
     links: list[MarkdownLink] = field(factory=list)
-    pictures: list[MarkdownImage] = field(factory=list)
+    images: list[MarkdownImage] = field(factory=list)
     headings: list[MarkdownHeading] = field(factory=list)
-    begins: list[int] = field(init=False)
-    """Where each line begins."""
+    line_offsets: list[int] = field(init=False)
+    """The offset of each line."""
 
-    @begins.default
-    def _beginnings(self) -> list[int]:
+    @line_offsets.default
+    def _find_line_offsets(self) -> list[int]:
         return [0, *(end.end() for end in re.finditer(b"\n", self.source))]
+
+    def places(self) -> MarkdownPlaces:
+        """Return what was collected."""
+        return MarkdownPlaces(tuple(self.links), tuple(self.images), tuple(self.headings))
 
     def take(self, event: object, start: int, end: int) -> None:
         match event:
@@ -113,11 +117,10 @@ class _Extractor:
                 self.words.append(" ")
             case {"Start": "HtmlBlock"} | {"InlineHtml": _}:
                 self._html(start, end)
-            case {"Start": {"Link": {"dest_url": str(address), "link_type": kind}}}:
-                whole = f"mailto:{address}" if kind == "Email" else address
-                self._open("link", whole, start)
-            case {"Start": {"Image": {"dest_url": str(address)}}}:
-                self._open("image", address, start)
+            case {"Start": {"Link": {"dest_url": str(url), "link_type": kind}}}:
+                self._open("link", f"mailto:{url}" if kind == "Email" else url, start)
+            case {"Start": {"Image": {"dest_url": str(url)}}}:
+                self._open("image", url, start)
             case {"Start": {"Heading": {"level": str(level)}}}:
                 self.headings.append(MarkdownHeading(int(level[1]), *self._place(start)))
             case {"End": "Link"}:
@@ -128,43 +131,43 @@ class _Extractor:
                 pass
 
     def _open(self, kind: str, address: str, start: int) -> None:
-        self.marks.append(_OpenElement(kind, address, start, len(self.words)))
+        self.open_elements.append(_OpenElement(kind, address, start, len(self.words)))
 
     def _close(self, kind: str) -> None:
-        """End what is open of this kind; a tag that was never closed inside it leads nowhere."""
-        mark = self.marks.pop()
-        while mark.kind != kind:
-            mark = self.marks.pop()
-        words = " ".join("".join(self.words[mark.word :]).split())
+        """Close the innermost element of this kind; tags left open inside it are no links."""
+        element = self.open_elements.pop()
+        while element.kind != kind:
+            element = self.open_elements.pop()
+        words = " ".join("".join(self.words[element.word :]).split())
         if kind == "image":
-            self.pictures.append(MarkdownImage(mark.address, words, *self._place(mark.start)))
+            self.images.append(MarkdownImage(element.address, words, *self._place(element.start)))
         else:
-            self.links.append(MarkdownLink(mark.address, words, *self._place(mark.start)))
+            self.links.append(MarkdownLink(element.address, words, *self._place(element.start)))
 
     def _html(self, start: int, end: int) -> None:
-        behind = start
+        position = start
         for tag in _TAG.finditer(self.source, start, end):
-            self._between(behind, tag.start())
-            behind = tag.end()
+            self._add_text(position, tag.start())
+            position = tag.end()
             if tag[2]:
                 self._tag(tag[2].decode().lower(), tag)
-        self._between(behind, end)
+        self._add_text(position, end)
 
-    def _between(self, start: int, end: int) -> None:
-        shown = _ANY_TAG.sub(" ", self.source[start:end].decode())
-        self.words.append(html.unescape(shown))
+    def _add_text(self, start: int, end: int) -> None:
+        text = _ANY_TAG.sub(" ", self.source[start:end].decode())
+        self.words.append(html.unescape(text))
 
     def _tag(self, name: str, tag: re.Match[bytes]) -> None:
         place = self._place(tag.start())
         values = _attributes(tag[3].decode())
         if tag[1]:
-            if name == "a" and self.marks and self.marks[-1].kind == "tag":
+            if name == "a" and self.open_elements and self.open_elements[-1].kind == "tag":
                 self._close("tag")
         elif name == "a":
             if "href" in values:
                 self._open("tag", values["href"], tag.start())
         elif name == "img":
-            self._picture(values, place)
+            self._add_image(values, place)
         elif name.startswith("h"):
             self.headings.append(MarkdownHeading(int(name[1]), *place))
         elif values.get("src"):
@@ -172,18 +175,18 @@ class _Extractor:
                 MarkdownLink(values["src"], values.get("title") or values["src"], *place)
             )
 
-    def _picture(self, values: Mapping[str, str], place: tuple[int, int]) -> None:
+    def _add_image(self, values: Mapping[str, str], place: tuple[int, int]) -> None:
         alt = values.get("alt", "")
         self.words.append(alt)
         sized = bool(values.get("width") and values.get("height"))
         decorative = "alt" in values and not alt
-        self.pictures.append(MarkdownImage(values.get("src", ""), alt, *place, decorative, sized))
+        self.images.append(MarkdownImage(values.get("src", ""), alt, *place, decorative, sized))
         for address in _CANDIDATE.findall(values.get("srcset", "")):
-            self.pictures.append(MarkdownImage(address, alt, *place, decorative=True, sized=True))
+            self.images.append(MarkdownImage(address, alt, *place, decorative=True, sized=True))
 
     def _place(self, offset: int) -> tuple[int, int]:
-        line = bisect_right(self.begins, offset)
-        return line, len(self.source[self.begins[line - 1] : offset].decode()) + 1
+        line = bisect_right(self.line_offsets, offset)
+        return line, len(self.source[self.line_offsets[line - 1] : offset].decode()) + 1
 
 
 def _attributes(source: str) -> dict[str, str]:

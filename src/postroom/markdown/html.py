@@ -1,4 +1,4 @@
-"""The Markdown that posts are written in."""
+"""Render Markdown as sanitised HTML."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from postroom.models import Html
 from postroom.settings.validation import percent_encode
 
 Resolve = Callable[[str], str]
-"""A relative address as written → the absolute one."""
+"""A function that makes a URL of a text absolute."""
 
 OPTIONS = (
     pyromark.Options.ENABLE_TABLES
@@ -26,20 +26,20 @@ OPTIONS = (
 """CommonMark with tables, footnotes, strikethrough and task lists."""
 
 SCHEMES = frozenset("http https mailto tel sms xmpp irc ircs geo magnet".split())
-"""The kinds of addresses that a link may have."""
+"""The schemes of URLs that a link may have."""
 
 HIDDEN = frozenset(
     "script style svg math template noscript object applet select textarea title".split()
 )
-"""Elements that vanish with everything in them."""
+"""Elements that are removed with their content."""
 
 _TAG = re.compile(rf"<(/?)({'|'.join(sorted(HIDDEN))})\b", re.IGNORECASE)
 
 
 def visible_html(source: str) -> str:
-    """Return HTML in which a tag of a hidden element that is never closed is plain text.
+    """Return HTML in which tags of hidden elements that are never closed are plain text.
 
-    Who writes about <title> without quoting it would else lose all that follows.
+    An author who writes about <title> without code quotes would otherwise lose all text after it.
     """
     ends = {tag[2].lower(): tag.start() for tag in _TAG.finditer(source) if tag[1]}
     return _TAG.sub(lambda tag: tag[0] if _closes(tag, ends) else f"&lt;{tag[0][1:]}", source)
@@ -50,43 +50,43 @@ def _closes(tag: re.Match[str], ends: dict[str, int]) -> bool:
 
 
 DEEPEST = 100
-"""Elements around another; libxml2 drops what stands below 255, the frame of a page included."""
+"""The deepest nesting of elements; libxml2 drops elements below level 255 of a whole page."""
 _TAG_DEPTH = re.compile(r"<(/?)([a-z][a-z0-9]*)", re.IGNORECASE)
-# HTML Living Standard §13.1.2: void elements hold nothing, and those after them are closed by the
-# next of their kind where nobody closes them.
+# HTML Living Standard §13.1.2: void elements have no content; the others are closed by the next
+# element of their kind.
 _SHALLOW = frozenset(
     "area base br col embed hr iframe img input link meta param source track wbr "
     "a p li dt dd rp rt option colgroup caption thead tbody tfoot tr td th".split()
 )
 _WEIGHTS = {"table": 3, "ul": 2, "ol": 2, "dl": 2}
-"""What an element brings along: a table its row and cell, a list its item."""
+"""The levels that an element adds: a table has a row and a cell, a list has an item."""
 _LEAVES = ("HtmlBlock", "Paragraph")
 
 
 def is_too_deep(html: str) -> bool:
-    """Tell whether something in `html` stands in more than `DEEPEST` elements."""
+    """Tell whether `html` nests more than `DEEPEST` elements."""
     return html.count("<") > DEEPEST and _depth_after(html, Counter()) > DEEPEST
 
 
 def line_too_deep(markdown: str) -> int:
-    """Return the first line, from 1, of `markdown` that stands too deep; 0 if none does."""
-    held, tags = 0, Counter[str]()
+    """Return the first line of `markdown`, from 1, that is nested too deeply, or 0."""
+    blocks, tags = 0, Counter[str]()
     for event, span in pyromark.events_with_range(markdown, options=OPTIONS):
         deepest = 0
         match event:
             case {"Start": kind}:
-                held += kind not in _LEAVES
+                blocks += kind not in _LEAVES
             case {"End": kind}:
-                held -= kind not in _LEAVES
+                blocks -= kind not in _LEAVES
             case {"Html": str(source)} | {"InlineHtml": str(source)}:
                 deepest = _depth_after(source, tags)
-        if held + max(deepest, tags.total()) > DEEPEST:
+        if blocks + max(deepest, tags.total()) > DEEPEST:
             return markdown.encode().count(b"\n", 0, span["start"]) + 1
     return 0
 
 
 def _depth_after(html: str, tags: Counter[str]) -> int:
-    """Open and close `tags` as `html` does, and return how many were open at most."""
+    """Open and close `tags` as `html` does, and return the largest number of open tags."""
     deepest = 0
     depth = tags.total()
     for closing, written in _TAG_DEPTH.findall(html):
@@ -105,14 +105,14 @@ _BLOCK = re.compile(r'<pre><code class="language-([^"]+)">(.*?)</code></pre>', r
 
 
 def highlight(html: Html) -> Html:
-    """Return `html` with every code block of a known language marked up by Pygments' classes."""
+    """Return `html` with the code blocks of known languages highlighted by Pygments."""
     if '<pre><code class="language-' not in html:
         return html
-    return Html(_BLOCK.sub(_coloured, html))
+    return Html(_BLOCK.sub(_highlight_block, html))
 
 
-def _coloured(block: re.Match[str]) -> str:
-    from pygments import highlight  # noqa: PLC0415 - few posts hold code, and it is slow to import
+def _highlight_block(block: re.Match[str]) -> str:
+    from pygments import highlight  # noqa: PLC0415 - slow to import, and few posts have code
     from pygments.formatters import HtmlFormatter  # noqa: PLC0415
     from pygments.lexers import get_lexer_by_name  # noqa: PLC0415
     from pygments.util import ClassNotFound  # noqa: PLC0415
@@ -152,65 +152,66 @@ _ATTRIBUTES: Mapping[str, frozenset[str]] = {
     "ins": frozenset({"cite", "datetime"}),
 }
 _ADDRESSES = frozenset({"cite", "poster"})
-# An address such as `https:page` is relative to some readers and absolute to others.
+# Some programs read a URL such as `https:page` as relative, others as absolute.
 _HALF = re.compile(r"https?:(?!//)", re.IGNORECASE)
 _NEEDS_FILTER = re.compile(rf"srcset|poster|cite|{_HALF.pattern}", re.IGNORECASE)
-# Only an end tag that follows at once goes with it: an unclosed one must not take the post along.
+# With an end tag only if it follows at once: an unclosed iframe must not remove the rest.
 _IFRAME = re.compile(r"<iframe\b([^<>]*)>(?:[^<]*</iframe\s*>)?", re.IGNORECASE)
 _SOURCE_OR_TITLE = re.compile(
     r"""(?<![\w-])(src|title)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""", re.IGNORECASE
 )
-# Any other field would be left as a box that nobody wrote.
+# The cleaner would turn any other field into a checkbox.
 _FIELD = re.compile(r"<input\b(?![^<>]*\btype\s*=\s*[\"']?checkbox\b)[^<>]*>", re.IGNORECASE)
 _HEADING = re.compile(r"<(/?)h([1-6])(?=[ >])")
 
 
 class DepthError(ValueError):
-    """Elements stand in each other deeper than anybody can show; `line` counts from 1."""
+    """A text nests more elements than programs show; `line` counts from 1."""
 
     def __init__(self, line: int) -> None:
         self.line = line
-        super().__init__(f"line {line} stands in more than {DEEPEST} elements")
+        super().__init__(f"line {line} is nested in more than {DEEPEST} elements")
 
 
 def to_html(markdown: str, resolve: Resolve) -> Html:
-    """Return `markdown` as sanitised HTML; `resolve` makes each relative address absolute.
+    """Return `markdown` as sanitised HTML; `resolve` makes each relative URL absolute.
 
-    Raises `DepthError` before the sanitiser, whose time grows with the square of the depth.
+    Raises `DepthError` if it is nested too deeply. The time of the sanitiser grows with the square
+    of the depth, so that is checked before.
     """
-    made = pyromark.html(markdown, options=OPTIONS)
-    if is_too_deep(made):
+    rendered = pyromark.html(markdown, options=OPTIONS)
+    if is_too_deep(rendered):
         raise DepthError(line_too_deep(markdown) or 1)
-    return _below_title(sanitize(made, resolve))
+    return _below_title(sanitize(rendered, resolve))
 
 
-def sanitize(made: str, resolve: Resolve) -> Html:
-    """Return the HTML `made` without what runs or leaves its place, its addresses absolute."""
-    made = visible_html(made)
-    if "<iframe" in made.casefold():
-        made = _IFRAME.sub(_link_for_iframe, made)
-    if "<input" in made.casefold():
-        made = _FIELD.sub("", made)
-    resolve = _encoded(resolve)
+def sanitize(source: str, resolve: Resolve) -> Html:
+    """Return the HTML `source` without scripts, frames and layout, with absolute URLs."""
+    source = visible_html(source)
+    if "<iframe" in source.casefold():
+        source = _IFRAME.sub(_link_for_iframe, source)
+    if "<input" in source.casefold():
+        source = _FIELD.sub("", source)
+    resolve = _percent_encoding(resolve)
     cleaner = nh3.Cleaner(
         tags=_TAGS,
         clean_content_tags=HIDDEN,
         attributes=_ATTRIBUTES,
-        # Only the box of a task list; any other field would be a form.
+        # The checkbox of a task list is the only field.
         set_tag_attribute_values={"input": {"type": "checkbox"}},
-        attribute_filter=_filter(resolve) if _NEEDS_FILTER.search(made) else None,
+        attribute_filter=_filter(resolve) if _NEEDS_FILTER.search(source) else None,
         url_schemes=SCHEMES,
         url_relative=resolve,
         filter_style_properties={"text-align"},
         link_rel=None,
     )
-    return Html(cleaner.clean(made))
+    return Html(cleaner.clean(source))
 
 
 def add_image_sizes(html: Html, sizes: Mapping[str, tuple[int, int]]) -> Html:
-    """Return `html` with width and height on each picture in `sizes` (address → pixels)."""
-    for address, (width, height) in sizes.items():
-        source = f'src="{escape(address)}"'
+    """Return `html` with width and height on each image in `sizes`, pixels by URL."""
+    for url, (width, height) in sizes.items():
+        source = f'src="{escape(url)}"'
         for tag in set(re.findall(rf"<img [^>]*{re.escape(source)}[^>]*>", html)):
             if " width=" not in tag:
                 sized = tag.replace(source, f'{source} width="{width}" height="{height}"')
@@ -225,9 +226,9 @@ def _link_for_iframe(match: re.Match[str]) -> str:
     return f'<a href="{source}">{attributes.get("title") or source}</a>' if source else ""
 
 
-def _encoded(resolve: Resolve) -> Resolve:
-    """Return `resolve` with what may not stand in a URI (RFC 3986 §2) percent-encoded."""
-    return lambda address: percent_encode(resolve(address.strip()))
+def _percent_encoding(resolve: Resolve) -> Resolve:
+    """Return `resolve` with percent-encoded results (RFC 3986 §2)."""
+    return lambda url: percent_encode(resolve(url.strip()))
 
 
 def _filter(resolve: Resolve) -> Callable[[str, str, str], str | None]:
@@ -235,8 +236,8 @@ def _filter(resolve: Resolve) -> Callable[[str, str, str], str | None]:
         if attribute == "srcset":
             return ", ".join(_candidates(value, resolve)) or None
         if attribute in _ADDRESSES:
-            address = resolve(value)
-            return address if address.startswith(("https://", "http://")) else None
+            url = resolve(value)
+            return url if url.startswith(("https://", "http://")) else None
         if attribute in {"href", "src"} and _HALF.match(value):
             return None
         return value
@@ -244,35 +245,35 @@ def _filter(resolve: Resolve) -> Callable[[str, str, str], str | None]:
     return rewrite
 
 
-# HTML Living Standard, srcset attributes: an address reaches to a blank, and takes no comma along.
+# HTML Living Standard, srcset attributes: a URL ends at white space, without a final comma.
 _CANDIDATE = re.compile(r"[\s,]*(\S*[^\s,])(?:,|([^,]*))")
 _DESCRIPTOR = re.compile(r"(?:[0-9.]+[wxh] ?)*")
 
 
 def _candidates(srcset: str, resolve: Resolve) -> Iterator[str]:
-    for address, written in _CANDIDATE.findall(srcset.strip(", \t\n\f\r")):
-        absolute, descriptor = resolve(address), " ".join(written.split())
+    for url, written in _CANDIDATE.findall(srcset.strip(", \t\n\f\r")):
+        absolute, descriptor = resolve(url), " ".join(written.split())
         if absolute.startswith(("https://", "http://")) and _DESCRIPTOR.fullmatch(descriptor):
             yield f"{absolute} {descriptor}".strip()
 
 
 def _below_title(html: Html) -> Html:
-    """Move all headings one level down if one is a first-level one: the title is the only h1."""
+    """Move all headings one level down if there is an h1, since the title is the only h1."""
     return shift_headings(html, 1) if "<h1" in html else html
 
 
 def shift_headings(html: Html, levels: int) -> Html:
-    """Return `html` with every heading moved `levels` down, to h6 at the deepest."""
+    """Return `html` with every heading moved `levels` down, at most to h6."""
     return Html(_HEADING.sub(lambda m: f"<{m[1]}h{min(6, int(m[2]) + levels)}", html))
 
 
-def resolve_urls(url: str) -> Resolve:
-    """Return the resolver that joins relative addresses to `url` (RFC 3986 §5)."""
+def resolve_urls(base: str) -> Resolve:
+    """Return a resolver that joins relative URLs to `base` (RFC 3986 §5)."""
 
-    def resolve(address: str) -> str:
+    def resolve(url: str) -> str:
         try:
-            return urljoin(url, address)
+            return urljoin(base, url)
         except ValueError:
-            return url
+            return base
 
     return resolve

@@ -1,4 +1,4 @@
-"""Markdown events, one by one → lines of plain text."""
+"""Render Markdown as plain text, and find its title and first paragraph."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from postroom.text import display_width, shorten, wrap
 
 @define
 class _Margin:
-    """What stands before the first and before the other lines of a list item, quote or note."""
+    """The text before the first and before the other lines of a list item, quote or note."""
 
     first: str
     rest: str
@@ -24,7 +24,7 @@ class _Margin:
 
 @define
 class TextWriter:
-    """Markdown events, one by one, → lines of text."""
+    """Writes lines of text from Markdown events."""
 
     resolve: Resolve
     width: int
@@ -66,8 +66,8 @@ class TextWriter:
 
     def _start(self, tag: object) -> None:
         match tag:
-            case {"Link": {"dest_url": str(address), "link_type": kind}}:
-                whole = f"mailto:{address}" if kind == "Email" else address
+            case {"Link": {"dest_url": str(url), "link_type": kind}}:
+                whole = f"mailto:{url}" if kind == "Email" else url
                 self.open_links.append((whole, len(self.words)))
             case {"Image": _}:
                 self.words.append("[")
@@ -139,11 +139,11 @@ class TextWriter:
                 self._flush()
 
     def _note(self, label: str) -> str:
-        """Return the mark of a note, by the number that it has in HTML, too."""
+        """Return the mark of a footnote, with the same number as in HTML."""
         return f"[^{self.notes.setdefault(label, len(self.notes) + 1)}]"
 
     def _tag(self, source: str) -> None:
-        """Take a tag inside a paragraph; what it opens is closed by a later one."""
+        """Take a tag inside a paragraph; a later tag closes an element that it opens."""
         if source.startswith("</"):
             self._close_tag()
         else:
@@ -151,7 +151,7 @@ class TextWriter:
             self._pieces(made.removesuffix("</a>") if source[:2].lower() == "<a" else made)
 
     def _html(self, source: str) -> None:
-        """Take a whole block of HTML: its words, and where its links lead."""
+        """Take a block of HTML: its text and the URLs of its links."""
         self.words.clear()
         self._pieces(sanitize(source, self.resolve))
 
@@ -159,7 +159,7 @@ class TextWriter:
         for piece in _MARKUP.split(made):
             tag = _TAG.match(piece)
             if not tag:
-                self.words.append(_BLANKS.sub(" ", html.unescape(piece)))
+                self.words.append(_WHITE_SPACE.sub(" ", html.unescape(piece)))
             elif piece == "</a>":
                 self._close_tag()
             elif tag[1] == "a":
@@ -168,26 +168,28 @@ class TextWriter:
                 description = _attribute(piece, "alt")
                 self.words += [f"[{description}]"] if description else []
             else:
-                self.words.append("\n- " if piece.startswith("<li") else _APART.get(tag[1], ""))
+                self.words.append(
+                    "\n- " if piece.startswith("<li") else _SEPARATORS.get(tag[1], "")
+                )
 
     def _close_tag(self) -> None:
         if self.open_tags:
-            address, start = self.open_tags.pop()
-            self._lead(address, start)
+            url, start = self.open_tags.pop()
+            self._number_link(url, start)
 
     def _close_link(self) -> None:
         written, start = self.open_links.pop()
         scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):", written)
         if not scheme:
-            self._lead(self.resolve(written), start)
+            self._number_link(self.resolve(written), start)
         elif scheme[1].lower() in SCHEMES:
-            self._lead(written, start)
+            self._number_link(written, start)
 
-    def _lead(self, address: str, start: int) -> None:
-        """Give the link to `address` its number, unless its words, from `start`, are just that."""
-        said = "".join(self.words[start:]).strip()
-        if address and said not in {address, address.removeprefix("mailto:")}:
-            number = self.links.setdefault(address, len(self.links) + 1)
+    def _number_link(self, url: str, start: int) -> None:
+        """Add the number of the link, unless its text, from `start`, is the URL itself."""
+        text = "".join(self.words[start:]).strip()
+        if url and text not in {url, url.removeprefix("mailto:")}:
+            number = self.links.setdefault(url, len(self.links) + 1)
             self.words.append(f" [{number}]")
 
     def _close_image(self) -> None:
@@ -197,7 +199,7 @@ class TextWriter:
             self.words.append("]")
 
     def _table(self) -> None:
-        """Write a row on a line, or, if one is too long for that, a list of rows, cell by cell."""
+        """Write a line for each row, or, if one is too long, the cells of each row as a list."""
         head, *rows = self.rows
         lines = [" | ".join(row) for row in self.rows]
         if (
@@ -256,20 +258,20 @@ class TextWriter:
         if self.lines and self.lines[-1]:
             self.lines.append("")
 
-    def finished(self) -> str:
-        """Return the text, with the addresses of its links at the end."""
+    def finish(self) -> str:
+        """Return the text with the URLs of its links at the end."""
         self._flush()
         self._gap()
-        self.lines += [f"[{number}] {address}" for address, number in self.links.items()]
+        self.lines += [f"[{number}] {url}" for url, number in self.links.items()]
         return "\n".join(self.lines).strip("\n")
 
 
 _TAG = re.compile(r"</?([a-z][a-z0-9]*)")
 _LINES = "blockquote br dd div dt figcaption h1 h2 h3 h4 h5 h6 hr li ol p pre summary table tr ul"
-_APART = dict.fromkeys(_LINES.split(), "\n") | {"td": " ", "th": " "}
-"""What stands in the text for a tag that parts words."""
+_SEPARATORS = dict.fromkeys(_LINES.split(), "\n") | {"td": " ", "th": " "}
+"""The text that replaces a tag that separates words."""
 _MARKUP = re.compile(r"""(<[^<>"]*(?:"[^"]*"[^<>"]*)*>)""")
-_BLANKS = re.compile(r"[ \t\r\n\f]+")
+_WHITE_SPACE = re.compile(r"[ \t\r\n\f]+")
 
 
 def _attribute(tag: str, name: str) -> str:
@@ -279,14 +281,15 @@ def _attribute(tag: str, name: str) -> str:
 
 _INLINE = ("Emphasis", "Strong", "Strikethrough", "Link", "Image")
 _TAG_TEXT = re.compile(r"<(/?)([A-Za-z][A-Za-z0-9]*)")
-_TELLING = frozenset({"a", "iframe", "img"})
-"""Tags that say something to who sees no HTML: where a link leads, what a picture shows."""
+_INFORMATIVE = frozenset({"a", "iframe", "img"})
+"""Tags that plain text keeps: the URL of a link, the description of an image."""
 
 
 def first_heading(markdown: str) -> tuple[str, str]:
-    """Return the text of a first-level heading that opens `markdown`, and the rest.
+    """Return the text of a first-level heading at the start of `markdown`, and the rest.
 
-    The rest has as many lines as `markdown`. Without a heading, the text is empty and all is rest.
+    The rest has as many lines as `markdown`. Without a heading the text is empty and the rest is
+    `markdown`.
     """
     events = pyromark.events_with_range(markdown, options=OPTIONS, merge_text=True)
     match next(events, None):
@@ -294,7 +297,7 @@ def first_heading(markdown: str) -> tuple[str, str]:
             source = markdown.encode()
             lines = b"\n" * source.count(b"\n", start, end)
             inside = itertools.takewhile(_is_within_heading, (event for event, _ in events))
-            title = " ".join("".join(_words(_seen(inside))).split())
+            title = " ".join("".join(_words(_without_hidden(inside))).split())
             return title, (source[:start] + lines + source[end:]).decode() if title else markdown
     return "", markdown
 
@@ -304,41 +307,41 @@ def _is_within_heading(event: object) -> bool:
 
 
 def inline_text(markdown: str) -> str:
-    """Return the words of `markdown` on one line, without any mark-up."""
+    """Return the text of `markdown` on one line."""
     return " ".join("".join(_words(_events(markdown))).split())
 
 
 def _events(markdown: str) -> Iterator[object]:
     events = pyromark.events(markdown, options=OPTIONS)
-    return _seen(events) if "<" in markdown else events
+    return _without_hidden(events) if "<" in markdown else events
 
 
-def _seen(events: Iterable[object]) -> Iterator[object]:
-    """Yield `events` without those in scripts and their kin; `<br>` as a break, of tags some.
+def _without_hidden(events: Iterable[object]) -> Iterator[object]:
+    """Yield `events` without hidden elements such as scripts and without uninformative tags.
 
-    What is never closed in its block hides nothing, and is text itself.
+    `<br>` becomes a line break. A hidden element that its block does not close becomes text.
     """
-    held: list[object] = []
+    pending: list[object] = []
     hidden = ""
     for event in events:
         source, closing, name = _tag(event)
         if hidden and closing and name == hidden:
-            held, hidden = [], ""
+            pending, hidden = [], ""
         elif hidden and not _bounds_block(event):
-            held.append(event)
+            pending.append(event)
         elif name in HIDDEN and not closing:
-            held, hidden = [{"Text": source}], name
+            pending, hidden = [{"Text": source}], name
         elif source:
-            yield from ["HardBreak"] if name == "br" else [event] if name in _TELLING else []
+            yield from ["HardBreak"] if name == "br" else [event] if name in _INFORMATIVE else []
         else:
-            yield from held
-            held, hidden = [], ""
+            yield from pending
+            pending, hidden = [], ""
             yield event
-    yield from held
+    yield from pending
 
 
 def _tag(event: object) -> tuple[str, str, str]:
-    """Return the source of an inline tag, its slash and its name; nothing of any other event."""
+    """Return the source, the slash and the name of an inline tag; empty for other events."""
     if not isinstance(event, dict) or "InlineHtml" not in event:
         return "", "", ""
     source = str(event["InlineHtml"])
@@ -367,11 +370,11 @@ def _words(events: Iterable[object]) -> Iterator[str]:
 
 
 def first_paragraph(markdown: str, length: int = 200) -> str:
-    """Return the words of the first paragraph, cut at a word before `length` characters.
+    """Return the text of the first paragraph, shortened to at most `length` characters.
 
-    Headings, pictures, lists, quotes, tables and code do not count unless there is nothing else.
+    Headings, images, lists, quotes, tables and code are used only if there is nothing else.
     """
-    containers = pictures = 0
+    containers = images = 0
     words: list[str] = []
     for event in _events(markdown):
         match event:
@@ -380,24 +383,24 @@ def first_paragraph(markdown: str, length: int = 200) -> str:
             case {"End": {"List": _} | {"BlockQuote": _} | "FootnoteDefinition"}:
                 containers -= 1
             case {"Start": {"Image": _}}:
-                pictures += 1
+                images += 1
             case {"End": "Image"}:
-                pictures -= 1
+                images -= 1
             case {"Start": "Paragraph"}:
                 words.clear()
             case {"End": "Paragraph"} if not containers and "".join(words).strip():
                 return shorten("".join(words), length)
-            case _ if not pictures:
+            case _ if not images:
                 words += _words([event])
     return shorten(inline_text(markdown), length)
 
 
 def to_text(markdown: str, resolve: Resolve, width: int = 72) -> str:
-    """Return `markdown` as plain text of at most `width` columns, addresses never broken.
+    """Return `markdown` as plain text of at most `width` columns, with unbroken URLs.
 
-    Links are numbered and their addresses listed at the end, one alone on a line.
+    Links are numbered. Their URLs are listed at the end, each on a line of its own.
     """
     writer = TextWriter(resolve, width)
     for event in _events(markdown):
         writer.take(event)
-    return writer.finished()
+    return writer.finish()

@@ -1,4 +1,4 @@
-"""A post's head → checked values, or every fault in it."""
+"""Parse the front matter of posts and the dates in it."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ FENCE = "---"
 _OPENING = re.compile(rf"{FENCE}[ \t]*\r?\n")
 _CLOSING = re.compile(rf"^{FENCE}[ \t]*\r?$", re.MULTILINE)
 YEARS = range(1900, 3000)
-"""The years that a post may be of."""
+"""The years of dates in posts."""
 
 
 @frozen
 class WrittenDate:
-    """A point in time as an author writes it: a day, with or without a time, zone or none."""
+    """A date as an author writes it: a day, perhaps with a time and an offset."""
 
     day: date
     time: datetime | None = None
@@ -35,7 +35,7 @@ class WrittenDate:
 
 @frozen
 class WrittenImage:
-    """`image:` as written; `src` may be a path beside the post."""
+    """`image:` as written; `src` may be the path of a file beside the post."""
 
     src: str
     alt: str = ""
@@ -43,7 +43,7 @@ class WrittenImage:
 
 @frozen
 class WrittenEnclosure:
-    """`enclosure:` as written; a local file needs neither type nor length."""
+    """`enclosure:` as written; a file beside the post needs neither type nor length."""
 
     url: str
     type: str = ""
@@ -52,7 +52,7 @@ class WrittenEnclosure:
 
 @frozen
 class Hold:
-    """How one key holds a post back: as a draft, until a moment comes, or from a moment on."""
+    """How one key holds a post back: as a draft, until a date, or from a date on."""
 
     draft: bool = False
     until: WrittenDate | None = None
@@ -61,7 +61,7 @@ class Hold:
 
 @frozen
 class FrontMatter:
-    """What a post says of itself; what it does not say is empty."""
+    """The values in the front matter of a post; absent ones are empty."""
 
     title: str = ""
     date: WrittenDate | None = None
@@ -110,48 +110,50 @@ def split_post(text: str) -> PostText | None:
 
 
 def parse_front_matter(text: str, path: str) -> tuple[FrontMatter, list[Problem], list[Problem]]:
-    """Read the head `text` of the post at `path`; its first line is line 2 of the file.
+    """Parse `text`, the front matter of the post at `path`, which begins on line 2 of the file.
 
-    Returns the head, the errors and the warnings. With errors the head is empty.
+    Return the front matter, the errors and the warnings. With errors the front matter is empty.
     """
     try:
         node = parse(text, first_line=2, limit=LIMIT)
-        known, other = _parted(node)
-        head = _make_head(validation.struct(dict, {n: _reader(n) for n in known.pairs})(known))
-    except YamlError as fault:
-        place = Problem(path, fault.line, fault.column, "front matter", fault.message, fault.hint)
-        return FrontMatter(), [place], []
+        known, other = _split_keys(node)
+        head = _make_front_matter(
+            validation.struct(dict, {n: _reader(n) for n in known.pairs})(known)
+        )
+    except YamlError as error:
+        problem = Problem(path, error.line, error.column, "front matter", error.message, error.hint)
+        return FrontMatter(), [problem], []
     except ValidationError as error:
         found = [Problem(path, f.line, f.column, f.key, f.message, f.hint) for f in error.faults]
         return FrontMatter(), found, []
-    lines = {_HOLDING_NAMES.get(_folded(n), n): key.line for n, (key, _) in known.pairs.items()}
+    lines = {_HOLDING_NAMES.get(_fold(n), n): key.line for n, (key, _) in known.pairs.items()}
     extra = {name: validation.to_plain(value) for name, (_, value) in other.pairs.items()}
     return evolve(head, extra=extra, lines=lines), [], _near_misses(other, path)
 
 
-def _parted(node: Node) -> tuple[MapNode, MapNode]:
+def _split_keys(node: Node) -> tuple[MapNode, MapNode]:
     if not isinstance(node, MapNode):
-        raise error_at(node, "write key: value lines between the two '---'")
+        raise error_at(node, f"write 'key: value' lines between the two '{FENCE}'")
     known = {name: pair for name, pair in node.pairs.items() if _is_known(name)}
     other = {name: pair for name, pair in node.pairs.items() if not _is_known(name)}
     return MapNode(known, node.line, node.column), MapNode(other, node.line, node.column)
 
 
 def _is_known(name: str) -> bool:
-    return name in _FIELDS or _folded(name) in _HOLDING_NAMES
+    return name in _FIELDS or _fold(name) in _HOLDING_NAMES
 
 
 def _reader(name: str) -> validation.Reader[Any]:
-    return _FIELDS.get(name) or _HOLDING[_HOLDING_NAMES[_folded(name)]]
+    return _FIELDS.get(name) or _HOLDING[_HOLDING_NAMES[_fold(name)]]
 
 
-def _folded(name: str) -> str:
-    """Return `publishDate` as `publishdate`, as well as `publish_date` and `Publish-Date`."""
+def _fold(name: str) -> str:
+    """Return `publishdate` for `publishDate`, `publish_date` and `Publish-Date`."""
     return re.sub("[-_ ]", "", name).casefold()
 
 
-def _make_head(values: Mapping[str, Any]) -> FrontMatter:
-    """Make a head of what its keys say; if any of them holds the post back, it is held back."""
+def _make_front_matter(values: Mapping[str, Any]) -> FrontMatter:
+    """Make front matter of the values; if any key holds the post back, it is held back."""
     holds = [value for value in values.values() if isinstance(value, Hold)]
     return FrontMatter(
         **{name: value for name, value in values.items() if not isinstance(value, Hold)},
@@ -178,9 +180,9 @@ def _near_misses(other: MapNode, path: str) -> list[Problem]:
 
 
 def _near_hold(name: str, value: Node) -> str:
-    """Return the key that holds posts back and that `name` is a slip of, if `value` fits it.
+    """Return the key that holds posts back and that `name` misspells, if `value` fits it.
 
-    `publisher: Example Press` is a key of another program.
+    The value tells `publishe: false` from `publisher: Example Press`, a key of another program.
     """
     near = validation.near_match(name, _HOLDING)
     try:
@@ -197,7 +199,7 @@ _TIME = re.compile(
 
 
 def parse_date(node: Node) -> WrittenDate:
-    """Read a date, or a date and time with or without an offset (RFC 3339 §5.6 and its kin)."""
+    """Read a date, or a date and time with or without an offset, much like RFC 3339 §5.6."""
     value = validation.text(node)
     found = _DAY.match(value)
     if not found:
@@ -205,7 +207,7 @@ def parse_date(node: Node) -> WrittenDate:
     try:
         day = date(*(int(part) for part in found.groups()))
     except ValueError:
-        raise error_at(node, "there is no such day; write a date such as 2026-11-22") from None
+        raise error_at(node, "this day does not exist; write a date such as 2026-11-22") from None
     if day.year not in YEARS:
         raise error_at(node, f"write a year from {YEARS[0]} to {YEARS[-1]}")
     rest = value[found.end() :]
@@ -223,7 +225,7 @@ def _time(node: Node, day: date, rest: str) -> datetime:
             zone = timezone(timedelta(hours=int(sign + hours), minutes=int(sign + minutes)))
         return datetime.combine(day, time(int(hour), int(minute), int(second or 0), tzinfo=zone))
     except ValueError:
-        raise error_at(node, "there is no such time; write one such as 09:30") from None
+        raise error_at(node, "this time does not exist; write one such as 09:30") from None
 
 
 def _slug(node: Node) -> str:
@@ -267,15 +269,15 @@ _FIELDS: dict[str, validation.Reader[Any]] = {
     "withdrawn": parse_date,
 }
 
-_OUT = ("published", "publish", "public", "live")
-_HELD = (
+_PUBLIC = ("published", "publish", "public", "live")
+_HELD_BACK = (
     "draft", "private", "pending", "in review", "future", "scheduled", "hidden", "unlisted",
     "unpublished", "archived", "trash",
 )  # fmt: skip
 
 
 def _held_if(*, answer: bool) -> validation.Reader[Hold]:
-    """Return a reader of true or false; `answer` is the one that makes a draft."""
+    """Return a reader of true or false; the value `answer` makes a draft."""
     return lambda node: Hold(draft=validation.boolean(node) is answer)
 
 
@@ -299,10 +301,10 @@ def _published(node: Node) -> Hold:
 
 def _status(node: Node) -> Hold:
     word = validation.text(node).casefold().replace("-", " ").replace("_", " ")
-    if word not in (*_OUT, *_HELD):
-        out, held = validation.either(_OUT), validation.either(_HELD)
-        raise error_at(node, f"write {out}, or to hold the post back {held}")
-    return Hold(draft=word in _HELD)
+    if word not in (*_PUBLIC, *_HELD_BACK):
+        public, held_back = validation.either(_PUBLIC), validation.either(_HELD_BACK)
+        raise error_at(node, f"write {public}, or to hold the post back {held_back}")
+    return Hold(draft=word in _HELD_BACK)
 
 
 # The keys by which generators hold posts back, such as Hugo (draft, publishDate, expiryDate and
@@ -322,8 +324,8 @@ _HOLDING: dict[str, validation.Reader[Hold]] = {
     "expiryDate": _since,
     "unpublishDate": _since,
 }
-_HOLDING_NAMES = {_folded(name): name for name in _HOLDING}
-"""The keys that hold a post back, as they are documented, by what all their spellings share."""
+_HOLDING_NAMES = {_fold(name): name for name in _HOLDING}
+"""The documented keys that hold a post back, by their folded names."""
 
 
 def start_of(moment: WrittenDate, site: Site) -> datetime:
@@ -336,9 +338,10 @@ def start_of(moment: WrittenDate, site: Site) -> datetime:
 
 
 def instant_of(moment: WrittenDate, identity: str, site: Site) -> datetime:
-    """Return the instant that stands for `moment`.
+    """Return the instant of `moment`.
 
-    A day alone is spread over its first hour: feed readers drop entries whose times are equal.
+    A date without a time is placed in the first hour of the day by a hash of the id, since feed
+    readers drop entries whose times are equal.
     """
     if moment.time is None:
         digest = hashlib.sha256(identity.encode()).digest()
@@ -347,10 +350,10 @@ def instant_of(moment: WrittenDate, identity: str, site: Site) -> datetime:
     return start_of(moment, site)
 
 
-def date_from_node(instant: datetime, taken: dict[datetime, datetime]) -> datetime:
-    """Return `instant`, or the first second after it that is not among `taken`, and take it.
+def take_instant(instant: datetime, taken: dict[datetime, datetime]) -> datetime:
+    """Return `instant`, or the first second after it that is free, and add it to `taken`.
 
-    `taken` leads from each taken instant to a later one, so that no row of them is walked twice.
+    `taken` maps each instant in use to a later one, so that no run of them is walked twice.
     """
     passed = []
     while instant in taken:
@@ -361,15 +364,15 @@ def date_from_node(instant: datetime, taken: dict[datetime, datetime]) -> dateti
 
 
 def to_site_time(instant: datetime, site: Site) -> datetime:
-    """Return `instant` as the newsroom's clock shows it, with that moment's offset.
+    """Return `instant` in the site's time zone, with a fixed offset of whole minutes.
 
-    The offset is fixed: two times of one zone are compared by their clocks alone, and in autumn
-    one hour stands on them twice. It has no seconds: RFC 3339 cannot write those of long ago.
+    Python compares two times of one zone without their offsets, and in autumn an hour occurs
+    twice. RFC 3339 has no offsets with seconds, which zones had long ago.
     """
     offset = instant.astimezone(site.timezone).utcoffset() or timedelta()
     return instant.astimezone(timezone(offset - offset % timedelta(minutes=1)))
 
 
 def day_of(moment: WrittenDate, instant: datetime, site: Site) -> date:
-    """Return the calendar date of `moment` in the newsroom's zone."""
+    """Return the calendar date of `moment` in the site's time zone."""
     return moment.day if moment.time is None else instant.astimezone(site.timezone).date()

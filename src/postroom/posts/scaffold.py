@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from postroom.errors import OutputError, Problem, UseError
 from postroom.models import Site
+from postroom.posts.front_matter import FENCE
 from postroom.settings import paths
 from postroom.settings.yaml_reader import forbidden_characters
 from postroom.text import slugify
@@ -20,29 +21,29 @@ STARTER = Path(__file__).parents[1] / "starter"
 
 
 def render_starter_files(folder_name: str, today: date) -> Mapping[str, str]:
-    """Return the files of a new newsroom, with its name and the day filled in."""
+    """Return the files of a new site, with its name and `today` filled in."""
     shown = "".join(c if c.isprintable() and c not in "-_" else " " for c in folder_name)
     title = " ".join(shown.split()).title() or "Our News"
-    values = {"@TITLE@": _quoted(title), "@TODAY@": today.isoformat(), "@YEAR@": f"{today.year:04}"}
+    values = {"@TITLE@": _quote(title), "@TODAY@": today.isoformat(), "@YEAR@": f"{today.year:04}"}
     files = {}
     for source in sorted(STARTER.rglob("*")):
         if source.is_file():
-            name = _filled(source.relative_to(STARTER).as_posix(), values)
-            files[name.replace("dot-", ".")] = _filled(source.read_text("utf-8"), values)
+            name = _fill_in(source.relative_to(STARTER).as_posix(), values)
+            files[name.replace("dot-", ".")] = _fill_in(source.read_text("utf-8"), values)
     return files
 
 
-def _filled(text: str, values: Mapping[str, str]) -> str:
+def _fill_in(text: str, values: Mapping[str, str]) -> str:
     for mark, value in values.items():
         text = text.replace(mark, value)
     return text
 
 
 def create_site(folder: Path, today: date) -> tuple[str, ...]:
-    """Make a newsroom in `folder` and return the names of the files that were written.
+    """Create a site in `folder` and return the names of the files that were written.
 
-    A `.gitignore` that is there already gets the lines that it lacks. Raises `UseError`, with
-    nothing changed, if another of the files is there.
+    An existing `.gitignore` gets the lines that it is missing. Raises `UseError`, with nothing
+    changed, if another of the files exists.
     """
     files = dict(render_starter_files(folder.resolve().name, today))
     ignoring = folder / _IGNORING
@@ -51,11 +52,11 @@ def create_site(folder: Path, today: date) -> tuple[str, ...]:
     if extended:
         there.remove(_IGNORING)
         before = ignoring.read_text("utf-8", "replace")
-        files[_IGNORING] = _lines_lacking(before, files[_IGNORING])
+        files[_IGNORING] = _missing_lines(before, files[_IGNORING])
     if there:
-        repair = "choose another folder"
+        hint = "choose another folder"
         raise UseError(
-            Problem(str(folder / name), message="is there already", hint=repair) for name in there
+            Problem(str(folder / name), message="exists already", hint=hint) for name in there
         )
     written = {name: text for name, text in files.items() if text}
     for name, text in written.items():
@@ -63,51 +64,51 @@ def create_site(folder: Path, today: date) -> tuple[str, ...]:
     return tuple(written)
 
 
-def _lines_lacking(there: str, wanted: str) -> str:
-    """Return what to add to a `.gitignore` so that it has every line that is wanted."""
+def _missing_lines(there: str, wanted: str) -> str:
+    """Return the lines of `wanted` that a `.gitignore` with the text `there` is missing."""
     known = {line.strip().strip("/") for line in there.splitlines()}
-    lacking = [line for line in wanted.splitlines(keepends=True) if line.strip("/\n") not in known]
-    if all(line.startswith("#") for line in lacking):
+    missing = [line for line in wanted.splitlines(keepends=True) if line.strip("/\n") not in known]
+    if all(line.startswith("#") for line in missing):
         return ""
     opening = "\n" if there and not there.endswith("\n") else ""
-    return opening + "".join(lacking)
+    return opening + "".join(missing)
 
 
 def create_post(site_dir: Path, site: Site, title: str, today: date) -> Path:
-    """Write a draft with `title`, dated `today`, with an id of its own; return where it lies.
+    """Write a draft with `title`, dated `today`, with a new id; return its path.
 
-    Raises `UseError` if the title makes no file name, or the file is there already.
+    Raises `UseError` if the title makes no file name or the file exists already.
     """
     title = " ".join(title.split())
     for _, character in forbidden_characters(title):
-        what = f"found the character {character}, which no feed can hold"
-        raise UseError([Problem("TITLE", message=what, hint="leave it out")])
+        message = f"found the character {character}, which no feed can hold"
+        raise UseError([Problem("TITLE", message=message, hint="remove it")])
     slug = slugify(title)
     if not slug:
         raise UseError([Problem("TITLE", message=f"found '{title}'", hint="use letters or digits")])
     stem = f"{today.isoformat()}-{slug}"
     path = site_dir / site.posts / f"{stem}.md"
     if path.exists():
-        what, repair = "is there already", "open it, or choose another title"
-        raise UseError([Problem(paths.below(site.posts, path.name), message=what, hint=repair)])
-    _write(path, _head(title, today, make_post_id(site, stem)))
+        message, hint = "exists already", "open it, or choose another title"
+        raise UseError([Problem(paths.below(site.posts, path.name), message=message, hint=hint)])
+    _write(path, _front_matter(title, today, make_post_id(site, stem)))
     return path
 
 
 def make_post_id(site: Site, stem: str) -> str:
-    """Return the id for a new post, readable and never made again on another day."""
+    """Return the id of a new post: that of the site, and the name of the file with its date."""
     return site.id + quote(stem)
 
 
-def _head(title: str, today: date, identity: str) -> str:
+def _front_matter(title: str, today: date, identity: str) -> str:
     return (
-        f"---\ntitle: {_quoted(title)}\ndate: {today.isoformat()}\nid: {identity}\n"
-        "summary: \ntopics: []\ndraft: true\n---\n\n"
+        f"{FENCE}\ntitle: {_quote(title)}\ndate: {today.isoformat()}\nid: {identity}\n"
+        f"summary: \ntopics: []\ndraft: true\n{FENCE}\n\n"
     )
 
 
-def _quoted(text: str) -> str:
-    """Return one line of text as YAML 1.2 quotes it (§7.3.1); what may not stand raw is escaped."""
+def _quote(text: str) -> str:
+    """Return one line of text as a double-quoted scalar of YAML 1.2 (§7.3.1)."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return '"' + re.sub(r"[\x7f-\x9f\ufeff]", lambda c: f"\\u{ord(c[0]):04X}", escaped) + '"'
 

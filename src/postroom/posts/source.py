@@ -1,4 +1,4 @@
-"""`posts/` on disk → its texts and the files beside them."""
+"""Read the files below `posts/`: the source of each post, and its attachments."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SUFFIXES = (".md", ".markdown")
 
 @frozen
 class SourceFolder:
-    """What lies under `posts/`: paths from there, with forward slashes."""
+    """The files below `posts/`, by their paths from there with forward slashes."""
 
     texts: Mapping[str, bytes]
     sizes: Mapping[str, int] = Factory(dict)
@@ -51,33 +51,33 @@ class SourceFolder:
 
 
 def scan_folder(site_dir: Path, posts: str, output: str = "") -> SourceFolder:
-    """Read what lies under the folder `posts`, but not under `output`.
+    """Read the files below the folder `posts`, except those below `output`.
 
-    Links that lead out of the site or to what is hidden are problems.
+    Symbolic links to hidden files or to files outside the site are problems.
     """
     texts: dict[str, bytes] = {}
     sizes: dict[str, int] = {}
     problems: list[Problem] = []
     root = site_dir / posts
     if not root.is_dir():
-        repair = "make it, or write where the posts are as posts: in postroom.yaml"
-        return SourceFolder({}, problems=(Problem(posts, message="is not a folder", hint=repair),))
-    for path in sorted(_files(root, _left_out(site_dir, root, output), problems)):
+        hint = "create it, or set posts: in postroom.yaml"
+        return SourceFolder({}, problems=(Problem(posts, message="is not a folder", hint=hint),))
+    for path in sorted(_files(root, _excluded_paths(site_dir, root, output), problems)):
         try:
-            if why := _unfit(root / path, site_dir):
-                problems.append(_unreadable(path, why))
+            if reason := _unfit_reason(root / path, site_dir):
+                problems.append(_unreadable(path, reason))
             elif path.lower().endswith(_SUFFIXES):
                 texts[path] = (root / path).read_bytes()
             else:
                 sizes[path] = (root / path).stat().st_size
         except OSError as error:
             problems.append(_unreadable(path, _reason(error)))
-    named = (evolve(one, path=paths.below(posts, one.path)) for one in problems)
+    named = (evolve(each, path=paths.below(posts, each.path)) for each in problems)
     return SourceFolder(texts, sizes, tuple(named), root)
 
 
-def _left_out(site_dir: Path, root: Path, output: str) -> frozenset[str]:
-    """Return the output folder as it may be met under `root`: a link, and where that leads."""
+def _excluded_paths(site_dir: Path, root: Path, output: str) -> frozenset[str]:
+    """Return the paths below `root` of the output folder and of the target of its link."""
     if not output:
         return frozenset()
     home, real = os.path.realpath(site_dir), os.path.realpath(root)
@@ -85,8 +85,8 @@ def _left_out(site_dir: Path, root: Path, output: str) -> frozenset[str]:
     return frozenset(posixpath.relpath(place, real) for place in places)
 
 
-def _files(root: Path, left_out: Collection[str], problems: list[Problem]) -> Iterator[str]:
-    """Yield the path of each file under `root`; what cannot be listed goes to `problems`."""
+def _files(root: Path, excluded: Collection[str], problems: list[Problem]) -> Iterator[str]:
+    """Yield the path of each file below `root`; add unreadable folders to `problems`."""
     folders = [""]
     while folders:
         folder = folders.pop()
@@ -97,7 +97,7 @@ def _files(root: Path, left_out: Collection[str], problems: list[Problem]) -> It
             continue
         for entry in entries:
             path = posixpath.join(folder, entry.name)
-            if entry.name.startswith((".", "_")) or path in left_out:
+            if entry.name.startswith((".", "_")) or path in excluded:
                 continue
             if entry.is_dir(follow_symlinks=False):
                 folders.append(path)
@@ -105,24 +105,24 @@ def _files(root: Path, left_out: Collection[str], problems: list[Problem]) -> It
                 yield path
 
 
-def _unfit(path: Path, site_dir: Path) -> str:
-    """Tell why the file at `path` is not read; nothing if it may be."""
+def _unfit_reason(path: Path, site_dir: Path) -> str:
+    """Return why the file at `path` must not be read, or nothing if it may be."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
         return "has a name that is not UTF-8"
-    # What is hidden is nobody's news: the database, and git's own files.
+    # Hidden files, such as the database and those of git, are private.
     if path.is_symlink() and (fault := paths.astray(site_dir, path)):
         return fault
-    return "" if stat.S_ISREG(path.stat().st_mode) else "is no file"
+    return "" if stat.S_ISREG(path.stat().st_mode) else "is not a file"
 
 
 def _reason(error: OSError) -> str:
     return f"cannot be read: {(error.strerror or 'unknown error').lower()}"
 
 
-def _unreadable(path: str, what: str) -> Problem:
-    return Problem(path, message=what, hint="replace it with a file that can be read")
+def _unreadable(path: str, message: str) -> Problem:
+    return Problem(path, message=message, hint="replace it with a file that can be read")
 
 
 _DATED_NAME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:[-_ ]+(.+))?")
@@ -130,9 +130,10 @@ _DATED_NAME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:[-_ ]+(.+))?")
 
 @frozen
 class SourcePost:
-    """A post half read; `path` counts from `posts/`, `instant` is what its date stands for.
+    """The source of a post: its front matter, its body and what follows from the two.
 
-    It may be seen from `begins` on and, if it `ends`, only until then.
+    `path` is relative to `posts/`; `instant` is the instant of its date. The post is visible from
+    `begins` until `ends`, if it ends.
     """
 
     path: str
@@ -150,32 +151,38 @@ class SourcePost:
     ends: datetime | None
 
     def has_expired(self, at: datetime) -> bool:
-        """Tell whether the post is over at the instant `at`."""
+        """Tell whether the post has expired at the instant `at`."""
         return self.ends is not None and self.ends <= at
 
 
 @frozen
 class PostProblems:
-    """Errors and warnings, gathered over all posts."""
+    """The errors and warnings of all posts."""
 
     root: str
     errors: list[Problem] = field(factory=list)
     warnings: list[Problem] = field(factory=list)
 
     def name(self, path: str) -> str:
-        """Return the path of a post as it counts from the site."""
+        """Return the path of a post, relative to the site."""
         return paths.below(self.root, path)
 
-    def error(self, one: SourcePost, key: str, what: str, repair: str) -> None:
-        """Take an error in the head of a draft, on the line of its key."""
-        line = one.head.lines.get(key, 1)
-        self.errors.append(Problem(self.name(one.path), line, key=key, message=what, hint=repair))
+    def error(self, source: SourcePost, key: str, message: str, hint: str) -> None:
+        """Add an error in the front matter of a post, on the line of its key."""
+        line = source.head.lines.get(key, 1)
+        self.errors.append(Problem(self.name(source.path), line, 0, key, message, hint))
+
+    def warn_missing_id(self, path: str, post_id: str) -> None:
+        """Add a warning that the post at `path` has no id of its own, with the derived one."""
+        hint = f'add id: "{post_id}"'
+        problem = Problem(self.name(path), 1, 0, "id", "is missing", hint, rule="post-id")
+        self.warnings.append(problem)
 
 
 def parse_post(path: str, data: bytes, site: Site, report: PostProblems) -> SourcePost | None:
-    """Return the draft that the bytes of the post at `path` make, or None with its errors taken."""
+    """Return the post at `path` with the content `data`, or None after adding its errors."""
     name = report.name(path)
-    text = _decoded(data, name, report)
+    text = _decode(data, name, report)
     if text is None:
         return None
     parts = front_matter.split_post(text)
@@ -191,26 +198,26 @@ def parse_post(path: str, data: bytes, site: Site, report: PostProblems) -> Sour
         report.warnings.extend(warnings)
         if errors:
             return None
-    return _identified(path, head, parts, site, report)
+    return _make_source(path, head, parts, site, report)
 
 
-def _decoded(data: bytes, name: str, report: PostProblems) -> str | None:
+def _decode(data: bytes, name: str, report: PostProblems) -> str | None:
     try:
         text = data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        what = f"byte 0x{data[error.start]:02X} is not UTF-8"
-        report.errors.append(Problem(name, line, message=what, hint="save the file as UTF-8"))
+        message = f"byte 0x{data[error.start]:02X} is not UTF-8"
+        report.errors.append(Problem(name, line, message=message, hint="save the file as UTF-8"))
         return None
     for offset, character in forbidden_characters(text):
         line, column = line_and_column(offset, text)
-        what = f"found the character {character}, which no feed can hold"
-        report.errors.append(Problem(name, line, column, message=what, hint="delete it"))
+        message = f"found the character {character}, which no feed can hold"
+        report.errors.append(Problem(name, line, column, message=message, hint="delete it"))
         return None
     return text
 
 
-def _identified(
+def _make_source(
     path: str, head: FrontMatter, parts: front_matter.PostText, site: Site, report: PostProblems
 ) -> SourcePost | None:
     name = report.name(path)
@@ -218,23 +225,21 @@ def _identified(
     dated = _DATED_NAME.fullmatch(stem)
     heading, rest = first_heading(parts.body)
     title = head.title or heading
-    moment = head.date or _day_in_name(dated, name, report)
+    moment = head.date or _date_from_name(dated, name, report)
     slug = head.slug or slugify((dated and dated[2]) or stem)
-    for key, found, repair in (
+    for key, found, hint in (
         ("title", title, "add title: …, or begin the text with '# Title'"),
         ("date", moment or dated, f"add date: …, or name the file 2026-11-22-{stem}.md"),
         ("slug", slug, "add slug: …, in letters, digits and hyphens"),
     ):
         if not found:
-            report.errors.append(Problem(name, 1, key=key, message="is missing", hint=repair))
+            report.errors.append(Problem(name, 1, key=key, message="is missing", hint=hint))
     if not (title and moment and slug):
         return None
-    identity = head.id or derived_id(site, path)
+    post_id = head.id or derived_id(site, path)
     if not head.id:
-        repair = f'add id: "{identity}"'
-        problem = Problem(name, 1, key="id", message="is missing", hint=repair, rule="post-id")
-        report.warnings.append(problem)
-    instant = instant_of(moment, identity, site)
+        report.warn_missing_id(path, post_id)
+    instant = instant_of(moment, post_id, site)
     day = day_of(moment, instant, site)
     return SourcePost(
         path=path,
@@ -242,7 +247,7 @@ def _identified(
         body=rest if title == heading else parts.body,
         body_line=parts.body_line,
         title=title,
-        id=identity,
+        id=post_id,
         slug=slug,
         date=moment,
         instant=instant,
@@ -258,7 +263,7 @@ def derived_id(site: Site, path: str) -> str:
     return site.id + quote(path)
 
 
-def _day_in_name(
+def _date_from_name(
     dated: re.Match[str] | None, name: str, report: PostProblems
 ) -> WrittenDate | None:
     if not dated:
@@ -269,9 +274,9 @@ def _day_in_name(
             return WrittenDate(day)
     except ValueError:
         pass
-    what = f"found {dated[1]} in the file's name"
-    repair = f"name a day there is, from {front_matter.YEARS[0]} to {front_matter.YEARS[-1]}"
-    report.errors.append(Problem(name, key="date", message=what, hint=repair))
+    message = f"found {dated[1]} in the file's name"
+    hint = f"use a real date, from {front_matter.YEARS[0]} to {front_matter.YEARS[-1]}"
+    report.errors.append(Problem(name, key="date", message=message, hint=hint))
     return None
 
 
@@ -290,23 +295,23 @@ def _permalink(site: Site, slug: str, day: calendar_date, path: str) -> str:
 
 @frozen
 class Attachments:
-    """Addresses as one post writes them → absolute ones; remembers the files it meets."""
+    """Resolves the URLs in a post; `found` collects the files that they name, by their paths."""
 
     post: SourcePost
     urls: Mapping[str, str]
     folder: SourceFolder
     site: Site
-    met: dict[str, Attachment] = field(factory=dict)
+    found: dict[str, Attachment] = field(factory=dict)
 
-    def resolve(self, address: str) -> str:
-        """Return the absolute form of `address`.
+    def resolve(self, url: str) -> str:
+        """Return `url` as an absolute URL.
 
-        A file beside the post becomes an attachment of it, another post's file that post's page.
+        A file beside the post becomes an attachment; the file of another post becomes its page.
         """
         try:
-            parts = urlsplit(address)
+            parts = urlsplit(url)
             if parts.scheme or parts.netloc or not parts.path or parts.path.startswith("/"):
-                return urljoin(self.post.url, address)
+                return urljoin(self.post.url, url)
         except ValueError:
             return self.post.url
         path = posixpath.normpath(
@@ -316,46 +321,46 @@ class Attachments:
         if path in self.urls:
             return self.urls[path] + tail
         if path in self.folder.sizes:
-            return self._attached(path) + tail
-        return urljoin(self.post.url, address)
+            return self._attach(path) + tail
+        return urljoin(self.post.url, url)
 
-    def fetchable(self, address: str) -> str:
-        """Return the absolute form of `address` if http or https can fetch it, else nothing.
+    def fetchable(self, url: str) -> str:
+        """Return `url` as an absolute http or https URL, or nothing if it is none.
 
-        What is relative must be a file beside the post.
-        Characters beyond ASCII are escaped (RFC 3987 §3.1).
+        A relative path must name a file beside the post. Characters beyond ASCII are
+        percent-encoded (RFC 3987 §3.1).
         """
-        absolute = percent_encode(self.resolve(address))
-        if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*:|/", address) and not self._paths(absolute):
+        absolute = percent_encode(self.resolve(url))
+        if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*:|/", url) and not self._paths(absolute):
             return ""
         return absolute if is_web_address(absolute) else ""
 
-    def _attached(self, path: str) -> str:
-        if path not in self.met:
+    def _attach(self, path: str) -> str:
+        if path not in self.found:
             below = posixpath.relpath(path, posixpath.dirname(self.post.path) or ".")
             if below.startswith(".."):
                 mark = hashlib.sha256(path.encode()).hexdigest()[:8]
                 below = f"{mark}-{posixpath.basename(path)}"
             place = self.post.url.removeprefix(self.site.url).removesuffix(".html").rstrip("/")
             output = f"{unquote(place)}/{below}"
-            self.met[path] = Attachment(paths.below(self.site.posts, path), output)
-        return self._url(self.met[path])
+            self.found[path] = Attachment(paths.below(self.site.posts, path), output)
+        return self._url(self.found[path])
 
-    def size(self, address: str) -> int:
-        """Return the bytes of the attachment at the absolute `address`, 0 if there is none."""
-        return next((self.folder.sizes[path] for path in self._paths(address)), 0)
+    def size(self, url: str) -> int:
+        """Return the size in bytes of the attachment at `url`, or 0 if there is none."""
+        return next((self.folder.sizes[path] for path in self._paths(url)), 0)
 
-    def pixels(self, address: str) -> tuple[int, int]:
-        """Return width and height of the attached picture at `address`, zeros if not known."""
-        return next((self.folder.pixels(path) for path in self._paths(address)), (0, 0))
+    def pixels(self, url: str) -> tuple[int, int]:
+        """Return width and height of the attached image at `url`, or zeros if not known."""
+        return next((self.folder.pixels(path) for path in self._paths(url)), (0, 0))
 
-    def pictures(self) -> dict[str, tuple[int, int]]:
-        """Return the sizes of all attached pictures, by their absolute addresses."""
-        found = {self._url(one): self.folder.pixels(path) for path, one in self.met.items()}
-        return {url: size for url, size in found.items() if all(size)}
+    def image_sizes(self) -> dict[str, tuple[int, int]]:
+        """Return width and height of each attached image, by its absolute URL."""
+        sizes = {self._url(file): self.folder.pixels(path) for path, file in self.found.items()}
+        return {url: size for url, size in sizes.items() if all(size)}
 
     def _url(self, attachment: Attachment) -> str:
         return urljoin(self.site.url, quote(attachment.output))
 
-    def _paths(self, address: str) -> list[str]:
-        return [path for path, one in self.met.items() if self._url(one) == address]
+    def _paths(self, url: str) -> list[str]:
+        return [path for path, file in self.found.items() if self._url(file) == url]

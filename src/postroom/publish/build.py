@@ -1,4 +1,4 @@
-"""Posts → every file of the output."""
+"""Make every output file of a site from its posts."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from attrs import evolve, field, frozen
 from postroom.errors import OutputError, Problem, SettingsError
 from postroom.models import Html, Post, Site, Topic
 from postroom.newsletter.render import render_email
-from postroom.posts.loader import group_by_topic as topics_of
+from postroom.posts.loader import group_by_topic
 from postroom.publish.feeds.catalog import STYLESHEET, FeedCatalog, FeedDocument
 from postroom.publish.feeds.opml import write_opml
 from postroom.publish.output import Contents
 from postroom.publish.pages import FeedLink, PageBuilder, output_path
-from postroom.scheduling.periods import group_by_period as digests_of
+from postroom.scheduling.periods import group_by_period
 from postroom.theme.environment import Theme, theme_colours
 from postroom.theme.i18n import Translations
 from postroom.theme.logo import logo_problem, read_logo
@@ -23,78 +23,79 @@ from postroom.theme.logo import logo_problem, read_logo
 
 @frozen
 class Outputs:
-    """The files of one build, by their paths below the output folder, and what made each."""
+    """The files of a build, by their paths below the output folder, and the maker of each."""
 
     files: dict[str, Contents] = field(factory=dict)
     makers: dict[str, str] = field(factory=dict)
     problems: list[Problem] = field(factory=list)
 
     def add(self, path: str, contents: Contents | str, maker: str) -> None:
-        """Take a file; two at one path, in whatever case of letters, are a problem."""
+        """Add a file; two whose paths differ at most in case are a problem."""
         first = self.makers.setdefault(path.casefold(), maker)
         if first != maker or path in self.files:
-            what = f"leads to {path}, which {first} makes already"
-            self.problems.append(Problem(maker, message=what, hint="give it another slug"))
+            message = f"would be written to {path}, which {first} makes already"
+            self.problems.append(Problem(maker, message=message, hint="give it another slug"))
         self.files[path] = contents.encode() if isinstance(contents, str) else contents
 
-    def refuse_files_as_folders(self) -> None:
-        """Take a problem for each path that leads through a file."""
+    def report_files_as_folders(self) -> None:
+        """Add a problem for each path below another file."""
         for path, maker in self.makers.items():
             folder = path
             while folder := folder.rpartition("/")[0]:
                 if folder in self.makers:
-                    what = f"leads to {path}, but {folder} is a file"
-                    self.problems.append(Problem(maker, message=what, hint="give it another slug"))
+                    message = f"would be written to {path}, but {folder} is a file"
+                    problem = Problem(maker, message=message, hint="give it another slug")
+                    self.problems.append(problem)
 
 
 def make_outputs(site_dir: Path, site: Site, posts: tuple[Post, ...]) -> dict[str, Contents]:
-    """Return every file that the newsroom in the folder `site_dir` makes of `posts`.
+    """Return every output file of the site in the folder `site_dir`.
 
-    Raises `TemplateError`, `SettingsError` for a logo that is no image of the site, and
-    `OutputError` where two things claim one path.
+    Raises `TemplateError`, `SettingsError` if the logo is not an image of the site, and
+    `OutputError` if two files have one path.
     """
     theme = Theme(site_dir, site.language)
-    posts = tuple(_as_shown(post, theme.translations) for post in posts)
-    made = Outputs()
-    topics = topics_of(posts, site)
-    documents = _add_feeds(posts, topics, site, theme, made)
+    posts = tuple(_replace_withdrawn(post, theme.translations) for post in posts)
+    outputs = Outputs()
+    topics = group_by_topic(posts, site)
+    documents = _add_feeds(posts, topics, site, theme, outputs)
     links = tuple(
-        FeedLink(one.feed.title, one.feed.url, one.format.media_type, one.format.name)
-        for one in documents
-        if one.listed
+        FeedLink(each.feed.title, each.feed.url, each.format.media_type, each.format.name)
+        for each in documents
+        if each.listed
     )
-    digests = digests_of(posts, site)
+    digests = group_by_period(posts, site)
     for page in PageBuilder(site, theme, links, posts, topics, digests).all():
-        made.add(page.path, page.text, page.maker)
+        outputs.add(page.path, page.text, page.maker)
     for digest in digests:
-        letter = render_email(digest, site, theme)
+        email = render_email(digest, site, theme)
         folder = output_path(digest.url, site).removesuffix("index.html")
-        made.add(f"{folder}email.html", letter.html, f"the digest {digest.period}")
-        made.add(f"{folder}email.txt", letter.text, f"the digest {digest.period}")
+        outputs.add(f"{folder}email.html", email.html, f"the digest {digest.period}")
+        outputs.add(f"{folder}email.txt", email.text, f"the digest {digest.period}")
     for post in posts:
         for attachment in post.attachments:
-            made.add(attachment.output, site_dir / attachment.source, post.path)
+            outputs.add(attachment.output, site_dir / attachment.source, post.path)
     if site.theme.logo:
-        made.add(site.theme.logo, _logo(site_dir, site), "the logo")
-    made.refuse_files_as_folders()
-    if made.problems:
-        raise OutputError(made.problems)
-    return made.files
+        outputs.add(site.theme.logo, _read_logo(site_dir, site), "the logo")
+    outputs.report_files_as_folders()
+    if outputs.problems:
+        raise OutputError(outputs.problems)
+    return outputs.files
 
 
-def _logo(site_dir: Path, site: Site) -> bytes:
+def _read_logo(site_dir: Path, site: Site) -> bytes:
     data = read_logo(site_dir, site)
     if data is None:
-        what, repair = "is not there", "put it there, or correct the path"
-        raise SettingsError([logo_problem(site_dir, site, what, repair)])
+        message, hint = "is missing", "put it there, or correct the path"
+        raise SettingsError([logo_problem(site_dir, site, message, hint)])
     return data
 
 
-def _as_shown(post: Post, words: Translations) -> Post:
-    """Return `post`, or of a withdrawn one the notice that takes the place of its content."""
+def _replace_withdrawn(post: Post, translations: Translations) -> Post:
+    """Return `post`, with a notice in place of its content if it is withdrawn."""
     if not post.withdrawn:
         return post
-    notice = words.withdrawn.format(words.date(post.withdrawn))
+    notice = translations.withdrawn.format(translations.date(post.withdrawn))
     return evolve(
         post,
         html=Html(f"<p>{escape(notice)}</p>"),
@@ -107,24 +108,26 @@ def _as_shown(post: Post, words: Translations) -> Post:
 
 
 def feed_urls(site_dir: Path, site: Site, posts: tuple[Post, ...]) -> tuple[str, ...]:
-    """Return the address of every feed that people can subscribe to, the main ones first."""
-    words = Theme(site_dir, site.language).translations
-    catalogue = FeedCatalog(site, words.feed_note, words.language_name)
-    documents = catalogue.documents(posts, topics_of(posts, site))
-    return tuple(one.feed.url for one in documents if one.listed)
+    """Return the URL of each feed that is offered to subscribers, the main feeds first."""
+    translations = Theme(site_dir, site.language).translations
+    catalog = FeedCatalog(site, translations.feed_note, translations.language_name)
+    documents = catalog.documents(posts, group_by_topic(posts, site))
+    return tuple(document.feed.url for document in documents if document.listed)
 
 
 def _add_feeds(
-    posts: tuple[Post, ...], topics: tuple[Topic, ...], site: Site, theme: Theme, made: Outputs
+    posts: tuple[Post, ...], topics: tuple[Topic, ...], site: Site, theme: Theme, outputs: Outputs
 ) -> list[FeedDocument]:
-    words = theme.translations
-    catalogue = FeedCatalog(site, words.feed_note, words.language_name)
-    documents = list(catalogue.documents(posts, topics))
-    for one in documents:
-        made.add(output_path(one.feed.url, site), one.write(site), "the feeds")
-    # Each feed once, in its first format: a reader that imports the list would take all of them.
-    listed = {one.feed.id: one.feed for one in reversed(documents) if one.listed}
-    made.add("feeds.opml", write_opml(site.title, reversed(listed.values())), "the list of feeds")
-    values = {"colours": theme_colours(site.theme), "site": site, "t": words}
-    made.add(STYLESHEET, theme.render(STYLESHEET, values), "the feeds")
+    translations = theme.translations
+    catalog = FeedCatalog(site, translations.feed_note, translations.language_name)
+    documents = list(catalog.documents(posts, topics))
+    for each in documents:
+        outputs.add(output_path(each.feed.url, site), each.write(site), "the feeds")
+    # Each feed once, in its first format: a program that imports the list would add all of them.
+    listed = {each.feed.id: each.feed for each in reversed(documents) if each.listed}
+    outputs.add(
+        "feeds.opml", write_opml(site.title, reversed(listed.values())), "the list of feeds"
+    )
+    values = {"colours": theme_colours(site.theme), "site": site, "t": translations}
+    outputs.add(STYLESHEET, theme.render(STYLESHEET, values), "the feeds")
     return documents

@@ -1,9 +1,9 @@
-"""Finished files → the output folder, so that nobody ever meets half a file or loses one of theirs.
+"""Write the output folder: each file atomically, and only files that Postroom made.
 
-The folder may hold files of other programs. What is ours stands in a manifest beside them, names
-and hashes; all else is left alone. New contents are written to a staging folder first, then each
-file takes its place in one step. The manifest is written before and after: a run that is stopped
-between two files leaves both the old and the new content known as ours.
+The folder may hold files of other programs. A manifest lists the paths and hashes of Postroom's
+own files; others are never changed. New files are written to a staging folder first and then
+renamed. The manifest is written before and after, so that after a run that was stopped between two
+files it lists both the old and the new hashes.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ from postroom.settings import paths
 
 MANIFEST = ".postroom.json"
 _STAGING = ".postroom.tmp"
+_MOVE_IT = "move it away, delete it, or build elsewhere"
 Contents: TypeAlias = bytes | Path
 """A file's bytes, or the file that is copied."""
 Owned: TypeAlias = dict[str, tuple[str, ...]]
-"""Path below the output → the hashes (SHA-256) of the contents that are ours."""
+"""The SHA-256 hashes of each file of Postroom's own, by its path below the output folder."""
 
 
 @frozen
 class OutputSummary:
-    """How many files a run wrote, found unchanged and removed; what it left alone, and why."""
+    """The numbers of files that a run wrote, left unchanged and removed, with its warnings."""
 
     written: int = 0
     unchanged: int = 0
@@ -43,7 +44,7 @@ class OutputSummary:
 
 @frozen
 class _Change:
-    """A file that is not yet as it should be."""
+    """A file that must be written."""
 
     path: str
     data: bytes
@@ -51,9 +52,9 @@ class _Change:
 
 
 def replace_output(folder: Path, files: Mapping[str, Contents]) -> OutputSummary:
-    """Make our part of `folder` hold exactly `files`, keyed by their paths below it.
+    """Write `files`, keyed by their paths below `folder`, and remove other files of ours.
 
-    Raises `OutputError`, with nothing changed, where a file of somebody else is in the way, a path
+    Raises `OutputError`, with nothing changed, if a file of another program is in the way, a path
     leads out of the folder, or another run is writing there.
     """
     problems = [problem for path in files if (problem := _misplaced(path))]
@@ -61,8 +62,8 @@ def replace_output(folder: Path, files: Mapping[str, Contents]) -> OutputSummary
         raise OutputError(problems)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(folder):
-            return _replaced(folder, files)
+        with _locked(folder):
+            return _replace(folder, files)
     except OSError as error:
         name = error.filename or str(folder)
         reason = (error.strerror or "unknown error").lower()
@@ -70,19 +71,19 @@ def replace_output(folder: Path, files: Mapping[str, Contents]) -> OutputSummary
 
 
 def find_foreign_files(folder: Path) -> Callable[[str], bool]:
-    """Return what tells of a path below `folder` whether somebody else's file lies there.
+    """Return a function that tells whether a path below `folder` is a file of another program.
 
-    Raises `OutputError` if what stands for ours cannot be read.
+    Raises `OutputError` if the manifest cannot be read.
     """
     owned = _read_manifest(folder)
 
-    def lies_there(path: str) -> bool:
+    def is_foreign(path: str) -> bool:
         try:
             return path not in owned and ".." not in path.split("/") and (folder / path).is_file()
         except OSError:  # the name is too long for any file
             return False
 
-    return lies_there
+    return is_foreign
 
 
 def _misplaced(path: str) -> Problem | None:
@@ -90,16 +91,16 @@ def _misplaced(path: str) -> Problem | None:
     if path.startswith("/") or ".." in parts or not parts or "\0" in path or "\\" in path:
         return Problem(path, message="would lie outside the output folder", hint="rename the post")
     if parts[0] in {MANIFEST, _STAGING}:
-        return Problem(path, message="is a name that Postroom keeps for itself", hint="use another")
-    # In a folder called .git, git runs what its settings name.
+        return Problem(path, message="is a name that Postroom reserves", hint="use another")
+    # Git runs the programs that the settings in a folder called .git name.
     if paths.hidden_in_public(path):
-        repair = "use names that do not begin with '.'"
-        return Problem(path, message="is hidden, so no host would serve it", hint=repair)
+        hint = "use names that do not begin with '.'"
+        return Problem(path, message="is hidden, so no host would serve it", hint=hint)
     return None
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _locked(folder: Path) -> Iterator[None]:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         _lock(descriptor, folder)
@@ -112,11 +113,11 @@ def _lock(descriptor: int, folder: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        what, repair = "another build is writing here", "wait until it has finished"
-        raise OutputError([Problem(folder.name, message=what, hint=repair)]) from None
+        message, hint = "another build is writing here", "wait until it has finished"
+        raise OutputError([Problem(folder.name, message=message, hint=hint)]) from None
 
 
-def _replaced(folder: Path, files: Mapping[str, Contents]) -> OutputSummary:
+def _replace(folder: Path, files: Mapping[str, Contents]) -> OutputSummary:
     for own in (MANIFEST, f"{_STAGING}/manifest"):
         if problem := _in_the_way(folder, own):
             raise OutputError([problem])
@@ -137,7 +138,7 @@ def _replaced(folder: Path, files: Mapping[str, Contents]) -> OutputSummary:
                 _remove(folder, path)
         _write_manifest(folder, {path: (hash_,) for path, hash_ in wanted.items()})
     finally:
-        # Also after a failure: a full disk would stay full.
+        # Also after a failure, so that a full disk does not stay full.
         shutil.rmtree(folder / _STAGING, ignore_errors=True)
     unchanged = len(files) - len(changes)
     return OutputSummary(len(changes), unchanged, len(gone), tuple(warnings))
@@ -150,8 +151,8 @@ def _read_manifest(folder: Path) -> Owned:
     except FileNotFoundError:
         return {}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        repair = "delete it; files that differ from what is built will then be named"
-        problem = Problem(f"{folder.name}/{MANIFEST}", message="is damaged", hint=repair)
+        hint = "delete it; the next build will name the files that differ"
+        problem = Problem(f"{folder.name}/{MANIFEST}", message="is damaged", hint=hint)
         raise OutputError([problem]) from None
 
 
@@ -202,9 +203,9 @@ def _source(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        what = f"cannot be read: {(error.strerror or 'unknown error').lower()}"
-        repair = "replace it with a file that can be read"
-        raise OutputError([Problem(path.name, message=what, hint=repair)]) from None
+        message = f"cannot be read: {(error.strerror or 'unknown error').lower()}"
+        hint = "replace it with a file that can be read"
+        raise OutputError([Problem(path.name, message=message, hint=hint)]) from None
 
 
 def _hash(data: bytes) -> str:
@@ -212,27 +213,26 @@ def _hash(data: bytes) -> str:
 
 
 def _foreign(folder: Path, path: str, *, changed: bool) -> Problem:
-    what = "was changed since Postroom made it" if changed else "was not made by Postroom"
-    repair = "move it away, delete it, or build elsewhere"
-    return Problem(f"{folder.name}/{path}", message=what, hint=repair)
+    message = "was changed since Postroom made it" if changed else "was not made by Postroom"
+    return Problem(f"{folder.name}/{path}", message=message, hint=_MOVE_IT)
 
 
 def _in_the_way(folder: Path, path: str) -> Problem | None:
-    """Return what keeps us from `path`: a link, or a file where a folder should be."""
+    """Return the problem that prevents writing `path`, such as a symbolic link, or None."""
     place = folder
     parts = PurePosixPath(path).parts
     for number, part in enumerate(parts, 1):
         place = place / part
         if place.is_symlink():
-            what = "is a symbolic link, and nothing is written through one"
+            message = "is a symbolic link, which Postroom does not follow when it writes"
         elif number < len(parts) and place.exists() and not place.is_dir():
-            what = "is a file where a folder is needed"
+            message = "is a file where a folder is needed"
         elif number == len(parts) and place.is_dir():
-            what = "is a folder where a file is needed"
+            message = "is a folder where a file is needed"
         else:
             continue
         name = f"{folder.name}/{place.relative_to(folder).as_posix()}"
-        return Problem(name, message=what, hint="move it away, delete it, or build elsewhere")
+        return Problem(name, message=message, hint=_MOVE_IT)
     return None
 
 
@@ -247,8 +247,9 @@ def _no_longer_made(
         if _hash(target.read_bytes()) in hashes:
             gone.append(path)
         else:
-            what = "is no longer made, and was changed by somebody"
-            warnings.append(Problem(f"{folder.name}/{path}", message=what, hint="it is left alone"))
+            message = "was changed and is no longer made"
+            hint = "delete it if nobody needs it"
+            warnings.append(Problem(f"{folder.name}/{path}", message=message, hint=hint))
     return gone, warnings
 
 

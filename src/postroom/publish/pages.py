@@ -1,4 +1,4 @@
-"""Posts, topics and digests → the pages of the archive."""
+"""Render the pages of the web archive."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from postroom.theme.environment import Theme, theme_colours
 T = TypeVar("T")
 
 NEWEST = 10
-"""Posts on the index."""
-# A tag as the sanitiser writes it: every value in double quotes, and no < outside of tags.
+"""The number of posts on the index page."""
+# The sanitiser puts every value in double quotes and leaves no < outside tags.
 _TAG = re.compile(r'<[^"<>]*(?:"[^"]*"[^"<>]*)*>')
 _SHORT_CELL = re.compile(r'<(t[dh])((?: style="[^"]*")?)>(?=[^<]{1,16}</t)')
 
 
 @frozen
 class FeedLink:
-    """A feed as autodiscovery knows it."""
+    """A link to a feed for autodiscovery."""
 
     title: str
     url: str
@@ -38,7 +38,7 @@ class FeedLink:
 
 @frozen
 class PageData:
-    """What a page says of itself in its head; `data` is JSON-LD, `lang` a tag of RFC 5646."""
+    """The metadata of a page; `data` is JSON-LD, `lang` a language tag (RFC 5646)."""
 
     kind: str
     url: str
@@ -51,7 +51,7 @@ class PageData:
 
 @frozen
 class MadePage:
-    """A finished page, and what it was made of, for messages."""
+    """A rendered page; `maker` names its source in messages."""
 
     path: str
     text: str
@@ -70,7 +70,7 @@ class PageBuilder:
     digests: tuple[Digest, ...]
     years: tuple[int, ...] = field(init=False)
     discovery: Markup = field(init=False)
-    _places: Mapping[str, str] = field(init=False)
+    _topic_urls: Mapping[str, str] = field(init=False)
 
     @years.default
     def _years_of_posts(self) -> tuple[int, ...]:
@@ -78,16 +78,16 @@ class PageBuilder:
 
     @discovery.default
     def _links_to_feeds(self) -> Markup:
-        # The same on every page, and long where there are many topics: so it is made once.
+        # The same on every page, and long if there are many topics, so it is rendered once.
         return Markup(self.theme.render("partials/discovery.html", {"feeds": self.feeds}).rstrip())  # noqa: S704 - our own template escapes
 
-    @_places.default
-    def _pages_of_topics(self) -> Mapping[str, str]:
+    @_topic_urls.default
+    def _find_topic_urls(self) -> Mapping[str, str]:
         listed = self.topics if self.site.pages.enabled else ()
         return {topic.name: topic.url for topic in listed}
 
     def all(self) -> Iterator[MadePage]:
-        """Yield every page; where another program makes the site, only what it cannot make."""
+        """Yield every page; with `pages.enabled: false`, only digests, subscribe and stylesheet."""
         for digest, newer, older in find_neighbours(self.digests):
             yield self._digest(digest, newer, older)
         yield self._subscribe()
@@ -96,28 +96,26 @@ class PageBuilder:
             yield from self._archive()
 
     def _archive(self) -> Iterator[MadePage]:
-        site, words = self.site, self.theme.translations
+        site, translations = self.site, self.theme.translations
         index = PageData("index", site.url, site.title, site.description, data=_site_data(site))
-        yield self._made(index, "index.html", "the index", posts=self.posts[:NEWEST])
+        yield self._render(index, "index.html", "the index", posts=self.posts[:NEWEST])
         for post, newer, older in find_neighbours(self.posts):
             yield self._post(post, newer, older)
         for topic in self.topics:
             page = PageData("topic", topic.url, topic.name)
             own = tuple(link for link in self.feeds if link.url.startswith(topic.url))
-            yield self._made(page, "", f"topic {topic.name}", topic=topic, topic_feeds=own)
+            yield self._render(page, "", f"topic {topic.name}", topic=topic, topic_feeds=own)
         for year in self.years:
             page = PageData("year", self._url(f"archive/{year}/"), str(year))
-            held = tuple(post for post in self.posts if post.day.year == year)
-            yield self._made(page, "", f"the archive of {year}", posts=held, year=year)
+            of_year = tuple(post for post in self.posts if post.day.year == year)
+            yield self._render(page, "", f"the archive of {year}", posts=of_year, year=year)
         if self.site.contact != Contact():
             yield self._named("contact")
-        missing = PageData("404", self._url("404.html"), words.not_found)
-        yield self._made(missing, "404.html", "the page for missing pages")
-        addresses = {"posts": self.posts, "pages": self._lasting_addresses(), "site": site}
-        yield MadePage(
-            "sitemap.xml", self.theme.render("pages/sitemap.xml", addresses), "the sitemap"
-        )
-        yield MadePage("robots.txt", self.theme.render("pages/robots.txt", addresses), "robots.txt")
+        missing = PageData("404", self._url("404.html"), translations.not_found)
+        yield self._render(missing, "404.html", "the page for missing pages")
+        urls = {"posts": self.posts, "pages": self._permanent_urls(), "site": site}
+        yield MadePage("sitemap.xml", self.theme.render("pages/sitemap.xml", urls), "the sitemap")
+        yield MadePage("robots.txt", self.theme.render("pages/robots.txt", urls), "robots.txt")
 
     def _post(self, post: Post, newer: Post | None, older: Post | None) -> MadePage:
         page = PageData(
@@ -130,16 +128,16 @@ class PageBuilder:
             "" if post.withdrawn else _post_data(post, self.site),
         )
         body = wrap_short_cells(highlight(post.html))
-        return self._made(page, "", post.path, post=post, body=body, newer=newer, older=older)
+        return self._render(page, "", post.path, post=post, body=body, newer=newer, older=older)
 
     def _digest(self, digest: Digest, newer: Digest | None, older: Digest | None) -> MadePage:
         title = self.theme.translations.period(digest.every, digest.first, digest.last)
         page = PageData("digest", digest.url, title, self.site.digest.intro)
         values = {"digest": digest, "posts": digest.posts, "newer": newer, "older": older}
-        return self._made(page, "", f"the digest {digest.period}", **values)
+        return self._render(page, "", f"the digest {digest.period}", **values)
 
     def _subscribe(self) -> MadePage:
-        # Feeds come in order: those of one title are one feed in its formats.
+        # Feeds are in order: neighbours with one title are one feed in several formats.
         rows = [tuple(links) for _, links in groupby(self.feeds, key=lambda link: link.title)]
         parts = {
             name: [row for row in rows if row[0].url.startswith(self._url(folder))]
@@ -149,7 +147,7 @@ class PageBuilder:
 
     def _named(self, kind: str, **values: object) -> MadePage:
         page = PageData(kind, self._url(f"{kind}/"), self.theme.translations.texts[kind])
-        return self._made(page, "", f"the {kind} page", **values)
+        return self._render(page, "", f"the {kind} page", **values)
 
     def _style(self) -> str:
         values = {"site": self.site, "colours": theme_colours(self.site.theme)}
@@ -158,7 +156,7 @@ class PageBuilder:
     def _url(self, path: str) -> str:
         return urljoin(self.site.url, path)
 
-    def _lasting_addresses(self) -> tuple[str, ...]:
+    def _permanent_urls(self) -> tuple[str, ...]:
         archive = (self._url(f"archive/{year}/") for year in self.years)
         topics = (topic.url for topic in self.topics)
         digests = (digest.url for digest in self.digests)
@@ -167,11 +165,11 @@ class PageBuilder:
             named.append(self._url("contact/"))
         return (self.site.url, *topics, *archive, *digests, *named)
 
-    def _made(self, page: PageData, path: str, maker: str, **values: object) -> MadePage:
-        # The page for missing pages is shown at any address, so its links begin at the host's root.
-        floating = page.kind == "404"
+    def _render(self, page: PageData, path: str, maker: str, **values: object) -> MadePage:
+        # The 404 page is shown at any URL, so its links begin at the root of the host.
+        is_anywhere = page.kind == "404"
         site_path = urlsplit(self.site.url).path
-        root = site_path if floating else relative_root(page.url, self.site)
+        root = site_path if is_anywhere else relative_root(page.url, self.site)
         shared: Mapping[str, object] = {
             "site": self.site,
             "contact": self.site.contact,
@@ -180,7 +178,7 @@ class PageBuilder:
             "feeds": self.feeds,
             "discovery": self.discovery,
             "topics": self.topics,
-            "topic_urls": self._places,
+            "topic_urls": self._topic_urls,
             "digests": self.digests,
             "years": self.years,
             "page": evolve(page, lang=page.lang or self.site.language),
@@ -227,13 +225,13 @@ def _post_data(post: Post, site: Site) -> str:
 def _json_ld(values: Mapping[str, object]) -> str:
     known = {name: value for name, value in values.items() if value}
     data = {"@context": "https://schema.org", **known}
-    # JSON-LD 1.1 §7: inside a script element nothing may look like markup.
+    # JSON-LD 1.1 §7: a script element holds nothing that looks like markup.
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
 def find_neighbours(items: Sequence[T]) -> Iterator[tuple[T, T | None, T | None]]:
-    """Yield each item of a newest-first row with the newer and the older one beside it."""
+    """Yield each of `items`, which are newest first, with its newer and its older neighbour."""
     for index, item in enumerate(items):
         newer = items[index - 1] if index else None
         older = items[index + 1] if index + 1 < len(items) else None
@@ -241,32 +239,32 @@ def find_neighbours(items: Sequence[T]) -> Iterator[tuple[T, T | None, T | None]
 
 
 def output_path(url: str, site: Site) -> str:
-    """Return where in the output the page at `url` lies; a folder's page is its index.html."""
+    """Return the path in the output of the page at `url`; that of a folder is its index.html."""
     path = unquote(urlsplit(url).path.removeprefix(urlsplit(site.url).path))
     return path + "index.html" if path.endswith("/") or not path else path
 
 
 def relative_root(url: str, site: Site) -> str:
-    """Return the way from the page at `url` to the root of the output: `../../`, or nothing."""
+    """Return the relative path from the page at `url` to the root of the output, as `../../`."""
     depth = posixpath.dirname(output_path(url, site)).strip("/")
     return "../" * (depth.count("/") + 1 if depth else 0)
 
 
 def relative_url(url: str, site: Site, root: str) -> str:
-    """Return an address of the newsroom as seen from a page, so that pages work anywhere."""
+    """Return a URL of the site relative to a page, so that pages work at any URL."""
     if not url.startswith(site.url):
         return url
     return root + url.removeprefix(site.url) or "./"
 
 
 def wrap_short_cells(html: Html) -> Html:
-    """Return `html` with a class on the table cells that are short enough to stand on one line."""
+    """Return `html` with a class on table cells that are short enough for one line."""
     return Html(_SHORT_CELL.sub(r'<\1\2 class="short">', html)) if "<table" in html else html
 
 
 def relative_html(html: Html, site: Site, root: str) -> Html:
-    """Return `html` with its addresses of the newsroom as seen from a page."""
+    """Return `html` with URLs of the site relative to a page."""
     if f'="{site.url}' not in html:
         return html
-    address = re.compile(r' ((?:href|src|srcset|poster|cite)=")' + re.escape(site.url))
-    return Html(_TAG.sub(lambda tag: address.sub(rf" \1{root or './'}", tag[0]), html))
+    attribute = re.compile(r' ((?:href|src|srcset|poster|cite)=")' + re.escape(site.url))
+    return Html(_TAG.sub(lambda tag: attribute.sub(rf" \1{root or './'}", tag[0]), html))

@@ -1,7 +1,7 @@
-"""Tell the hub that feeds have changed (WebSub, W3C Recommendation of 23 January 2018, §6).
+"""Notify the hub that feeds have changed (WebSub, W3C Recommendation of 23 January 2018, §6).
 
-How a publisher tells its hub is left open there; hubs take what PubSubHubbub 0.3 §7.1 calls a
-new content notification: a form with hub.mode and hub.url.
+WebSub leaves open how a publisher notifies its hub. Hubs accept the "new content notification" of
+PubSubHubbub 0.3 §7.1: a form with hub.mode and hub.url.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from attrs import frozen
 _TRIES = 3
 _TIMEOUT = 20.0
 _LONGEST_WAIT = 60.0
-_PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
+_TEMPORARY = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
-class _Stay(urllib.request.HTTPRedirectHandler):
-    """Follows no redirect: most would turn the form into a plain look at another page."""
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect, since most would turn the POST request into a GET request."""
 
     def redirect_request(self, *_: object) -> None:
         return None
 
 
-_OPENER = urllib.request.build_opener(_Stay)
+_OPENER = urllib.request.build_opener(_NoRedirect)
 
 
 @frozen
 class PingResult:
-    """What came of telling the hub of one feed; `detail` is the hub's answer or the trouble."""
+    """The result of one notification; `detail` is the response of the hub, or the error."""
 
     feed: str
     accepted: bool
@@ -43,21 +43,21 @@ class PingResult:
 def ping_hub(
     hub: str, feeds: Iterable[str], sleep: Callable[[float], None]
 ) -> Iterator[PingResult]:
-    """Tell `hub` of each of `feeds`, one after the other, and yield what came of it.
+    """Notify `hub` of each of `feeds`, one after the other, and yield the results.
 
-    What may pass (no connection, 429, 5xx) is tried three times, with growing pauses or as long as
-    the hub asks for; a refusal, and a hub that has moved, is not tried again.
+    Temporary errors (no connection, 429, 5xx) are tried three times, with growing pauses or those
+    that the hub asks for. Other refusals and redirects are not tried again.
     """
     for feed in feeds:
-        yield _told(hub, feed, sleep)
+        yield _notify(hub, feed, sleep)
 
 
-def _told(hub: str, feed: str, sleep: Callable[[float], None]) -> PingResult:
+def _notify(hub: str, feed: str, sleep: Callable[[float], None]) -> PingResult:
     detail = ""
     for number in range(1, _TRIES + 1):
         answer = _post(hub, feed)
         detail = answer.detail
-        if answer.accepted or not answer.passing or number == _TRIES:
+        if answer.accepted or not answer.temporary or number == _TRIES:
             return PingResult(feed, answer.accepted, detail, number)
         sleep(min(_LONGEST_WAIT, answer.wait or 2.0**number))
     return PingResult(feed, accepted=False, detail=detail, tries=_TRIES)
@@ -67,7 +67,7 @@ def _told(hub: str, feed: str, sleep: Callable[[float], None]) -> PingResult:
 class _Answer:
     accepted: bool
     detail: str
-    passing: bool = False
+    temporary: bool = False
     wait: float = 0.0
 
 
@@ -82,10 +82,12 @@ def _post(hub: str, feed: str) -> _Answer:
             wait = error.headers.get("Retry-After", "")
             moved = error.headers.get("Location", "")
             detail = f"{error.code} {error.reason}".strip()
-            detail += f": it moved to {moved}" if moved else ""
-        # RFC 9110 §10.2.3: seconds; a date is left to the usual pause.
+            detail += f": the hub has moved to {moved}" if moved else ""
+        # RFC 9110 §10.2.3: seconds, or a date, for which the usual pause is used.
         seconds = float(wait) if wait.isdecimal() else 0.0
-        return _Answer(accepted=False, detail=detail, passing=error.code in _PASSING, wait=seconds)
+        return _Answer(
+            accepted=False, detail=detail, temporary=error.code in _TEMPORARY, wait=seconds
+        )
     except (OSError, UnicodeError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
-        return _Answer(accepted=False, detail=f"no answer: {reason}", passing=True)
+        return _Answer(accepted=False, detail=f"no answer: {reason}", temporary=True)

@@ -1,4 +1,4 @@
-"""`postroom.yaml` → `Site`, or every fault in it at once."""
+"""Read `postroom.yaml` as a `Site`, or report every error in it."""
 
 from __future__ import annotations
 
@@ -40,23 +40,22 @@ def find_site(start: Path) -> Path:
     for folder in (start, *start.parents):
         if (folder / FILE_NAME).is_file():
             return folder
-    repair = "go to a newsroom, or make one with: postroom init my-news"
-    raise SettingsError(
-        [Problem(FILE_NAME, message="is not here, nor in a folder above", hint=repair)]
-    )
+    message = "is neither in this folder nor in one above it"
+    hint = "change to the folder of a site, or create one with: postroom init my-news"
+    raise SettingsError([Problem(FILE_NAME, message=message, hint=hint)])
 
 
 def load_settings(site_dir: Path) -> Site:
-    """Read and check the settings of the newsroom in the folder `site_dir`.
+    """Read and check the settings of the site in the folder `site_dir`.
 
-    Raises `SettingsError` with every fault.
+    Raises `SettingsError` with every error.
     """
     try:
         data = (site_dir / FILE_NAME).read_bytes()
     except OSError as error:
         reason = (error.strerror or "unknown error").lower()
-        what, repair = f"cannot be read: {reason}", "replace it with a file that can be read"
-        raise SettingsError([Problem(FILE_NAME, message=what, hint=repair)]) from None
+        message, hint = f"cannot be read: {reason}", "replace it with a file that can be read"
+        raise SettingsError([Problem(FILE_NAME, message=message, hint=hint)]) from None
     site = parse_settings(data)
     if problems := list(_misplaced(site_dir, site, data)):
         raise SettingsError(problems)
@@ -64,16 +63,16 @@ def load_settings(site_dir: Path) -> Site:
 
 
 def _misplaced(site_dir: Path, site: Site, data: bytes) -> Iterator[Problem]:
-    """Yield a problem for each folder of the settings that a link leads elsewhere."""
-    if what := paths.astray(site_dir, site_dir / site.posts):
-        yield path_problem(data, "posts", site.posts, what, _INSIDE.format("posts"))
-    if what := paths.output_fault(site_dir, site_dir / site.output, sources(site)):
-        yield path_problem(data, "output", site.output, what, OUTPUT_HINT)
+    """Yield a problem for each folder of the settings that is a link to a forbidden place."""
+    if message := paths.astray(site_dir, site_dir / site.posts):
+        yield path_problem(data, "posts", site.posts, message, _INSIDE.format("posts"))
+    if message := paths.output_fault(site_dir, site_dir / site.output, sources(site)):
+        yield path_problem(data, "output", site.output, message, OUTPUT_HINT)
 
 
-def path_problem(data: bytes, key: str, path: str, what: str, repair: str) -> Problem:
-    """Return a problem of the `path` that `key` names in `data`, on the line of its value."""
-    return Problem(FILE_NAME, *_place(data, key), key, f"'{path}' {what}", repair)
+def path_problem(data: bytes, key: str, path: str, message: str, hint: str) -> Problem:
+    """Return a problem with `path`, the value of `key` in `data`, on the line of the value."""
+    return Problem(FILE_NAME, *_place(data, key), key, f"'{path}' {message}", hint)
 
 
 def _place(data: bytes, key: str) -> tuple[int, int]:
@@ -87,17 +86,17 @@ def _place(data: bytes, key: str) -> tuple[int, int]:
 
 
 def sources(site: Site) -> tuple[str, ...]:
-    """Return the folders of a site that no output may lie in.
+    """Return the folders of a site that must not contain the output folder.
 
-    Where posts are the whole site, output lies among them, and is not read as posts.
+    If the posts are the whole site, they contain the output folder, which is not read as posts.
     """
     return ("templates",) if site.posts == "." else (site.posts, "templates")
 
 
 def parse_settings(data: bytes) -> Site:
-    """Return the settings written in `data`, the bytes of a `postroom.yaml`.
+    """Parse `data`, the bytes of a `postroom.yaml`.
 
-    Raises `SettingsError` with every fault.
+    Raises `SettingsError` with every error.
     """
     try:
         return _SITE(parse(data.decode("utf-8-sig"), limit=LIMIT))
@@ -117,7 +116,7 @@ def parse_settings(data: bytes) -> Site:
 
 
 def key_lines(site_dir: Path) -> Mapping[str, int]:
-    """Return the line of each first-level key of settings that `load` has read."""
+    """Return the line of each first-level key of the settings in `site_dir`."""
     text = (site_dir / FILE_NAME).read_bytes().decode("utf-8-sig")
     node = parse(text, limit=LIMIT)
     return (
@@ -131,14 +130,14 @@ def _site_url(node: Node) -> str:
     value = validation.web_address(node)
     if "?" in value or "#" in value:
         raise error_at(node, "write it without '?' and '#'")
-    # As all addresses joined to it will come out: the scheme in small letters, no dots.
+    # In the form of all URLs that are joined to it: a lower-case scheme, no dot segments.
     return urljoin(value if value.endswith("/") else value + "/", ".")
 
 
 def _timezone(node: Node) -> ZoneInfo:
     name = validation.text(node)
     try:
-        # IANA's names begin with a capital; `localtime` would be another zone on each machine.
+        # IANA names begin with a capital; `localtime` differs between machines.
         if name[:1].isupper():
             return ZoneInfo(name)
     except (OSError, ValueError, KeyError):
@@ -158,13 +157,13 @@ IMAGE_HINT = "write an image inside the site, such as logo.svg"
 OUTPUT_HINT = "write into a folder of its own, such as public"
 
 
-def _path(node: Node, repair: str) -> str:
+def _path(node: Node, hint: str) -> str:
     value = validation.text(node)
     path = PurePosixPath(value)
     if not value or value[0] in "/~" or ".." in path.parts or "\\" in value:
-        raise error_at(node, repair)
-    if what := paths.hidden(str(path)):
-        raise error_at(node, repair, f"'{value}' {what}")
+        raise error_at(node, hint)
+    if message := paths.hidden(str(path)):
+        raise error_at(node, hint, f"'{value}' {message}")
     return str(path)
 
 
@@ -173,9 +172,9 @@ def _posts(node: Node) -> str:
 
 
 def _output(node: Node) -> str:
-    repair = _INSIDE.format("public")
-    if (path := _path(node, repair)) == ".":
-        raise error_at(node, repair)
+    hint = _INSIDE.format("public")
+    if (path := _path(node, hint)) == ".":
+        raise error_at(node, hint)
     return path
 
 
@@ -201,7 +200,7 @@ def _phone(node: Node) -> str:
 
 
 _ADDRESS = r"[^@\s<>\"(),:;\[\]\\]+@[^@\s<>\"(),:;\[\]\\]+\.[^@\s<>\"(),:;\[\]\\.]+"
-_email = validation.matching(_ADDRESS, "write an address such as news@example.com")
+_email = validation.matching(_ADDRESS, "write an email address such as news@example.com")
 _mailbox = validation.matching(
     rf"{_ADDRESS}|[^<>]*<{_ADDRESS}>", "write Example News <news@example.com>"
 )
@@ -216,12 +215,12 @@ def _message(node: Node) -> str:
         return value
     if re.fullmatch(rf"mailto:{_ADDRESS}", value.partition("?")[0]) and validation.is_uri(value):
         return value
-    raise error_at(node, "write mailto:news@example.com, an https:// address or /list/message")
+    raise error_at(node, "write mailto:news@example.com, an https:// URL or /list/message")
 
 
 def _postal(node: Node) -> str:
     if not isinstance(node, ScalarNode):
-        raise error_at(node, "write the address as text")
+        raise error_at(node, "write the postal address as text")
     return "\n".join(line.strip() for line in node.text.strip().splitlines())
 
 
@@ -234,13 +233,13 @@ def _permalink(node: Node) -> str:
         fields = ", ".join(f"{{{name}}}" for name in PERMALINK_FIELDS)
         raise error_at(node, f"use {fields}", f"found {{{unknown[0]}}}")
     if not {"slug", "path"} & set(names):
-        raise error_at(node, "let it hold {slug} or {path}, so that no two posts share it")
+        raise error_at(node, "add {slug} or {path}, so that each post has its own URL")
     if not re.fullmatch(r"[A-Za-z0-9._~/-]*", re.sub(r"\{[a-z]+\}", "", value)):
         raise error_at(node, "use letters, digits, '-', '_', '/' and the fields")
     if "//" in value or {".", ".."} & set(value.split("/")):
         raise error_at(node, "write it without '//', '/./' and '/../'")
-    if what := paths.hidden_in_public(value):
-        raise error_at(node, "write it without names that begin with '.'", f"'{value}' {what}")
+    if message := paths.hidden_in_public(value):
+        raise error_at(node, "write it without names that begin with '.'", f"'{value}' {message}")
     return value
 
 
@@ -248,10 +247,10 @@ _FORMAT_KEYS = tuple(form.key for form in FORMATS)
 
 
 def _content(node: Node) -> dict[str, str]:
-    read_one = validation.one_of("full", "summary")
+    read = validation.one_of("full", "summary")
     if isinstance(node, ScalarNode):
-        return dict.fromkeys(_FORMAT_KEYS, read_one(node))
-    return validation.struct(dict, dict.fromkeys(_FORMAT_KEYS, read_one))(node)
+        return dict.fromkeys(_FORMAT_KEYS, read(node))
+    return validation.struct(dict, dict.fromkeys(_FORMAT_KEYS, read))(node)
 
 
 def _mail(**values: Any) -> MailSettings:  # noqa: ANN401 - readers gave them their types

@@ -1,8 +1,8 @@
-"""YAML nodes → checked values of our own types; all faults of a document at once.
+"""Validate YAML nodes and convert them to values, with all errors of a document at once.
 
-A *reader* takes a node and returns a value, or raises `Faults`. Readers are built from readers, so
-the shape of a settings section reads as one table (see `config`), and every message names the
-place, the key, what was found and what to write instead.
+A *reader* takes a node and returns a value, or raises `ValidationError`. Readers are built from
+readers, so that a section of the settings is one table (see `settings.site`). Every message names
+the place, the key, what was found and what to write instead.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Reader: TypeAlias = Callable[[Node], T]
 
 @frozen
 class ValidationFault:
-    """One value that cannot be taken, and where it stands."""
+    """One invalid value and its place."""
 
     line: int
     column: int
@@ -34,25 +34,24 @@ class ValidationFault:
 
 
 class ValidationError(Exception):
-    """Everything that is wrong below one node."""
+    """All invalid values below one node."""
 
     def __init__(self, faults: Iterable[ValidationFault]) -> None:
         self.faults = tuple(faults)
         super().__init__(self.faults)
 
     def under(self, key: str) -> list[ValidationFault]:
-        """Return the faults with `key` put before their own keys."""
+        """Return the faults with `key` in front of their own keys."""
         return [evolve(f, key=f"{key}.{f.key}" if f.key else key) for f in self.faults]
 
 
-def error_at(node: Node, repair: str, what: str = "") -> ValidationError:
-    """Return the exception that says what was found at `node` and what to write."""
-    return ValidationError(
-        [ValidationFault(node.line, node.column, what or f"found {_shown(node)}", repair)]
-    )
+def error_at(node: Node, hint: str, message: str = "") -> ValidationError:
+    """Return an error at `node`; the default message names the value that was found."""
+    message = message or f"found {_describe(node)}"
+    return ValidationError([ValidationFault(node.line, node.column, message, hint)])
 
 
-def _shown(node: Node) -> str:
+def _describe(node: Node) -> str:
     if isinstance(node, ScalarNode):
         text = " ".join(node.text.split())
         text = text if len(text) <= 60 else text[:59] + "…"
@@ -61,7 +60,7 @@ def _shown(node: Node) -> str:
 
 
 def text(node: Node) -> str:
-    """Read one line of text; line breaks and runs of blanks become single blanks."""
+    """Read one line of text; line breaks and runs of white space become single spaces."""
     if not isinstance(node, ScalarNode):
         raise error_at(node, "write one line of text")
     return " ".join(node.text.split())
@@ -74,14 +73,14 @@ def non_empty(node: Node) -> str:
     return value
 
 
-def matching(pattern: str, repair: str) -> Reader[str]:
-    """Return a reader of texts that match `pattern` as a whole."""
+def matching(pattern: str, hint: str) -> Reader[str]:
+    """Return a reader of texts that `pattern` matches in full."""
     compiled = re.compile(pattern)
 
     def read(node: Node) -> str:
         value = text(node)
         if not compiled.fullmatch(value):
-            raise error_at(node, repair)
+            raise error_at(node, hint)
         return value
 
     return read
@@ -126,8 +125,8 @@ def either(words: tuple[str, ...]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
 
 
-def list_of(read_one: Reader[T]) -> Reader[tuple[T, ...]]:
-    """Return a reader of a list; one scalar alone counts as a list of one."""
+def list_of(read_item: Reader[T]) -> Reader[tuple[T, ...]]:
+    """Return a reader of a list; a scalar is a list of one item."""
 
     def read(node: Node) -> tuple[T, ...]:
         if isinstance(node, MapNode):
@@ -137,7 +136,7 @@ def list_of(read_one: Reader[T]) -> Reader[tuple[T, ...]]:
         faults: list[ValidationFault] = []
         for index, item in enumerate(nodes):
             try:
-                values.append(read_one(item))
+                values.append(read_item(item))
             except ValidationError as error:
                 faults += (
                     error.under(str(index + 1)) if isinstance(node, ListNode) else error.faults
@@ -152,9 +151,9 @@ def list_of(read_one: Reader[T]) -> Reader[tuple[T, ...]]:
 def struct(
     make: Callable[..., T], readers: Mapping[str, Reader[Any]], required: tuple[str, ...] = ()
 ) -> Reader[T]:
-    """Return a reader of a mapping with these keys, given to `make` as keyword arguments.
+    """Return a reader of a mapping that passes its values to `make` as keyword arguments.
 
-    A key without a value counts as not written. Keys that are not known are faults.
+    A key without a value counts as absent. Unknown keys are faults.
     """
 
     def read(node: Node) -> T:
@@ -179,8 +178,8 @@ def _values(
     for name, (key, value) in node.pairs.items():
         reader = readers.get(name)
         if reader is None:
-            known = f"delete it{did_you_mean(name, readers)}"
-            faults.append(ValidationFault(key.line, key.column, "is not a known key", known, name))
+            hint = f"delete it{did_you_mean(name, readers)}"
+            faults.append(ValidationFault(key.line, key.column, "is not a known key", hint, name))
         elif not (isinstance(value, ScalarNode) and value.is_null):
             try:
                 values[name] = reader(value)
@@ -190,7 +189,7 @@ def _values(
 
 
 def mapping(read_value: Reader[T]) -> Reader[dict[str, T]]:
-    """Return a reader of a mapping whose keys are free."""
+    """Return a reader of a mapping with any keys."""
 
     def read(node: Node) -> dict[str, T]:
         keys = node.pairs if isinstance(node, MapNode) else {}
@@ -200,13 +199,13 @@ def mapping(read_value: Reader[T]) -> Reader[dict[str, T]]:
 
 
 def did_you_mean(word: str, words: Iterable[str]) -> str:
-    """Return `, or did you mean 'title'?` where one of `words` is near, else nothing."""
+    """Return `, or did you mean 'title'?` if one of `words` is similar, else nothing."""
     near = near_match(word, words)
     return f", or did you mean '{near}'?" if near else ""
 
 
 def near_match(word: str, words: Iterable[str]) -> str:
-    """Return the one of `words` that `word` is probably a slip of, or nothing."""
+    """Return the one of `words` that `word` probably misspells, or nothing."""
     by_folded = {known.casefold(): known for known in words}
     near = difflib.get_close_matches(word.casefold(), by_folded, 1, 0.75)
     return by_folded[near[0]] if near else ""
@@ -221,7 +220,7 @@ def to_plain(node: Node) -> object:
     return {name: to_plain(value) for name, (_, value) in node.pairs.items()}
 
 
-# RFC 3986 §2: the characters that may stand in a URI; '#' only once.
+# RFC 3986 §2: the characters of a URI; '#' occurs only once.
 _IN_URI = r"(?:[A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=]|%[0-9A-Fa-f]{2})"
 _URI = re.compile(rf"{_IN_URI}+(?:#{_IN_URI}*)?")
 # RFC 4151 §2.1
@@ -230,9 +229,9 @@ _TAG = re.compile(r"tag:[^,:]+,[0-9]{4}(-[0-9]{2}){0,2}:.*")
 _URN = re.compile(r"urn:[A-Za-z0-9][A-Za-z0-9-]{0,30}[A-Za-z0-9]:.+", re.IGNORECASE)
 
 
-def percent_encode(address: str | bytes) -> str:
-    """Return `address` with what may not stand in a URI percent-encoded (RFC 3986 §2)."""
-    return quote(address, safe="%/:?#[]@!$&'()*+,;=~")
+def percent_encode(url: str | bytes) -> str:
+    """Return `url` with the characters that no URI has percent-encoded (RFC 3986 §2)."""
+    return quote(url, safe="%/:?#[]@!$&'()*+,;=~")
 
 
 def is_uri(value: str) -> bool:
@@ -254,8 +253,8 @@ def is_web_address(value: str) -> bool:
         _ = parts.port
     except ValueError:
         return False
-    named = bool(parts.hostname) and "@" not in parts.netloc
-    return parts.scheme in {"http", "https"} and named and bool(_URI.fullmatch(value))
+    has_host = bool(parts.hostname) and "@" not in parts.netloc
+    return parts.scheme in {"http", "https"} and has_host and bool(_URI.fullmatch(value))
 
 
 def uri(node: Node) -> str:
@@ -270,19 +269,19 @@ def web_address(node: Node) -> str:
     """Read an http or https URL."""
     value = text(node)
     if not is_web_address(value):
-        raise error_at(node, _repaired_address(value))
+        raise error_at(node, _url_hint(value))
     return value
 
 
-def _repaired_address(value: str) -> str:
+def _url_hint(value: str) -> str:
     if "://" not in value and is_web_address(f"https://{value}"):
         return f"write https://{value}"
     if value.startswith(("http://", "https://")):
         if "@" in value:
-            return "write it without name and password"
-        if strange := re.sub(_IN_URI, "", value.replace("#", "", 1)):
-            return f"write '{strange[0]}' percent-encoded, or in a host's name as punycode"
-    return "write it whole, such as https://example.com/news"
+            return "write it without user and password"
+        if invalid := re.sub(_IN_URI, "", value.replace("#", "", 1)):
+            return f"percent-encode '{invalid[0]}', or in a host name write it as punycode"
+    return "write the whole URL, such as https://example.com/news"
 
 
 _LANGUAGE = re.compile(
@@ -302,14 +301,14 @@ def language(node: Node) -> str:
     """Read a language tag, such as `en-US`."""
     value = text(node)
     if not is_language(value):
-        hyphened = re.split("[.@]", value)[0].replace("_", "-")
-        example = hyphened if is_language(hyphened) else "en or en-US"
+        hyphenated = re.split("[.@]", value)[0].replace("_", "-")
+        example = hyphenated if is_language(hyphenated) else "en or en-US"
         raise error_at(node, f"write {example}")
     return value
 
 
 def colour(node: Node) -> str:
-    """Read a colour as CSS writes it in six digits, `#0b6b62`."""
+    """Read a CSS colour of six hexadecimal digits, such as `#0b6b62`."""
     value = text(node)
     if not is_colour(value):
         raise error_at(node, "write a colour as '#' and six digits, in quotes, such as \"#0b6b62\"")

@@ -62,7 +62,7 @@ def seconds(element: etree._Element, name: str) -> datetime:
 
 @pytest.fixture
 def build(make_site: MakeSite, postroom: Postroom) -> Build:
-    """Return a function that builds a newsroom and returns its Atom feed."""
+    """Return a function that builds a site and returns its Atom feed."""
 
     def make(files: dict[str, str | bytes], more: str = "") -> bytes:
         # Without pages it is quicker.
@@ -266,7 +266,7 @@ TITLES = {
 
 @pytest.mark.parametrize("title", TITLES.values(), ids=TITLES.keys())
 def test_a_title_comes_back_exactly(build: Build, title: str) -> None:
-    """A title is plain text: whatever stands in it is what a reader shows."""
+    """A title is plain text, which feed readers show as it was written."""
     written = "'" + title.replace("'", "''") + "'"
     text = f"---\ntitle: {written}\ndate: 2026-11-20\nid: tag:example.com,2026:x\n---\nText.\n"
     data = build({"posts/x.md": text})
@@ -455,7 +455,7 @@ def written(head: dict[str, object], body: str) -> str:
 
 @settings(deadline=None, max_examples=100)
 @given(head=HEADS, body=ANY)
-def test_whatever_is_written_the_feed_is_well_formed(head: dict[str, object], body: str) -> None:
+def test_the_feed_of_any_text_is_well_formed(head: dict[str, object], body: str) -> None:
     """Any text at all makes a well-formed feed with that very post, or a fault that names it."""
     texts = {"x.md": written(head, body)}
     try:
@@ -475,10 +475,10 @@ def test_whatever_is_written_the_feed_is_well_formed(head: dict[str, object], bo
 
 @settings(deadline=None, max_examples=12)
 @given(head=HEADS, body=TEXT)
-def test_whatever_is_written_can_be_built(
+def test_any_post_can_be_built(
     tmp_path_factory: pytest.TempPathFactory, head: dict[str, object], body: str
 ) -> None:
-    """A post that can be read can be shown: no text breaks a page, a feed or a letter."""
+    """Any post that loads can be built: no text breaks a page, a feed or an email."""
     try:
         known = generated_sites.read({"x.md": written(head, body)}, SITE)
     except ContentError:

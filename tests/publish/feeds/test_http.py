@@ -32,7 +32,7 @@ def asked(url: str, since: str = "") -> tuple[int, str, str]:
 
 @pytest.fixture
 def built(make_site: MakeSite, postroom: Callable[..., CommandResult]) -> Path:
-    """Return a newsroom that was built an hour ago."""
+    """Return a site that was built an hour ago."""
     folder = make_site(site_files(12), "feeds: {entries: 5}\n")
     assert postroom(folder, "build").code == 0
     let_time_pass(folder / "public")
@@ -66,7 +66,7 @@ def test_a_changed_text_is_sent_again(built: Path, postroom: Callable[..., Comma
 
 
 def test_feedparser_gets_a_304(built: Path, postroom: Callable[..., CommandResult]) -> None:
-    """A real feed reader that polls again is told that nothing is new."""
+    """A real feed reader that polls again finds no new entry."""
     with serving(built / "public") as server:
         first = feedparser.parse(server.url + "rss.xml")
         postroom(built, "build")

@@ -1,16 +1,18 @@
-"""Identity: whatever moves, a reader that follows the feed meets no post twice."""
+"""Feed readers show no post twice, even if its URL changes."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import etree
+from reader import Reader
 
 from tests.support.feed_readers import (
     FORMATS,
@@ -34,7 +36,7 @@ COUNT = 6
 
 @pytest.fixture
 def old(make_site: MakeSite, postroom: Run) -> Path:
-    """Return a newsroom of posts that had no ids until `check --fix` wrote them, built once."""
+    """Return a built site whose posts got their ids from `check --fix`."""
     files = {f"posts/2026-01-0{n}-news-{n}.md": f"# News {n}\n\nText {n}.\n" for n in range(1, 6)}
     files["posts/deep/er/six.md"] = "---\ntitle: Six\ndate: 2026-01-06\ntopics: [A]\n---\nText.\n"
     folder = make_site(files)
@@ -63,33 +65,48 @@ def move_everything(folder: Path) -> dict[str, tuple[str, str]]:
     return now
 
 
-@pytest.mark.parametrize("file", FORMATS)
-def test_a_reader_sees_what_moved_and_nothing_new(old: Path, postroom: Run, file: str) -> None:
-    """After every file, title, address and the domain changed, a feed reader counts 0 new."""
-    with serving(old / "public") as server, subscribed(server.url + file) as reader:
-        assert poll(reader) == PollResult(new=COUNT, modified=0, unmodified=0)
-        for entry in reader.get_entries():
-            reader.mark_entry_as_read(entry)
+@contextmanager
+def feed_readers(folder: Path) -> Iterator[list[Reader]]:
+    """Serve `folder` and yield a feed reader for each format, which has not polled yet."""
+    with serving(folder) as server, ExitStack() as stack:
+        yield [stack.enter_context(subscribed(server.url + file)) for file in FORMATS]
+
+
+def mark_all_as_read(reader: Reader) -> None:
+    """Mark every entry as read."""
+    for entry in reader.get_entries():
+        reader.mark_entry_as_read(entry)
+
+
+def test_a_feed_reader_sees_what_moved_and_nothing_new(old: Path, postroom: Run) -> None:
+    """After every file, title, URL and the domain changed, a feed reader counts 0 new."""
+    with feed_readers(old / "public") as readers:
+        for reader in readers:
+            assert poll(reader) == PollResult(new=COUNT, modified=0, unmodified=0)
+            mark_all_as_read(reader)
         now = move_everything(old)
         assert postroom(old, "build").code == 0
-        assert poll(reader) == PollResult(new=0, modified=COUNT, unmodified=0)
-        assert shown_entries(reader) == now
-        assert list(reader.get_entries(read=False)) == []
+        for reader in readers:
+            assert poll(reader) == PollResult(new=0, modified=COUNT, unmodified=0)
+            assert shown_entries(reader) == now
+            assert list(reader.get_entries(read=False)) == []
 
 
-@pytest.mark.parametrize("file", FORMATS[:2])
 def test_newsboat_sees_what_moved_and_nothing_new(
-    old: Path, postroom: Run, program: Callable[[str], str], tmp_path: Path, file: str
+    old: Path, postroom: Run, program: Callable[[str], str], tmp_path: Path
 ) -> None:
-    """Newsboat shows the new titles and addresses of the same posts."""
+    """Newsboat shows the new titles and URLs of the same posts."""
+    path = program("newsboat")
+    homes = {file: tmp_path / f"newsboat-{file}" for file in FORMATS[:2]}
+    for home in homes.values():
+        home.mkdir()
     with serving(old / "public") as server:
-        before = newsboat(program("newsboat"), tmp_path, server.url + file)
+        before = [newsboat(path, home, server.url + file) for file, home in homes.items()]
         now = move_everything(old)
         assert postroom(old, "build").code == 0
-        after = newsboat(program("newsboat"), tmp_path, server.url + file)
-    assert before.keys() == now.keys()
-    assert before != now
-    assert after == now
+        after = [newsboat(path, home, server.url + file) for file, home in homes.items()]
+    assert all(entries.keys() == now.keys() and entries != now for entries in before)
+    assert after == [now, now]
 
 
 def test_without_written_ids_a_renamed_post_is_new(make_site: MakeSite, postroom: Run) -> None:
@@ -104,46 +121,47 @@ def test_without_written_ids_a_renamed_post_is_new(make_site: MakeSite, postroom
         assert poll(reader).new == 1
 
 
-@pytest.mark.parametrize("file", FORMATS)
-def test_written_ids_are_those_that_were_published(
-    make_site: MakeSite, postroom: Run, file: str
-) -> None:
+def test_written_ids_are_those_that_were_published(make_site: MakeSite, postroom: Run) -> None:
     """Writing the missing ids changes no byte of any feed."""
     names = ("2026-01-01-a.md", "sub folder/2026-01-02-b c.md", "2026-01-03-新闻.md")
     folder = make_site({f"posts/{name}": "# Title\n\nText.\n" for name in names})
     postroom(folder, "build")
-    before = (folder / "public" / file).read_bytes()
+    before = [(folder / "public" / file).read_bytes() for file in FORMATS]
     warnings = postroom(folder, "check", "--fix").warnings
     assert [warning for warning in warnings if " id: " in warning] == []
     outcome = postroom(folder, "build")
     assert outcome.out.endswith(": 0 files written, " + outcome.out.rsplit("written, ")[-1])
-    assert (folder / "public" / file).read_bytes() == before
-    assert [item.id for item in items(before)] == [
-        "tag:news.example.com,2026:2026-01-03-%E6%96%B0%E9%97%BB.md",
-        "tag:news.example.com,2026:sub%20folder/2026-01-02-b%20c.md",
-        "tag:news.example.com,2026:2026-01-01-a.md",
-    ]
+    assert [(folder / "public" / file).read_bytes() for file in FORMATS] == before
+    for document in before:
+        assert [item.id for item in items(document)] == [
+            "tag:news.example.com,2026:2026-01-03-%E6%96%B0%E9%97%BB.md",
+            "tag:news.example.com,2026:sub%20folder/2026-01-02-b%20c.md",
+            "tag:news.example.com,2026:2026-01-01-a.md",
+        ]
 
 
-@pytest.mark.parametrize("file", FORMATS)
-def test_an_edit_announces_nothing(old: Path, postroom: Run, file: str) -> None:
+def test_an_edit_announces_nothing(old: Path, postroom: Run) -> None:
     """A corrected text arrives; nothing is new, no time changes, and nothing is unread again."""
-    with serving(old / "public") as server, subscribed(server.url + file) as reader:
-        poll(reader)
-        times = {entry.id: (entry.published, entry.updated) for entry in reader.get_entries()}
-        for entry in reader.get_entries():
-            reader.mark_entry_as_read(entry)
+    with feed_readers(old / "public") as readers:
+        for reader in readers:
+            poll(reader)
+            mark_all_as_read(reader)
+        times = [entry_times(reader) for reader in readers]
         path = old / "posts/2026-01-03-news-3.md"
         path.write_text(path.read_text("utf-8").replace("Text 3", "Corrected"))
         postroom(old, "build")
-        polled = poll(reader)
-        assert (polled.new, polled.modified + polled.unmodified) == (0, COUNT)
-        now = {entry.id: (entry.published, entry.updated) for entry in reader.get_entries()}
-        assert now == times
-        assert [e.title for e in reader.get_entries() if "Corrected" in str(e.content)] == [
-            "News 3"
-        ]
-        assert list(reader.get_entries(read=False)) == []
+        for reader, before in zip(readers, times, strict=True):
+            polled = poll(reader)
+            assert (polled.new, polled.modified + polled.unmodified) == (0, COUNT)
+            assert entry_times(reader) == before
+            edited = [e.title for e in reader.get_entries() if "Corrected" in str(e.content)]
+            assert edited == ["News 3"]
+            assert list(reader.get_entries(read=False)) == []
+
+
+def entry_times(reader: Reader) -> dict[str, tuple[object, object]]:
+    """Return the times of each entry, by its id."""
+    return {entry.id: (entry.published, entry.updated) for entry in reader.get_entries()}
 
 
 def test_an_update_moves_its_own_time_alone(old: Path, postroom: Run) -> None:
@@ -183,28 +201,28 @@ def test_no_two_entries_share_a_time(
     assert len({item.published for item in known}) == len(days)
 
 
-@pytest.mark.parametrize("file", FORMATS)
-def test_a_withdrawn_post_is_the_same_post(make_site: MakeSite, postroom: Run, file: str) -> None:
-    """A withdrawn post keeps id, title and date; a notice takes the place of all its content."""
+def test_a_withdrawn_post_is_the_same_post(make_site: MakeSite, postroom: Run) -> None:
+    """A withdrawn post keeps id, title and date; a notice replaces all its content."""
     head = "title: Wrong\ndate: 2026-01-01\nid: tag:a.example,2026:1\nsummary: Secret summary\n"
     head += "image: {src: secret.png, alt: Secret}\nenclosure: secret.mp3\n"
     body = "---\n\nSecret text with a [file](secret.pdf).\n"
     beside = {f"posts/secret.{end}": b"Secret" for end in ("png", "mp3", "pdf")}
     folder = make_site({"posts/a.md": f"---\n{head}{body}", **beside})
     postroom(folder, "build")
-    (before,) = items((folder / "public" / file).read_bytes())
+    before = [items((folder / "public" / file).read_bytes()) for file in FORMATS]
     let_time_pass(folder / "public")
-    with serving(folder / "public") as server, subscribed(server.url + file) as reader:
-        assert poll(reader) == PollResult(1, 0, 0)
+    with feed_readers(folder / "public") as readers:
+        assert [poll(reader) for reader in readers] == [PollResult(1, 0, 0)] * len(FORMATS)
         (folder / "posts/a.md").write_text(f"---\n{head}withdrawn: 2026-02-01\n{body}")
         postroom(folder, "build")
-        assert poll(reader) == PollResult(0, 1, 0)
-    data = (folder / "public" / file).read_bytes()
-    (after,) = items(data)
-    assert identity(after) == identity(before)
-    assert after.updated is None or after.updated.date().isoformat() == "2026-02-01"
-    assert re.search(r"withdr|February 1, 2026|1 February 2026", after.content)
-    assert b"ecret" not in data
+        assert [poll(reader) for reader in readers] == [PollResult(0, 1, 0)] * len(FORMATS)
+    for file, (old_item,) in zip(FORMATS, before, strict=True):
+        data = (folder / "public" / file).read_bytes()
+        (item,) = items(data)
+        assert identity(item) == identity(old_item)
+        assert item.updated is None or item.updated.date().isoformat() == "2026-02-01"
+        assert re.search(r"withdr|February 1, 2026|1 February 2026", item.content)
+        assert b"ecret" not in data
     assert list((folder / "public").rglob("secret.*")) == []
 
 

@@ -64,7 +64,7 @@ def test_our_schema_refuses_what_is_wrong(change: dict[str, Any]) -> None:
 def test_every_document_is_valid(
     make_site: MakeSite, postroom: Callable[..., CommandResult]
 ) -> None:
-    """Every JSON Feed of a large and odd newsroom keeps to JSON Feed 1.1, archives too."""
+    """Every JSON Feed of a large site, archives included, follows JSON Feed 1.1."""
     settings = SETTINGS.replace("feeds: {", "feeds: {entries: 15, content: {json: summary}, ")
     folder = make_site(site_files(70), settings)
     assert postroom(folder, "build").code == 0
@@ -122,10 +122,10 @@ def test_a_summary_stands_alone_as_text() -> None:
     assert (item["content_text"], "content_html" in item) == ("In short.", False)
 
 
-def test_a_picture_and_a_file_are_named_in_full(
+def test_an_image_and_a_file_have_absolute_urls(
     make_site: MakeSite, postroom: Callable[..., CommandResult]
 ) -> None:
-    """The lead picture is the item's image, opens its content, and a file is an attachment."""
+    """The lead image is the item's image and begins its content; a file is an attachment."""
     extra = "image: {src: p.png, alt: A & B}\nenclosure: talk.mp3\n"
     text = short_post(1, FIRST_DAY, extra)
     folder = make_site({"posts/a.md": text, "posts/p.png": PIXEL, "posts/talk.mp3": b"12345"})

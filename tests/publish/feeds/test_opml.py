@@ -71,7 +71,7 @@ def test_lists_the_first_format_there_is(
     assert len(items((folder / "public" / paths[0]).read_bytes())) == 3
 
 
-def test_is_well_formed_whatever_the_title() -> None:
+def test_is_well_formed_with_any_title() -> None:
     """A title with markup arrives as it is written, and no feeds make an empty list."""
     root = etree.fromstring(write_opml('A & <b> "c"', ()))
     assert (root.tag, root.get("version")) == ("opml", "2.0")

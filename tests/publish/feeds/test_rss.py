@@ -191,10 +191,10 @@ def test_an_item_has_one_enclosure(
     assert (link.get("href"), link.get("type"), link.get("length")) == expected
 
 
-def test_a_picture_stands_in_media_and_in_the_content(
+def test_an_image_is_in_media_and_in_the_content(
     make_site: MakeSite, postroom: Callable[..., CommandResult]
 ) -> None:
-    """The lead picture is media:content with a thumbnail and opens the content, in Atom and RSS."""
+    """The lead image is media:content with a thumbnail and begins the content."""
     text = short_post(1, FIRST_DAY, "image: {src: 'a b.png', alt: A & \"B\"}\n")
     folder = make_site({"posts/a.md": text, "posts/a b.png": PIXEL})
     postroom(folder, "build")

@@ -10,12 +10,12 @@ from postroom.publish.feeds.feedgen_ext import make_generator
 
 def write_atom(feed: Feed, site: Site) -> bytes:
     """Return `feed` as an Atom document."""
-    made = make_generator(feed, site, "application/atom+xml")
-    return add_stylesheet(bytes(made.atom_str(pretty=True)), feed)
+    generator = make_generator(feed, site, "application/atom+xml")
+    return add_stylesheet(bytes(generator.atom_str(pretty=True)), feed)
 
 
 def add_stylesheet(document: bytes, feed: Feed) -> bytes:
-    """Return an XML document with the feed's stylesheet named before its root element."""
+    """Return an XML document with a reference to the feed's stylesheet before its root element."""
     declaration, _, rest = document.partition(b"\n")
     if not feed.stylesheet:
         return document + b"\n"

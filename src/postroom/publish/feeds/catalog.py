@@ -1,8 +1,8 @@
-"""The whole history in archive documents that never change again (RFC 5005 §4).
+"""List the feed documents of a site: feeds by topic and language, and archives (RFC 5005 §4).
 
-Full chunks of entries are counted from the oldest post, so a new post touches the head and, once a
-chunk is full, adds one document. The head shows the newest entries and so always covers what is
-not archived yet; head and archives overlap, and readers merge by id.
+Archives are full chunks of posts, counted from the oldest. They never change: a new post changes
+the feed and, when a chunk is full, adds an archive. The feed always has the posts that are not
+archived yet. Feed and archives overlap, and feed readers merge them by id.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from attrs import evolve, frozen
 
 from postroom.models import FORMATS, Feed, FeedFormat, Post, Site, Topic
 
-_NOTICE = timedelta(days=30)
+_WITHDRAWN_FOR = timedelta(days=30)
 
 
 def history_chunks(posts: Sequence[Post], size: int) -> list[tuple[Post, ...]]:
-    """Return the archive documents of `posts` (newest first), the oldest document first.
+    """Return the posts of each archive document, the oldest document first.
 
-    Each holds `size` posts, newest first. While one document holds everything there are none.
+    Posts are newest first, in `posts` and in each document. A document has `size` posts; there is
+    none while the feed has room for all posts.
     """
     if len(posts) <= size:
         return []
@@ -32,18 +33,20 @@ def history_chunks(posts: Sequence[Post], size: int) -> list[tuple[Post, ...]]:
 
 
 def feed_head(posts: Sequence[Post], size: int) -> tuple[Post, ...]:
-    """Return the newest `size` of `posts` (newest first) and the older ones lately withdrawn.
+    """Return the newest `size` of `posts` (newest first), then older posts withdrawn recently.
 
-    A withdrawn post stands in the head until a post is dated more than 30 days after the
-    withdrawal, so that every reader that polls learns of it.
+    A withdrawn post stays in the feed until a post is dated more than 30 days after the
+    withdrawal, so that every feed reader that polls learns of it.
     """
     if not posts:
         return ()
     newest = posts[0].day
-    noticed = [
-        post for post in posts[size:] if post.withdrawn and newest <= post.withdrawn + _NOTICE
+    withdrawn = [
+        post
+        for post in posts[size:]
+        if post.withdrawn and newest <= post.withdrawn + _WITHDRAWN_FOR
     ]
-    return (*posts[:size], *noticed)
+    return (*posts[:size], *withdrawn)
 
 
 STYLESHEET = "feed.css"
@@ -51,7 +54,7 @@ STYLESHEET = "feed.css"
 
 @frozen
 class FeedDocument:
-    """One feed document and its format; archives are not listed anywhere."""
+    """A feed document in one format; `listed` is false for archives."""
 
     format: FeedFormat
     feed: Feed
@@ -65,9 +68,9 @@ class FeedDocument:
 
 @frozen
 class FeedCatalog:
-    """Makes the feeds of one newsroom.
+    """The feeds of a site.
 
-    `note` is shown to people who open a feed in a browser; `name_of` names a language.
+    Browsers show `note` to people who open a feed; `name_of` returns the name of a language.
     """
 
     site: Site
@@ -75,7 +78,7 @@ class FeedCatalog:
     name_of: Callable[[str], str]
 
     def documents(self, posts: Sequence[Post], topics: Sequence[Topic]) -> Iterator[FeedDocument]:
-        """Yield every feed document for `posts`, newest first: the main feeds before the others."""
+        """Yield every feed document, the main feeds first; `posts` are newest first."""
         site = self.site
         main = self._feed(site.id, site.title, "", site.url, posts)
         for form in self._formats():
@@ -89,10 +92,10 @@ class FeedCatalog:
             yield from (
                 FeedDocument(form, self._in(form, feed, folder)) for form in self._formats()
             )
-        for tag, spoken in self._by_language(posts):
+        for tag, translated in self._by_language(posts):
             folder = f"lang/{tag}/"
             title = f"{site.title} ({self.name_of(tag)})"
-            feed = self._feed(site.id + folder[:-1], title, folder, site.url, spoken)
+            feed = self._feed(site.id + folder[:-1], title, folder, site.url, translated)
             feed = evolve(feed, language=tag)
             yield from (
                 FeedDocument(form, self._in(form, feed, folder)) for form in self._formats()
@@ -125,18 +128,18 @@ class FeedCatalog:
     ) -> Iterator[FeedDocument]:
         size = self.site.feeds.entries
         archives = history_chunks(posts, size) if self.site.feeds.history else []
-        addresses = [
+        urls = [
             urljoin(self.site.url, f"history/{number}.{form.archive_ending}")
             for number in range(1, len(archives) + 1)
         ]
         complete = self.site.feeds.history and len(posts) <= size
-        yield FeedDocument(form, evolve(feed, previous="".join(addresses[-1:]), complete=complete))
-        for number, held in enumerate(archives):
-            previous = addresses[number - 1] if number else ""
+        yield FeedDocument(form, evolve(feed, previous="".join(urls[-1:]), complete=complete))
+        for number, chunk in enumerate(archives):
+            previous = urls[number - 1] if number else ""
             archive = evolve(
                 feed,
-                url=addresses[number],
-                posts=held,
+                url=urls[number],
+                posts=chunk,
                 previous=previous,
                 current=feed.url,
                 stylesheet="../" + STYLESHEET,
@@ -146,10 +149,10 @@ class FeedCatalog:
     def _by_language(self, posts: Sequence[Post]) -> list[tuple[str, list[Post]]]:
         if not self.site.feeds.languages:
             return []
-        spoken: dict[str, list[Post]] = {}
+        by_tag: dict[str, list[Post]] = {}
         # RFC 5646 §2.1.1: `zh-Hant` and `zh-hant` are one language, spelled as the settings do.
-        spelled = {self.site.language.casefold(): self.site.language}
+        spellings = {self.site.language.casefold(): self.site.language}
         for post in posts:
             tag = post.lang or self.site.language
-            spoken.setdefault(spelled.setdefault(tag.casefold(), tag), []).append(post)
-        return sorted(spoken.items()) if len(spoken) > 1 else []
+            by_tag.setdefault(spellings.setdefault(tag.casefold(), tag), []).append(post)
+        return sorted(by_tag.items()) if len(by_tag) > 1 else []

@@ -1,9 +1,8 @@
-"""What feedgen cannot say, or says wrongly, put right in its trees.
+"""Extend feedgen: links, archives, hubs, licences, languages and styled subtitles.
 
-feedgen 1.0.0 loses the attributes of an entry's links, knows no archives, hubs in RSS, licences,
-languages of entries or styled subtitles, writes plain text where RSS wants HTML, and stamps the
-present time on what is not dated. Its trees are half namespaced: elements of the format itself have
-no namespace, all others have theirs.
+feedgen 1.0.0 drops the attributes of an entry's links, has no archives, hubs in RSS, licences,
+languages of entries or styled subtitles, writes plain text where RSS has HTML, and dates undated
+elements with the current time. In its trees, elements of the format itself have no namespace.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from lxml import etree
 from postroom import __version__
 from postroom.models import Feed, Html, Post, Site
 
-# RFC 4287 §4.1.1 wants a time of every feed; an empty one has no entry to take it from.
+# RFC 4287 §4.1.1: every feed has a time. A feed without entries gets this one.
 _NEVER = datetime(2000, 1, 1, tzinfo=UTC)
 _ATOM = "http://www.w3.org/2005/Atom"
 _DC = "http://purl.org/dc/elements/1.1/"
@@ -42,44 +41,44 @@ class AtomLink:
     length: int = 0
 
     def attributes(self) -> dict[str, str]:
-        """Return what is known of the link, as attributes."""
+        """Return the attributes of the link, without empty ones."""
         known = {"href": self.href, "rel": self.rel, "type": self.type}
         known["length"] = str(self.length or "")
         return {name: value for name, value in known.items() if value}
 
 
 def make_generator(feed: Feed, site: Site, media_type: str) -> FeedGenerator:
-    """Return feedgen's generator with everything in it that Atom and RSS share."""
-    made = FeedGenerator()
-    made.register_extension("postroom", _FeedExtension, _EntryExtension)
-    made.postroom.describe(feed, site, media_type)
-    made.id(feed.id)
-    made.title(feed.title)
-    made.language(feed.language)
-    made.author(name=site.publisher)
-    made.description(feed.description or feed.title)
-    # The alternate comes last: feedgen makes the last link the channel's own.
-    made.link(href=feed.url, rel="self", type=media_type)
-    made.link(href=feed.page_url, rel="alternate", type="text/html")
-    made.generator("Postroom", version=__version__)
-    made.rights(site.feeds.rights or None)
+    """Return a feedgen generator with the elements that Atom and RSS share."""
+    generator = FeedGenerator()
+    generator.register_extension("postroom", _FeedExtension, _EntryExtension)
+    generator.postroom.describe(feed, site, media_type)
+    generator.id(feed.id)
+    generator.title(feed.title)
+    generator.language(feed.language)
+    generator.author(name=site.publisher)
+    generator.description(feed.description or feed.title)
+    # The alternate comes last, since feedgen uses the last link as that of the channel.
+    generator.link(href=feed.url, rel="self", type=media_type)
+    generator.link(href=feed.page_url, rel="alternate", type="text/html")
+    generator.generator("Postroom", version=__version__)
+    generator.rights(site.feeds.rights or None)
     updated = max((post.updated for post in feed.posts), default=_NEVER)
-    made.updated(updated)
-    made.lastBuildDate(updated)
+    generator.updated(updated)
+    generator.lastBuildDate(updated)
     for post in feed.posts:
-        _add(made, post, feed, site)
-    return made
+        _add_entry(generator, post, feed, site)
+    return generator
 
 
-def _add(made: FeedGenerator, post: Post, feed: Feed, site: Site) -> None:
-    entry = made.add_entry(order="append")
+def _add_entry(generator: FeedGenerator, post: Post, feed: Feed, site: Site) -> None:
+    entry = generator.add_entry(order="append")
     entry.postroom.describe(post, site, feed.language)
     entry.id(post.id)
     entry.title(post.title)
     entry.link(href=post.url, rel="alternate")
     entry.published(post.published)
     entry.updated(post.updated)
-    # summary() before content(): feedgen's description() would take the content's place.
+    # summary() comes before content(), which feedgen's description() would replace.
     entry.summary(post.summary or post.title)
     if feed.content == "full":
         entry.content(entry_content(post), type="html")
@@ -93,7 +92,7 @@ def _add(made: FeedGenerator, post: Post, feed: Feed, site: Site) -> None:
 
 
 class _FeedExtension(BaseExtension):  # type: ignore[misc]
-    """The feed's own links, archive marks and styled subtitle."""
+    """The links of the feed, its archive elements and its styled subtitle."""
 
     def describe(self, feed: Feed, site: Site, media_type: str) -> None:
         self._feed, self._site, self._media_type = feed, site, media_type
@@ -105,7 +104,7 @@ class _FeedExtension(BaseExtension):  # type: ignore[misc]
         if any(post.image for post in self._feed.posts):
             spaces["media"] = _MEDIA
         if "rss" in self._media_type and any(
-            post.authors or _foreign(post, self._feed.language) for post in self._feed.posts
+            post.authors or _is_foreign(post, self._feed.language) for post in self._feed.posts
         ):
             spaces["dc"] = _DC
         return spaces
@@ -115,7 +114,7 @@ class _FeedExtension(BaseExtension):  # type: ignore[misc]
             root.remove(link)
         for link in self._links():
             etree.SubElement(root, "link", link.attributes())
-        self._mark(root)
+        self._add_archive_elements(root)
         if self._feed.note and self._feed.stylesheet:
             _style_subtitle(root.find("subtitle"), self._feed)
         return root
@@ -128,7 +127,7 @@ class _FeedExtension(BaseExtension):  # type: ignore[misc]
             if link.rel != "alternate":
                 etree.SubElement(channel, f"{{{_ATOM}}}link", link.attributes())
         _write_description_as_html(channel)
-        self._mark(channel)
+        self._add_archive_elements(channel)
         return root
 
     def _links(self) -> Iterator[AtomLink]:
@@ -144,7 +143,7 @@ class _FeedExtension(BaseExtension):  # type: ignore[misc]
             if href:
                 yield AtomLink(rel, href, "" if rel in {"hub", "license"} else self._media_type)
 
-    def _mark(self, parent: Any) -> None:  # noqa: ANN401 - an lxml element
+    def _add_archive_elements(self, parent: Any) -> None:  # noqa: ANN401 - an lxml element
         if self._feed.complete:
             etree.SubElement(parent, f"{{{_HISTORY}}}complete")  # RFC 5005 §2
         if self._feed.current:
@@ -152,7 +151,7 @@ class _FeedExtension(BaseExtension):  # type: ignore[misc]
 
 
 class _EntryExtension(BaseEntryExtension):  # type: ignore[misc]
-    """An entry's links with all their attributes, its picture, authors and language."""
+    """The links of an entry with all attributes, its image, authors and language."""
 
     def describe(self, post: Post, site: Site, language: str) -> None:
         self._post, self._site, self._language = post, site, language
@@ -166,8 +165,8 @@ class _EntryExtension(BaseEntryExtension):  # type: ignore[misc]
             links.append(AtomLink("enclosure", enclosure.url, enclosure.type, enclosure.length))
         for link in links:
             etree.SubElement(entry, "link", link.attributes())
-        self._picture(entry)
-        if _foreign(self._post, self._language):
+        self._add_image(entry)
+        if _is_foreign(self._post, self._language):
             entry.set(_LANG, self._post.lang)
         rank = {name: number for number, name in enumerate(_ENTRY_ORDER)}
         entry[:] = sorted(entry, key=lambda child: rank.get(child.tag, len(rank)))
@@ -175,35 +174,35 @@ class _EntryExtension(BaseEntryExtension):  # type: ignore[misc]
 
     def extend_rss(self, item: Any) -> Any:  # noqa: ANN401 - an lxml element
         for author in self._post.authors:
-            # RSS's own <author> is an address; a name stands in Dublin Core's creator.
+            # RSS's <author> is an email address; Dublin Core's creator is a name.
             etree.SubElement(item, f"{{{_DC}}}creator").text = author
-        if _foreign(self._post, self._language):
+        if _is_foreign(self._post, self._language):
             etree.SubElement(item, f"{{{_DC}}}language").text = self._post.lang
         _write_description_as_html(item)
-        self._picture(item)
+        self._add_image(item)
         return item
 
-    def _picture(self, parent: Any) -> None:  # noqa: ANN401 - an lxml element
+    def _add_image(self, parent: Any) -> None:  # noqa: ANN401 - an lxml element
         if self._post.image:
-            picture = etree.SubElement(
+            media = etree.SubElement(
                 parent, f"{{{_MEDIA}}}content", url=self._post.image.src, medium="image"
             )
-            etree.SubElement(picture, f"{{{_MEDIA}}}thumbnail", url=self._post.image.src)
+            etree.SubElement(media, f"{{{_MEDIA}}}thumbnail", url=self._post.image.src)
 
 
 def _write_description_as_html(parent: Any) -> None:  # noqa: ANN401 - an lxml element
-    """Escape the plain text of an RSS description, which readers present as HTML."""
-    # RSS 2.0, item: "entity-encoded HTML is allowed"; readers do not tell it from plain text.
+    """Escape the plain text of an RSS description, since feed readers show it as HTML."""
+    # RSS 2.0, item: "entity-encoded HTML is allowed", so plain text must be escaped.
     description = parent.find("description")
     description.text = escape(description.text or "", quote=False)
 
 
-def _foreign(post: Post, language: str) -> bool:
+def _is_foreign(post: Post, language: str) -> bool:
     return bool(post.lang) and post.lang != language
 
 
 def _style_subtitle(subtitle: Any, feed: Feed) -> None:  # noqa: ANN401 - an lxml element
-    """Turn the subtitle into one that a browser shows as a page with a way to the site."""
+    """Replace the subtitle with XHTML that a browser shows as a page with a link to the site."""
     subtitle.text = None
     subtitle.set("type", "xhtml")
     block = etree.SubElement(subtitle, "div", xmlns=_XHTML)
@@ -215,7 +214,7 @@ def _style_subtitle(subtitle: Any, feed: Feed) -> None:  # noqa: ANN401 - an lxm
 
 
 def entry_content(post: Post) -> Html:
-    """Return the whole content of a feed entry: the lead picture, if any, and the text."""
+    """Return the full content of a feed entry: the lead image, if any, and the text."""
     if not post.image:
         return post.html
     source, alt = escape(post.image.src), escape(post.image.alt)

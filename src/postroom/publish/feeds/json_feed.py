@@ -25,18 +25,18 @@ def write_json_feed(feed: Feed, site: Site) -> bytes:
         "hubs": [{"type": "WebSub", "url": site.feeds.hub}] if site.feeds.hub else [],
         "items": [_item(post, feed) for post in feed.posts],
     }
-    kept = {key: value for key, value in document.items() if value or key == "items"}
-    return json.dumps(kept, ensure_ascii=False, indent=1).encode() + b"\n"
+    present = {key: value for key, value in document.items() if value or key == "items"}
+    return json.dumps(present, ensure_ascii=False, indent=1).encode() + b"\n"
 
 
 def _item(post: Post, feed: Feed) -> dict[str, Any]:
-    whole = feed.content == "full"
+    is_full = feed.content == "full"
     item = {
         "id": post.id,
         "url": post.url,
         "title": post.title,
-        "content_html": entry_content(post) if whole else "",
-        "content_text": "" if whole else post.summary or post.title,
+        "content_html": entry_content(post) if is_full else "",
+        "content_text": "" if is_full else post.summary or post.title,
         "summary": post.summary,
         "image": post.image.src if post.image else "",
         "date_published": post.published.isoformat(),
@@ -46,7 +46,7 @@ def _item(post: Post, feed: Feed) -> dict[str, Any]:
         "language": post.lang,
         "attachments": _attachments(post),
     }
-    required = "content_html" if whole else "content_text"
+    required = "content_html" if is_full else "content_text"
     return {key: value for key, value in item.items() if value or key == required}
 
 

@@ -1,4 +1,4 @@
-"""OPML 2.0: the list of all feeds, for a reader to import."""
+"""OPML 2.0: the list of all feeds, which feed readers import."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from postroom.models import Feed
 
 
 def write_opml(title: str, feeds: Iterable[Feed]) -> bytes:
-    """Return a list of `feeds` under `title`, one outline each."""
+    """Return an OPML document with an outline for each of `feeds`."""
     root = etree.Element("opml", version="2.0")
     etree.SubElement(etree.SubElement(root, "head"), "title").text = title
     body = etree.SubElement(root, "body")
@@ -18,7 +18,7 @@ def write_opml(title: str, feeds: Iterable[Feed]) -> bytes:
         etree.SubElement(
             body,
             "outline",
-            type="rss",  # OPML 2.0 §"Subscription lists": whatever the format
+            type="rss",  # OPML 2.0 §"Subscription lists": for every format
             text=feed.title,
             title=feed.title,
             xmlUrl=feed.url,

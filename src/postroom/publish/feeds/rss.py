@@ -1,4 +1,4 @@
-"""RSS 2.0 with the modules that readers expect: content, Dublin Core, Atom links, media."""
+"""RSS 2.0 with the modules that feed readers expect: content, Dublin Core, Atom links, media."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _PLAIN_TEXT = re.compile(rb"<(title|copyright|category|dc:creator)>[^<]*</\1>")
 
 def write_rss(feed: Feed, site: Site) -> bytes:
     """Return `feed` as an RSS document."""
-    made = make_generator(feed, site, "application/rss+xml")
-    document = bytes(made.rss_str(pretty=True))
-    return add_stylesheet(_PLAIN_TEXT.sub(_hex_references, document), feed)
+    generator = make_generator(feed, site, "application/rss+xml")
+    document = bytes(generator.rss_str(pretty=True))
+    return add_stylesheet(_PLAIN_TEXT.sub(_use_hex_references, document), feed)
 
 
-def _hex_references(element: re.Match[bytes]) -> bytes:
-    # RSS Best Practices Profile §"Character Data": readers disagree on &amp; in plain text, and
-    # agree on &#x26;.
+def _use_hex_references(element: re.Match[bytes]) -> bytes:
+    # RSS Best Practices Profile §"Character Data": feed readers disagree on &amp; in plain text
+    # and agree on &#x26;.
     return (
         element[0]
         .replace(b"&amp;", b"&#x26;")
