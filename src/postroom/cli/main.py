@@ -63,17 +63,17 @@ def cli() -> None:
     folder, or of the nearest folder above it.
 
     \b
+    Example:
+      postroom init my-news
+      cd my-news
+      postroom build
+
+    \b
     Exit codes:
       0  success, also with warnings
       1  problems found, each named; a build then changes nothing
       2  wrong use, or wrong settings
       130, 143  stopped by a signal
-
-    \b
-    Example:
-      postroom init my-news
-      cd my-news
-      postroom build
     """
 
 
