@@ -1,6 +1,6 @@
 """Mutants of the delivery rules, and a pytest plugin that activates one of them.
 
-`pytest -p tests.proofs.delivery_mutants` breaks the rule named in POSTROOM_MUTANT before any test
+`pytest -p tests.proofs.delivery_mutants` breaks the rule named in DELIVERY_MUTANT before any test
 runs. A mutant changes one function; its source is compared as `ast.unparse` writes it, so the
 layout of the code does not matter.
 """
@@ -23,7 +23,8 @@ LEDGER = "tests.reference.ledger"
 DB = "postroom.db"
 CASES, SEARCH = "tests/scheduling/test_rules.py", "tests/scheduling/test_histories.py"
 QUERIES, TABLES = "tests/db/test_store.py", "tests/db/test_histories.py"
-VARIABLE = "POSTROOM_MUTANT"
+# The tests clear variables that begin with POSTROOM_.
+VARIABLE = "DELIVERY_MUTANT"
 
 
 @frozen
