@@ -262,7 +262,7 @@ class Feed:
 
 @frozen
 class Digest:
-    """The posts of a calendar period, newest first; `first` and `last` are its first and last day."""
+    """The posts of a calendar period, newest first; `first` and `last` are dates."""
 
     period: str
     every: DigestFrequency
@@ -437,7 +437,7 @@ class ClaimedDelivery:
 
 @frozen
 class DeliveryFailure:
-    """A permanent refusal of an email that may be due to the subscriber's address.
+    """A failure to deliver an email that may be caused by the subscriber's address.
 
     `hashed` is the suppression hash of the address's key, `hard` whether the address will never
     work, `detail` the server's reply. `delivery` is the id of the delivery: its failure counts
@@ -486,7 +486,7 @@ class DeliveryRow:
     """A delivery as `status` shows it.
 
     `since` is the instant of its last change, `reply` the server's reply, `refused` the instant of
-    a permanent refusal. `issue` is the issue's id; `frequency`, `cutoff` and `language` describe it.
+    a permanent refusal. `issue` is an id; `frequency`, `cutoff` and `language` describe it.
     """
 
     address: str
