@@ -1,7 +1,7 @@
-"""The nouns: frozen values that every room shares and that know no room.
+"""Frozen values that all packages share: settings, posts, subscribers and deliveries.
 
-Every URL of a post is absolute, every instant is aware, every text is plain text unless its
-name says `html`.
+URLs of posts are absolute, instants have a time zone, and texts are plain text unless their name
+says `html`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Severity = Literal["off", "warning", "error"]
 
 @frozen
 class Contact:
-    """The contact block that stands in the footer of every page and letter."""
+    """The contact block in the footer of pages and emails."""
 
     name: str = ""
     organization: str = ""
@@ -34,7 +34,7 @@ class Contact:
 
 @frozen
 class ThemeSettings:
-    """What a newsroom can change in the theme without a template of its own."""
+    """The parts of the theme that a site can change without templates of its own."""
 
     accent: str = "#0b6b62"
     font: str = ""
@@ -88,7 +88,7 @@ FORMATS = (
 
 @frozen
 class FeedSettings:
-    """Which feeds are written, and what an entry holds."""
+    """Which feeds are written, and what their entries contain."""
 
     entries: int = 20
     content: Mapping[str, Content] = Factory(dict)
@@ -103,7 +103,7 @@ class FeedSettings:
 
 @frozen
 class PageSettings:
-    """Whether Postroom writes the pages, and at which address a post stands."""
+    """Whether Postroom writes the web pages, and the path of a post's URL."""
 
     enabled: bool = True
     permalink: str = "/posts/{slug}/"
@@ -111,7 +111,7 @@ class PageSettings:
 
 @frozen
 class DigestSettings:
-    """The calendar of the digest and the words of its letter."""
+    """The calendar of the digest, and the subject and introduction of its email."""
 
     every: DigestFrequency = "month"
     offer: tuple[Frequency, ...] = ("post", "day", "week", "month")
@@ -123,7 +123,7 @@ class DigestSettings:
 
 @frozen
 class MailSettings:
-    """Who a letter comes from and how fast letters leave."""
+    """The sender of emails, and how fast they are sent."""
 
     sender: str = ""
     reply_to: str = ""
@@ -137,9 +137,9 @@ class MailSettings:
 
 @frozen
 class Site:
-    """The settings of a newsroom, checked.
+    """The valid settings of a site.
 
-    `url` ends with a slash; `id` is the base of every post id (RFC 4151 tag, or any URI).
+    `url` ends with a slash; `id` is the base of all post ids (RFC 4151 tag, or any URI).
     """
 
     title: str
@@ -161,17 +161,17 @@ class Site:
 
     @property
     def publisher(self) -> str:
-        """Who speaks where a post names no author: the organisation, else the newsroom."""
+        """The author of posts that name none: the organisation, or else the site's title."""
         return self.contact.organization or self.title
 
 
 Html = NewType("Html", str)
-"""Sanitised HTML whose addresses are absolute."""
+"""Sanitised HTML with absolute URLs."""
 
 
 @frozen
 class Image:
-    """A post's lead picture; its size in pixels is known, not 0, if the file is the newsroom's."""
+    """A post's lead image; its size in pixels is 0 unless the file belongs to the site."""
 
     src: str
     alt: str = ""
@@ -181,7 +181,7 @@ class Image:
 
 @frozen
 class Enclosure:
-    """A file that belongs to a post (RSS 2.0; RFC 4287 §4.2.7.2); `length` is in bytes."""
+    """A file that is offered with a post (RSS 2.0; RFC 4287 §4.2.7.2); `length` is in bytes."""
 
     url: str
     type: str
@@ -190,7 +190,7 @@ class Enclosure:
 
 @frozen
 class Attachment:
-    """A file beside a post, and the place in the output where it is copied."""
+    """A file beside a post, and its path in the output."""
 
     source: str
     output: str
@@ -198,10 +198,10 @@ class Attachment:
 
 @frozen
 class Post:
-    """One published piece of news.
+    """A published post.
 
-    `published` and `updated` are unique among the posts of a newsroom; `day` is the calendar date
-    in the newsroom's zone, the only part of the time that is ever shown.
+    `published` and `updated` are unique among the posts of a site; `day` and `updated_day` are
+    their dates in the site's zone, which pages and emails show.
     """
 
     id: str
@@ -228,7 +228,7 @@ class Post:
 
 @frozen
 class Topic:
-    """A label on posts, the segment of its addresses, and its posts, newest first."""
+    """A topic, its path segment in URLs, and its posts, newest first."""
 
     name: str
     slug: str
@@ -238,10 +238,10 @@ class Topic:
 
 @frozen
 class Feed:
-    """One feed document: where it stands and what it holds, newest entry first.
+    """A feed document; its posts are newest first.
 
-    `previous` is the address of the archive document before it, `current` that of the feed an
-    archive belongs to; `complete` says that nothing is left out (RFC 5005). `note` and
+    `previous` is the URL of the archive document before it, `current` that of the feed to which an
+    archive document belongs; `complete` says that no post is left out (RFC 5005). `note` and
     `stylesheet` are for people who open the feed in a browser.
     """
 
@@ -262,7 +262,7 @@ class Feed:
 
 @frozen
 class Digest:
-    """The posts of one calendar period, newest first; `first` and `last` are its days."""
+    """The posts of a calendar period, newest first; `first` and `last` are dates."""
 
     period: str
     every: DigestFrequency
@@ -278,18 +278,18 @@ DeliveryState = Literal[
 ]
 Reason = Literal["forgotten", "bounced", "complained"]
 Change = Literal["stopped", "noted", "known", "gone"]
-"""What a report changed: somebody gets no more letters; it was written down; it had been before;
-nothing, since whom it is about is not there."""
+"""What a report changed: the subscriber was stopped; an event was recorded; nothing, because the
+report was known; nothing, because there is no such subscriber."""
 IssueKind = Literal["post", "day", "week", "month", "welcome"]
 
 
 @frozen
 class LogEntry:
-    """A post becoming known to the sender: one row of an append-only log.
+    """A row of the post log: the sender has seen a post for the first time.
 
-    `day` decides which letter may hold it and never changes. A `struck` arrival vanished before
-    its time and goes to nobody. A `returned` one is its post's second or later, and `first_day` is
-    the day of the first.
+    `day` decides which issue may hold the post and never changes. A `retracted` entry vanished
+    before its cutoff and is due to nobody. A `returned` entry is the second or a later one of its
+    post, and `first_day` is the day of the first.
     """
 
     seq: int
@@ -302,7 +302,10 @@ class LogEntry:
 
 @frozen
 class Cursor:
-    """What lies behind a subscriber: every arrival with a day before `before` or a seq ≤ `upto`."""
+    """Up to where a subscriber has been served.
+
+    An entry is behind it if its day is before `date` or its seq is at most `seq`.
+    """
 
     date: date
     seq: int = 0
@@ -310,10 +313,10 @@ class Cursor:
 
 @frozen
 class Subscriber:
-    """An address with a state, a frequency, topics and a bookmark.
+    """A person on the list.
 
-    No topics means all of them, no language every language. `letters` counts the closed letters,
-    `start` is the day from which posts are owed, `token` opens the unsubscribe page.
+    Without topics all topics match, without a language all languages. `issues` counts the closed
+    deliveries, `start` is the first day whose posts are due, `token` opens the unsubscribe page.
     """
 
     id: int
@@ -330,10 +333,10 @@ class Subscriber:
 
 @frozen
 class RunState:
-    """The one state row of the sender: the last run's clock, and the newest date released.
+    """The state that a run leaves to the next one: its clock, zone and newest released date.
 
-    No arrival logged after it gets a day before `floor`, which is `released` or, where the zone
-    was changed, what the old zone's calendar showed if that is later.
+    No later log entry gets a day before `floor`, which is `released` or, after a change of zone,
+    the date in the old zone if that is later.
     """
 
     clock: datetime
@@ -344,10 +347,10 @@ class RunState:
 
 @frozen
 class Issue:
-    """What all subscribers of one group are sent; frozen once it is planned.
+    """What all subscribers of a segment are sent.
 
-    `reach` is what it raises a bookmark to: a boundary for the letter of a period, the last seq
-    for one of frequency `post`. `posts` are ids, newest first.
+    `cutoff` is the cursor to which it raises theirs: a date for the issue of a period, a seq for
+    frequency `post`. `posts` are ids, newest first.
     """
 
     frequency: IssueKind
@@ -358,10 +361,10 @@ class Issue:
 
 @frozen
 class Delivery:
-    """One row of the ledger: a letter, to one subscriber, in one state.
+    """A row of the delivery ledger: this issue, to this subscriber, in this state.
 
-    `number` is the count of letters closed before it, `retry_at` the instant from which a deferred
-    one may be tried again.
+    `number` is the count of deliveries closed before it, `retry_at` the instant from which a
+    deferred one may be tried again.
     """
 
     subscriber: int
@@ -374,9 +377,9 @@ class Delivery:
 
 @frozen
 class Group:
-    """Active subscribers who are owed the same: all that planning reads of a subscriber.
+    """The active subscribers with the same frequency, cursor, topics and language.
 
-    No topics means all of them, no language every language.
+    Without topics all topics match, without a language all languages.
     """
 
     frequency: Frequency
@@ -387,11 +390,11 @@ class Group:
 
 @frozen
 class Segment:
-    """Those of a group to whom one letter goes.
+    """The subscribers of a group to whom the same posts are due.
 
-    Posts that returned divide a group: of the arrivals in `owed` each member is owed every one, of
-    those in `settled` none. Owed is who started on or before the post's first day and has no
-    delivered letter that holds the post.
+    Posts that returned split a group. The entries in `due` are due to all of the segment, those in
+    `delivered` to nobody in it. A returned post is due to subscribers who started on or before its
+    first day and have no closed delivery with it.
     """
 
     group: Group
@@ -401,10 +404,10 @@ class Segment:
 
 @frozen
 class IssueSnapshot:
-    """A letter as it was frozen, for all who are owed the same posts.
+    """An issue as it was frozen.
 
-    `date` is the instant of the run that froze it; `content` is what its sender needs to make the
-    message of one subscriber, and nobody else reads it.
+    `date` is the instant of the run that froze it; `content` is the rendered email, which only the
+    sender reads.
     """
 
     frequency: IssueKind
@@ -418,9 +421,9 @@ class IssueSnapshot:
 
 @frozen
 class ClaimedDelivery:
-    """A delivery that a run has taken for sending, with what it needs for the message.
+    """A delivery that a run has claimed, with the subscriber's address and token.
 
-    `number` counts the subscriber's letters from 0; `attempts` counts the tries, this one included.
+    `number` counts the subscriber's issues from 0; `attempts` includes this one.
     """
 
     id: int
@@ -434,11 +437,11 @@ class ClaimedDelivery:
 
 @frozen
 class DeliveryFailure:
-    """A server did not take a letter for good, and the reason may be the subscriber's address.
+    """A failure to deliver an email that may be caused by the subscriber's address.
 
-    `hashed` is the suppression hash of the address's key, `hard` whether the address is bad for
-    ever, `detail` the server's words. `delivery` is the id of the letter's row in the ledger: the
-    failure of one letter counts once, however often it is told.
+    `hashed` is the suppression hash of the address's key, `hard` whether the address will never
+    work, `detail` the server's reply. `delivery` is the id of the delivery: its failure counts
+    once, however often it is reported.
     """
 
     subscriber: int
@@ -450,10 +453,10 @@ class DeliveryFailure:
 
 @frozen
 class DeliveryOutcome:
-    """What became of a delivery: its state, the server's reply, and when to try again.
+    """The result of a delivery: its new state, the server's reply, and when to try again.
 
-    `failure` is what the reply says of the subscriber's address, if anything. `refused`: the email
-    was refused for good, and the subscriber, who is still on the list, goes without.
+    `failure` is set if the reply is about the subscriber's address. `refused` says that the email
+    was refused permanently for another reason, so that the subscriber misses the issue.
     """
 
     delivery: int
@@ -466,10 +469,10 @@ class DeliveryOutcome:
 
 @frozen
 class BounceTrace:
-    """By what a report names its letter: the id of a delivery, else the reader's token.
+    """How a report identifies its email: by the id of a delivery, or else a subscriber's token.
 
-    `report` tells the report from others: what names no delivery is known again by it. `named` are
-    the keys of the addresses that it says have failed; it may say none.
+    `report` is an identity of the report, used if it names no delivery. `named` are the keys of the
+    addresses that have failed according to the report; there may be none.
     """
 
     delivery: int = 0
@@ -480,11 +483,10 @@ class BounceTrace:
 
 @frozen
 class DeliveryRow:
-    """A delivery, for a person to read.
+    """A delivery as `status` shows it.
 
-    `since` is when it came into its state, `due` when it is tried again, `reply` the server's
-    words, `refused` when the server refused it. `issue` is the id of what was sent, `frequency`,
-    `cutoff` and `language` say which one that is.
+    `since` is the instant of its last change, `reply` the server's reply, `refused` the instant of
+    a permanent refusal. `issue` is an id; `frequency`, `cutoff` and `language` describe it.
     """
 
     address: str
@@ -501,9 +503,10 @@ class DeliveryRow:
 
 @frozen
 class PastRun:
-    """A run, and how many letters that it was the last to touch are in each state now.
+    """A run, and the number of its deliveries in each state.
 
-    `ended` is None while it sends, and for ever if it died.
+    A delivery belongs to the last run that changed it. `ended` is None while the run is sending,
+    and stays None if it crashes.
     """
 
     id: int
@@ -514,7 +517,7 @@ class PastRun:
 
 @frozen
 class SubscriberEvent:
-    """Something that happened to a subscriber, or to the list as a whole, and must be provable."""
+    """An event of a subscriber, or of the whole list, that must be provable later."""
 
     at: datetime
     kind: str

@@ -49,8 +49,8 @@ def test_an_import_tells_what_became_of_each_line(run: Run) -> None:
     assert outcome.code == 1
     assert outcome.errors == [
         (
-            "list.csv:3: other@münchen.example: no state is told;"
-            " say --confirmed if they agreed to get mail"
+            "list.csv:3: other@münchen.example: the row has no state;"
+            " pass --confirmed if these people opted in"
         ),
         "list.csv:5: nobody: an email address must have an @-sign",
     ]
@@ -93,7 +93,7 @@ def test_a_list_without_consent_is_refused(run: Run, here: Path) -> None:
     outcome = run("import", "bare.csv")
     assert outcome.code == 1
     assert outcome.errors == [
-        "bare.csv:1: no column tells who agreed to get mail; say --confirmed if all did"
+        "bare.csv:1: no column tells who opted in; pass --confirmed if all of them did"
     ]
     assert run("list").err == "0 subscribers: none\n"
 
@@ -113,7 +113,7 @@ def test_nobody_is_added_without_consent(run: Run) -> None:
     outcome = run("add", "reader@example.com")
     assert outcome.code == 2
     assert outcome.errors == [
-        "subscribers add: nobody says so; say --confirmed if they agreed to get mail"
+        "subscribers add: consent is not confirmed; pass --confirmed if these people opted in"
     ]
 
 
@@ -134,11 +134,13 @@ def test_forgotten_people_stay_away(run: Run, here: Path) -> None:
     """A forgotten address is gone from every file and comes back neither by import nor by add."""
     run("import", "list.csv")
     assert run("forget", "READER@example.com").out == "forgotten\n"
-    assert run("forget", "reader@example.com").out == "was not known; is suppressed from now on\n"
+    assert run("forget", "reader@example.com").out == "unknown; suppressed from now on\n"
     for words in (("add", "--confirmed", "reader@example.com"), ("import", "list.csv")):
         outcome = run(*words)
         assert outcome.code == 1
-        assert any("is suppressed, and stays so" in warning for warning in outcome.warnings)
+        assert any(
+            "the address is suppressed and is not added" in warning for warning in outcome.warnings
+        )
     assert "reader@" not in run("list").out
     for path in (here / ".postroom").iterdir():
         assert b"reader@example.com" not in path.read_bytes()
@@ -186,7 +188,9 @@ def test_newcomers_may_start_earlier_but_not_later(run: Run) -> None:
     assert ",2026-01-15,0,2026-01-15," in run("export").out
     outcome = run("add", "--confirmed", "--from", "2026-11-23", "other@example.com")
     assert outcome.code == 2
-    assert outcome.errors == ["--from: is in the future; leave it out, or give an earlier date"]
+    assert outcome.errors == [
+        "--from: 2026-11-23 is in the future; leave it out, or give an earlier date"
+    ]
 
 
 @pytest.mark.parametrize("words", ["add --confirmed a@example.com", "import list.csv", "forget x"])

@@ -131,7 +131,7 @@ def test_sqlite_is_durable(tmp_path: Path) -> None:
 
 def test_a_writer_takes_its_place_at_once(tmp_path: Path) -> None:
     """A writing transaction on SQLite locks before it reads, so it never fails half-way."""
-    database = make_engine(None, tmp_path, patience=0.05)
+    database = make_engine(None, tmp_path, timeout=0.05)
     require_tables(database)
     with database.writing(), pytest.raises(DatabaseError, match="is locked"), database.writing():
         pass
@@ -271,11 +271,11 @@ def test_errors_hold_no_address(database: Database) -> None:
 @pytest.mark.parametrize(
     ("url", "what"),
     [
-        ("news.db", "is no database URL"),
+        ("news.db", "is not a database URL"),
         ("mysql://localhost/news", "found 'mysql'"),
         ("sqlite://", "names no file"),
         ("sqlite:///:memory:", "names no file"),
-        ("postgresql://user:secret@host:port/news", "is no database URL"),
+        ("postgresql://user:secret@host:port/news", "is not a database URL"),
     ],
 )
 def test_refuses_a_url_that_names_no_database(url: str, what: str, tmp_path: Path) -> None:

@@ -1059,7 +1059,7 @@ def _locked(store: Store, url: str) -> Iterator[None]:
 
 def test_a_locked_database_is_one_line(database_url: str, tmp_path: Path) -> None:
     """Each method tells in one line that the database is locked, and no trace."""
-    database = make_engine(database_url, tmp_path, patience=0.02)
+    database = make_engine(database_url, tmp_path, timeout=0.02)
     require_tables(database)
     store = make_store(database)
     with _locked(store, database_url):

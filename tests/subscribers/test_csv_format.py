@@ -28,9 +28,9 @@ Eve,e@example.net,subscribed
 """
 HEAD = "name,email,status\nAnn,a@example.net,subscribed\n"
 AFTER = "Zoe,z@example.net,unsubscribed\n"
-OPEN = "a quote opens here and does not end"
-BARE = "a quote stands inside a cell that does not begin with one"
-ROWS = "a quoted cell opens here, and lines of it look like rows"
+OPEN = "a quote opens here and is not closed"
+BARE = "there is a quote inside a cell that does not begin with one"
+ROWS = "a quoted cell begins here, and some of its lines look like rows"
 FOLLOWED = "text follows the closing quote of a cell"
 
 
@@ -57,7 +57,7 @@ class TestQuotes:
 
     def test_a_quote_that_swallows_rows_is_found_where_it_opens(self, store: Store) -> None:
         """A stray quote in one row, met by a quote rows later, stops the import."""
-        what = "a quote opens here, and text follows the quote that closes it in line 5"
+        what = "a quote opens here, and text follows its closing quote on line 5"
         assert refused(store, STRAY) == [(2, what)]
 
     @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ class TestQuotes:
 
     def test_a_header_that_swallows_the_only_row_stops_the_import(self, store: Store) -> None:
         """Names of columns may span lines, but none is an email address."""
-        what = "this first row spans lines, and one of its cells holds an email address"
+        what = "this first row spans lines, and one of its cells is an email address"
         assert refused(store, 'name,email,"note\nAnn","a@example.net,x"\n') == [(1, what)]
         text = 'name,email,"Your\nnote"\nAnn,a@example.net,x\n'
         assert Taken(store, text, ANSWERED).states == {"a": "active"}
@@ -209,7 +209,7 @@ class TestShapes:
     @pytest.mark.parametrize("data", [b"Z\0e,z@example.net,ok\n", b"\0\0\0\0", b"\0"])
     def test_a_nul_stops_the_import(self, store: Store, data: bytes) -> None:
         """NUL is in no text: a file with one is damaged, or is no UTF-8."""
-        what = "a NUL character stands here, so the file is damaged or is not UTF-8"
+        what = "this line has a NUL character, so the file is damaged or not UTF-8"
         assert refused(store, HEAD.encode() + data) == [(3, what)]
         assert refused(store, HEAD.encode("utf-16-le"))[0] == (1, what)
 
@@ -220,7 +220,7 @@ class TestShapes:
     ) -> None:
         """UTF-16 that is cut inside a character, or holds half of one, is refused."""
         data = ("\ufeff" + HEAD).encode(encoding) + broken
-        assert refused(store, data) == [(3, "this line is not UTF-16, as the rest of the file is")]
+        assert refused(store, data) == [(3, "this line is not UTF-16, but the rest of the file is")]
 
     def test_a_fault_behind_thousands_of_rows_comes_before_the_first(self, store: Store) -> None:
         """The whole file is read before the first row is taken."""

@@ -18,7 +18,13 @@ from postroom.errors import ContentError
 from postroom.mail.tokens import Keys
 from postroom.models import Cursor, Frequency, State, Subscriber
 from postroom.subscribers import importer
-from postroom.subscribers.csv_format import OWN, detect_layout, format_row, parse_list, read_rows
+from postroom.subscribers.csv_format import (
+    OWN_COLUMNS,
+    detect_layout,
+    format_row,
+    parse_list,
+    read_rows,
+)
 from postroom.subscribers.importer import ImportRemark, ImportSummary, ImportTerms, SubscriberStore
 
 NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
@@ -93,13 +99,13 @@ class Taken:
         self.remarks: list[ImportRemark] = []
         source = reading(data)
         book = SubscriberStore(store.subscribers, store.suppressions)
-        self.tally = importer.import_csv(source, "list.csv", book, terms, self.remarks.append)
+        self.summary = importer.import_csv(source, "list.csv", book, terms, self.remarks.append)
         self.states = states(store)
 
     @property
     def lines(self) -> list[tuple[int, str]]:
         """The lines that were not taken, and why."""
-        return [(remark.line, remark.why) for remark in self.remarks]
+        return [(remark.line, remark.reason) for remark in self.remarks]
 
 
 def states(store: Store) -> dict[str, State]:
@@ -122,7 +128,7 @@ class TestOtherPrograms:
         """Who is disabled or blocklisted stays away; enabled alone says nothing of consent."""
         taken = Taken(store, LISTMONK, TERMS)
         assert taken.states == {"disabled": "unsubscribed", "blocked": "unsubscribed"}
-        why = "no state is told; say --confirmed if they agreed to get mail"
+        why = "the row has no state; pass --confirmed if these people opted in"
         assert taken.remarks == [ImportRemark(2, "enabled@example.com", why)]
         assert Taken(store, LISTMONK, ANSWERED).states["enabled"] == "active"
 
@@ -178,7 +184,7 @@ class TestOtherPrograms:
     def test_a_state_that_is_not_known_is_not_guessed(self, store: Store) -> None:
         """A word that is no state we know keeps its line out."""
         taken = Taken(store, "email,status\nreader@example.com,happy\n", ANSWERED)
-        assert taken.lines == [(2, "'happy' in column 'status' is no state that is known")]
+        assert taken.lines == [(2, "'happy' in column 'status' is not a known state")]
         assert taken.states == {}
 
 
@@ -191,14 +197,14 @@ class TestConsent:
             Taken(store, "email\nreader@example.com\n", TERMS)
         (problem,) = caught.value.problems
         assert str(problem) == (
-            "list.csv:1: no column tells who agreed to get mail; say --confirmed if all did"
+            "list.csv:1: no column tells who opted in; pass --confirmed if all of them did"
         )
         assert states(store) == {}
 
     def test_the_answer_is_on_record(self, store: Store) -> None:
         """Of each one for whom somebody answered an event says so, and of no other."""
         text = "email,status\nreader@example.com,\nother@example.com,subscribed\n"
-        assert Taken(store, text, ANSWERED).tally == ImportSummary(added=2)
+        assert Taken(store, text, ANSWERED).summary == ImportSummary(added=2)
         (event,) = store.events.of(the(store).id)
         assert (event.kind, event.detail, event.at) == ("consent", ANSWERED.consent, NOW)
         assert list(store.events.of(the(store, "other").id)) == []
@@ -223,7 +229,7 @@ class TestWhatIsOwed:
     def test_begins_earlier_on_request(self, store: Store) -> None:
         """With a start, all that arrived from that day on is owed, whatever the frequency."""
         text = "email,frequency\nreader@example.com,month\nother@example.com,post\n"
-        Taken(store, text, evolve(ANSWERED, start=date(2026, 9, 15)))
+        Taken(store, text, evolve(ANSWERED, cursor_for=lambda _: Cursor(date(2026, 9, 15))))
         for name in ("reader", "other"):
             assert the(store, name).cursor == Cursor(date(2026, 9, 15), 0)
             assert the(store, name).start == date(2026, 9, 15)
@@ -239,8 +245,8 @@ class TestMerging:
         Taken(store, f"email,state\nreader@example.com,{held}\n", TERMS)
         taken = Taken(store, f"email,state\nREADER@example.com,{told}\n", ANSWERED)
         assert taken.states == {"reader": held}
-        assert taken.tally == ImportSummary(kept_out=1)
-        why = f"is there as '{held}', and stays so"
+        assert taken.summary == ImportSummary(kept_out=1)
+        why = f"the subscriber is '{held}' and stays so"
         assert taken.remarks == [ImportRemark(2, "READER@example.com", why, is_fault=False)]
 
     @pytest.mark.parametrize("told", ["unsubscribed", "bounced", "complained"])
@@ -249,7 +255,7 @@ class TestMerging:
         """Who receives here and stopped elsewhere gets no more mail."""
         Taken(store, f"email,state\nreader@example.com,{held}\n", TERMS)
         taken = Taken(store, f"email,state\nreader@example.com,{told}\n", TERMS)
-        assert (taken.states, taken.tally) == ({"reader": told}, ImportSummary(stopped=1))
+        assert (taken.states, taken.summary) == ({"reader": told}, ImportSummary(stopped=1))
 
     def test_what_was_chosen_here_stays(self, store: Store) -> None:
         """An import changes neither preferences nor bookmark of who is there."""
@@ -258,9 +264,9 @@ class TestMerging:
         again = Taken(
             store,
             "email,frequency,topics,language\nReader@example.com,day,Products,de\n",
-            evolve(ANSWERED, start=date(2026, 1, 1)),
+            evolve(ANSWERED, cursor_for=lambda _: Cursor(date(2026, 1, 1))),
         )
-        assert (the(store), again.tally) == (before, ImportSummary(known=1))
+        assert (the(store), again.summary) == (before, ImportSummary(known=1))
 
     @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
     @pytest.mark.parametrize("far", [0, 1500])
@@ -292,14 +298,14 @@ class TestMerging:
         for _ in range(2):
             taken = Taken(store, "email\nREADER@EXAMPLE.COM\n", ANSWERED)
             assert taken.states == {}
-            assert taken.lines == [(2, "is suppressed, and stays so")]
+            assert taken.lines == [(2, "the address is suppressed and is not added")]
 
     def test_the_same_file_may_come_again(self, store: Store) -> None:
         """A second import of the same file, as after a failure, takes what is left of it."""
         half = "".join(f"r{number}@example.com\n" for number in range(1200))
         whole = half + "".join(f"s{number}@example.com\n" for number in range(1200))
-        assert Taken(store, "email\n" + half, ANSWERED).tally == ImportSummary(added=1200)
-        assert Taken(store, "email\n" + whole, ANSWERED).tally == ImportSummary(
+        assert Taken(store, "email\n" + half, ANSWERED).summary == ImportSummary(added=1200)
+        assert Taken(store, "email\n" + whole, ANSWERED).summary == ImportSummary(
             added=1200, known=1200
         )
 
@@ -317,14 +323,14 @@ class TestFiles:
         mark = "\ufeff" if encoding in {"utf-16-le", "utf-16-be"} else ""
         lines = ["name;E-Mail ;x", '"Ä; B";reader@münchen.example;', ";other@example.com;"]
         text = mark + end.join(lines).replace(";", delimiter) + end
-        assert Taken(store, text.encode(encoding), ANSWERED).tally == ImportSummary(added=2)
+        assert Taken(store, text.encode(encoding), ANSWERED).summary == ImportSummary(added=2)
 
     def test_line_breaks_in_quotes_do_not_move_the_numbers(self, store: Store) -> None:
         """The number of a line is where its row begins, also behind quoted line breaks."""
         text = 'email,note\n"reader@example.com","a\nb\nc"\n\nnobody,x\nother@example.com,\n,\n'
         taken = Taken(store, text, ANSWERED)
         assert taken.remarks == [ImportRemark(6, "nobody", "an email address must have an @-sign")]
-        assert taken.tally == ImportSummary(added=2, faulty=1)
+        assert taken.summary == ImportSummary(added=2, faulty=1)
 
     def test_the_hint_of_a_spreadsheet_is_taken(self, store: Store) -> None:
         """A first line `sep=;` names the delimiter and counts as a line."""
@@ -335,13 +341,13 @@ class TestFiles:
         """Bytes that are not UTF-8 harm nobody but an address."""
         data = b"name,email\nM\xfcller,reader@example.com\nx,m\xfcller@example.com\n"
         taken = Taken(store, data, ANSWERED)
-        assert taken.tally == ImportSummary(added=1, faulty=1)
+        assert taken.summary == ImportSummary(added=1, faulty=1)
         assert taken.lines == [(3, "only ASCII characters are allowed before the @-sign")]
 
     def test_topics_of_any_bytes_can_be_kept(self, store: Store) -> None:
         """Topics that are no proper text become proper text."""
         data = b"email,topics\nreader@example.com,M\xfcll\x01\n"
-        assert Taken(store, data, ANSWERED).tally == ImportSummary(added=1)
+        assert Taken(store, data, ANSWERED).summary == ImportSummary(added=1)
         assert the(store).topics == frozenset({"M?ll\x01"})
 
     def test_a_row_without_an_address_is_named(self, store: Store) -> None:
@@ -357,7 +363,7 @@ class TestFiles:
         with pytest.raises(ContentError) as caught:
             Taken(store, text, ANSWERED)
         (problem,) = caught.value.problems
-        assert problem.message == "no column of addresses is found"
+        assert problem.message == "there is no column of email addresses"
 
     def test_a_quote_that_never_ends_is_named(self, store: Store) -> None:
         """An open quote is held in memory for no more than 1 MiB, and nothing is taken."""
@@ -367,7 +373,7 @@ class TestFiles:
         (problem,) = caught.value.problems
         assert (
             str(problem)
-            == "list.csv:3: a quote opens here and does not end; close it, or take it out"
+            == "list.csv:3: a quote opens here and is not closed; close it, or remove it"
         )
         assert states(store) == {}
 
@@ -418,7 +424,7 @@ class TestOwnExport:
         number = importer.export_csv(store.subscribers.every(), target)
         other = open_store("sqlite:///other.db", tmp_path)
         taken = Taken(other, target.getvalue(), TERMS)
-        assert (taken.tally, taken.remarks) == (ImportSummary(added=number), [])
+        assert (taken.summary, taken.remarks) == (ImportSummary(added=number), [])
         kept = [evolve(one, id=0) for one in store.subscribers.every()]
         assert [evolve(one, id=0) for one in other.subscribers.every()] == kept
         other.database.close()
@@ -435,12 +441,12 @@ class TestOwnExport:
         row = where.read(cells)
         assert parse_list(row.values.get("topics", "")) == one.topics
         assert (row.address, row.state) == (one.address, one.state)
-        assert tuple(header) == OWN
+        assert header == list(OWN_COLUMNS)
         assert tuple(cells) == format_row(one)
 
     def test_a_foreign_token_is_refused(self, store: Store) -> None:
         """A token that is another's, or none at all, keeps its line out."""
-        header = ",".join(OWN)
+        header = ",".join(OWN_COLUMNS)
         plain = "active,month,,,2026-11-01,0,2026-11-01,0"
         text = (
             f"{header}\nreader@example.com,{plain},{'t' * 22}\n"
@@ -450,26 +456,26 @@ class TestOwnExport:
         assert taken.states == {"reader": "active"}
         assert sorted(taken.lines) == [
             (3, "its token is another subscriber's; leave the cell empty for a new one"),
-            (4, "its token is none of ours; leave the cell empty for a new one"),
+            (4, "the token is malformed; leave the cell empty for a new one"),
         ]
 
     @pytest.mark.parametrize(
         ("column", "cell", "why"),
         [
-            ("frequency", "hourly", "is no frequency"),
-            ("language", "the king's", "is no language"),
-            ("cursor_date", "yesterday", "is no date"),
-            ("start", "2026-13-01", "is no date"),
-            ("cursor_seq", "-1", "is no number"),
-            ("issues", "many", "is no number"),
-            ("state", "happy", "is no state"),
+            ("frequency", "hourly", "is not a frequency"),
+            ("language", "the king's", "is not a language"),
+            ("cursor_date", "yesterday", "is not a date"),
+            ("start", "2026-13-01", "is not a date"),
+            ("cursor_seq", "-1", "is not a number"),
+            ("issues", "many", "is not a number"),
+            ("state", "happy", "is not a known state"),
         ],
     )
     def test_a_cell_that_makes_no_sense_is_named(
         self, store: Store, column: str, cell: str, why: str
     ) -> None:
         """A cell that cannot be taken keeps its line out, and the sentence repeats the cell."""
-        values = dict.fromkeys(OWN, "") | {"address": "reader@example.com", column: cell}
+        values = dict.fromkeys(OWN_COLUMNS, "") | {"address": "reader@example.com", column: cell}
         text = f"{','.join(values)}\n{','.join(values.values())}\n"
         taken = Taken(store, text, ANSWERED)
         ((line, sentence),) = taken.lines
@@ -489,7 +495,7 @@ def test_single_addresses_are_taken_alike(store: Store) -> None:
     addresses = ["reader@example.com", "nobody", "READER@example.com"]
     terms = evolve(ANSWERED, topics=frozenset({"Products"}), language="de")
     book = SubscriberStore(store.subscribers, store.suppressions)
-    tally = importer.import_addresses(addresses, book, terms, remarks.append)
-    assert tally == ImportSummary(added=1, known=1, faulty=1)
+    summary = importer.import_addresses(addresses, book, terms, remarks.append)
+    assert summary == ImportSummary(added=1, known=1, faulty=1)
     assert remarks == [ImportRemark(2, "nobody", "an email address must have an @-sign")]
     assert (the(store).topics, the(store).language) == (frozenset({"Products"}), "de")

@@ -64,7 +64,7 @@ def site_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def store(site_dir: Path) -> Iterator[Store]:
     """Return the store of the site, on SQLite with a short timeout."""
-    database = make_engine(None, site_dir, patience=0.2)
+    database = make_engine(None, site_dir, timeout=0.2)
     require_tables(database)
     with closing(database):
         yield make_store(database)

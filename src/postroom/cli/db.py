@@ -1,4 +1,4 @@
-"""`postroom db`."""
+"""The commands `postroom db …`."""
 
 from __future__ import annotations
 
@@ -13,24 +13,26 @@ from postroom.settings import site
 
 @click.group("db")
 def command() -> None:
-    """Look after the database.
+    """Upgrade the database.
 
-    It is SQLite in .postroom/postroom.db, or what POSTROOM_DATABASE_URL names:
-    postgresql://user:password@host/name.
+    It is the SQLite file .postroom/postroom.db, or the database at POSTROOM_DATABASE_URL, for
+    example postgresql://user:password@host/name.
 
     \b
-    postroom db upgrade
+    Example:
+      postroom db upgrade
     """
 
 
 @command.command("upgrade")
 def upgrade() -> None:
-    """Bring an older database up to this version of Postroom, whole or not at all.
+    """Upgrade the tables of an older version of Postroom, in one transaction.
 
-    Make a copy first. An empty database needs no upgrade: it gets its tables when it is first used.
+    Make a backup first. A new database needs no upgrade.
 
     \b
-    postroom db upgrade
+    Example:
+      postroom db upgrade
     """
     site_dir = site.find_site(Path.cwd())
     database = engine.make_engine(os.environ.get(engine.DATABASE_URL_VAR) or None, site_dir)

@@ -106,7 +106,7 @@ def _print(status: _Status, zone: ZoneInfo) -> None:
 
 def _acknowledge(store: Store, now: datetime) -> tuple[DeliveryRow, ...]:
     """Close the uncertain deliveries, with those that a crashed run left in `sending`."""
-    with store.database.turn() as is_ours:
+    with store.database.locked() as is_ours:
         return store.deliveries.acknowledge(now, dead=is_ours)
 
 

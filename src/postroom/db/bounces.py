@@ -1,4 +1,4 @@
-"""Events: what must be provable later, such as who consented when, and to what."""
+"""Bounces, refusals, complaints and other events in the database."""
 
 from __future__ import annotations
 
@@ -17,43 +17,48 @@ from postroom.models import BounceTrace, Change, DeliveryFailure, State, Subscri
 
 
 class EventTable:
-    """The rows of events; those of a subscriber go with the subscriber."""
+    """The table of events; the events of a subscriber are deleted with the subscriber."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, happened: Sequence[SubscriberEvent]) -> None:
-        """Write events."""
+    def add(self, new: Sequence[SubscriberEvent]) -> None:
+        """Record events."""
         rows = [
-            {"at": e.at, "kind": e.kind, "detail": e.detail, "subscriber": e.subscriber}
-            for e in happened
+            {
+                "at": event.at,
+                "kind": event.kind,
+                "detail": event.detail,
+                "subscriber": event.subscriber,
+            }
+            for event in new
         ]
         if rows:
             with self._database.writing() as connection:
                 connection.execute(events.insert(), rows)
 
     def of(self, subscriber: int | None) -> Generator[SubscriberEvent, None, None]:
-        """Yield the events of a subscriber, or those of the list as a whole, oldest first."""
-        asked = sa.select(events).where(events.c.subscriber == subscriber).order_by(events.c.id)
+        """Yield the events of a subscriber, or those of the whole list for None, oldest first."""
+        query = sa.select(events).where(events.c.subscriber == subscriber).order_by(events.c.id)
         return self._database.stream(
-            asked, lambda row: SubscriberEvent(row.at, row.kind, row.detail, row.subscriber)
+            query, lambda row: SubscriberEvent(row.at, row.kind, row.detail, row.subscriber)
         )
 
 
 HARD, SOFT, REFUSED = "hard bounce", "soft bounce", "refused"
 COMPLAINT, CONSENT = "complaint", "consent"
 _DAY = timedelta(days=1)
-# Others write it, as long as they like.
+# Mail servers write it, at any length.
 _LONGEST_DETAIL = 1000
-# By its beginning the event of a letter is known again. The row of a letter that failed serves the
-# next one, too, so the row alone does not tell them apart.
-_OF_LETTER = re.compile(r"delivery ([0-9]+) of issue [0-9]+: ")
+# An event of a failed delivery begins with delivery and issue, so that it is recorded once. The
+# delivery alone is not enough, because the same row serves the next issue after a failure.
+_OF_ISSUE = re.compile(r"delivery ([0-9]+) of issue [0-9]+: ")
 
 
 class BounceTable:
-    """What reports say, written down as events, with what follows from it.
+    """Bounces and complaints, recorded as events, and their consequences.
 
-    `hashed` makes the suppression hash of an address's key. A report that is read again changes
+    `hashed` returns the suppression hash of an address's key. A report that is read again changes
     nothing.
     """
 
@@ -69,100 +74,101 @@ class BounceTable:
         hashed: Callable[[str], str],
         at: datetime,
     ) -> Change:
-        """Note that a letter which the relay took did not arrive; its row stays `sent`.
+        """Record that an email which the relay accepted has bounced; its delivery stays `sent`.
 
-        It is a failure like those of `note_failures` (delivery rules, rule 10), but never a hard
-        one where the report names other addresses than the reader's: the letter was sent on to
-        them, and what is bad is where to.
+        It counts like the failures of `note_failures` (delivery rules, rule 10). It is never a hard
+        bounce if the report names other addresses than the subscriber's: the email was forwarded to
+        them, and the subscriber's address works.
         """
         with self._database.writing() as connection:
-            if (whose := _subscriber(connection, trace)) is None:
+            if (subscriber := _subscriber(connection, trace)) is None:
                 return "gone"
-            mark = "" if trace.delivery else f"report {trace.report}: "
-            if mark and any(mark in row.detail for row in _failures_of(connection, whose.id)):
+            prefix = "" if trace.delivery else f"report {trace.report}: "
+            known = _failures_of(connection, subscriber.id)
+            if prefix and any(prefix in event.detail for event in known):
                 return "known"
-            # Who names the reader alone speaks of their last letter, most likely.
-            delivery = trace.delivery or _last_sent(connection, whose.id)
-            hard = hard and (not trace.named or whose.key in trace.named)
-            failure = DeliveryFailure(whose.id, hashed(whose.key), hard, mark + detail, delivery)
+            # A report that names only the subscriber is most likely about the last email.
+            delivery = trace.delivery or _last_sent(connection, subscriber.id)
+            hard = hard and (not trace.named or subscriber.key in trace.named)
+            key = hashed(subscriber.key)
+            failure = DeliveryFailure(subscriber.id, key, hard, prefix + detail, delivery)
             return _note(connection, failure, at)
 
     def record_refusal(self, trace: BounceTrace, detail: str, at: datetime) -> Change:
-        """Note that a letter was refused for a reason that says nothing of the address."""
+        """Record that an email was refused for a reason other than the subscriber's address."""
         with self._database.writing() as connection:
-            if (whose := _subscriber(connection, trace)) is None:
+            if (subscriber := _subscriber(connection, trace)) is None:
                 return "gone"
-            return _write(connection, whose.id, REFUSED, f"{_key(trace)}: {detail}", at)
+            return _add_event(connection, subscriber.id, REFUSED, f"{_key(trace)}: {detail}", at)
 
     def record_complaint(
         self, trace: BounceTrace, hashed: Callable[[str], str], at: datetime
     ) -> Change:
-        """Note that a reader called a letter spam: suppress the address and send no more.
+        """Record a complaint, suppress the address and stop the subscriber.
 
-        A subscriber counts once. The complaint is also an event of the list as a whole, which
-        stays when its subscriber is forgotten, and names nobody.
+        A subscriber counts once. The complaint is also an event of the whole list, which names
+        nobody and stays when the subscriber is forgotten.
         """
         with self._database.writing() as connection:
-            whose = _subscriber(connection, trace)
-            if whose is None:
-                # Forgotten meanwhile: the number is ours, so the letter was, too.
-                return (
-                    _write(connection, None, COMPLAINT, _key(trace), at)
-                    if trace.delivery
-                    else "gone"
-                )
-            if whose.state == "complained":
+            subscriber = _subscriber(connection, trace)
+            if subscriber is None and trace.delivery:
+                # The subscriber has been forgotten; the delivery's number shows that it was ours.
+                return _add_event(connection, None, COMPLAINT, _key(trace), at)
+            if subscriber is None:
+                return "gone"
+            if subscriber.state == "complained":
                 return "known"
-            if _write(connection, whose.id, COMPLAINT, _key(trace), at) == "known":
+            if _add_event(connection, subscriber.id, COMPLAINT, _key(trace), at) == "known":
                 return "known"
-            _write(connection, None, COMPLAINT, _key(trace), at)
-            suppress_hashes(connection, {hashed(whose.key): "complained"}, at)
-            before = [state for state in get_args(State) if state != "complained"]
-            move_subscribers(connection, subscribers.c.id == whose.id, before, "complained")
+            _add_event(connection, None, COMPLAINT, _key(trace), at)
+            suppress_hashes(connection, {hashed(subscriber.key): "complained"}, at)
+            states = [state for state in get_args(State) if state != "complained"]
+            which = subscribers.c.id == subscriber.id
+            move_subscribers(connection, which, states, "complained")
             return "stopped"
 
     def complaints(self, since: datetime) -> tuple[int, int]:
-        """Return how many complaints came and how many letters were sent since an instant."""
-        complained = sa.select(sa.func.count()).where(
+        """Return the number of complaints and of emails sent since an instant."""
+        complaints = sa.select(sa.func.count()).where(
             events.c.subscriber.is_(None), events.c.kind == COMPLAINT, events.c.at >= since
         )
-        letters = sa.select(sa.func.count()).where(
+        sent = sa.select(sa.func.count()).where(
             deliveries.c.state == "sent", deliveries.c.changed >= since
         )
         with self._database.reading() as connection:
-            return connection.scalar(complained) or 0, connection.scalar(letters) or 0
+            return connection.scalar(complaints) or 0, connection.scalar(sent) or 0
 
     def summary(self, since: datetime) -> Mapping[str, int]:
-        """Return how many failures and complaints of each kind came since an instant."""
-        whose = events.c.subscriber.is_(None) == (events.c.kind == COMPLAINT)
+        """Return the number of bounces, refusals and complaints of each kind since an instant."""
+        counted_once = events.c.subscriber.is_(None) == (events.c.kind == COMPLAINT)
         kinds = events.c.kind.in_((HARD, SOFT, REFUSED, COMPLAINT))
-        asked = sa.select(events.c.kind, sa.func.count().label("number"))
-        asked = asked.where(kinds, whose, events.c.at >= since).group_by(events.c.kind)
+        query = sa.select(events.c.kind, sa.func.count().label("number"))
+        query = query.where(kinds, counted_once, events.c.at >= since).group_by(events.c.kind)
         with self._database.reading() as connection:
-            return {row.kind: row.number for row in connection.execute(asked)}
+            return {row.kind: row.number for row in connection.execute(query)}
 
 
 def note_failures(
     connection: sa.Connection, failures: Sequence[DeliveryFailure], at: datetime
 ) -> None:
-    """Write down failures within a transaction that writes, and take off whom they give up.
+    """Record failures within the caller's transaction, and stop subscribers who cannot be reached.
 
-    Each is an event of its subscriber, once for each letter. Who failed hard, or too often in a
-    row, becomes `bounced`: the address is suppressed and the open letter cancelled. Who is not
-    there any more is passed over.
+    Each failure is an event of its subscriber, once for each issue. After a hard bounce, or too
+    many soft ones in a row, the subscriber becomes `bounced`, the address is suppressed and the
+    open delivery cancelled. Subscribers who were deleted are skipped.
     """
-    # In one order everywhere, or two who write at once wait for each other.
-    for failure in sorted(failures, key=lambda one: one.subscriber):
+    # In the same order everywhere, so that two writers cannot wait for each other.
+    for failure in sorted(failures, key=lambda failure: failure.subscriber):
         _note(connection, failure, at)
 
 
 def _note(connection: sa.Connection, failure: DeliveryFailure, at: datetime) -> Change:
-    whose = subscribers.c.id == failure.subscriber
-    if not _held(connection, whose):
+    which = subscribers.c.id == failure.subscriber
+    if not _lock(connection, which):
         return "gone"
     prefix = _prefix(connection, failure)
     known = _failures_of(connection, failure.subscriber)
-    if prefix and any(row.detail.startswith(prefix) for row in known):
+    if prefix and any(event.detail.startswith(prefix) for event in known):
         return "known"
     event = {
         "at": at,
@@ -171,102 +177,105 @@ def _note(connection: sa.Connection, failure: DeliveryFailure, at: datetime) -> 
         "subscriber": failure.subscriber,
     }
     connection.execute(events.insert(), event)
-    if not (failure.hard or _is_given_up(connection, failure, at)):
+    if not (failure.hard or _is_unreachable(connection, failure, at)):
         return "noted"
     suppress_hashes(connection, {failure.hashed: "bounced"}, at)
-    return "stopped" if move_subscribers(connection, whose, RECEIVING, "bounced") else "noted"
+    return "stopped" if move_subscribers(connection, which, RECEIVING, "bounced") else "noted"
 
 
 def _subscriber(connection: sa.Connection, trace: BounceTrace) -> sa.Row[Any] | None:
-    """Return whom a report is about, and keep others from writing about the same one."""
-    asked = sa.select(subscribers).with_for_update(key_share=True, of=subscribers)
+    """Return the subscriber of a report, locked against other writers."""
+    query = sa.select(subscribers).with_for_update(key_share=True, of=subscribers)
     if trace.delivery:
-        joined = asked.join(deliveries, deliveries.c.subscriber == subscribers.c.id)
+        joined = query.join(deliveries, deliveries.c.subscriber == subscribers.c.id)
         return connection.execute(joined.where(deliveries.c.id == trace.delivery)).one_or_none()
     token = trace.token or None
-    return connection.execute(asked.where(subscribers.c.token == token)).one_or_none()
+    return connection.execute(query.where(subscribers.c.token == token)).one_or_none()
 
 
 def _last_sent(connection: sa.Connection, subscriber: int) -> int:
-    """Return the delivery of the subscriber's last letter that was sent, 0 if there is none."""
-    asked = sa.select(deliveries.c.id).where(
+    """Return the id of the subscriber's last sent delivery, 0 if there is none."""
+    query = sa.select(deliveries.c.id).where(
         deliveries.c.subscriber == subscriber, deliveries.c.state == "sent"
     )
-    return connection.scalar(asked.order_by(deliveries.c.number.desc()).limit(1)) or 0
+    return connection.scalar(query.order_by(deliveries.c.number.desc()).limit(1)) or 0
 
 
 def _key(trace: BounceTrace) -> str:
     return f"delivery {trace.delivery}" if trace.delivery else f"report {trace.report}"
 
 
-def _write(
+def _add_event(
     connection: sa.Connection, subscriber: int | None, kind: str, detail: str, at: datetime
 ) -> Change:
-    """Write one event, unless there is one of its kind and key."""
+    """Record an event, unless there is one of its kind whose detail begins with the same key."""
     key = detail.partition(":")[0]
-    asked = sa.select(events.c.detail).where(
+    query = sa.select(events.c.detail).where(
         events.c.subscriber.is_not_distinct_from(subscriber), events.c.kind == kind
     )
-    if any(one.partition(":")[0] == key for one in connection.scalars(asked)):
+    if any(known.partition(":")[0] == key for known in connection.scalars(query)):
         return "known"
     event = {"at": at, "kind": kind, "detail": detail[:_LONGEST_DETAIL], "subscriber": subscriber}
     connection.execute(events.insert(), event)
     return "noted"
 
 
-def _held(connection: sa.Connection, whose: sa.ColumnElement[bool]) -> bool:
-    """Tell whether the subscriber is there, and keep others from writing about the same one."""
-    asked = sa.select(subscribers.c.id).where(whose).with_for_update(key_share=True)
-    return connection.scalar(asked) is not None
+def _lock(connection: sa.Connection, which: sa.ColumnElement[bool]) -> bool:
+    """Lock a subscriber against other writers; return whether there is one."""
+    query = sa.select(subscribers.c.id).where(which).with_for_update(key_share=True)
+    return connection.scalar(query) is not None
 
 
 def _prefix(connection: sa.Connection, failure: DeliveryFailure) -> str:
-    asked = sa.select(deliveries.c.issue).where(
+    query = sa.select(deliveries.c.issue).where(
         deliveries.c.id == failure.delivery, deliveries.c.subscriber == failure.subscriber
     )
-    letter = connection.scalar(asked)
-    return f"delivery {failure.delivery} of issue {letter}: " if letter else ""
+    issue = connection.scalar(query)
+    return f"delivery {failure.delivery} of issue {issue}: " if issue else ""
 
 
 def _failures_of(connection: sa.Connection, subscriber: int) -> Sequence[sa.Row[Any]]:
-    """Return the subscriber's failures and, among them, their consents, oldest first."""
-    asked = sa.select(events).where(
+    """Return the subscriber's bounces and consents, oldest first."""
+    query = sa.select(events).where(
         events.c.subscriber == subscriber, events.c.kind.in_((HARD, SOFT, CONSENT))
     )
-    return connection.execute(asked.order_by(events.c.id)).all()
+    return connection.execute(query.order_by(events.c.id)).all()
 
 
-def _is_given_up(connection: sa.Connection, failure: DeliveryFailure, at: datetime) -> bool:
-    """Tell whether the subscriber's soft failures, the one just written included, are enough."""
-    if not is_lasting(_row(connection, failure)):
-        return False
-    lately = (suppressions.c.reason == "bounced") & (suppressions.c.at > at - _DAY)
-    taken = sa.select(sa.func.count()).select_from(suppressions).where(lately)
-    active = sa.select(sa.func.count()).where(subscribers.c.state == "active")
-    allowed = daily_removal_limit(connection.scalar(active) or 0)
-    return (connection.scalar(taken) or 0) < allowed
+def _is_unreachable(connection: sa.Connection, failure: DeliveryFailure, at: datetime) -> bool:
+    """Tell whether the subscriber has too many soft bounces in a row, this one included.
 
-
-def _row(connection: sa.Connection, failure: DeliveryFailure) -> list[datetime]:
-    """Return the instants of the soft failures around this one with no letter delivered in between.
-
-    Letters are compared by their count, not by time: a report may come days after the next letter.
+    The number of subscribers who are stopped for that in one day is limited.
     """
-    asked = sa.select(deliveries.c.id, deliveries.c.number, deliveries.c.state)
-    rows = connection.execute(asked.where(deliveries.c.subscriber == failure.subscriber)).all()
-    count = {row.id: row.number for row in rows}
+    if not is_lasting(_soft_bounces_in_a_row(connection, failure)):
+        return False
+    recent = (suppressions.c.reason == "bounced") & (suppressions.c.at > at - _DAY)
+    stopped = sa.select(sa.func.count()).select_from(suppressions).where(recent)
+    active = sa.select(sa.func.count()).where(subscribers.c.state == "active")
+    limit = daily_removal_limit(connection.scalar(active) or 0)
+    return (connection.scalar(stopped) or 0) < limit
+
+
+def _soft_bounces_in_a_row(connection: sa.Connection, failure: DeliveryFailure) -> list[datetime]:
+    """Return the instants of the soft bounces around this one without a delivered issue between.
+
+    Issues are compared by number, not by time, as a report may come days after the next issue.
+    """
+    query = sa.select(deliveries.c.id, deliveries.c.number, deliveries.c.state)
+    rows = connection.execute(query.where(deliveries.c.subscriber == failure.subscriber)).all()
+    numbers = {row.id: row.number for row in rows}
     failed: list[tuple[int, datetime]] = []
     for event in _failures_of(connection, failure.subscriber):
-        # Who consented anew begins anew.
+        # A new consent starts a new row.
         failed = [] if event.kind == CONSENT else [*failed, (_delivery(event), event.at)]
     known = {delivery for delivery, _ in failed}
-    arrived = [row.number for row in rows if row.state == "sent" and row.id not in known]
-    this = count.get(failure.delivery, len(rows))
-    first = max((n for n in arrived if n < this), default=-1)
-    last = min((n for n in arrived if n > this), default=len(rows) + 1)
-    return [at for delivery, at in failed if first < count.get(delivery, this) < last]
+    delivered = [row.number for row in rows if row.state == "sent" and row.id not in known]
+    this = numbers.get(failure.delivery, len(rows))
+    first = max((number for number in delivered if number < this), default=-1)
+    last = min((number for number in delivered if number > this), default=len(rows) + 1)
+    return [at for delivery, at in failed if first < numbers.get(delivery, this) < last]
 
 
 def _delivery(event: sa.Row[Any]) -> int:
-    found = _OF_LETTER.match(event.detail)
+    found = _OF_ISSUE.match(event.detail)
     return int(found[1]) if found else 0

@@ -1,4 +1,7 @@
-"""The few statements that SQLAlchemy spells differently for SQLite and PostgreSQL."""
+"""Compiled statements: SQL made once by SQLAlchemy and run by the database driver.
+
+The queries of each email sent use them, as compiling would take longer than running.
+"""
 
 from __future__ import annotations
 
@@ -16,20 +19,20 @@ Insert: TypeAlias = sqlite.Insert | postgresql.Insert
 
 
 def insert(connection: sa.Connection, table: sa.Table) -> Insert:
-    """Return an INSERT that knows ON CONFLICT; both databases write it alike."""
+    """Return an INSERT that can have an ON CONFLICT clause."""
     if connection.dialect.name == "sqlite":
         return sqlite.insert(table)
     return postgresql.insert(table)
 
 
 def greater(column: sa.ColumnElement[T], value: Any) -> sa.ColumnElement[T]:  # noqa: ANN401 - value or expression
-    """Return the greater of the two: `max` on one database is `greatest` on the other."""
+    """Return the greater of the two, as `max` in SQLite is `greatest` in PostgreSQL."""
     return sa.case((column < value, value), else_=column)
 
 
 Statement: TypeAlias = sa.Select[Any] | sa.Update
 Build: TypeAlias = Callable[[int], Statement]
-"""Makes a statement for a list of so many values."""
+"""Makes a statement for a list of this many values."""
 Values: TypeAlias = Mapping[str, Any]
 Convert: TypeAlias = Callable[[Any], Any]
 
@@ -45,7 +48,7 @@ def _place(number: int) -> str:
 
 @frozen
 class _Text:
-    """The SQL of a statement on one database, and what values go through on their way."""
+    """The SQL of a statement for one database, and the conversions of its values."""
 
     sql: str
     constants: Values
@@ -54,31 +57,31 @@ class _Text:
     incoming: Sequence[tuple[str, Convert]]
     outgoing: Sequence[tuple[int, Convert]]
 
-    def converted(self, values: Values) -> dict[str, Any]:
-        """Return values as the driver takes them."""
-        given = dict(values)
+    def convert(self, values: Values) -> dict[str, Any]:
+        """Return `values` as the driver expects them."""
+        converted = dict(values)
         for name, convert in self.incoming:
-            if name in given:
-                given[name] = convert(given[name])
-        return given
+            if name in converted:
+                converted[name] = convert(converted[name])
+        return converted
 
-    def ordered(self, *parts: Values) -> Any:  # noqa: ANN401 - the driver's
-        """Return converted values and the constants together, as the driver takes them."""
-        given = dict(self.constants)
+    def order_values(self, *parts: Values) -> Any:  # noqa: ANN401 - the driver's
+        """Return constants and converted values in the form that the driver expects."""
+        values = dict(self.constants)
         for part in parts:
-            given.update(part)
-        return given if self.order is None else [given[name] for name in self.order]
+            values.update(part)
+        return values if self.order is None else [values[name] for name in self.order]
 
     def parameters(self, values: Values, listed: Sequence[Any]) -> Any:  # noqa: ANN401 - the driver's
-        """Return the values of a statement and those of its list as the driver takes them."""
+        """Return the values of a statement and of its list in the form that the driver expects."""
         places = dict(zip(self.places, listed, strict=True))
-        return self.ordered(self.converted(values), self.converted(places))
+        return self.order_values(self.convert(values), self.convert(places))
 
-    def row(self, found: Sequence[Any]) -> Sequence[Any]:
-        """Return a row as Python has its values."""
+    def row(self, columns: Sequence[Any]) -> Sequence[Any]:
+        """Return the columns of a row as Python values."""
         if not self.outgoing:
-            return found
-        values = list(found)
+            return columns
+        values = list(columns)
         for place, convert in self.outgoing:
             values[place] = convert(values[place])
         return values
@@ -86,22 +89,22 @@ class _Text:
 
 @define
 class _Texts:
-    """A statement's SQL, by database and by the length of its list."""
+    """The SQL of a statement, by database and by the length of its list."""
 
     build: Build
-    made: dict[tuple[str, int], _Text] = field(factory=dict, init=False)
+    compiled: dict[tuple[str, int], _Text] = field(factory=dict, init=False)
 
     def find(self, dialect: Dialect, size: int = 0) -> _Text:
-        """Return the SQL, made at the first time."""
+        """Return the SQL; it is compiled at the first call."""
         key = dialect.name, size
-        if key not in self.made:
-            self.made[key] = _compiled(self.build(size), dialect, size)
-        return self.made[key]
+        if key not in self.compiled:
+            self.compiled[key] = _compile(self.build(size), dialect, size)
+        return self.compiled[key]
 
 
 @define
 class CompiledSelect(Generic[T]):
-    """A SELECT that stands ready; `row` makes of each row's columns, in their order, what it is."""
+    """A compiled SELECT; `row` is called with the columns of each row, in their order."""
 
     build: Build
     row: Callable[..., T]
@@ -111,16 +114,16 @@ class CompiledSelect(Generic[T]):
         self._texts = _Texts(self.build)
 
     def all(self, connection: sa.Connection, values: Values, listed: Sequence[Any] = ()) -> list[T]:
-        """Return the rows of the answer."""
+        """Run the query and return its rows."""
         text = self._texts.find(connection.dialect, len(listed))
         with closing(connection.connection.cursor()) as cursor:
             cursor.execute(text.sql, text.parameters(values, listed))
-            return [self.row(*text.row(found)) for found in cursor.fetchall()]
+            return [self.row(*text.row(columns)) for columns in cursor.fetchall()]
 
 
 @define
 class CompiledUpdate:
-    """An UPDATE that stands ready."""
+    """A compiled UPDATE."""
 
     build: Build
     _texts: _Texts = field(init=False)
@@ -129,7 +132,7 @@ class CompiledUpdate:
         self._texts = _Texts(self.build)
 
     def run(self, connection: sa.Connection, values: Values, listed: Sequence[Any] = ()) -> None:
-        """Run it once."""
+        """Run the update once."""
         text = self._texts.find(connection.dialect, len(listed))
         with closing(connection.connection.cursor()) as cursor:
             cursor.execute(text.sql, text.parameters(values, listed))
@@ -137,15 +140,15 @@ class CompiledUpdate:
     def run_many(
         self, connection: sa.Connection, many: Sequence[Values], common: Values | None = None
     ) -> None:
-        """Run it for each of `many`, with what is `common` to them."""
+        """Run the update for each of `many` values, together with the `common` values."""
         text = self._texts.find(connection.dialect)
-        shared = text.converted(common or {})
-        rows = [text.ordered(shared, text.converted(values)) for values in many]
+        shared = text.convert(common or {})
+        rows = [text.order_values(shared, text.convert(values)) for values in many]
         with closing(connection.connection.cursor()) as cursor:
             cursor.executemany(text.sql, rows)
 
 
-def _compiled(statement: Statement, dialect: Dialect, size: int) -> _Text:
+def _compile(statement: Statement, dialect: Dialect, size: int) -> _Text:
     compiled = statement.compile(dialect=dialect)
     incoming = {
         name: compiled.binds[name].type.dialect_impl(dialect).bind_processor(dialect)

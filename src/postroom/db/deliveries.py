@@ -1,4 +1,4 @@
-"""Writing down what became of deliveries, and closing those that are final."""
+"""The delivery ledger in the database: one row for each issue to each subscriber."""
 
 from __future__ import annotations
 
@@ -27,14 +27,25 @@ from postroom.models import (
     State,
 )
 
-# A server may say as much as it likes (RFC 5321 §4.2.1); this is enough to act on.
+Hashed: TypeAlias = Callable[[str], str]
+"""Returns the suppression hash of an address's key."""
+
+# RFC 5321 §4.2.1 does not limit the number of lines in a reply; this much is enough to act on.
 _LONGEST_REPLY = 1000
 DELIVERED = ("sent", "uncertain")
+"""States that close a delivery: they raise the cursor and the count (delivery rules, rule 10)."""
+_NOT_RECEIVED: tuple[DeliveryState, ...] = ("planned", "deferred", "bounced")
+
+_UNCERTAIN = (deliveries.c.state == "uncertain") & deliveries.c.acknowledged.is_(None)
+_ACKNOWLEDGED = (deliveries.c.state == "uncertain") & deliveries.c.acknowledged.is_not(None)
+
+
+# Closing deliveries
 
 
 @frozen
 class SendingRow:
-    """A row that may be closed, and how many letters of its subscriber are closed."""
+    """A delivery that may be closed; `issues` counts the closed deliveries of its subscriber."""
 
     id: int
     subscriber: int
@@ -46,27 +57,24 @@ class SendingRow:
 
 
 def _closable(condition: Callable[[int], sa.ColumnElement[bool]]) -> CompiledSelect[SendingRow]:
-    """Return the question for the rows of which `condition` is true."""
-    columns = [
-        deliveries.c[name] for name in "id subscriber number cursor_date cursor_seq reply".split()
-    ]
-    asked = (
-        sa.select(*columns, subscribers.c.issues)
+    names = "id subscriber number cursor_date cursor_seq reply".split()
+    query = (
+        sa.select(*(deliveries.c[name] for name in names), subscribers.c.issues)
         .join(subscribers, subscribers.c.id == deliveries.c.subscriber)
         .order_by(deliveries.c.id)
         .with_for_update(of=deliveries)
     )
-    return CompiledSelect(lambda size: asked.where(condition(size)), SendingRow)
+    return CompiledSelect(lambda size: query.where(condition(size)), SendingRow)
 
 
-_ANSWERED = _closable(
+_CLAIMED = _closable(
     lambda size: (
         among(deliveries.c.id, size)
         & (deliveries.c.run == bindparam("of_run"))
         & ((deliveries.c.state == "sending") | (deliveries.c.state == "uncertain"))
     )
 )
-_LEFT = _closable(
+_LEFT_IN_SENDING = _closable(
     lambda _: (deliveries.c.state == "sending") & (deliveries.c.run != bindparam("of_run"))
 )
 _SETTLE = CompiledUpdate(
@@ -75,45 +83,40 @@ _SETTLE = CompiledUpdate(
         .where(deliveries.c.id == bindparam("row"))
         .values(
             state=bindparam("new"),
-            reply=bindparam("said"),
-            retry_at=bindparam("then"),
+            reply=bindparam("new_reply"),
+            retry_at=bindparam("new_retry_at"),
             refused=bindparam("refused_at"),
             changed=bindparam("now"),
         )
     )
 )
-# Only of those whose count still is the row's.
+# Only if the subscriber's count still is the row's: a delivery is closed once.
 _CLOSE = CompiledUpdate(
     lambda _: (
         sa.update(subscribers)
         .where(
-            subscribers.c.id == bindparam("whose"),
+            subscribers.c.id == bindparam("which"),
             subscribers.c.issues == bindparam("number"),
         )
         .values(
             issues=subscribers.c.issues + 1,
-            cursor_date=greater(subscribers.c.cursor_date, bindparam("to_before", type_=sa.Date())),
+            cursor_date=greater(subscribers.c.cursor_date, bindparam("to_date", type_=sa.Date())),
             cursor_seq=greater(
-                subscribers.c.cursor_seq, bindparam("to_upto", type_=sa.BigInteger())
+                subscribers.c.cursor_seq, bindparam("to_seq", type_=sa.BigInteger())
             ),
         )
     )
 )
 
 
-def left_by_others(connection: sa.Connection, run: int) -> Sequence[SendingRow]:
-    """Return the rows that another run than `run` was sending."""
-    return _LEFT.all(connection, {"of_run": run})
-
-
-def recorded(
+def _record(
     connection: sa.Connection, run: int, outcomes: Sequence[DeliveryOutcome], now: datetime
 ) -> int:
-    """Write down `outcomes` in the caller's transaction; see `Ledger.record`."""
+    """Record `outcomes` within the caller's transaction; see `DeliveryTable.record`."""
     by_id = {outcome.delivery: outcome for outcome in outcomes}
     if not by_id:
         return 0
-    rows = _ANSWERED.all(connection, {"of_run": run}, list(by_id))
+    rows = _CLAIMED.all(connection, {"of_run": run}, list(by_id))
     settled = [(row, _final(row, by_id[row.id])) for row in rows]
     settle(connection, settled, now)
     failures = [outcome.failure for _, outcome in settled if outcome.failure]
@@ -123,7 +126,7 @@ def recorded(
 
 
 def _final(row: SendingRow, outcome: DeliveryOutcome) -> DeliveryOutcome:
-    """Return what can still become of a row: a closed one is sent, or stays uncertain."""
+    """Return the outcome that a row can have: a closed one becomes sent or stays uncertain."""
     if row.issues > row.number and outcome.state != "sent":
         return evolve(outcome, state="uncertain", retry_at=None, refused=False)
     return outcome
@@ -132,26 +135,26 @@ def _final(row: SendingRow, outcome: DeliveryOutcome) -> DeliveryOutcome:
 def settle(
     connection: sa.Connection, settled: Sequence[tuple[SendingRow, DeliveryOutcome]], now: datetime
 ) -> None:
-    """Move rows into their states; of those that are final, raise the bookmark and count."""
+    """Store the outcomes; where they close a delivery, raise the subscriber's cursor and count."""
     if not settled:
         return
-    moves = [
+    outcomes = [
         {
             "row": row.id,
             "new": outcome.state,
-            "said": outcome.reply[:_LONGEST_REPLY],
-            "then": outcome.retry_at,
+            "new_reply": outcome.reply[:_LONGEST_REPLY],
+            "new_retry_at": outcome.retry_at,
             "refused_at": now if outcome.refused else None,
         }
         for row, outcome in settled
     ]
-    _SETTLE.run_many(connection, moves, {"now": now})
+    _SETTLE.run_many(connection, outcomes, {"now": now})
     closing = [
         {
-            "whose": row.subscriber,
+            "which": row.subscriber,
             "number": row.number,
-            "to_before": row.cursor_date,
-            "to_upto": row.cursor_seq,
+            "to_date": row.cursor_date,
+            "to_seq": row.cursor_seq,
         }
         for row, outcome in settled
         if outcome.state in DELIVERED
@@ -160,30 +163,21 @@ def settle(
         _CLOSE.run_many(connection, closing)
 
 
-Hashed: TypeAlias = Callable[[str], str]
-"""Makes the hash under which the address with a key is suppressed."""
-
-
-OPEN_UNCERTAIN = (deliveries.c.state == "uncertain") & deliveries.c.acknowledged.is_(None)
-"""The condition of an uncertain delivery that nobody has acknowledged."""
-ACKNOWLEDGED = (deliveries.c.state == "uncertain") & deliveries.c.acknowledged.is_not(None)
-"""The condition of one that somebody has."""
-
-
-def rows_in(state: DeliveryState) -> sa.Select[Any]:
-    """Return the question for deliveries in `state`, by id, and whose they are."""
-    whose = subscribers.c.address, subscribers.c.token, subscribers.c.state.label("whose_state")
-    return (
-        sa.select(deliveries, *whose)
-        .join(subscribers, subscribers.c.id == deliveries.c.subscriber)
-        .where(deliveries.c.state == state)
-        .order_by(deliveries.c.id)
+def _sweep(connection: sa.Connection, run: int, now: datetime) -> tuple[int, ...]:
+    """Mark deliveries that other runs left in `sending` as `uncertain`; return their ids."""
+    rows = _LEFT_IN_SENDING.all(connection, {"of_run": run})
+    settle(
+        connection, [(row, DeliveryOutcome(row.id, "uncertain", row.reply)) for row in rows], now
     )
+    return tuple(row.id for row in rows)
+
+
+# Claiming deliveries
 
 
 @frozen
-class NextDelivery:
-    """A row that may be taken, and whose it is."""
+class ClaimableRow:
+    """A delivery that may be claimed, with its subscriber's address, token and state."""
 
     id: int
     subscriber: int
@@ -193,27 +187,34 @@ class NextDelivery:
     attempts: int
     address: str
     token: str
-    whose_state: State
+    subscriber_state: State
 
 
-def _next(asked: sa.Select[Any]) -> CompiledSelect[NextDelivery]:
-    """Return the question for the next rows; what another worker has at hand is passed over."""
-    columns = [deliveries.c[name] for name in "id subscriber number issue state attempts".split()]
-    whose = subscribers.c.address, subscribers.c.token, subscribers.c.state.label("whose_state")
-    statement = (
-        asked.with_only_columns(*columns, *whose)
-        .where(deliveries.c.id > bindparam("after"))
+def _claimable(*conditions: sa.ColumnElement[bool]) -> CompiledSelect[ClaimableRow]:
+    """Return a query for the first `most` rows behind the id `after`.
+
+    Rows that another worker has locked are skipped.
+    """
+    names = "id subscriber number issue state attempts".split()
+    query = (
+        sa.select(
+            *(deliveries.c[name] for name in names),
+            subscribers.c.address,
+            subscribers.c.token,
+            subscribers.c.state.label("subscriber_state"),
+        )
+        .join(subscribers, subscribers.c.id == deliveries.c.subscriber)
+        .where(*conditions, deliveries.c.id > bindparam("after"))
+        .order_by(deliveries.c.id)
         .limit(bindparam("most"))
         .with_for_update(of=deliveries, skip_locked=True)
     )
-    return CompiledSelect(lambda _: statement, NextDelivery)
+    return CompiledSelect(lambda _: query, ClaimableRow)
 
 
-PLANNED = _next(rows_in("planned").where(deliveries.c.run == bindparam("of_run")))
-"""The planned rows of the run `of_run`, by id, behind `after`, and `most` of them."""
-UNCERTAIN = _next(rows_in("uncertain").where(OPEN_UNCERTAIN))
-"""The same of those that are uncertain and that nobody has acknowledged, of whichever run."""
-_TAKE = CompiledUpdate(
+_PLANNED_ROWS = _claimable(deliveries.c.state == "planned", deliveries.c.run == bindparam("of_run"))
+_UNCERTAIN_ROWS = _claimable(_UNCERTAIN)
+_CLAIM = CompiledUpdate(
     lambda size: (
         sa.update(deliveries)
         .where(among(deliveries.c.id, size))
@@ -225,20 +226,48 @@ _TAKE = CompiledUpdate(
         )
     )
 )
-_DROP = CompiledUpdate(
+_CANCEL = CompiledUpdate(
     lambda size: (
         sa.update(deliveries)
         .where(among(deliveries.c.id, size))
         .values(state="cancelled", changed=bindparam("now"))
     )
 )
-_CLOSED = CompiledSelect(
+_SUPPRESSED = CompiledSelect(
     lambda size: sa.select(suppressions.c.hash).where(among(suppressions.c.hash, size)), str
 )
 
 
-def claim_of(row: sa.Row[Any] | NextDelivery, tries: int = 0) -> ClaimedDelivery:
-    """Return what is needed of a row for its message, `tries` counted in."""
+def _claim(
+    connection: sa.Connection,
+    query: CompiledSelect[ClaimableRow],
+    values: Mapping[str, int],
+    now: datetime,
+    hashed: Hashed,
+) -> tuple[ClaimedDelivery, ...]:
+    """Claim the first rows of `query` that may be sent, within the caller's transaction.
+
+    `values` are those of the query, and as `by` the run that claims. Planned rows that may not be
+    sent are cancelled.
+    """
+    after, run = values["after"], values["by"]
+    parameters = {name: value for name, value in values.items() if name != "by"}
+    while rows := query.all(connection, {**parameters, "after": after}):
+        suppressed = _suppressed(connection, rows, hashed)
+        allowed = [
+            row for row in rows if row.subscriber_state == "active" and row.id not in suppressed
+        ]
+        ids = [row.id for row in allowed]
+        if dropped := [row.id for row in rows if row.state == "planned" and row.id not in ids]:
+            _CANCEL.run(connection, {"now": now}, dropped)
+        if ids:
+            _CLAIM.run(connection, {"by": run, "now": now}, ids)
+            return tuple(map(_claimed, allowed))
+        after = rows[-1].id
+    return ()
+
+
+def _claimed(row: ClaimableRow) -> ClaimedDelivery:
     return ClaimedDelivery(
         id=row.id,
         subscriber=row.subscriber,
@@ -246,80 +275,82 @@ def claim_of(row: sa.Row[Any] | NextDelivery, tries: int = 0) -> ClaimedDelivery
         issue=row.issue,
         address=row.address,
         token=row.token,
-        attempts=row.attempts + tries,
+        attempts=row.attempts + 1,
     )
-
-
-def claimed(
-    connection: sa.Connection,
-    asked: CompiledSelect[NextDelivery],
-    values: Mapping[str, int],
-    now: datetime,
-    hashed: Hashed,
-) -> tuple[ClaimedDelivery, ...]:
-    """Put the rows of `asked` into sending; where none of them may be sent, go on behind them.
-
-    `values` are those of the question, and the run that takes them as `by`.
-    """
-    after, run = values["after"], values["by"]
-    question = {name: value for name, value in values.items() if name != "by"}
-    while rows := asked.all(connection, {**question, "after": after}):
-        closed = _suppressed(connection, rows, hashed)
-        ids = [row.id for row in rows if row.whose_state == "active" and row.id not in closed]
-        if gone := [row.id for row in rows if row.state == "planned" and row.id not in ids]:
-            _DROP.run(connection, {"now": now}, gone)
-        if ids:
-            _TAKE.run(connection, {"by": run, "now": now}, ids)
-            return tuple(claim_of(row, tries=1) for row in rows if row.id in ids)
-        after = rows[-1].id
-    return ()
 
 
 def _suppressed(
-    connection: sa.Connection, rows: Sequence[NextDelivery], hashed: Hashed
+    connection: sa.Connection, rows: Sequence[ClaimableRow], hashed: Hashed
 ) -> frozenset[int]:
-    """Return the ids of the rows whose address is suppressed, whatever its subscriber's state."""
-    hashes = {hashed(address_key(row.address)): row.id for row in rows}
-    return frozenset(hashes[each] for each in _CLOSED.all(connection, {}, list(hashes)))
+    """Return the ids of the rows whose address is suppressed, whatever the subscriber's state."""
+    ids = {hashed(address_key(row.address)): row.id for row in rows}
+    return frozenset(ids[found] for found in _SUPPRESSED.all(connection, {}, list(ids)))
 
 
-_REFUSED: tuple[DeliveryState, ...] = ("planned", "deferred", "bounced")
+# Planning deliveries
+
+_PLAN_COLUMNS = (
+    "subscriber number issue state cursor_date cursor_seq attempts run changed reply".split()
+)
 
 
-def in_state(state: DeliveryState) -> sa.Select[Any]:
-    """Return the question for the deliveries in `state`, oldest first."""
-    return _entries(deliveries.c.state == state)
-
-
-def uncertain() -> sa.Select[Any]:
-    """Return the question for the uncertain deliveries that nobody has acknowledged."""
-    return _entries(OPEN_UNCERTAIN)
-
-
-def acknowledged(at: datetime) -> sa.Select[Any]:
-    """Return the question for the uncertain deliveries that were acknowledged at this instant."""
-    return _entries(deliveries.c.state == "uncertain", deliveries.c.acknowledged == at)
-
-
-def refused() -> sa.Select[Any]:
-    """Return the question for the refused deliveries whose subscribers still wait for the email.
-
-    The issue was neither sent since nor replaced by a newer one, and the subscriber is on the list.
-    """
-    return _entries(
-        deliveries.c.refused.is_not(None),
-        deliveries.c.state.in_(_REFUSED),
-        subscribers.c.state.in_(RECEIVING),
+def _planned_rows(
+    issue: int, cursor: Cursor, run: sa.ColumnElement[Any], now: datetime
+) -> sa.Select[Any]:
+    """Return a query for a planned row, in the columns above, for each subscriber."""
+    return sa.select(
+        subscribers.c.id,
+        subscribers.c.issues,
+        sa.literal(issue),
+        sa.literal("planned"),
+        sa.literal(cursor.date),
+        sa.literal(cursor.seq),
+        sa.literal(0),
+        run,
+        sa.literal(now, deliveries.c.changed.type),
+        sa.literal(""),
     )
 
 
-def deferred() -> sa.Select[Any]:
-    """Return the question for the deferred deliveries, less the refused ones."""
-    return _entries(deliveries.c.state == "deferred", deliveries.c.refused.is_(None))
+def _replacing(statement: Insert, now: datetime) -> Insert:
+    """Return `statement` with the replacement of the subscriber's open row (rules 9 to 11)."""
+    new, old = statement.excluded, deliveries.c
+    newer = (new.cursor_date > old.cursor_date) | (new.cursor_seq > old.cursor_seq)
+    goes_on = ~newer & old.state.in_(OPEN)
+    waits = goes_on & (old.state == "deferred") & (old.retry_at > now)
+    return statement.on_conflict_do_update(
+        index_elements=["subscriber", "number"],
+        set_={
+            "issue": new.issue,
+            "state": sa.case((waits, "deferred"), else_="planned"),
+            "cursor_date": new.cursor_date,
+            "cursor_seq": new.cursor_seq,
+            "attempts": sa.case((goes_on, old.attempts), else_=0),
+            "retry_at": sa.case((goes_on, old.retry_at), else_=None),
+            # A newer issue replaces a refused one and holds its posts.
+            "refused": sa.case((goes_on, old.refused), else_=None),
+            "run": new.run,
+            "changed": new.changed,
+        },
+        where=old.state.in_((*OPEN, "cancelled")) | ((old.state == "bounced") & newer),
+    )
 
 
-def entry(row: sa.Row[Any]) -> DeliveryRow:
-    """Return the delivery that a row of these questions is."""
+# Showing deliveries
+
+
+def _entries(*conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    issue = issues.c.frequency, issues.c.cutoff, issues.c.language
+    return (
+        sa.select(deliveries, subscribers.c.address, *issue)
+        .join(subscribers, subscribers.c.id == deliveries.c.subscriber)
+        .join(issues, issues.c.id == deliveries.c.issue)
+        .where(*conditions)
+        .order_by(deliveries.c.id)
+    )
+
+
+def _entry(row: sa.Row[Any]) -> DeliveryRow:
     return DeliveryRow(
         address=row.address,
         state=row.state,
@@ -334,65 +365,53 @@ def entry(row: sa.Row[Any]) -> DeliveryRow:
     )
 
 
-def _entries(*conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:
-    issue = issues.c.frequency, issues.c.cutoff, issues.c.language
-    return (
-        sa.select(deliveries, subscribers.c.address, *issue)
-        .join(subscribers, subscribers.c.id == deliveries.c.subscriber)
-        .join(issues, issues.c.id == deliveries.c.issue)
-        .where(*conditions)
-        .order_by(deliveries.c.id)
-    )
-
-
 class DeliveryTable:
-    """The rows of deliveries."""
+    """The table of deliveries."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     # Planning
 
-    def plan(self, run: int, members: Segment, letter: int, to: Cursor, now: datetime) -> int:
-        """Plan `letter` for every one of `members`, in one statement; return for how many.
+    def plan(self, run: int, segment: Segment, issue: int, cursor: Cursor, now: datetime) -> int:
+        """Plan `issue` for all subscribers of `segment` in one statement; return their number.
 
-        `to` is the bookmark that they have once it is delivered. An open row of an earlier plan is
-        replaced; a deferred one keeps its attempts and its time while there is nothing newer in
-        `to`; a bounced one is replaced only by what is newer. What is being sent is left alone.
+        `cursor` is theirs once the issue is delivered. An open row of an earlier plan is replaced;
+        a deferred one keeps its attempts and its delay unless `cursor` is newer; a bounced one is
+        replaced only if `cursor` is newer. A row in `sending` is not touched.
         """
-        chosen = _planned(letter, to, sa.literal(run), now).where(is_plannable(members, to))
+        rows = _planned_rows(issue, cursor, sa.literal(run), now)
+        chosen = rows.where(is_plannable(segment, cursor)).order_by("id")
         with self._database.writing() as connection:
-            statement = insert(connection, deliveries).from_select(_PLANNED, chosen.order_by("id"))
+            statement = insert(connection, deliveries).from_select(_PLAN_COLUMNS, chosen)
             return connection.execute(_replacing(statement, now)).rowcount
 
-    def plan_welcome(self, subscriber: int, letter: int, now: datetime) -> bool:
-        """Plan the welcome letter `letter` for an active subscriber who has no open letter.
+    def plan_welcome(self, subscriber: int, issue: int, now: datetime) -> bool:
+        """Plan a welcome issue for an active subscriber who has no open delivery.
 
-        It raises no bookmark. A run that is under way sends it; else the next one takes it up,
-        unless it plans another. Before the first run there is nothing to welcome with.
+        It raises no cursor. A run that is under way sends it; otherwise the next run does, unless
+        it plans another issue. Before the first run there is no welcome issue.
         """
         last = sa.select(sa.func.max(runs.c.id)).scalar_subquery()
-        whose = (subscribers.c.id == subscriber) & (subscribers.c.state == "active")
-        chosen = _planned(letter, Cursor(date.min), last, now).where(whose, last.is_not(None))
+        which = (subscribers.c.id == subscriber) & (subscribers.c.state == "active")
+        rows = _planned_rows(issue, Cursor(date.min), last, now)
+        chosen = rows.where(which, last.is_not(None))
         with self._database.writing() as connection:
-            statement = insert(connection, deliveries).from_select(_PLANNED, chosen)
+            statement = insert(connection, deliveries).from_select(_PLAN_COLUMNS, chosen)
             return connection.execute(statement.on_conflict_do_nothing()).rowcount == 1
 
-    def adopt(self, run: int, letter: int) -> int:
-        """Make the open rows of `letter` part of this run's plan; return how many.
-
-        It is for welcome letters, which no run plans.
-        """
-        condition = deliveries.c.state.in_(OPEN) & (deliveries.c.issue == letter)
+    def adopt(self, run: int, issue: int) -> int:
+        """Make the open deliveries of a welcome issue part of this run's plan; return how many."""
+        condition = deliveries.c.state.in_(OPEN) & (deliveries.c.issue == issue)
         with self._database.writing() as connection:
             return connection.execute(
                 sa.update(deliveries).where(condition).values(run=run)
             ).rowcount
 
     def cancel_stale(self, run: int, now: datetime) -> int:
-        """Cancel the open rows that the plan of `run` did not take up; return how many.
+        """Cancel the open deliveries that the plan of `run` did not take up; return how many.
 
-        Their subscribers paused or left, or nothing is owed to them any more.
+        Their subscribers are no longer active, or nothing is due to them any more.
         """
         statement = (
             sa.update(deliveries)
@@ -403,7 +422,7 @@ class DeliveryTable:
             return connection.execute(statement).rowcount
 
     def retry_deferred(self, run: int, now: datetime) -> int:
-        """Plan the deferred rows of this run's plan whose time has come; return how many."""
+        """Plan the deferred deliveries of this run whose delay is over; return how many."""
         condition = sa.and_(
             deliveries.c.state == "deferred", deliveries.c.run == run, deliveries.c.retry_at <= now
         )
@@ -414,22 +433,22 @@ class DeliveryTable:
     # Sending
 
     def sweep(self, run: int, now: datetime) -> tuple[int, ...]:
-        """Close what a dead run left in sending: its fate is uncertain; return the ids.
+        """Mark deliveries left in `sending` by a crashed run as `uncertain`; return their ids.
 
-        `run` holds the lease, so no other run is alive.
+        `run` holds the lease, so no other run is alive. Raises `LeaseError` if it does not.
         """
         with self._database.writing() as connection:
             require_lease(connection, run)
             return _sweep(connection, run, now)
 
     def record(self, run: int, outcomes: Sequence[DeliveryOutcome], now: datetime) -> int:
-        """Write down what became of deliveries that this run claimed; return of how many.
+        """Record the outcomes of deliveries that this run claimed; return how many were recorded.
 
-        Rows that are gone, or no longer this run's, are passed over. A run that lost its lease may
-        still say that a letter, uncertain by now, was sent.
+        Deliveries that were deleted, or are no longer this run's, are skipped. A run that lost its
+        lease may still record that an email, uncertain by now, was sent.
         """
         with self._database.writing() as connection:
-            return recorded(connection, run, outcomes, now)
+            return _record(connection, run, outcomes, now)
 
     def record_and_claim(
         self,
@@ -439,17 +458,18 @@ class DeliveryTable:
         now: datetime,
         hashed: Hashed,
     ) -> tuple[ClaimedDelivery, ...]:
-        """Do `record`, then put up to `limit` planned rows into sending and return them, by id.
+        """Record outcomes as `record` does, then claim up to `limit` planned deliveries, by id.
 
-        Both are one transaction: one wait for the disk instead of two. It is durable before the
-        call returns, so ask for no more than there are open connections. Rows of subscribers who
-        are no longer active, or whose address is suppressed under what `hashed` makes of its key,
-        are cancelled instead. A run that lost its lease still records; then `LeaseError` is raised.
+        Both happen in one transaction, which needs one wait for the disk instead of two. It is
+        durable before this method returns, so claim no more than there are open connections.
+        Deliveries of subscribers who are no longer active, or whose address is suppressed under its
+        `hashed` key, are cancelled instead. A run that lost its lease records its outcomes; then
+        `LeaseError` is raised.
         """
         values = {"of_run": run, "by": run, "most": limit, "after": 0}
-        return self._turn(outcomes, PLANNED, values, now, hashed)
+        return self._record_and_claim(outcomes, _PLANNED_ROWS, values, now, hashed)
 
-    def record_and_claim_uncertain(  # noqa: PLR0913 - as `turn`, and where it stands
+    def record_and_claim_uncertain(  # noqa: PLR0913 - as `record_and_claim`, and where to go on
         self,
         run: int,
         outcomes: Sequence[DeliveryOutcome],
@@ -459,26 +479,26 @@ class DeliveryTable:
         *,
         after: int,
     ) -> tuple[ClaimedDelivery, ...]:
-        """Do the same as `turn` with the open uncertain rows, to send their letters again.
+        """Do as `record_and_claim` with uncertain deliveries that nobody has acknowledged.
 
-        `after` is the last id that was taken before: what stays uncertain is not asked for twice.
+        `after` is the last id that was claimed before, as deliveries may stay uncertain.
         """
         values = {"by": run, "most": limit, "after": after}
-        return self._turn(outcomes, UNCERTAIN, values, now, hashed)
+        return self._record_and_claim(outcomes, _UNCERTAIN_ROWS, values, now, hashed)
 
-    def _turn(
+    def _record_and_claim(
         self,
         outcomes: Sequence[DeliveryOutcome],
-        asked: CompiledSelect[NextDelivery],
+        query: CompiledSelect[ClaimableRow],
         values: Mapping[str, int],
         now: datetime,
         hashed: Hashed,
     ) -> tuple[ClaimedDelivery, ...]:
         claims, run = None, values["by"]
         with self._database.writing() as connection:
-            recorded(connection, run, outcomes, now)
+            _record(connection, run, outcomes, now)
             if holds_lease(connection, run):
-                claims = claimed(connection, asked, values, now, hashed)
+                claims = _claim(connection, query, values, now, hashed)
         if claims is None:
             raise lost_lease()
         return claims
@@ -486,108 +506,66 @@ class DeliveryTable:
     # Status
 
     def count_planned(self, run: int) -> int:
-        """Return how many rows of the plan of `run` wait to be sent."""
+        """Return the number of planned deliveries of `run`."""
         return self._count((deliveries.c.state == "planned") & (deliveries.c.run == run))
 
     def count_by_state(self) -> Mapping[DeliveryState, int]:
-        """Return how many deliveries there are in each state."""
-        asked = sa.select(deliveries.c.state, sa.func.count().label("number"))
+        """Return the number of deliveries in each state."""
+        query = sa.select(deliveries.c.state, sa.func.count().label("number"))
         with self._database.reading() as connection:
-            rows = connection.execute(asked.group_by(deliveries.c.state))
+            rows = connection.execute(query.group_by(deliveries.c.state))
             return {row.state: row.number for row in rows}
 
     def rows(self, state: DeliveryState) -> Generator[DeliveryRow, None, None]:
         """Yield the deliveries in `state`, oldest first."""
-        return self._database.stream(in_state(state), entry)
+        return self._entries(deliveries.c.state == state)
 
     def uncertain(self) -> Generator[DeliveryRow, None, None]:
         """Yield the uncertain deliveries that nobody has acknowledged, oldest first."""
-        return self._database.stream(uncertain(), entry)
+        return self._entries(_UNCERTAIN)
 
     def refused(self) -> Generator[DeliveryRow, None, None]:
-        """Yield the refused deliveries whose subscribers still wait for the email, oldest first."""
-        return self._database.stream(refused(), entry)
+        """Yield the refused deliveries whose subscribers still miss the issue, oldest first.
+
+        The issue has neither been sent since nor been replaced by a newer one, and the subscriber
+        is not unsubscribed or suppressed.
+        """
+        return self._entries(
+            deliveries.c.refused.is_not(None),
+            deliveries.c.state.in_(_NOT_RECEIVED),
+            subscribers.c.state.in_(RECEIVING),
+        )
 
     def deferred(self) -> Generator[DeliveryRow, None, None]:
         """Yield the deferred deliveries that were not refused, oldest first."""
-        return self._database.stream(deferred(), entry)
+        return self._entries(deliveries.c.state == "deferred", deliveries.c.refused.is_(None))
 
     def count_uncertain(self) -> int:
-        """Return how many uncertain deliveries nobody has acknowledged."""
-        return self._count(OPEN_UNCERTAIN)
+        """Return the number of uncertain deliveries that nobody has acknowledged."""
+        return self._count(_UNCERTAIN)
 
     def count_acknowledged(self) -> int:
-        """Return how many uncertain deliveries were acknowledged."""
-        return self._count(ACKNOWLEDGED)
+        """Return the number of uncertain deliveries that were acknowledged."""
+        return self._count(_ACKNOWLEDGED)
 
     def acknowledge(self, now: datetime, *, dead: bool) -> tuple[DeliveryRow, ...]:
-        """Close the open uncertain deliveries without sending them; return them.
+        """Acknowledge the uncertain deliveries, so that they are never sent again; return them.
 
-        They stay uncertain and counted as delivered, and are never sent again. With `dead`, those
-        that a dead run left in `sending` become uncertain first; then the caller has made sure
-        that no run is alive (`Database.turn`).
+        They stay uncertain and count as delivered. With `dead`, deliveries that a crashed run left
+        in `sending` become uncertain first; the caller has made sure that no run is alive
+        (`Database.locked`).
         """
         with self._database.writing() as connection:
             if dead:
                 _sweep(connection, 0, now)
-            chosen = sa.update(deliveries).where(OPEN_UNCERTAIN)
-            connection.execute(chosen.values(acknowledged=now))
-            rows = connection.execute(acknowledged(now)).all()
-            return tuple(entry(row) for row in rows)
+            connection.execute(sa.update(deliveries).where(_UNCERTAIN).values(acknowledged=now))
+            rows = connection.execute(_entries(_ACKNOWLEDGED, deliveries.c.acknowledged == now))
+            return tuple(map(_entry, rows.all()))
+
+    def _entries(self, *conditions: sa.ColumnElement[bool]) -> Generator[DeliveryRow, None, None]:
+        return self._database.stream(_entries(*conditions), _entry)
 
     def _count(self, condition: sa.ColumnElement[bool]) -> int:
-        asked = sa.select(sa.func.count()).select_from(deliveries).where(condition)
+        query = sa.select(sa.func.count()).select_from(deliveries).where(condition)
         with self._database.reading() as connection:
-            return connection.scalar(asked) or 0
-
-
-def _sweep(connection: sa.Connection, run: int, now: datetime) -> tuple[int, ...]:
-    """Make deliveries that other runs left in `sending` uncertain; return their ids."""
-    rows = left_by_others(connection, run)
-    settle(
-        connection, [(row, DeliveryOutcome(row.id, "uncertain", row.reply)) for row in rows], now
-    )
-    return tuple(row.id for row in rows)
-
-
-_PLANNED = "subscriber number issue state cursor_date cursor_seq attempts run changed reply".split()
-
-
-def _planned(letter: int, to: Cursor, run: sa.ColumnElement[Any], now: datetime) -> sa.Select[Any]:
-    """Return the question for a planned row, in the columns above, for each subscriber."""
-    return sa.select(
-        subscribers.c.id,
-        subscribers.c.issues,
-        sa.literal(letter),
-        sa.literal("planned"),
-        sa.literal(to.date),
-        sa.literal(to.seq),
-        sa.literal(0),
-        run,
-        sa.literal(now, deliveries.c.changed.type),
-        sa.literal(""),
-    )
-
-
-def _replacing(statement: Insert, now: datetime) -> Insert:
-    """Return `statement` with what happens to a row that the subscriber has already."""
-    new, held = statement.excluded, deliveries.c
-    newer = (new.cursor_date > held.cursor_date) | (new.cursor_seq > held.cursor_seq)
-    goes_on = ~newer & held.state.in_(OPEN)
-    waits = goes_on & (held.state == "deferred") & (held.retry_at > now)
-    return statement.on_conflict_do_update(
-        index_elements=["subscriber", "number"],
-        set_={
-            "issue": new.issue,
-            "state": sa.case((waits, "deferred"), else_="planned"),
-            "cursor_date": new.cursor_date,
-            "cursor_seq": new.cursor_seq,
-            "attempts": sa.case((goes_on, held.attempts), else_=0),
-            "retry_at": sa.case((goes_on, held.retry_at), else_=None),
-            # A newer issue takes the place of a refused one and holds its posts.
-            "refused": sa.case((goes_on, held.refused), else_=None),
-            "run": new.run,
-            "changed": new.changed,
-        },
-        where=held.state.in_((*OPEN, "cancelled")) | ((held.state == "bounced") & newer),
-    )
+            return connection.scalar(query) or 0

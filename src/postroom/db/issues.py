@@ -1,4 +1,4 @@
-"""Letters, as they were frozen for all who are owed the same posts."""
+"""Frozen issues in the database."""
 
 from __future__ import annotations
 
@@ -18,84 +18,83 @@ from postroom.models import IssueKind, IssueSnapshot
 
 
 class IssueTable:
-    """The rows of letters and of the posts that they hold."""
+    """The tables of issues and of their posts.
+
+    Two issues are the same if frequency, cutoff, language and posts are the same.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def freeze(self, letter: IssueSnapshot) -> int:
-        """Keep `letter` and return its id; the same one is frozen once, as it first was.
-
-        The same are letters of one frequency, boundary and language that hold the same posts.
-        """
+    def freeze(self, issue: IssueSnapshot) -> int:
+        """Store `issue` and return its id; if the same issue was frozen before, keep that one."""
         with self._database.writing() as connection:
-            return _frozen(connection, letter)
+            return _freeze(connection, issue)
 
-    def freeze_anew(self, letter: IssueSnapshot) -> int:
-        """Keep `letter` in the place of the same one, if that was frozen; return its id.
+    def freeze_anew(self, issue: IssueSnapshot) -> int:
+        """Store `issue` in place of the same issue, if it was frozen before; return its id.
 
-        The row of the other stays for those who have it.
+        The old row stays for the subscribers who received it.
         """
-        key = _values(letter)["key"]
+        key = _values(issue)["key"]
         with self._database.writing() as connection:
             old = connection.scalar(sa.select(issues.c.id).where(issues.c.key == key))
             if old is not None:
-                aside = hashlib.sha256(f"{key} {old}".encode()).hexdigest()
-                connection.execute(sa.update(issues).where(issues.c.id == old).values(key=aside))
-            return _frozen(connection, letter)
+                old_key = hashlib.sha256(f"{key} {old}".encode()).hexdigest()
+                connection.execute(sa.update(issues).where(issues.c.id == old).values(key=old_key))
+            return _freeze(connection, issue)
 
     def find(self, number: int) -> IssueSnapshot | None:
-        """Return the letter with this id."""
+        """Return the issue with this id."""
         with self._database.reading() as connection:
-            return next(_found(connection, issues.c.id == number), None)
+            return next(_read(connection, issues.c.id == number), None)
 
-    def find_frozen(self, letter: IssueSnapshot) -> IssueSnapshot | None:
-        """Return the same letter as `letter`, as it was frozen before."""
+    def find_frozen(self, issue: IssueSnapshot) -> IssueSnapshot | None:
+        """Return the same issue as `issue`, if it was frozen before."""
         with self._database.reading() as connection:
-            return next(_found(connection, issues.c.key == _values(letter)["key"]), None)
+            return next(_read(connection, issues.c.key == _values(issue)["key"]), None)
 
     def has_recipients(self, number: int) -> bool:
-        """Tell whether somebody has, or may have, the letter with this id."""
-        theirs = deliveries.c.state.in_(("sending", *DELIVERED))
-        asked = sa.select(deliveries.c.id).where(deliveries.c.issue == number, theirs).limit(1)
+        """Tell whether a subscriber has received the issue with this id, or may have."""
+        received = deliveries.c.state.in_(("sending", *DELIVERED))
+        query = sa.select(deliveries.c.id).where(deliveries.c.issue == number, received).limit(1)
         with self._database.reading() as connection:
-            return connection.scalar(asked) is not None
+            return connection.scalar(query) is not None
 
     def open_in(self, run: int) -> Generator[tuple[int, str], None, None]:
-        """Yield the letter, by id, and the reader's token of each open row of the plan of `run`."""
-        asked = (
+        """Yield the issue's id and the subscriber's token of each open delivery of `run`."""
+        query = (
             sa.select(deliveries.c.issue, subscribers.c.token)
             .join(subscribers, subscribers.c.id == deliveries.c.subscriber)
             .where(deliveries.c.run == run, deliveries.c.state.in_(OPEN))
         )
-        return self._database.stream(asked, lambda row: (row.issue, row.token))
+        return self._database.stream(query, lambda row: (row.issue, row.token))
 
     def waiting(self, kind: IssueKind) -> tuple[IssueSnapshot, ...]:
-        """Return the letters of a kind that are open for somebody, by id."""
+        """Return the issues of `kind` that have an open delivery, by id."""
         open_ = sa.select(deliveries.c.issue).where(deliveries.c.state.in_(OPEN))
         condition = (issues.c.frequency == kind) & issues.c.id.in_(open_)
         with self._database.reading() as connection:
-            return tuple(_found(connection, condition))
+            return tuple(_read(connection, condition))
 
 
-def _frozen(connection: sa.Connection, letter: IssueSnapshot) -> int:
-    """Freeze `letter`, unless the same one is; return its id."""
-    values = _values(letter)
+def _freeze(connection: sa.Connection, issue: IssueSnapshot) -> int:
+    """Store `issue` unless the same one is stored; return its id."""
+    values = _values(issue)
     statement = insert(connection, issues).values(**values).on_conflict_do_nothing()
     connection.execute(statement)
-    asked = sa.select(issues.c.id).where(issues.c.key == values["key"])
-    number: int = connection.execute(asked).scalar_one()
+    query = sa.select(issues.c.id).where(issues.c.key == values["key"])
+    number: int = connection.execute(query).scalar_one()
     posts = [
         {"issue": number, "position": position, "post": post}
-        for position, post in enumerate(letter.posts)
+        for position, post in enumerate(issue.posts)
     ]
     if posts:
-        held = insert(connection, issue_posts).on_conflict_do_nothing()
-        connection.execute(held, posts)
+        connection.execute(insert(connection, issue_posts).on_conflict_do_nothing(), posts)
     return number
 
 
-def _found(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> Iterator[IssueSnapshot]:
+def _read(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> Iterator[IssueSnapshot]:
     for row in connection.execute(sa.select(issues).where(condition).order_by(issues.c.id)).all():
         posts = sa.select(issue_posts.c.post).where(issue_posts.c.issue == row.id)
         yield IssueSnapshot(
@@ -109,13 +108,13 @@ def _found(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> Iter
         )
 
 
-def _values(letter: IssueSnapshot) -> dict[str, Any]:
-    same = [letter.frequency, letter.cutoff.isoformat(), letter.language, *letter.posts]
+def _values(issue: IssueSnapshot) -> dict[str, Any]:
+    identity = [issue.frequency, issue.cutoff.isoformat(), issue.language, *issue.posts]
     return {
-        "key": hashlib.sha256(json.dumps(same).encode()).hexdigest(),
-        "frequency": letter.frequency,
-        "cutoff": letter.cutoff,
-        "language": letter.language,
-        "date": letter.date,
-        "content": letter.content,
+        "key": hashlib.sha256(json.dumps(identity).encode()).hexdigest(),
+        "frequency": issue.frequency,
+        "cutoff": issue.cutoff,
+        "language": issue.language,
+        "date": issue.date,
+        "content": issue.content,
     }

@@ -1,6 +1,6 @@
-"""The version of a database's tables: an empty one gets them, an older one waits for `db upgrade`.
+"""Create the tables of an empty database, and migrate older ones for `db upgrade`.
 
-Migrations are alembic's, which is imported only to run them.
+Migrations use alembic, which is imported only when it runs.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from postroom.db.schema import VERSIONS, metadata, version
 from postroom.errors import Problem, SettingsError
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-# Any number, as long as it is ours: PostgreSQL's lock while the tables are made.
-_LOCK = 7_670_001
+# The number of PostgreSQL's advisory lock while the tables are created.
+_CREATE_LOCK = 7_670_001
 
 
 def open_database(url: str | None, site_dir: Path) -> Database:
-    """Return the database at `url`, with its tables there and of our version.
+    """Return the database at `url` with the tables of this version.
 
-    Raises `SettingsError` if they are of another version, `DatabaseError` if it does not answer.
+    Raises `SettingsError` if its tables are of another version, `DatabaseError` if it does not
+    answer.
     """
     database = make_engine(url, site_dir)
     try:
@@ -33,35 +34,35 @@ def open_database(url: str | None, site_dir: Path) -> Database:
 
 
 def require_tables(database: Database) -> None:
-    """Make the tables if there are none, and refuse those of another version.
+    """Create the tables if there are none.
 
-    Raises `SettingsError`.
+    Raises `SettingsError` if there are tables of another version.
     """
     with database.reading() as connection:
-        found = _found(connection)
+        found = _find_version(connection)
     if found is None:
-        found = _made(database)
+        found = _create_tables(database)
     if found == VERSIONS[-1]:
         return
     if found in VERSIONS:
-        what, repair = "is of an older Postroom", "run: postroom db upgrade"
+        message, hint = "is of an older Postroom", "run: postroom db upgrade"
     else:
-        what, repair = f"is of a newer Postroom (version '{found}')", "upgrade Postroom"
-    raise SettingsError([Problem(database.name, message=what, hint=repair)])
+        message, hint = f"is of a newer Postroom (version '{found}')", "upgrade Postroom"
+    raise SettingsError([Problem(database.name, message=message, hint=hint)])
 
 
-def _found(connection: sa.Connection) -> str | None:
+def _find_version(connection: sa.Connection) -> str | None:
     if not sa.inspect(connection).has_table(version.name):
         return None
     return connection.scalar(sa.select(version.c.version_num))
 
 
-def _made(database: Database) -> str:
+def _create_tables(database: Database) -> str:
     with database.writing() as connection:
         if connection.dialect.name == "postgresql":
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
-        # Another may have made them between the look and the lock.
-        if (found := _found(connection)) is None:
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CREATE_LOCK)))
+        # Another process may have created them before we had the lock.
+        if (found := _find_version(connection)) is None:
             metadata.create_all(connection, checkfirst=False)
             connection.execute(version.insert().values(version_num=VERSIONS[-1]))
             found = VERSIONS[-1]
@@ -69,12 +70,12 @@ def _made(database: Database) -> str:
 
 
 def upgrade(database: Database) -> str:
-    """Bring the tables up to our version, whole or not at all, and return it.
+    """Migrate the tables to this version in one transaction, and return the version.
 
-    Raises `SettingsError` for those of a newer Postroom.
+    Raises `SettingsError` if the tables are of a newer Postroom.
     """
     with database.reading() as connection:
-        found = _found(connection)
+        found = _find_version(connection)
     if found in VERSIONS[:-1]:
         with database.writing() as connection:
             migrate(connection)
@@ -83,8 +84,8 @@ def upgrade(database: Database) -> str:
 
 
 def migrate(connection: sa.Connection) -> None:
-    """Run the migrations that the database has not seen, within the connection's transaction."""
-    from alembic import command  # noqa: PLC0415 - 150 ms that only this needs
+    """Run the missing migrations within the transaction of `connection`."""
+    from alembic import command  # noqa: PLC0415 - it takes 150 ms to import
     from alembic.config import Config  # noqa: PLC0415
 
     config = Config()

@@ -1,4 +1,4 @@
-"""Arrivals, an append-only log, and the release, the one state row of the sender."""
+"""The post log, the state row, and the runs of `send` in the database."""
 
 from __future__ import annotations
 
@@ -17,58 +17,58 @@ from postroom.models import DeliveryState, LogEntry, PastRun, RunState
 
 
 class PostLog:
-    """The rows of arrivals and the state row, which change together or not at all."""
+    """The post log and the state row, which change in one transaction."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def entries(self) -> Generator[LogEntry, None, None]:
-        """Yield every arrival, the struck ones too, in the order of the log."""
-        asked = sa.select(post_log).order_by(post_log.c.seq)
-        return self._database.stream(asked, _arrival)
+        """Yield all entries, retracted ones too, oldest first."""
+        query = sa.select(post_log).order_by(post_log.c.seq)
+        return self._database.stream(query, _entry)
 
     def last(self) -> int:
-        """Return the last seq of the log, 0 for an empty one."""
+        """Return the last seq of the log, 0 if it is empty."""
         with self._database.reading() as connection:
             return connection.scalar(sa.select(sa.func.max(post_log.c.seq))) or 0
 
     def state(self) -> RunState | None:
-        """Return the state row as the last run left it; there is none before the first run."""
+        """Return the state row that the last run stored, None before the first run."""
         with self._database.reading() as connection:
             row = connection.execute(sa.select(run_state)).one_or_none()
             return RunState(row.clock, row.released, row.zone, row.floor) if row else None
 
-    def apply(self, new: Sequence[LogEntry], struck: Sequence[int], state: RunState) -> None:
-        """Append `new` to the log, strike the arrivals with the seqs `struck`, set the state row.
+    def apply(self, new: Sequence[LogEntry], retracted: Sequence[int], state: RunState) -> None:
+        """Append `new` to the log, retract the entries with these seqs, and set the state row.
 
-        A seq that is in the log already is refused (`DatabaseError`), with nothing changed: two
-        runs have read the same end of the log.
+        Raises `DatabaseError` and changes nothing if a seq is in the log already, as two runs have
+        read the same end of the log then.
         """
         rows = [
             {
-                "seq": arrival.seq,
-                "day": arrival.day,
-                "post": arrival.post_id,
-                "first_day": arrival.first_day,
-                "retracted": arrival.retracted,
-                "returned": arrival.returned,
+                "seq": entry.seq,
+                "day": entry.day,
+                "post": entry.post_id,
+                "first_day": entry.first_day,
+                "retracted": entry.retracted,
+                "returned": entry.returned,
             }
-            for arrival in new
+            for entry in new
         ]
         with self._database.writing() as connection:
             if rows:
                 connection.execute(post_log.insert(), rows)
-            if struck:
-                chosen = sa.update(post_log).where(post_log.c.seq.in_(struck))
+            if retracted:
+                chosen = sa.update(post_log).where(post_log.c.seq.in_(retracted))
                 connection.execute(chosen.values(retracted=True))
-            _set_release(connection, state)
+            _set_state(connection, state)
 
 
-def _arrival(row: sa.Row[Any]) -> LogEntry:
+def _entry(row: sa.Row[Any]) -> LogEntry:
     return LogEntry(row.seq, row.day, row.post, row.first_day, row.retracted, row.returned)
 
 
-def _set_release(connection: sa.Connection, state: RunState) -> None:
+def _set_state(connection: sa.Connection, state: RunState) -> None:
     values = {
         "clock": state.clock,
         "released": state.released,
@@ -80,16 +80,16 @@ def _set_release(connection: sa.Connection, state: RunState) -> None:
 
 
 class RunTable:
-    """The rows of runs and the one of the lease."""
+    """The table of runs, and the lease of the run that is under way."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def begin(self, now: datetime) -> int:
-        """Take the lease and return the id of the new run.
+        """Acquire lock and lease, and return the id of the new run.
 
-        A run that died holds its lease no more, whatever the clock says, and one that lives does:
-        see `Database.take_turn`. Raises `LeaseError` while another run sends.
+        A crashed run holds no lock (see `Database.acquire_lock`), so its lease is replaced. Raises
+        `LeaseError` while another run is sending.
         """
         if not self._database.acquire_lock():
             raise lost_lease()
@@ -103,28 +103,28 @@ class RunTable:
             return run
 
     def last(self, most: int) -> tuple[PastRun, ...]:
-        """Return the last runs, the newest first."""
-        asked = sa.select(runs).order_by(runs.c.id.desc()).limit(most)
+        """Return up to `most` runs, newest first."""
+        query = sa.select(runs).order_by(runs.c.id.desc()).limit(most)
         with self._database.reading() as connection:
-            rows = connection.execute(asked).all()
+            rows = connection.execute(query).all()
             counts = _counts(connection, rows[-1].id) if rows else {}
         return tuple(
             PastRun(row.id, row.started, row.ended, counts.get(row.id, {})) for row in rows
         )
 
     def is_under_way(self) -> bool:
-        """Tell whether a run sends at this moment.
+        """Tell whether a run is sending now.
 
-        Where the last run has not ended, the turn is taken for an instant to find out.
+        If the last run has not ended, acquire the lock for a moment to find out.
         """
         last = self.last(1)
         if not last or last[0].ended:
             return False
-        with self._database.turn() as is_ours:
+        with self._database.locked() as is_ours:
             return not is_ours
 
     def end(self, run: int, now: datetime) -> None:
-        """Give the lease back, if it is still the run's, and note when the run ended."""
+        """Release lock and lease, if they are still the run's, and record when the run ended."""
         with self._database.writing() as connection:
             connection.execute(sa.delete(lease).where(lease.c.run == run))
             connection.execute(sa.update(runs).where(runs.c.id == run).values(ended=now))
@@ -132,34 +132,33 @@ class RunTable:
 
 
 def _counts(connection: sa.Connection, first: int) -> dict[int, dict[DeliveryState, int]]:
-    """Return how many letters of the run `first` and of later ones are in each state."""
+    """Return the number of deliveries by run and state, for the run `first` and later ones."""
     columns = deliveries.c.run, deliveries.c.state
-    asked = sa.select(*columns, sa.func.count().label("number")).where(deliveries.c.run >= first)
+    query = sa.select(*columns, sa.func.count().label("number")).where(deliveries.c.run >= first)
     counts: dict[int, dict[DeliveryState, int]] = defaultdict(dict)
-    for row in connection.execute(asked.group_by(*columns)):
+    for row in connection.execute(query.group_by(*columns)):
         counts[row.run][row.state] = row.number
     return counts
 
 
-_HOLDER = CompiledSelect(lambda _: sa.select(lease.c.run).with_for_update(read=True), int)
+_LEASE_HOLDER = CompiledSelect(lambda _: sa.select(lease.c.run).with_for_update(read=True), int)
 
 
 def holds_lease(connection: sa.Connection, run: int) -> bool:
     """Tell whether `run` holds the lease; if so, it keeps it until this transaction ends."""
-    return _HOLDER.all(connection, {}) == [run]
+    return _LEASE_HOLDER.all(connection, {}) == [run]
 
 
 def require_lease(connection: sa.Connection, run: int) -> None:
-    """Make sure that `run` holds the lease, as `holds_lease`.
+    """Raise `LeaseError` unless `run` holds the lease.
 
-    Raises `LeaseError`: a run whose connection to the database was
-    taken for dead must not go on.
+    A run must not go on after the database has taken its connection for dead.
     """
     if not holds_lease(connection, run):
         raise lost_lease()
 
 
 def lost_lease() -> LeaseError:
-    """Return the error of a run that is not the one that sends."""
-    repair = "wait until it has ended, and run this again"
-    return LeaseError([Problem("send", message="another run is sending", hint=repair)])
+    """Return the error of a run that does not hold the lease."""
+    hint = "wait until it has ended, and run this again"
+    return LeaseError([Problem("send", message="another run is sending", hint=hint)])

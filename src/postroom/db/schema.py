@@ -1,4 +1,4 @@
-"""Types of column that mean the same on SQLite and on PostgreSQL, to the last digit."""
+"""The tables of the database, and column types that behave alike on SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -11,23 +11,26 @@ from sqlalchemy.engine import Dialect
 
 from postroom.models import DeliveryState, Frequency, IssueKind, Reason, State
 
-# SQLite counts rows only in an INTEGER column; PostgreSQL's INTEGER ends at 2³¹.
+# SQLite assigns ids only in an INTEGER column; PostgreSQL's INTEGER ends at 2³¹.
 Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-# Ordered by code point on both, whatever the server's locale is.
+# Sorted by code point on both databases, whatever the server's locale is.
 Text = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 
 class UtcDateTime(sa.types.TypeDecorator[datetime]):
-    """An aware instant, kept as UTC to the microsecond and returned as UTC.
+    """An instant in UTC with microseconds.
 
-    SQLite has no zones: there the text of the UTC time is kept, which sorts as the instants do.
+    SQLite has no time zones, so the text of the UTC time is stored there; it sorts as instants do.
     """
 
     impl = sa.DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Return `value` as the database takes it; a time without a zone is refused."""
+        """Return `value` as the database expects it.
+
+        Raises `ValueError` for a time without a zone.
+        """
         if value is None:
             return None
         if value.tzinfo is None:
@@ -36,51 +39,51 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
         return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Return what the database holds, as UTC."""
+        """Return the stored instant in UTC."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if dialect.name == "sqlite" else value.astimezone(UTC)
 
 
 class PrintableText(sa.types.TypeDecorator[str]):
-    """Text that others wrote, such as a server's reply: whatever it holds, it can be kept."""
+    """Text from outside, such as a server's reply, without characters that cannot be stored."""
 
     impl = Text
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        """Return `value` as the database takes it."""
+        """Return `value` without characters that cannot be stored."""
         del dialect
-        return None if value is None else _keepable(value)
+        return None if value is None else _storable(value)
 
 
-def _keepable(text: str) -> str:
-    """Return `text` without NUL, which PostgreSQL has not, and halves of surrogate pairs."""
+def _storable(text: str) -> str:
+    """Return `text` without NUL, which PostgreSQL refuses, and without lone surrogates."""
     return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
 
 
 class StringList(sa.types.TypeDecorator[frozenset[str]]):
-    """A set of words, kept as a sorted JSON list, so that equal sets are equal texts."""
+    """A set of strings, stored as a sorted JSON list, so that equal sets are equal texts."""
 
     impl = Text
     cache_ok = True
 
     def process_bind_param(self, value: frozenset[str] | None, dialect: Dialect) -> str | None:
-        """Return the text of the set."""
+        """Return the set as JSON."""
         del dialect
         if value is None:
             return None
-        kept = sorted({_keepable(word) for word in value})
-        return json.dumps(kept, ensure_ascii=False, separators=(",", ":"))
+        words = sorted({_storable(word) for word in value})
+        return json.dumps(words, ensure_ascii=False, separators=(",", ":"))
 
     def process_result_value(self, value: Any, dialect: Dialect) -> frozenset[str] | None:  # noqa: ANN401 - what the driver returns
-        """Return the set that the text writes."""
+        """Return the set in the JSON text."""
         del dialect
         return None if value is None else frozenset(json.loads(value))
 
 
 VERSIONS = ("0001",)
-"""Every version there has been, oldest first; the last is the one that this program writes."""
+"""All versions of the tables, oldest first; the last is the one of this program."""
 
 metadata = sa.MetaData(
     naming_convention={
@@ -93,8 +96,8 @@ metadata = sa.MetaData(
 )
 
 
-def _one_of(column: str, words: object) -> sa.CheckConstraint:
-    listed = ", ".join(f"'{word}'" for word in get_args(words))
+def _values_check(column: str, literal: object) -> sa.CheckConstraint:
+    listed = ", ".join(f"'{value}'" for value in get_args(literal))
     return sa.CheckConstraint(f"{column} IN ({listed})", name=column)
 
 
@@ -103,12 +106,12 @@ def _one_row() -> tuple[sa.Column[int], sa.CheckConstraint]:
     return key, sa.CheckConstraint("id = 1", name="one_row")
 
 
-# A name of its own, so that a PostgreSQL database can be shared with other programs.
+# Not alembic's own name, so that a PostgreSQL database can be shared with other programs.
 version = sa.Table(
     "postroom_version", metadata, sa.Column("version_num", sa.String(32), primary_key=True)
 )
 
-# An id is never used again, also after "forget me": a letter's Message-ID is made of it.
+# Ids are never used again, also after `forget`, because Message-IDs are made from them.
 subscribers = sa.Table(
     "subscribers",
     metadata,
@@ -123,13 +126,13 @@ subscribers = sa.Table(
     sa.Column("cursor_seq", sa.BigInteger, nullable=False),
     sa.Column("start", sa.Date, nullable=False),
     sa.Column("issues", sa.BigInteger, nullable=False),
-    # In clear, because every letter bears it; it opens nothing but its owner's own subscription.
+    # Not hashed, because each email contains it; it opens only the subscriber's own pages.
     sa.Column("token", Text, nullable=False, unique=True),
-    _one_of("state", State),
-    _one_of("frequency", Frequency),
+    _values_check("state", State),
+    _values_check("frequency", Frequency),
     sqlite_autoincrement=True,
 )
-# The order of planning: the groups of the active ones, then the members of a group by id.
+# The order of planning: active subscribers by group, then by id.
 sa.Index(
     "subscribers_groups",
     *(
@@ -144,10 +147,10 @@ suppressions = sa.Table(
     sa.Column("hash", sa.String(64), primary_key=True),
     sa.Column("reason", Text, nullable=False),
     sa.Column("at", UtcDateTime, nullable=False),
-    _one_of("reason", Reason),
+    _values_check("reason", Reason),
 )
 
-# By which key the hashes above were made, told without telling it.
+# Recognises the key of the hashes above without storing it.
 suppression_key = sa.Table(
     "suppression_key",
     metadata,
@@ -196,14 +199,14 @@ issues = sa.Table(
     "issues",
     metadata,
     sa.Column("id", Id, primary_key=True),
-    # SHA-256 of (frequency, boundary, language, posts): what is frozen once.
+    # SHA-256 of frequency, cutoff, language and posts: each is frozen once.
     sa.Column("key", sa.String(64), nullable=False, unique=True),
     sa.Column("frequency", Text, nullable=False),
     sa.Column("cutoff", sa.Date, nullable=False),
     sa.Column("language", Text, nullable=False),
     sa.Column("date", UtcDateTime, nullable=False),
     sa.Column("content", sa.LargeBinary, nullable=False),
-    _one_of("frequency", IssueKind),
+    _values_check("frequency", IssueKind),
     sqlite_autoincrement=True,
 )
 
@@ -216,7 +219,7 @@ issue_posts = sa.Table(
 )
 sa.Index("issue_posts_post_issue", issue_posts.c.post, issue_posts.c.issue)
 
-# `before` and `upto` are the bookmark that the subscriber has once this letter is delivered.
+# `cursor_date` and `cursor_seq` are the subscriber's cursor once this issue is delivered.
 deliveries = sa.Table(
     "deliveries",
     metadata,
@@ -239,7 +242,7 @@ deliveries = sa.Table(
     # When a person decided to leave an uncertain delivery as it is.
     sa.Column("acknowledged", UtcDateTime),
     sa.UniqueConstraint("subscriber", "number"),
-    _one_of("state", DeliveryState),
+    _values_check("state", DeliveryState),
     sqlite_autoincrement=True,
 )
 sa.Index("deliveries_state_id", deliveries.c.state, deliveries.c.id)

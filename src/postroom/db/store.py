@@ -1,8 +1,8 @@
-"""All queries, a file for each noun, written once for SQLite and PostgreSQL.
+"""The store of a site: all tables of its database, on SQLite and PostgreSQL alike.
 
-Each public method is one transaction: when it returns, what it did is durable, and when it raises
-`DatabaseError` it did nothing. Those that return an iterator read as they are read from, so a
-million rows need no more memory than one; let them run to their end, or close them.
+Each public method of a table is one transaction: when it returns, its changes are durable, and when
+it raises `DatabaseError`, nothing has changed. Methods that return a generator read rows as they
+are asked for, so that a million rows need little memory; read them to the end, or close them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from postroom.db.subscribers import SegmentTable, SubscriberTable, SuppressionTa
 
 @frozen
 class Store:
-    """The rows of a newsroom, by noun."""
+    """The tables of a site's database."""
 
     database: Database
     subscribers: SubscriberTable
@@ -37,7 +37,7 @@ class Store:
 
 
 def make_store(database: Database) -> Store:
-    """Return the store whose rows are in `database`."""
+    """Return the store of `database`."""
     return Store(
         database,
         SubscriberTable(database),
@@ -53,9 +53,9 @@ def make_store(database: Database) -> Store:
 
 
 def open_store(url: str | None, site_dir: Path) -> Store:
-    """Open the store at the database `url`, by default the newsroom's own file.
+    """Open the store in the database at `url`, by default in the SQLite file of the site.
 
-    Raises `SettingsError` if the URL or the version of the tables is not ours, `DatabaseError` if
-    the database does not answer.
+    Raises `SettingsError` if the URL is unusable or the tables are of another version,
+    `DatabaseError` if the database does not answer.
     """
     return make_store(open_database(url, site_dir))

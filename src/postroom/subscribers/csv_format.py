@@ -1,8 +1,8 @@
-"""Read a CSV file as other programs write it: its rows, each with the line on which it begins.
+"""Read CSV files of other programs, and read and write those of our own export.
 
-Tolerated are a byte-order mark, UTF-16, semicolons, tabs and bars for commas, Excel's `sep=;`, line
-breaks in quotes, and cells that are not UTF-8, as long as they are none of ours. A file whose rows
-could mean two things is refused, at the line. One row is held in memory at a time.
+The reader accepts a byte-order mark, UTF-16, delimiters other than the comma, Excel's `sep=;`, line
+breaks in quoted cells, and cells that are not UTF-8 in columns that are not imported. It refuses a
+file whose rows could be read in two ways, and names the line. One row is in memory at a time.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import date
 from itertools import chain, islice
@@ -35,34 +35,34 @@ _ADDRESS = re.compile(r"[^\s@]+@[^\s@]+")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _MARKED = "postroom-marked"
 
-# Python's own handlers fail on some broken UTF-16; a lone surrogate never comes from a whole file.
+# Python's own handlers fail on some broken UTF-16. A sound file never has a lone surrogate.
 codecs.register_error(_MARKED, lambda error: ("\udcff", getattr(error, "end", 0)))
 
 
 class _FaultError(Exception):
-    """A line from which on a file cannot be read with certainty."""
+    """A line from which on the file cannot be read with certainty."""
 
-    def __init__(self, line: int, what: str, repair: str) -> None:
-        super().__init__(what)
-        self.line, self.what, self.repair = line, what, repair
+    def __init__(self, line: int, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.line, self.message, self.hint = line, message, hint
 
 
 def read_rows(source: Source, name: str) -> Generator[tuple[int, list[str]], None, None]:
-    """Yield the rows of `source`, empty ones left out, with the numbers of their first lines.
+    """Yield the rows of `source` with the numbers of their first lines, without empty rows.
 
     Raises `ContentError` at the first row that cannot be read with certainty.
     """
-    with closing(_rows_and_problems(source, name)) as everything:
-        for found in everything:
+    with closing(_rows_and_problems(source, name)) as rows:
+        for found in rows:
             if isinstance(found, Problem):
                 raise ContentError([found])
             yield found
 
 
 def verify(source: Source, name: str) -> None:
-    """Raise `ContentError` with the faults of all rows of `source`, or with the first twenty."""
-    with closing(_rows_and_problems(source, name)) as everything:
-        problems = (found for found in everything if isinstance(found, Problem))
+    """Raise `ContentError` with up to `MOST_FAULTS` problems if rows of `source` are malformed."""
+    with closing(_rows_and_problems(source, name)) as rows:
+        problems = (found for found in rows if isinstance(found, Problem))
         if first := list(islice(problems, MOST_FAULTS)):
             raise ContentError(first)
 
@@ -84,17 +84,19 @@ def _rows_and_problems(
             if len(cells) == width:
                 yield line, cells
             else:
-                yield _misfit(name, line, len(cells), width)
+                yield _width_problem(name, line, len(cells), width)
     except _FaultError as fault:
-        yield Problem(name, fault.line, message=fault.what, hint=fault.repair)
+        yield Problem(name, fault.line, message=fault.message, hint=fault.hint)
     finally:
         text.detach()
 
 
-def _misfit(name: str, line: int, number: int, width: int) -> Problem:
-    what = f"this row has {number} cell{'s' * (number != 1)}, and the first has {width}"
-    repair = "put cells that hold a delimiter or a line break in quotes, and write empty cells, too"
-    return Problem(name, line, message=what, hint=repair)
+def _width_problem(name: str, line: int, number: int, width: int) -> Problem:
+    message = f"this row has {number} cell{'s' * (number != 1)}, and the first has {width}"
+    hint = (
+        "put cells that contain a delimiter or a line break in quotes, and write empty cells, too"
+    )
+    return Problem(name, line, message=message, hint=hint)
 
 
 def _is_utf16(source: Source) -> bool:
@@ -103,33 +105,33 @@ def _is_utf16(source: Source) -> bool:
 
 def _lines(text: io.TextIOWrapper, *, is_utf16: bool) -> Iterator[tuple[int, str]]:
     number = 0
-    again = "save the file as UTF-8 once more"
+    hint = "save the file as UTF-8 again"
     while line := text.readline(LONGEST_LINE):
         number += 1
         if len(line) == LONGEST_LINE:
-            what = "is no CSV: this line is longer than 1 MiB"
-            raise _FaultError(number, what, "write one row a line")
+            message = "is not CSV: this line is longer than 1 MiB"
+            raise _FaultError(number, message, "write one row on each line")
         if is_utf16 and _SURROGATE.search(line):
-            what = "this line is not UTF-16, as the rest of the file is"
-            raise _FaultError(number, what, again)
+            message = "this line is not UTF-16, but the rest of the file is"
+            raise _FaultError(number, message, hint)
         if "\0" in line:
-            what = "a NUL character stands here, so the file is damaged or is not UTF-8"
-            raise _FaultError(number, what, again)
+            message = "this line has a NUL character, so the file is damaged or not UTF-8"
+            raise _FaultError(number, message, hint)
         yield number, line
 
 
 def _parsed(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, list[str]]]:
-    """Yield the cells of rows that are not empty, and the numbers of their first lines."""
+    """Yield the numbers of the first lines of rows that are not empty, and their cells."""
     first = next(lines, (1, ""))
-    hint = re.fullmatch(r'"?sep=([^"\r\n])"?\s*', first[1])
-    delimiter = hint[1] if hint else _delimiter(first[1])
+    separator = re.fullmatch(r'"?sep=([^"\r\n])"?\s*', first[1])
+    delimiter = separator[1] if separator else _delimiter(first[1])
     width = 0
-    for number, record in _records(lines if hint else chain([first], lines)):
+    for number, record in _records(lines if separator else chain([first], lines)):
         cells = _cells(number, record, delimiter, single=width <= 1)
         if any(cell.strip() for cell in cells):
-            if not width and _swallows_a_row(cells):
-                what = "this first row spans lines, and one of its cells holds an email address"
-                raise _FaultError(number, what, "close its quotes")
+            if not width and _contains_rows(cells):
+                message = "this first row spans lines, and one of its cells is an email address"
+                raise _FaultError(number, message, "close its quotes")
             width = width or len(cells)
             yield number, cells
 
@@ -140,7 +142,7 @@ def _delimiter(header: str) -> str:
 
 
 def _records(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
-    """Join the lines of each row: one ends where all quotes are closed, so their number is even."""
+    """Join the lines of each row; a row ends where the number of its quotes is even."""
     start, quotes, size = 0, 0, 0
     parts: list[str] = []
     for number, line in lines:
@@ -156,7 +158,7 @@ def _records(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
 
 
 def _cells(start: int, record: str, delimiter: str, *, single: bool) -> list[str]:
-    """Return the cells of a row that begins on line `start`, by RFC 4180 §2 and nothing else."""
+    """Return the cells of a row that begins on line `start`, strictly by RFC 4180 §2."""
     record = record.rstrip("\r\n") if record.count('"') % 2 == 0 else record
     cells = []
     position = 0
@@ -164,17 +166,17 @@ def _cells(start: int, record: str, delimiter: str, *, single: bool) -> list[str
         if record.startswith('"', position):
             cell, stop = _quoted_cell(start, record, position, delimiter)
             if _looks_like_rows(cell, delimiter, single=single):
-                what = "a quoted cell opens here, and lines of it look like rows"
-                repair = "close its quote, or write the cell on one line"
-                raise _FaultError(_line(start, record, position), what, repair)
+                message = "a quoted cell begins here, and some of its lines look like rows"
+                hint = "close its quote, or write the cell on one line"
+                raise _FaultError(_line(start, record, position), message, hint)
         else:
             stop = record.find(delimiter, position)
             stop = len(record) if stop < 0 else stop
             cell = record[position:stop]
             if (quote := cell.find('"')) >= 0:
-                what = "a quote stands inside a cell that does not begin with one"
-                repair = "put the whole cell in quotes, and write each quote inside it twice"
-                raise _FaultError(_line(start, record, position + quote), what, repair)
+                message = "there is a quote inside a cell that does not begin with one"
+                hint = "put the whole cell in quotes, and write each quote inside it twice"
+                raise _FaultError(_line(start, record, position + quote), message, hint)
         cells.append(cell)
         if stop == len(record):
             return cells
@@ -186,20 +188,20 @@ def _quoted_cell(start: int, record: str, position: int, delimiter: str) -> tupl
     opened = _line(start, record, position)
     match = _CELL.match(record, position)
     if match is None:
-        what, repair = "a quote opens here and does not end", "close it, or take it out"
-        raise _FaultError(opened, what, repair)
+        message, hint = "a quote opens here and is not closed", "close it, or remove it"
+        raise _FaultError(opened, message, hint)
     stop = match.end()
     if stop < len(record) and record[stop] != delimiter:
         closed = _line(start, record, stop)
-        what = "text follows the closing quote of a cell"
+        message = "text follows the closing quote of a cell"
         if closed > opened:
-            what = f"a quote opens here, and text follows the quote that closes it in line {closed}"
-        repair = "close the quote where its cell ends, and write each quote inside a cell twice"
-        raise _FaultError(opened, what, repair)
+            message = f"a quote opens here, and text follows its closing quote on line {closed}"
+        hint = "close the quote where its cell ends, and write each quote inside a cell twice"
+        raise _FaultError(opened, message, hint)
     return match[1].replace('""', '"'), stop
 
 
-def _swallows_a_row(header: Sequence[str]) -> bool:
+def _contains_rows(header: Sequence[str]) -> bool:
     return any(map(_BREAK.search, header)) and any(map(_ADDRESS.search, header))
 
 
@@ -208,36 +210,48 @@ def _line(start: int, record: str, position: int) -> int:
 
 
 def _looks_like_rows(cell: str, delimiter: str, *, single: bool) -> bool:
-    """Tell whether a quoted cell may be rows that two stray quotes have swallowed.
+    """Tell whether a quoted cell may be several rows between two stray quotes.
 
-    A line of it that has a delimiter and an email address for a cell may be a row. Where there is
-    but one column (`single`), an address alone may be one.
+    A line with a delimiter and an email address may be a row. If there is only one column
+    (`single`), an email address alone may be one.
     """
     lines = _BREAK.split(cell)
     if len(lines) == 1:
         return False
-    parts = (line.split(delimiter) for line in lines)
+    rows = (line.split(delimiter) for line in lines)
     return any(
-        (single or len(some) > 1) and any(_ADDRESS.fullmatch(one.strip(' "\t')) for one in some)
-        for some in parts
+        (single or len(row) > 1) and any(_ADDRESS.fullmatch(cell.strip(' "\t')) for cell in row)
+        for row in rows
     )
 
 
-OWN = (
-    "address",
-    "state",
-    "frequency",
-    "topics",
-    "language",
-    "cursor_date",
-    "cursor_seq",
-    "start",
-    "issues",
-    "token",
-)
-"""The columns of our own export; with them a subscriber comes back as they were."""
+def _joined(words: Sequence[str]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(words)
+    return line.getvalue()
 
-# Mailchimp's "Address" is a postal one, so the plainer names come first.
+
+OWN_COLUMNS: Mapping[str, Callable[[Subscriber], str]] = {
+    "address": lambda subscriber: subscriber.address,
+    "state": lambda subscriber: subscriber.state,
+    "frequency": lambda subscriber: subscriber.frequency,
+    "topics": lambda subscriber: _joined(sorted(subscriber.topics)),
+    "language": lambda subscriber: subscriber.language,
+    "cursor_date": lambda subscriber: subscriber.cursor.date.isoformat(),
+    "cursor_seq": lambda subscriber: str(subscriber.cursor.seq),
+    "start": lambda subscriber: subscriber.start.isoformat(),
+    "issues": lambda subscriber: str(subscriber.issues),
+    "token": lambda subscriber: subscriber.token,
+}
+"""The columns of our own export, with which an import restores all that is known."""
+
+
+def format_row(subscriber: Subscriber) -> tuple[str, ...]:
+    """Return the cells of `OWN_COLUMNS` for a subscriber."""
+    return tuple(cell(subscriber) for cell in OWN_COLUMNS.values())
+
+
+# Mailchimp's "Address" is a postal address, so the other names come first.
 _ADDRESSES = ("email_address", "email", "e_mail", "e_mail_address", "mail", "address")
 _STOPPED: tuple[State, ...] = ("unsubscribed", "bounced", "complained")
 
@@ -255,9 +269,9 @@ _WORDS: Mapping[str, State] = {
     "complained": "complained",
     "paused": "paused",
 }
-# listmonk's "enabled" says that an account is not switched off; who confirmed what is not exported.
-_SILENT = frozenset({"", "enabled"})
-# Buttondown's "paused" pauses a payment, not the letters.
+# listmonk's "enabled" does not mean that somebody confirmed; its export does not say that.
+_WITHOUT_STATE = frozenset({"", "enabled"})
+# In Buttondown, "paused" pauses payments, not emails.
 _STATES: Mapping[str, Mapping[str, State]] = {
     "state": {word: word for word in get_args(State)},
     "status": _WORDS,
@@ -274,12 +288,12 @@ _STATES: Mapping[str, Mapping[str, State]] = {
 
 
 class CellError(ValueError):
-    """A cell that cannot be taken; its text is a sentence that says why."""
+    """A cell that cannot be imported; the text of the error says why."""
 
 
 @frozen
 class CsvRow:
-    """What one line says: an address, a state or none, and what else is there of our own."""
+    """The email address and state of a row, and its other cells that are imported."""
 
     address: str
     state: State | None
@@ -288,7 +302,7 @@ class CsvRow:
 
 @frozen
 class CsvLayout:
-    """Where what stands in a file."""
+    """The columns of a file."""
 
     address: int
     state: tuple[str, int] | None
@@ -296,14 +310,14 @@ class CsvLayout:
     own: Mapping[str, int]
 
     @property
-    def says_states(self) -> bool:
-        """Whether any column tells a state."""
+    def has_states(self) -> bool:
+        """Whether any column tells the state of subscribers."""
         return bool(self.state or self.times)
 
     def read(self, cells: Sequence[str]) -> CsvRow:
-        """Return what a line says.
+        """Return a row.
 
-        Raises `CellError` for a state that is not known.
+        Raises `CellError` for an unknown state.
         """
         own = {name: _cell(cells, index) for name, index in self.own.items()}
         return CsvRow(
@@ -313,7 +327,7 @@ class CsvLayout:
         )
 
     def _state(self, cells: Sequence[str]) -> State | None:
-        """Return the worst of what the columns say: who left in one of them has left."""
+        """Return the worst state of all columns, or None."""
         states = [_by_times(self.times, cells)]
         if self.state:
             column, index = self.state
@@ -322,33 +336,33 @@ class CsvLayout:
 
 
 def detect_layout(header: Sequence[str]) -> CsvLayout | None:
-    """Return where what stands, by the names of the columns; None where none is of addresses."""
-    places: dict[str, int] = {}
+    """Return the layout of a file by its header, None if there is no column of addresses."""
+    indexes: dict[str, int] = {}
     for index, name in enumerate(header):
-        places.setdefault(re.sub(r"[\s-]+", "_", name.strip().casefold()), index)
-    address = next((name for name in _ADDRESSES if name in places), None)
+        indexes.setdefault(re.sub(r"[\s-]+", "_", name.strip().casefold()), index)
+    address = next((name for name in _ADDRESSES if name in indexes), None)
     if address is None:
         return None
-    state = next(((name, places[name]) for name in _STATES if name in places), None)
+    state = next(((name, indexes[name]) for name in _STATES if name in indexes), None)
     times = ("unsub_time", "unsub_reason", "clean_time", "confirm_time")
     # Other programs have columns of these names that mean something else.
-    ours = "token" in places and "cursor_seq" in places
-    own = OWN[2:] if ours else ("frequency", "topics", "language")
+    ours = "token" in indexes and "cursor_seq" in indexes
+    own = tuple(OWN_COLUMNS)[2:] if ours else ("frequency", "topics", "language")
     return CsvLayout(
-        places[address],
+        indexes[address],
         state,
-        {name: places[name] for name in times if name in places},
-        {name: places[name] for name in own if name in places},
+        {name: indexes[name] for name in times if name in indexes},
+        {name: indexes[name] for name in own if name in indexes},
     )
 
 
 def worse_state(state: State) -> int:
-    """Return how far a state is from receiving; the greater one wins where a file says two."""
+    """Return how far a state is from receiving emails; of two states the greater one wins."""
     return (*("active", "paused", "pending"), *_STOPPED).index(state)
 
 
 def is_stopped(state: State | None) -> bool:
-    """Tell whether nobody in this state receives anything, until they confirm anew."""
+    """Tell whether a subscriber in this state gets no emails without a new confirmation."""
     return state in _STOPPED
 
 
@@ -358,70 +372,48 @@ def _cell(cells: Sequence[str], index: int) -> str:
 
 def _by_word(column: str, word: str) -> State | None:
     folded = word.casefold()
-    if folded in _SILENT:
+    if folded in _WITHOUT_STATE:
         return None
     state = _STATES[column].get(folded)
     if state is None:
-        raise CellError(f"'{word[:40]}' in column '{column}' is no state that is known")
+        raise CellError(f"'{word[:40]}' in column '{column}' is not a known state")
     return state
 
 
 def _by_times(times: Mapping[str, int], cells: Sequence[str]) -> State | None:
-    """Return the state that Mailchimp's columns of times and reasons tell."""
-    said = {name: _cell(cells, index) for name, index in times.items()}
-    if re.search("abuse|spam", said.get("unsub_reason", ""), re.IGNORECASE):
+    """Return the state by Mailchimp's columns of times and reasons."""
+    values = {name: _cell(cells, index) for name, index in times.items()}
+    if re.search("abuse|spam", values.get("unsub_reason", ""), re.IGNORECASE):
         return "complained"
-    if said.get("clean_time"):
+    if values.get("clean_time"):
         return "bounced"
-    if said.get("unsub_time"):
+    if values.get("unsub_time"):
         return "unsubscribed"
-    return "active" if said.get("confirm_time") else None
-
-
-def format_row(subscriber: Subscriber) -> tuple[str, ...]:
-    """Return the cells of `OWN` for a subscriber."""
-    return (
-        subscriber.address,
-        subscriber.state,
-        subscriber.frequency,
-        _joined(sorted(subscriber.topics)),
-        subscriber.language,
-        subscriber.cursor.date.isoformat(),
-        str(subscriber.cursor.seq),
-        subscriber.start.isoformat(),
-        str(subscriber.issues),
-        subscriber.token,
-    )
-
-
-def _joined(words: Sequence[str]) -> str:
-    line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(words)
-    return line.getvalue()
+    return "active" if values.get("confirm_time") else None
 
 
 def parse_list(cell: str) -> frozenset[str]:
-    """Return the words of a cell that lists them with commas, in quotes where one holds a comma."""
+    """Return the words of a comma-separated cell; a word with a comma is in quotes."""
     try:
         found = next(csv.reader([cell], skipinitialspace=True, strict=True), [])
     except csv.Error:
-        what = f"the topics '{cell[:40]}' have a line break or a quote that does not end"
-        raise CellError(what) from None
+        message = f"the topics '{cell[:40]}' have a line break or an unclosed quote"
+        raise CellError(message) from None
     return frozenset(word.strip() for word in found if word.strip())
 
 
 def parse_frequency(cell: str) -> Frequency:
-    """Return the frequency that a cell names."""
+    """Return the frequency in a cell."""
     for known in get_args(Frequency):
         if cell.casefold() == known:
             return known  # type: ignore[no-any-return]
-    raise CellError(f"'{cell[:40]}' is no frequency; write post, day, week or month")
+    raise CellError(f"'{cell[:40]}' is not a frequency; write post, day, week or month")
 
 
 def parse_language(cell: str) -> str:
     """Return the language tag in a cell (RFC 5646)."""
     if not is_language(cell):
-        raise CellError(f"'{cell[:40]}' is no language; write one such as en or en-US")
+        raise CellError(f"'{cell[:40]}' is not a language; write a tag such as en or en-US")
     return cell
 
 
@@ -430,18 +422,18 @@ def parse_day(cell: str) -> date:
     try:
         return date.fromisoformat(cell)
     except ValueError:
-        raise CellError(f"'{cell[:40]}' is no date; write one such as 2026-11-22") from None
+        raise CellError(f"'{cell[:40]}' is not a date; write one such as 2026-11-22") from None
 
 
 def parse_number(cell: str) -> int:
     """Return the count in a cell."""
     if not re.fullmatch(r"[0-9]{1,15}", cell):
-        raise CellError(f"'{cell[:40]}' is no number")
+        raise CellError(f"'{cell[:40]}' is not a number")
     return int(cell)
 
 
 def parse_token(cell: str) -> str:
     """Return the token in a cell."""
     if not re.fullmatch(r"[A-Za-z0-9_-]{22}", cell):
-        raise CellError("its token is none of ours; leave the cell empty for a new one")
+        raise CellError("the token is malformed; leave the cell empty for a new one")
     return cell

@@ -1,7 +1,8 @@
-"""CSV ↔ subscribers: take lists over from other programs, give ours away whole, forget people.
+"""Import and export of subscriber lists as CSV.
 
-An import never makes anyone receive who had stopped: who left, bounced, complained or is suppressed
-stays so, whatever a file says. It only stops those whom the file says to have stopped elsewhere.
+An import never makes anyone receive emails who had stopped: an unsubscribed, bounced, complained or
+suppressed address stays so, whatever the file says. It stops subscribers whom the file reports as
+stopped elsewhere.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from datetime import date, datetime
+from datetime import datetime
 from itertools import islice
 from tempfile import TemporaryFile
 from typing import Protocol, TextIO, TypeVar
@@ -38,40 +39,37 @@ T = TypeVar("T")
 CHUNK = 1000
 
 
+# The database implements these protocols; this package must not import it.
+
+
 class SubscriberWriter(Protocol):
-    """What is needed of the rows of subscribers."""
+    """The subscribers, as `db.subscribers.SubscriberTable` stores them."""
 
     def known(self, keys: Sequence[str]) -> dict[str, State]:
-        """Return the states of those whose keys are among `keys`."""
+        """Return the states of the subscribers whose keys are among `keys`."""
 
     def add(
         self, newcomers: Sequence[Subscriber], at: datetime, consent: str = ""
     ) -> frozenset[str]:
-        """Add those who are not there yet; return their keys."""
+        """Add new subscribers, and return their keys."""
 
     def stop(self, keys: Sequence[str], state: State) -> int:
-        """Put those who still receive into `state`."""
-
-    def every(self, state: State | None = None) -> Iterator[Subscriber]:
-        """Yield all subscribers."""
+        """Move receiving subscribers into `state`, and return their number."""
 
 
 class SuppressionWriter(Protocol):
-    """What is needed of the rows of suppressions."""
+    """The suppression list, as `db.subscribers.SuppressionTable` stores it."""
 
     def among(self, hashes: Sequence[str]) -> frozenset[str]:
         """Return those of `hashes` that are suppressed."""
 
     def suppress(self, reasons: Mapping[str, Reason], at: datetime) -> None:
-        """Suppress these hashes."""
-
-    def forget(self, key: str, hashed: str, at: datetime) -> bool:
-        """Delete all that is known of an address, and suppress its hash."""
+        """Suppress the hashes in `reasons`."""
 
 
 @frozen
 class SubscriberStore:
-    """The rows that an import reads and writes."""
+    """The parts of the store that an import reads and writes."""
 
     subscribers: SubscriberWriter
     suppressions: SuppressionWriter
@@ -79,18 +77,17 @@ class SubscriberStore:
 
 @frozen
 class ImportTerms:
-    """On what terms newcomers are taken.
+    """The values that new subscribers get unless a row has its own.
 
-    `hashed` makes the suppression hash of an address's key, `bookmark_for` the current boundary of
-    a frequency. With `start`, posts are owed from that day on instead. `consent` is said of rows
-    that tell no state, and is empty where nobody answers for them.
+    `hashed` returns the suppression hash of an address's key, `cursor_for` the cursor of new
+    subscribers of a frequency (delivery rules, rule 5). `consent` is recorded for rows without a
+    state; if it is empty, such rows are refused.
     """
 
     at: datetime
     frequency: Frequency
-    bookmark_for: Callable[[Frequency], Cursor]
+    cursor_for: Callable[[Frequency], Cursor]
     hashed: Callable[[str], str]
-    start: date | None = None
     consent: str = ""
     topics: frozenset[str] = frozenset()
     language: str = ""
@@ -99,17 +96,17 @@ class ImportTerms:
 
 @frozen(order=True)
 class ImportRemark:
-    """A line that was not taken, and why."""
+    """A row that was not imported, and the reason."""
 
     line: int
     address: str
-    why: str
+    reason: str
     is_fault: bool = True
 
 
 @define
 class ImportSummary:
-    """How the lines of a file ended."""
+    """The number of rows with each result."""
 
     added: int = 0
     known: int = 0
@@ -120,6 +117,8 @@ class ImportSummary:
 
 @frozen
 class _Candidate:
+    """A subscriber as a row describes them; `asserted` if only the operator confirms consent."""
+
     line: int
     key: str
     subscriber: Subscriber
@@ -128,78 +127,74 @@ class _Candidate:
 
 @define
 class _Import:
-    """One import under way."""
+    """An import in progress."""
 
-    book: SubscriberStore
+    store: SubscriberStore
     terms: ImportTerms
     report: Callable[[ImportRemark], None]
-    tally: ImportSummary = Factory(ImportSummary)
-    _bookmarks: dict[Frequency, Cursor] = field(factory=dict)
+    summary: ImportSummary = Factory(ImportSummary)
+    _cursors: dict[Frequency, Cursor] = field(factory=dict)
 
-    def candidate(self, line: int, cells: Sequence[str], where: CsvLayout) -> _Candidate | None:
-        """Return who stands on a line, or report why they cannot be taken."""
+    def candidate(self, line: int, cells: Sequence[str], layout: CsvLayout) -> _Candidate | None:
+        """Return the subscriber of a row, or report why it cannot be imported."""
         try:
-            row = where.read(cells)
+            row = layout.read(cells)
             address = parse_address(row.address)
-            state = row.state or self._answered_for()
+            state = row.state or self._default_state()
             newcomer = self._newcomer(address.ascii, state, row.values)
             return _Candidate(line, address.key, newcomer, asserted=row.state is None)
         except (AddressError, CellError) as error:
-            shown = cells[where.address] if where.address < len(cells) else ""
-            self._refuse(line, shown.strip(), str(error))
+            text = cells[layout.address] if layout.address < len(cells) else ""
+            self._refuse(line, text.strip(), str(error))
             return None
 
-    def _answered_for(self) -> State:
+    def _default_state(self) -> State:
         if self.terms.consent:
             return "active"
-        raise CellError("no state is told; say --confirmed if they agreed to get mail")
+        raise CellError("the row has no state; pass --confirmed if these people opted in")
 
     def _newcomer(self, address: str, state: State, values: Mapping[str, str]) -> Subscriber:
-        often = _cell(values, "frequency", csv_format.parse_frequency, self.terms.frequency)
-        bookmark = self._bookmark(often)
-        before = _cell(values, "cursor_date", csv_format.parse_day, bookmark.date)
+        frequency = _cell(values, "frequency", csv_format.parse_frequency, self.terms.frequency)
+        cursor = self._cursor(frequency)
+        day = _cell(values, "cursor_date", csv_format.parse_day, cursor.date)
         return Subscriber(
             id=0,
             address=address,
             state=state,
-            frequency=often,
+            frequency=frequency,
             topics=_cell(values, "topics", csv_format.parse_list, self.terms.topics),
             language=_cell(values, "language", csv_format.parse_language, self.terms.language),
-            cursor=Cursor(
-                before, _cell(values, "cursor_seq", csv_format.parse_number, bookmark.seq)
-            ),
-            start=_cell(values, "start", csv_format.parse_day, before),
+            cursor=Cursor(day, _cell(values, "cursor_seq", csv_format.parse_number, cursor.seq)),
+            start=_cell(values, "start", csv_format.parse_day, day),
             issues=_cell(values, "issues", csv_format.parse_number, 0),
             token=_cell(values, "token", csv_format.parse_token, "")
             or new_token(self.terms.random),
         )
 
-    def _bookmark(self, often: Frequency) -> Cursor:
-        if often not in self._bookmarks:
-            start = self.terms.start
-            # Rule 5: `--from DATE` owes them what arrived from that day on.
-            self._bookmarks[often] = Cursor(start) if start else self.terms.bookmark_for(often)
-        return self._bookmarks[often]
+    def _cursor(self, frequency: Frequency) -> Cursor:
+        if frequency not in self._cursors:
+            self._cursors[frequency] = self.terms.cursor_for(frequency)
+        return self._cursors[frequency]
 
     def take(self, chunk: Sequence[_Candidate]) -> None:
-        """Take those who stand on some lines, in a few transactions that may be repeated."""
-        wanted = _merged(chunk)
-        self.tally.known += len(chunk) - len(wanted)
-        hashes = {key: self.terms.hashed(key) for key in wanted}
-        suppressed = self.book.suppressions.among(list(hashes.values()))
-        known = self.book.subscribers.known(list(wanted))
-        self._suppress(wanted.values(), hashes)
+        """Import some rows in a few transactions; doing it again changes nothing."""
+        candidates = _merge(chunk)
+        self.summary.known += len(chunk) - len(candidates)
+        hashes = {key: self.terms.hashed(key) for key in candidates}
+        suppressed = self.store.suppressions.among(list(hashes.values()))
+        known = self.store.subscribers.known(list(candidates))
+        self._suppress(candidates.values(), hashes)
         newcomers = []
         stopped: dict[State, list[str]] = {}
-        for key, candidate in wanted.items():
+        for key, candidate in candidates.items():
             if key in known:
-                self._meet(candidate, known[key], stopped)
+                self._compare(candidate, known[key], stopped)
             elif hashes[key] in suppressed:
-                self._keep_out(candidate, "is suppressed, and stays so")
+                self._keep_out(candidate, "the address is suppressed and is not added")
             else:
                 newcomers.append(candidate)
         for state, keys in stopped.items():
-            self.tally.stopped += self.book.subscribers.stop(keys, state)
+            self.summary.stopped += self.store.subscribers.stop(keys, state)
         self._add(newcomers)
 
     def _suppress(self, chunk: Iterable[_Candidate], hashes: Mapping[str, str]) -> None:
@@ -208,109 +203,109 @@ class _Import:
             state = candidate.subscriber.state
             if state in {"bounced", "complained"}:
                 reasons[hashes[candidate.key]] = "bounced" if state == "bounced" else "complained"
-        self.book.suppressions.suppress(reasons, self.terms.at)
+        self.store.suppressions.suppress(reasons, self.terms.at)
 
-    def _meet(self, candidate: _Candidate, held: State, stopped: dict[State, list[str]]) -> None:
-        """Deal with one who is there already: their row is their word, the file's is hearsay."""
-        told = candidate.subscriber.state
-        if is_stopped(told) and not is_stopped(held):
-            stopped.setdefault(told, []).append(candidate.key)
-        elif is_stopped(held) and not is_stopped(told):
-            self._keep_out(candidate, f"is there as '{held}', and stays so")
+    def _compare(
+        self, candidate: _Candidate, stored: State, stopped: dict[State, list[str]]
+    ) -> None:
+        """Collect a known subscriber in `stopped` if only the file says that they stopped."""
+        state = candidate.subscriber.state
+        if is_stopped(state) and not is_stopped(stored):
+            stopped.setdefault(state, []).append(candidate.key)
+        elif is_stopped(stored) and not is_stopped(state):
+            self._keep_out(candidate, f"the subscriber is '{stored}' and stays so")
         else:
-            self.tally.known += 1
+            self.summary.known += 1
 
     def _add(self, chunk: Sequence[_Candidate]) -> None:
         added: set[str] = set()
         for asserted in (False, True):
-            some = [c.subscriber for c in chunk if c.asserted is asserted]
+            some = [each.subscriber for each in chunk if each.asserted is asserted]
             consent = self.terms.consent if asserted else ""
-            added |= self.book.subscribers.add(some, self.terms.at, consent)
-        self.tally.added += len(added)
+            added |= self.store.subscribers.add(some, self.terms.at, consent)
+        self.summary.added += len(added)
         for candidate in chunk:
             if candidate.key not in added:
-                why = "its token is another subscriber's; leave the cell empty for a new one"
-                self._refuse(candidate.line, candidate.subscriber.address, why)
+                reason = "its token is another subscriber's; leave the cell empty for a new one"
+                self._refuse(candidate.line, candidate.subscriber.address, reason)
 
-    def _keep_out(self, candidate: _Candidate, why: str) -> None:
-        self.tally.kept_out += 1
+    def _keep_out(self, candidate: _Candidate, reason: str) -> None:
+        self.summary.kept_out += 1
         address = candidate.subscriber.address
-        self.report(ImportRemark(candidate.line, address, why, is_fault=False))
+        self.report(ImportRemark(candidate.line, address, reason, is_fault=False))
 
-    def _refuse(self, line: int, address: str, why: str) -> None:
-        self.tally.faulty += 1
-        self.report(ImportRemark(line, address, why))
-
-
-def _cell(values: Mapping[str, str], name: str, read: Callable[[str], T], default: T) -> T:
-    return read(values[name]) if name in values else default
+    def _refuse(self, line: int, address: str, reason: str) -> None:
+        self.summary.faulty += 1
+        self.report(ImportRemark(line, address, reason))
 
 
-def _merged(chunk: Iterable[_Candidate]) -> dict[str, _Candidate]:
-    """Return one candidate for each address: the first, in the worst state that a line told."""
+def _cell(values: Mapping[str, str], name: str, parse: Callable[[str], T], default: T) -> T:
+    return parse(values[name]) if name in values else default
+
+
+def _merge(chunk: Iterable[_Candidate]) -> dict[str, _Candidate]:
+    """Return one candidate for each address: its first row, in the worst state of all its rows."""
     merged: dict[str, _Candidate] = {}
     for candidate in chunk:
         first = merged.setdefault(candidate.key, candidate)
-        told = candidate.subscriber.state
-        if is_stopped(told) and worse_state(told) > worse_state(first.subscriber.state):
-            stopped = evolve(first.subscriber, state=told)
+        state = candidate.subscriber.state
+        if is_stopped(state) and worse_state(state) > worse_state(first.subscriber.state):
+            stopped = evolve(first.subscriber, state=state)
             merged[candidate.key] = evolve(first, subscriber=stopped, asserted=False)
     return merged
 
 
 def import_addresses(
     addresses: Sequence[str],
-    book: SubscriberStore,
+    store: SubscriberStore,
     terms: ImportTerms,
     report: Callable[[ImportRemark], None],
 ) -> ImportSummary:
-    """Take single addresses as an import takes lines; their numbers in `report` count from 1."""
-    work = _Import(book, terms, report)
-    where = CsvLayout(0, None, {}, {})
+    """Import single addresses as rows of a file; `report` gets line numbers that count from 1."""
+    work = _Import(store, terms, report)
+    layout = CsvLayout(0, None, {}, {})
     lines = enumerate(addresses, 1)
-    candidates = (work.candidate(line, [address], where) for line, address in lines)
+    candidates = (work.candidate(line, [address], layout) for line, address in lines)
     work.take([candidate for candidate in candidates if candidate])
-    return work.tally
+    return work.summary
 
 
 def import_csv(
     source: io.BufferedReader,
     name: str,
-    book: SubscriberStore,
+    store: SubscriberStore,
     terms: ImportTerms,
     report: Callable[[ImportRemark], None],
 ) -> ImportSummary:
-    """Import the CSV file `source`, called `name` in messages; return how its lines ended.
+    """Import the CSV file `source`, which messages call `name`; return the number of each result.
 
-    `report` is told of each line that was not taken. Lines are taken by the thousand: after a
-    failure, the same import again takes the rest. Raises `ContentError` before any line is taken if
-    the file cannot be read with certainty, has no column of addresses, or nobody says that its
-    people agreed.
+    `report` gets each row that was not imported. A thousand rows at a time are imported in one go;
+    after a failure, import the file again to import the rest. Raises `ContentError` before any row
+    is imported if the file cannot be read with certainty or has no column of email addresses, or
+    if neither the file nor the terms tell who opted in.
     """
-    work = _Import(book, terms, report)
+    work = _Import(store, terms, report)
     with _seekable(source) as table:
         with closing(read_rows(table, name)) as lines:
-            where = _layout(next(lines, (1, []))[1], name, terms)
+            layout = _layout(next(lines, (1, []))[1], name, terms)
         table.seek(0)
         verify(table, name)
         table.seek(0)
         with closing(read_rows(table, name)) as lines:
-            candidates = (
-                work.candidate(line, cells, where) for line, cells in islice(lines, 1, None)
-            )
-            taken = (candidate for candidate in candidates if candidate)
-            while chunk := list(islice(taken, CHUNK)):
+            rows = (work.candidate(line, cells, layout) for line, cells in islice(lines, 1, None))
+            candidates = (candidate for candidate in rows if candidate)
+            while chunk := list(islice(candidates, CHUNK)):
                 work.take(chunk)
-    return work.tally
+    return work.summary
 
 
 @contextmanager
 def _seekable(source: io.BufferedReader) -> Iterator[Source]:
-    """Yield `source`, or a copy of what comes through a pipe: a file is read before it is taken."""
+    """Yield `source`, or a copy of it if it is a pipe, because it is read more than once."""
     if source.seekable():
         yield source
         return
-    # Unlinked at once, so no list of addresses stays behind.
+    # It has no name in the file system, so no list of addresses stays behind.
     with TemporaryFile("w+b") as copy:
         shutil.copyfileobj(source, copy)
         copy.seek(0)
@@ -318,22 +313,22 @@ def _seekable(source: io.BufferedReader) -> Iterator[Source]:
 
 
 def _layout(header: Sequence[str], name: str, terms: ImportTerms) -> CsvLayout:
-    where = csv_format.detect_layout(header)
-    if where is None:
-        repair = "let its first line name the columns, one of them 'email'"
-        raise ContentError(
-            [Problem(name, 1, message="no column of addresses is found", hint=repair)]
-        )
-    if not where.says_states and not terms.consent:
-        what, repair = "no column tells who agreed to get mail", "say --confirmed if all did"
-        raise ContentError([Problem(name, 1, message=what, hint=repair)])
-    return where
+    layout = csv_format.detect_layout(header)
+    if layout is None:
+        message = "there is no column of email addresses"
+        hint = "name the columns in the first line, one of them 'email'"
+        raise ContentError([Problem(name, 1, message=message, hint=hint)])
+    if not layout.has_states and not terms.consent:
+        message = "no column tells who opted in"
+        hint = "pass --confirmed if all of them did"
+        raise ContentError([Problem(name, 1, message=message, hint=hint)])
+    return layout
 
 
 def export_csv(subscribers: Iterable[Subscriber], target: TextIO) -> int:
-    """Write all columns of `subscribers` as CSV that `take_csv` reads back; return how many."""
+    """Write `subscribers` as CSV that `import_csv` reads back; return their number."""
     writer = csv.writer(target, lineterminator="\n")
-    writer.writerow(csv_format.OWN)
+    writer.writerow(csv_format.OWN_COLUMNS)
     number = 0
     for subscriber in subscribers:
         writer.writerow(csv_format.format_row(subscriber))

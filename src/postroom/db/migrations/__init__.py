@@ -1,1 +1,1 @@
-"""The steps from one version of the tables to the next, in alembic's form."""
+"""Migrations from one version of the tables to the next, run by alembic."""

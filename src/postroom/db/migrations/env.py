@@ -1,4 +1,4 @@
-"""Run by alembic: takes the connection, and with it the transaction, that it is given."""
+"""Run the migrations, for alembic, within the transaction of the connection that it is given."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=metadata,
     version_table=version.name,
-    # SQLite cannot alter most things of a table: alembic makes a new one and moves the rows.
+    # SQLite cannot alter most things, so alembic creates a new table and copies the rows.
     render_as_batch=True,
 )
 context.run_migrations()

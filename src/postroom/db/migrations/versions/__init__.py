@@ -1,1 +1,1 @@
-"""One file a version; none is ever changed once it was released."""
+"""One file for each version; a released migration never changes."""
