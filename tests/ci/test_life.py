@@ -373,5 +373,5 @@ def edit_rename_and_withdraw(life: Life) -> None:
     edit(invited, 'title: "Open day"', 'title: "Doors open"')
     invited = invited.rename(invited.with_name(f"{TODAY}-doors-open.md"))
     advice = life.command("check", "--against", str(life.host / "public"))
-    assert "give it slug: open-day, or" in advice.err
+    assert "write slug: open-day, or" in advice.err
     edit(invited, "topics: []", "slug: open-day\ntopics: []")
