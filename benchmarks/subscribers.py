@@ -51,7 +51,7 @@ def take(store: Store, path: Path) -> int:
     terms = importer.ImportTerms(
         at=NOW,
         frequency="month",
-        bookmark_for=lambda _: Cursor(date(2026, 11, 1)),
+        cursor_for=lambda _: Cursor(date(2026, 11, 1)),
         hashed=KEYS.suppression,
         consent="asked for by a benchmark",
     )
