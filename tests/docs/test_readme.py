@@ -345,6 +345,25 @@ def test_every_relative_link_leads_to_a_file(page: Path) -> None:
     assert [link for link in relative if not (page.parent / link).exists()] == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_relative_link_leads_to_a_heading(page: Path) -> None:
+    """A relative link with a fragment leads to a heading of its page."""
+    missing = []
+    for link in links(page):
+        name, _, fragment = link.partition("#")
+        target = page.parent / name if name else page
+        if fragment and not re.match("[a-z]+:", link) and fragment not in anchors(target):
+            missing.append(link)
+    assert missing == []
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the fragments that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    texts = (re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).lower() for heading in headings)
+    return {re.sub(r"[^\w -]", "", text).replace(" ", "-") for text in texts}
+
+
 def test_links_are_found() -> None:
     """The test above sees the README's links and images."""
     found = links(ROOT / "README.md")
