@@ -146,7 +146,7 @@ def test_plan_prints_numbers(runner: MakeRunner, postgresql_server: postgresql.S
     ran = made.use(command="plan", site="news", **secrets)
     assert (ran.code, ran.annotations) == (0, [])
     assert ran.outputs["emails"] == "3"
-    assert "1 letter to 3 subscribers" in ran.summary
+    assert "1 issue to 3 subscribers" in ran.summary
     assert {"first.eml", "plan.json", "email.html"} <= {path.name for path in ran.folder.iterdir()}
     kept = "".join(path.read_text("utf-8") for path in ran.folder.iterdir())
     assert not _ADDRESS.search(public_texts(ran) + kept)
@@ -200,7 +200,7 @@ def test_send_refuses_a_ledger_on_the_runner(runner: MakeRunner) -> None:
         ran = runner().use(command="send", site="news", smtp_url=url, secret_key=KEY)
     assert (ran.code, server.commands) == (2, [])
     (annotation,) = ran.annotations
-    assert "in CI the ledger would be lost with this machine" in annotation
+    assert "in CI the ledger is lost with the machine" in annotation
     assert "## postroom send: failed with exit code 2" in ran.summary
 
 

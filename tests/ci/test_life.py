@@ -270,7 +270,7 @@ def add_subscribers(life: Life) -> None:
     assert life.command("subscribers", "import", *terms, str(people)).out == "1 added\n"
     plan = life.command("plan")
     assert (plan.code, plan.err) == (0, "")
-    assert "\n1 letter to 3 subscribers\n" in plan.out
+    assert "\n1 issue to 3 subscribers\n" in plan.out
     assert {line[16:] for line in plan.out.splitlines() if TODAY in line[:14]} == POSTS
 
 

@@ -234,4 +234,4 @@ def test_needs_a_site(tmp_path: Path, postroom: Callable[..., CommandResult]) ->
     """Outside a site the command ends with exit code 2."""
     outcome = postroom(tmp_path, "doctor")
     assert outcome.code == 2
-    assert "postroom.yaml: is not here" in outcome.err
+    assert "postroom.yaml: is neither in this folder" in outcome.err

@@ -417,7 +417,7 @@ def test_settings_are_looked_at(make_site: MakeSite, postroom: Run) -> None:
     (folder / "postroom.yaml").write_text(odd)
     url, language = postroom(folder, "check").warnings
     assert language == (
-        "postroom.yaml:4: language: the theme has no words for 'tlh', so it speaks English;"
+        "postroom.yaml:4: language: the theme has no translations for 'tlh', so it uses English;"
         " translate templates/translations/en.yaml as templates/translations/tlh.yaml"
         " [settings-language]"
     )

@@ -180,7 +180,7 @@ def test_an_instant_without_offset_is_put_right(
     folder = make_site({"posts/a.md": POST})
     outcome = postroom(folder, "build", "--at", written)
     assert outcome.code == 2
-    assert "has no offset; write " in outcome.err
+    assert "has no UTC offset; write " in outcome.err
     advice = outcome.err.strip().rpartition("write ")[2]
     assert postroom(folder, "build", "--at", advice).code == 0
 

@@ -241,7 +241,7 @@ def test_an_unknown_feed_is_refused(
     assert (outcome.code, outcome.out, there.asked) == (2, "", [])
     assert outcome.errors == [
         (
-            "FEED: 'atom.xm' is no feed of this newsroom;"
+            "FEED: 'atom.xm' is not a feed of this site;"
             " see feeds.opml, or did you mean 'https://news.example.com/atom.xml'?"
         )
     ]
