@@ -88,7 +88,7 @@ FORMATS = (
 
 @frozen
 class FeedSettings:
-    """Which feeds are written, and what their entries contain."""
+    """The feeds that are written, and the content of their entries."""
 
     entries: int = 20
     content: Mapping[str, Content] = Factory(dict)
@@ -347,7 +347,7 @@ class RunState:
 
 @frozen
 class Issue:
-    """What all subscribers of a segment are sent.
+    """The email that all subscribers of a segment are sent.
 
     `cutoff` is the cursor to which it raises theirs: a date for the issue of a period, a seq for
     frequency `post`. `posts` are ids, newest first.
@@ -469,7 +469,7 @@ class DeliveryOutcome:
 
 @frozen
 class BounceTrace:
-    """How a report identifies its email: by the id of a delivery, or else a subscriber's token.
+    """The identity of the email that a report is about: a delivery's id, or a subscriber's token.
 
     `report` is an identity of the report, used if it names no delivery. `named` are the keys of the
     addresses that have failed according to the report; there may be none.

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from postroom.settings import validation
-from postroom.settings.validation import Reader, ValidationError
+from postroom.settings.validation import ValidationError, Validator
 from postroom.settings.yaml_reader import parse
 
 
@@ -18,7 +18,7 @@ def node_of(written: str) -> Any:
     return parse(written, limit=64 * 1024)
 
 
-def faults_of(reader: Reader[Any], written: str) -> list[str]:
+def faults_of(reader: Validator[Any], written: str) -> list[str]:
     """Return what `reader` finds wrong with `written`."""
     with pytest.raises(ValidationError) as caught:
         reader(node_of(written))
@@ -54,7 +54,7 @@ def faults_of(reader: Reader[Any], written: str) -> list[str]:
     ],
 )
 def test_a_reader_gives_a_value_of_its_own_type(
-    reader: Reader[Any], written: str, value: object
+    reader: Validator[Any], written: str, value: object
 ) -> None:
     """What is written well arrives as the type that the program works with."""
     read = reader(node_of(written))
@@ -109,7 +109,7 @@ def test_a_reader_gives_a_value_of_its_own_type(
     ],
 )
 def test_what_a_reader_refuses_it_shows_and_repairs(
-    reader: Reader[Any], written: str, said: str
+    reader: Validator[Any], written: str, said: str
 ) -> None:
     """A fault shows what was found and says what to write instead."""
     assert faults_of(reader, written) == [said]
@@ -130,10 +130,10 @@ def test_all_faults_of_a_list_are_told_at_once_by_their_number() -> None:
     ]
 
 
-PICTURE: Reader[Any] = validation.struct(
+PICTURE: Validator[Any] = validation.struct(
     dict, {"src": validation.non_empty, "width": validation.number(1, 9)}, ("src",)
 )
-PAGE: Reader[Any] = validation.struct(
+PAGE: Validator[Any] = validation.struct(
     dict, {"title": validation.non_empty, "image": PICTURE}, ("title", "image")
 )
 

@@ -40,9 +40,10 @@ from postroom.newsletter import render
 from postroom.newsletter.personalize import PreparedIssue, prepare_issue
 from postroom.newsletter.render import RenderedEmail
 from postroom.posts import loader
+from postroom.posts.loader import LoadedPosts
 from postroom.scheduling import plan
 from postroom.scheduling.plan import PlannedSegment, PlanningStore
-from postroom.scheduling.rules import visible_posts
+from postroom.scheduling.rules import RunWindow, visible_posts
 from postroom.send.content import ResolvedIssue, SnapshotStore, resolve_issue
 from postroom.send.plan_file import (
     ApprovedIssue,
@@ -120,13 +121,7 @@ def command(  # noqa: PLR0913 - click's options are arguments
     with _open_data(site_dir) as data:
         run = plan.begin_run(data.planning, site, build_instant(at), yes=yes)
         loaded = loader.load_posts(site_dir, site, run.state.clock)
-        visible = visible_posts(
-            loaded.posts, site.language, {post_id for _, post_id in loaded.unnamed}
-        )
-        plan_input = plan.make_plan_input(
-            data.planning, site, run, visible, accept_missing=accept_missing
-        )
-        segments = list(plan.plan_segments(data.planning, plan_input))
+        segments = _plan_segments(data, site, run, loaded, accept_missing=accept_missing)
         posts, clock = {post.id: post for post in loaded.posts}, run.state.clock
         render_email = _renderer(site_dir, site, posts)
         previews = [
@@ -148,9 +143,22 @@ def command(  # noqa: PLR0913 - click's options are arguments
         _print_without(without, data.states, run.state)
     _print_problems([*loaded.warnings, *_problems(previews)], site)
     print_outdated("plan", _outdated_dates(previews), site.timezone)
+
     if file and not sample:
         hint = "see the plan" if not previews else "complete the settings"
         raise UseError([Problem("--email", message="there is no email to write", hint=hint)])
+
+
+def _plan_segments(
+    data: _PlanData, site: Site, run: RunWindow, loaded: LoadedPosts, *, accept_missing: bool
+) -> list[PlannedSegment]:
+    """Return what a run would do for each segment of the subscribers."""
+    unnamed = {post_id for _, post_id in loaded.unnamed}
+    visible = visible_posts(loaded.posts, site.language, unnamed)
+    plan_input = plan.make_plan_input(
+        data.planning, site, run, visible, accept_missing=accept_missing
+    )
+    return list(plan.plan_segments(data.planning, plan_input))
 
 
 def _print_problems(problems: Sequence[Problem], site: Site) -> None:

@@ -31,7 +31,7 @@ from postroom.scheduling.plan import PlanningStore
 from postroom.send import queue, run
 from postroom.send.content import ContentSource
 from postroom.send.dispatch import Counts
-from postroom.send.plan_file import read_plan
+from postroom.send.plan_file import ApprovedPlan, read_plan
 from postroom.send.pool import Transport
 from postroom.send.run import Overrides, SendContext, SendResult
 from postroom.settings import urls
@@ -108,12 +108,9 @@ def command(  # noqa: PLR0913 - click's options are arguments
     """
     site_dir = find_site(Path.cwd())
     site = load_settings(site_dir)
+    planned, refreshed = bool(plan_file or window), bool(plan_file and anew)
     _check_options(
-        to=bool(recipient),
-        test=test,
-        planned=bool(plan_file or window),
-        resend=resend_uncertain,
-        refreshed=bool(plan_file and anew),
+        to=bool(recipient), test=test, planned=planned, resend=resend_uncertain, refreshed=refreshed
     )
     server = _require_settings(site, keeps_ledger=test or keep_ledger_here)
     if recipient:
@@ -130,14 +127,14 @@ def command(  # noqa: PLR0913 - click's options are arguments
         if not despite_complaints:
             run.require_few_complaints(store.bounces, current_instant())
         context = _make_context(store, site_dir, site, server, report=progress.show, caught=caught)
-        if resend_uncertain:
-            result = run.resend_uncertain(context, progress.begin)
-        else:
-            result = run.send(context, overrides, progress.begin)
+        begin = progress.begin
+        result = (
+            run.resend_uncertain(context, begin)
+            if resend_uncertain
+            else run.send(context, overrides, begin)
+        )
         progress.end(result.counts)
-    if approved and approved.issues and not result.plan.subscribers:
-        click.echo("nothing of the plan is left to send: it was sent before, or is not due yet")
-    code = print_report(result)
+    code = print_report(result, approved)
     return 128 + caught[0] if caught else code
 
 
@@ -302,8 +299,10 @@ def stop_on_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def print_report(result: SendResult) -> int:
+def print_report(result: SendResult, approved: ApprovedPlan | None = None) -> int:
     """Print what a run did and what to do next; return the exit code."""
+    if approved and approved.issues and not result.plan.subscribers:
+        click.echo("nothing of the plan is left to send: it was sent before, or is not due yet")
     counts, refused = result.counts, sum(result.refused.values())
     summary = [f"{counts[state]:,} {state}" for state in _STATES if counts.get(state)]
     if summary:

@@ -15,8 +15,7 @@ from postroom.cli.context import open_site_store
 from postroom.errors import Problem
 from postroom.models import Site
 from postroom.settings.site import FILE_NAME, find_site, load_settings
-from postroom.theme.environment import Theme
-from postroom.theme.logo import logo_problem
+from postroom.theme.environment import Theme, logo_problem
 from postroom.web.app import make_app
 from postroom.web.http import AppDeps
 from postroom.web.pages import ServicePages, logo_path, render_service_pages

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import date, datetime, time
 from pathlib import Path
@@ -141,10 +141,17 @@ def add(  # noqa: PLR0913 - click's options are arguments
         click.echo(_summary(summary))
         newcomers = (store.subscribers.find(key) for key in keys if key not in known)
         active = [newcomer for newcomer in newcomers if newcomer and newcomer.state == "active"]
-        desk = ContentSource(site_dir, site, lambda warnings: print_problems(warnings, "warning"))
-        if greeted := send_welcome(store, site, desk, current_instant(), active):
-            click.echo(f"{greeted} will be welcomed by the next: postroom send")
+        _plan_welcome(store, site_dir, site, active)
     return 1 if summary.faulty or summary.kept_out else 0
+
+
+def _plan_welcome(
+    store: Store, site_dir: Path, site: Site, newcomers: Sequence[Subscriber]
+) -> None:
+    """Plan the welcome issue of each of the `newcomers`, and print how many get one."""
+    content = ContentSource(site_dir, site, lambda warnings: print_problems(warnings, "warning"))
+    if welcomed := send_welcome(store, site, content, current_instant(), newcomers):
+        click.echo(f"{welcomed} will be welcomed by the next: postroom send")
 
 
 def _parse(text: str) -> address.EmailAddress | None:
@@ -313,7 +320,7 @@ def _summary(summary: importer.ImportSummary) -> str:
         (summary.added, "added"),
         (summary.known, "known already"),
         (summary.stopped, "stopped"),
-        (summary.kept_out, "kept out"),
+        (summary.kept_out, "suppressed"),
         (summary.faulty, "with a fault"),
     )
     return (

@@ -52,7 +52,7 @@ class WrittenEnclosure:
 
 @frozen
 class Hold:
-    """How one key holds a post back: as a draft, until a date, or from a date on."""
+    """The effect of a key that holds a post back: a draft, or held back until or from a date."""
 
     draft: bool = False
     until: WrittenDate | None = None
@@ -143,7 +143,7 @@ def _is_known(name: str) -> bool:
     return name in _FIELDS or _fold(name) in _HOLDING_NAMES
 
 
-def _reader(name: str) -> validation.Reader[Any]:
+def _reader(name: str) -> validation.Validator[Any]:
     return _FIELDS.get(name) or _HOLDING[_HOLDING_NAMES[_fold(name)]]
 
 
@@ -254,7 +254,7 @@ def _enclosure(node: Node) -> WrittenEnclosure:
     return validation.struct(WrittenEnclosure, readers, ("url",))(node)
 
 
-_FIELDS: dict[str, validation.Reader[Any]] = {
+_FIELDS: dict[str, validation.Validator[Any]] = {
     "title": validation.text,
     "date": parse_date,
     "updated": parse_date,
@@ -276,8 +276,8 @@ _HELD_BACK = (
 )  # fmt: skip
 
 
-def _held_if(*, answer: bool) -> validation.Reader[Hold]:
-    """Return a reader of true or false; the value `answer` makes a draft."""
+def _hold_if(*, answer: bool) -> validation.Validator[Hold]:
+    """Return a validator of true or false; the value `answer` makes a draft."""
     return lambda node: Hold(draft=validation.boolean(node) is answer)
 
 
@@ -294,7 +294,7 @@ def _published(node: Node) -> Hold:
     if _DAY.match(validation.text(node)):
         return _until(node)
     try:
-        return _held_if(answer=False)(node)
+        return _hold_if(answer=False)(node)
     except ValidationError:
         raise error_at(node, "write true, false or a date such as 2026-11-22") from None
 
@@ -302,23 +302,23 @@ def _published(node: Node) -> Hold:
 def _status(node: Node) -> Hold:
     word = validation.text(node).casefold().replace("-", " ").replace("_", " ")
     if word not in (*_PUBLIC, *_HELD_BACK):
-        public, held_back = validation.either(_PUBLIC), validation.either(_HELD_BACK)
-        raise error_at(node, f"write {public}, or to hold the post back {held_back}")
+        public, hold_back = validation.either(_PUBLIC), validation.either(_HELD_BACK)
+        raise error_at(node, f"write {public}, or to hold the post back {hold_back}")
     return Hold(draft=word in _HELD_BACK)
 
 
 # The keys by which generators hold posts back, such as Hugo (draft, publishDate, expiryDate and
 # their aliases), Jekyll (published), Docusaurus (unlisted), Pelican and WordPress (status).
-_HOLDING: dict[str, validation.Reader[Hold]] = {
-    "draft": _held_if(answer=True),
+_HOLDING: dict[str, validation.Validator[Hold]] = {
+    "draft": _hold_if(answer=True),
     "published": _published,
     "publish": _published,
     "status": _status,
     "visibility": _status,
-    "unlisted": _held_if(answer=True),
-    "hidden": _held_if(answer=True),
-    "private": _held_if(answer=True),
-    "headless": _held_if(answer=True),
+    "unlisted": _hold_if(answer=True),
+    "hidden": _hold_if(answer=True),
+    "private": _hold_if(answer=True),
+    "headless": _hold_if(answer=True),
     "publishDate": _until,
     "pubDate": _until,
     "expiryDate": _since,

@@ -16,9 +16,8 @@ from postroom.publish.feeds.opml import write_opml
 from postroom.publish.output import Contents
 from postroom.publish.pages import FeedLink, PageBuilder, output_path
 from postroom.scheduling.periods import group_by_period
-from postroom.theme.environment import Theme, theme_colours
+from postroom.theme.environment import Theme, logo_problem, read_logo, theme_colours
 from postroom.theme.i18n import Translations
-from postroom.theme.logo import logo_problem, read_logo
 
 
 @frozen

@@ -1,1 +1,1 @@
-"""Which posts are due to whom, and when."""
+"""The rules that decide which posts are due to which subscribers, and when."""

@@ -98,7 +98,7 @@ class PlanningStore:
 
 @frozen
 class PlanInput:
-    """What a plan is made from: the run, the visible posts, and the log update of the run.
+    """The input of a plan: the run, the visible posts, and the log update of the run.
 
     `log` is the post log after the update.
     """

@@ -39,7 +39,7 @@ class RunWindow:
 def advance_run(
     last: RunState | None, now: datetime, zone: ZoneInfo, send_at: time, *, yes: bool = False
 ) -> RunWindow:
-    """Return the run that starts at the instant `now`; clock, `released` and floor never fall.
+    """Return the run that starts at the instant `now`; clock, `released` and `floor` never fall.
 
     `send_at` is a local time in `zone`. Raises `StoppedError` if `now` is more than
     `LATE_TOLERANCE` after the clock of the last run, unless `yes` (rule 15).
@@ -135,7 +135,9 @@ def visible_posts(
 
 @frozen
 class LogUpdate:
-    """What a run stores in one transaction before it plans: new entries, retractions, state row.
+    """The changes that a run stores in one transaction before it plans.
+
+    They are new entries, retractions and the state row.
 
     If cursors moved without the state row, they would pass posts that are logged after a crash.
     """
@@ -380,7 +382,7 @@ def first_unreleased(frequencies: Iterable[Frequency], released: date) -> date:
     """Return the first day whose entries may still be due to somebody in a coming issue.
 
     It is the earliest of the last cutoffs of `frequencies`. Pass the frequencies that are offered
-    and those that subscribers have: a frequency may have been taken off the offer.
+    and those that subscribers have: a frequency may no longer be offered.
     """
     return min((cutoff_before(each, released) for each in frequencies), default=released)
 

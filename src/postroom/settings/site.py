@@ -253,7 +253,7 @@ def _content(node: Node) -> dict[str, str]:
     return validation.struct(dict, dict.fromkeys(_FORMAT_KEYS, read))(node)
 
 
-def _mail(**values: Any) -> MailSettings:  # noqa: ANN401 - readers gave them their types
+def _mail(**values: Any) -> MailSettings:  # noqa: ANN401 - validators gave them their types
     return MailSettings(sender=values.pop("from", ""), **values)
 
 
@@ -317,7 +317,7 @@ _MAIL = validation.struct(
     },
 )
 _severity = validation.one_of("off", "warning", "error")
-_CHECKS: validation.Reader[dict[str, Severity]] = validation.struct(
+_CHECKS: validation.Validator[dict[str, Severity]] = validation.struct(
     dict, dict.fromkeys(RULES, _severity)
 )
 _SITE = validation.struct(

@@ -1,8 +1,8 @@
 """Validate YAML nodes and convert them to values, with all errors of a document at once.
 
-A *reader* takes a node and returns a value, or raises `ValidationError`. Readers are built from
-readers, so that a section of the settings is one table (see `settings.site`). Every message names
-the place, the key, what was found and what to write instead.
+A *validator* takes a node and returns a value, or raises `ValidationError`. Validators are built
+from validators, so that a section of the settings is one table (see `settings.site`). Every message
+names the place, the key, what was found and what to write instead.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from postroom.contrast import is_colour
 from postroom.settings.yaml_reader import ListNode, MapNode, Node, ScalarNode
 
 T = TypeVar("T")
-Reader: TypeAlias = Callable[[Node], T]
+Validator: TypeAlias = Callable[[Node], T]
 
 
 @frozen
@@ -73,8 +73,8 @@ def non_empty(node: Node) -> str:
     return value
 
 
-def matching(pattern: str, hint: str) -> Reader[str]:
-    """Return a reader of texts that `pattern` matches in full."""
+def matching(pattern: str, hint: str) -> Validator[str]:
+    """Return a validator of texts that `pattern` matches in full."""
     compiled = re.compile(pattern)
 
     def read(node: Node) -> str:
@@ -96,8 +96,8 @@ def boolean(node: Node) -> bool:
     raise error_at(node, "write true or false")
 
 
-def number(lowest: int, highest: int) -> Reader[int]:
-    """Return a reader of whole numbers from `lowest` to `highest`."""
+def number(lowest: int, highest: int) -> Validator[int]:
+    """Return a validator of whole numbers from `lowest` to `highest`."""
 
     def read(node: Node) -> int:
         value = text(node)
@@ -108,8 +108,8 @@ def number(lowest: int, highest: int) -> Reader[int]:
     return read
 
 
-def one_of(*words: str) -> Reader[str]:
-    """Return a reader of one of `words`."""
+def one_of(*words: str) -> Validator[str]:
+    """Return a validator of one of `words`."""
 
     def read(node: Node) -> str:
         value = text(node)
@@ -125,8 +125,8 @@ def either(words: tuple[str, ...]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
 
 
-def list_of(read_item: Reader[T]) -> Reader[tuple[T, ...]]:
-    """Return a reader of a list; a scalar is a list of one item."""
+def list_of(read_item: Validator[T]) -> Validator[tuple[T, ...]]:
+    """Return a validator of a list; a scalar is a list of one item."""
 
     def read(node: Node) -> tuple[T, ...]:
         if isinstance(node, MapNode):
@@ -149,9 +149,9 @@ def list_of(read_item: Reader[T]) -> Reader[tuple[T, ...]]:
 
 
 def struct(
-    make: Callable[..., T], readers: Mapping[str, Reader[Any]], required: tuple[str, ...] = ()
-) -> Reader[T]:
-    """Return a reader of a mapping that passes its values to `make` as keyword arguments.
+    make: Callable[..., T], validators: Mapping[str, Validator[Any]], required: tuple[str, ...] = ()
+) -> Validator[T]:
+    """Return a validator of a mapping that passes its values to `make` as keyword arguments.
 
     A key without a value counts as absent. Unknown keys are faults.
     """
@@ -159,7 +159,7 @@ def struct(
     def read(node: Node) -> T:
         if not isinstance(node, MapNode):
             raise error_at(node, "write a mapping: key: value lines")
-        values, faults = _values(node, readers)
+        values, faults = _values(node, validators)
         for key in required:
             if key not in values and not any(f.key.split(".")[0] == key for f in faults):
                 faults.append(ValidationFault(node.line, 0, "is missing", f"add {key}: …", key))
@@ -171,25 +171,25 @@ def struct(
 
 
 def _values(
-    node: MapNode, readers: Mapping[str, Reader[Any]]
+    node: MapNode, validators: Mapping[str, Validator[Any]]
 ) -> tuple[dict[str, Any], list[ValidationFault]]:
     values: dict[str, Any] = {}
     faults: list[ValidationFault] = []
     for name, (key, value) in node.pairs.items():
-        reader = readers.get(name)
-        if reader is None:
-            hint = f"delete it{did_you_mean(name, readers)}"
+        validator = validators.get(name)
+        if validator is None:
+            hint = f"delete it{did_you_mean(name, validators)}"
             faults.append(ValidationFault(key.line, key.column, "is not a known key", hint, name))
         elif not (isinstance(value, ScalarNode) and value.is_null):
             try:
-                values[name] = reader(value)
+                values[name] = validator(value)
             except ValidationError as error:
                 faults += error.under(name)
     return values, faults
 
 
-def mapping(read_value: Reader[T]) -> Reader[dict[str, T]]:
-    """Return a reader of a mapping with any keys."""
+def mapping(read_value: Validator[T]) -> Validator[dict[str, T]]:
+    """Return a validator of a mapping with any keys."""
 
     def read(node: Node) -> dict[str, T]:
         keys = node.pairs if isinstance(node, MapNode) else {}

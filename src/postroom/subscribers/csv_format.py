@@ -1,6 +1,6 @@
 """Read CSV files of other programs, and read and write those of our own export.
 
-The reader accepts a byte-order mark, UTF-16, delimiters other than the comma, Excel's `sep=;`, line
+The parser accepts a byte-order mark, UTF-16, delimiters other than the comma, Excel's `sep=;`, line
 breaks in quoted cells, and cells that are not UTF-8 in columns that are not imported. It refuses a
 file whose rows could be read in two ways, and names the line. One row is in memory at a time.
 """

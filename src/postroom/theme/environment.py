@@ -16,9 +16,10 @@ from jinja2.exceptions import SecurityError, TemplateNotFound
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from postroom.contrast import ensure_contrast
-from postroom.errors import Problem, TemplateError
-from postroom.models import ThemeSettings
+from postroom.errors import Problem, SettingsError, TemplateError
+from postroom.models import Site, ThemeSettings
 from postroom.settings import paths, validation
+from postroom.settings.site import FILE_NAME, IMAGE_HINT, path_problem
 from postroom.settings.yaml_reader import Node, YamlError, parse
 from postroom.theme.i18n import Translations, load_translations
 
@@ -208,3 +209,29 @@ def tel_url(number: str) -> str:
     """Return the `tel:` URL of `number` (RFC 3966 §3, in the global form of E.164)."""
     # The zero in +49 (0) 30 is for calls within the country and not part of E.164.
     return "tel:+" + re.sub(r"\(0\)|[^0-9]", "", number)
+
+
+def read_logo(site_dir: Path, site: Site) -> bytes | None:
+    """Return the bytes of the logo, None without the setting or the file.
+
+    Raises `SettingsError` if the path is not an image inside the site, for a link may lead to a
+    secret.
+    """
+    path = site.theme.logo
+    if not path:
+        return None
+    message = paths.image_fault(site_dir, path)
+    try:
+        if not message:
+            return (site_dir / path).resolve().read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        message = f"cannot be read: {(error.strerror or 'unknown error').lower()}"
+    raise SettingsError([logo_problem(site_dir, site, message, IMAGE_HINT)])
+
+
+def logo_problem(site_dir: Path, site: Site, message: str, hint: str) -> Problem:
+    """Return a problem with the setting `theme.logo`, on its line."""
+    data = (site_dir / FILE_NAME).read_bytes()
+    return path_problem(data, "theme.logo", site.theme.logo, message, hint)

@@ -14,8 +14,7 @@ from attrs import evolve, frozen
 
 from postroom.models import Site
 from postroom.publish.pages import PageData
-from postroom.theme.environment import Theme, theme_colours
-from postroom.theme.logo import read_logo
+from postroom.theme.environment import Theme, read_logo, theme_colours
 from postroom.web.http import SERVICE
 
 

@@ -1,1 +1,0 @@
-"""Migrations from one version of the tables to the next, run by alembic."""
