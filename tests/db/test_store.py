@@ -222,7 +222,7 @@ class TestSubscribers:
         assert store.subscribers.count() == {"bounced": 2, "complained": 1}
 
     def test_consent_is_recorded(self, store: Store) -> None:
-        """If the operator vouches for consent, an event of each new subscriber records it."""
+        """If the operator confirms consent, an event of each new subscriber records it."""
         store.subscribers.add([make_subscriber("a")], NOW, "they signed a list")
         store.subscribers.add([make_subscriber("a"), make_subscriber("b")], NOW)
         events = [list(store.events.of(found(store, name).id)) for name in "ab"]
