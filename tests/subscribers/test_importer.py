@@ -245,7 +245,7 @@ class TestMerging:
     def test_a_stopped_subscriber_stays_stopped(
         self, store: Store, stored: State, imported: State
     ) -> None:
-        """An unsubscribed, bounced or complained subscriber keeps the state, whatever a file says."""
+        """An unsubscribed, bounced or complained subscriber keeps the state."""
         Import(store, f"email,state\nreader@example.com,{stored}\n", TERMS)
         result = Import(store, f"email,state\nREADER@example.com,{imported}\n", CONFIRMED)
         assert result.states == {"reader": stored}
