@@ -173,8 +173,8 @@ def test_instants_are_stored_exactly(database: Database, instant: datetime) -> N
     """An instant is stored to the microsecond, in UTC, on either database."""
     with database.writing() as connection:
         connection.execute(runs.insert().values(started=instant))
-        kept = connection.execute(sa.select(runs.c.started)).scalar_one()
-    assert (kept, kept.utcoffset()) == (instant, timedelta(0))
+        stored = connection.execute(sa.select(runs.c.started)).scalar_one()
+    assert (stored, stored.utcoffset()) == (instant, timedelta(0))
 
 
 @pytest.mark.parametrize("query", ["", "&options=-c%20lock_timeout%3D5000"])
@@ -190,11 +190,11 @@ def test_the_zone_of_the_server_changes_no_instant(
             database.reading() as connection,
         ):
             last = "SELECT TIMESTAMPTZ '9999-12-31 23:59:59.999999+00'"
-            kept = connection.exec_driver_sql(last).scalar_one()
+            stored = connection.exec_driver_sql(last).scalar_one()
             patience = connection.exec_driver_sql("SHOW lock_timeout").scalar_one()
     finally:
         postgresql_server.execute("ALTER DATABASE postgres RESET timezone")
-    assert kept == datetime(9999, 12, 31, 23, 59, 59, 999999, UTC)
+    assert stored == datetime(9999, 12, 31, 23, 59, 59, 999999, UTC)
     assert patience == ("5s" if query else "10s")
 
 
@@ -204,10 +204,10 @@ def test_instants_are_ordered_and_need_a_zone(database: Database) -> None:
     late = datetime(2026, 11, 22, 1, tzinfo=UTC)
     with database.writing() as connection:
         connection.execute(runs.insert(), [{"started": late}, {"started": early}])
-        kept = connection.scalars(sa.select(runs.c.started).order_by(runs.c.started)).all()
+        stored = connection.scalars(sa.select(runs.c.started).order_by(runs.c.started)).all()
         after = sa.select(sa.func.count()).where(runs.c.started > early)
         assert connection.scalar(after) == 1
-    assert kept == [early, late]
+    assert stored == [early, late]
     naive = datetime(2026, 1, 1)  # noqa: DTZ001
     with pytest.raises(ValueError, match="needs a zone"):
         UtcDateTime().process_bind_param(naive, sa.create_engine("sqlite://").dialect)

@@ -41,7 +41,7 @@ def postgres(postgresql_server: postgresql.Server, tmp_path: Path) -> Iterator[P
     database.close()
 
 
-def make_settings(examples: int) -> settings:
+def chosen(examples: int) -> settings:
     """Return the settings for a search of that many histories."""
     return settings(
         max_examples=examples,
@@ -56,7 +56,7 @@ def search(database: PulsingDatabase, examples: int) -> None:
     """Play that many histories; fail if too few of them send, crash or return posts."""
     sent, effects = 0, Counter[str]()
 
-    @make_settings(examples)
+    @chosen(examples)
     @given(STEPS, STARTS)
     def histories(steps: list[Step], start: int) -> None:
         nonlocal sent
@@ -122,7 +122,7 @@ def _slot(row: Delivery) -> tuple[int, int]:
 def compare(database: PulsingDatabase, examples: int) -> None:
     """Play that many histories on both ledgers."""
 
-    @make_settings(examples)
+    @chosen(examples)
     @given(STEPS, STARTS)
     def histories(steps: list[Step], start: int) -> None:
         worlds = [play(steps, start, each) for each in (_Memory(), _Tables(database))]
