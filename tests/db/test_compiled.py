@@ -1,4 +1,4 @@
-"""Statements that stand ready: run by the driver, they are what they are through SQLAlchemy."""
+"""Compiled statements: the driver runs them with the same results as SQLAlchemy."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ TICK = CompiledUpdate(lambda _: sa.update(run_state).values(clock=bindparam("now
 
 @pytest.fixture
 def database(database_url: str, tmp_path: Path) -> Iterator[Database]:
-    """Return a database with an arrival on each of five days."""
+    """Return a database with a log entry on each of five days."""
     opened = open_database(database_url, tmp_path)
     with closing(opened):
         rows = [
@@ -60,8 +60,8 @@ def database(database_url: str, tmp_path: Path) -> Iterator[Database]:
         yield opened
 
 
-def test_values_come_and_go_as_through_sqlalchemy(database: Database) -> None:
-    """Dates, truth, and instants of any zone mean what they mean there."""
+def test_values_convert_as_in_sqlalchemy(database: Database) -> None:
+    """Dates, booleans, and instants of any time zone have the same meaning as in SQLAlchemy."""
     noon = datetime(2026, 11, 22, 13, 30, 0, 5, tzinfo=timezone(timedelta(hours=1, minutes=30)))
     with database.writing() as connection:
         TICK.run(connection, {"now": noon})
@@ -72,8 +72,8 @@ def test_values_come_and_go_as_through_sqlalchemy(database: Database) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 5])
-def test_a_list_may_have_any_length(database: Database, size: int) -> None:
-    """The same statement takes one value or several."""
+def test_a_list_can_have_any_length(database: Database, size: int) -> None:
+    """A statement takes one value or several."""
     with database.writing() as connection:
         NAME_ALL.run(connection, {"name": "new"}, range(1, size + 1))
         found = POSTS.all(connection, {"gone": False}, DAYS)
@@ -83,8 +83,8 @@ def test_a_list_may_have_any_length(database: Database, size: int) -> None:
         assert len(POSTS.all(connection, {"gone": False}, DAYS[:size])) == size
 
 
-def test_what_is_common_to_many_is_said_once(database: Database) -> None:
-    """Each row of many has its own values beside the common ones; text is made fit to be kept."""
+def test_rows_share_common_values(database: Database) -> None:
+    """Each row has its own values besides the common ones, and text is cleaned for storage."""
     many = [{"which": 1, "name": "a\0b"}, {"which": 3, "name": "c"}]
     with database.writing() as connection:
         NAME.run_many(connection, many, {"gone": True})
@@ -94,8 +94,8 @@ def test_what_is_common_to_many_is_said_once(database: Database) -> None:
         ]
 
 
-def test_what_the_driver_raises_is_one_line_and_undone(database: Database) -> None:
-    """A fault ends the transaction as it would through SQLAlchemy, and repeats no value."""
+def test_a_driver_error_is_one_line_and_rolls_back(database: Database) -> None:
+    """An error of the driver rolls the transaction back, and its message repeats no value."""
 
     def spoil() -> None:
         with database.writing() as connection:

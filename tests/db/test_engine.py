@@ -1,4 +1,4 @@
-"""The database: how it is opened, what is said when that fails, and how it grows older."""
+"""Opening the database, the errors when that fails, and migrations."""
 
 from __future__ import annotations
 
@@ -54,28 +54,28 @@ def upgrade():
 
 @pytest.fixture
 def database(database_url: str, tmp_path: Path) -> Iterator[Database]:
-    """Open an empty database, once of each kind, and close it."""
+    """Open an empty database of each kind."""
     opened = open_database(database_url, tmp_path)
     yield opened
     opened.close()
 
 
 def line_of(error: pytest.ExceptionInfo[PostroomError]) -> str:
-    """Return the only line that an error says."""
+    """Return the only line of an error."""
     (problem,) = error.value.problems
     assert "\n" not in str(problem)
     return str(problem)
 
 
 def test_an_empty_database_gets_its_tables(database: Database) -> None:
-    """The first use of an empty database makes all tables, and the second one nothing."""
+    """The first use of an empty database creates all tables, and the second changes nothing."""
     require_tables(database)
     with database.reading() as connection:
         assert set(sa.inspect(connection).get_table_names()) == set(metadata.tables)
 
 
-def test_two_may_open_an_empty_database_at_once(database_url: str, tmp_path: Path) -> None:
-    """When several programs meet an empty database, one makes the tables and none fails."""
+def test_several_programs_can_open_an_empty_database(database_url: str, tmp_path: Path) -> None:
+    """If several programs open an empty database at once, one creates the tables and none fails."""
     failed: list[Exception] = []
 
     def open_it() -> None:
@@ -92,7 +92,7 @@ def test_two_may_open_an_empty_database_at_once(database_url: str, tmp_path: Pat
     assert failed == []
 
 
-def test_the_default_is_a_file_of_its_owner(tmp_path: Path) -> None:
+def test_the_default_is_a_private_file(tmp_path: Path) -> None:
     """Without a URL the database is SQLite in .postroom, readable by its owner alone."""
     database = open_database(None, tmp_path)
     path = tmp_path / ".postroom/postroom.db"
@@ -106,13 +106,13 @@ def test_the_default_is_a_file_of_its_owner(tmp_path: Path) -> None:
 
 
 def test_a_relative_file_is_in_the_site(tmp_path: Path) -> None:
-    """A relative SQLite file is relative to the newsroom, not to where one stands."""
+    """The path of an SQLite file is relative to the site, not to the current folder."""
     open_database("sqlite:///kept/news.db", tmp_path).close()
     assert (tmp_path / "kept/news.db").is_file()
 
 
 def test_sqlite_is_durable(tmp_path: Path) -> None:
-    """Each connection waits for the disk, keeps foreign keys and wipes what it deletes."""
+    """Each connection syncs to disk, enforces foreign keys and wipes deleted rows."""
     database = open_database(None, tmp_path)
     for _ in range(2):
         with database.reading() as connection:
@@ -129,7 +129,7 @@ def test_sqlite_is_durable(tmp_path: Path) -> None:
         database.close()
 
 
-def test_a_writer_takes_its_place_at_once(tmp_path: Path) -> None:
+def test_a_writer_locks_at_once(tmp_path: Path) -> None:
     """A writing transaction on SQLite locks before it reads, so it never fails half-way."""
     database = make_engine(None, tmp_path, timeout=0.05)
     require_tables(database)
@@ -138,8 +138,8 @@ def test_a_writer_takes_its_place_at_once(tmp_path: Path) -> None:
     database.close()
 
 
-def test_readers_read_while_one_writes(database: Database) -> None:
-    """A reader sees the last finished state while a writer is at work."""
+def test_reading_is_possible_during_a_write(database: Database) -> None:
+    """A reading connection sees the last committed state during a write."""
     with database.writing() as writer:
         writer.execute(runs.insert().values(started=datetime.now(UTC)))
         with database.reading() as reader:
@@ -147,7 +147,7 @@ def test_readers_read_while_one_writes(database: Database) -> None:
 
 
 def test_a_failed_transaction_changes_nothing(database: Database) -> None:
-    """What happens in one transaction happens wholly or not at all."""
+    """A transaction takes effect wholly or not at all."""
 
     def write_and_fail() -> None:
         with database.writing() as connection:
@@ -169,19 +169,19 @@ def test_a_failed_transaction_changes_nothing(database: Database) -> None:
         datetime(9999, 12, 31, 23, 59, 59, 999999, UTC),
     ],
 )
-def test_instants_come_back_exactly(database: Database, instant: datetime) -> None:
-    """An instant comes back to the microsecond, in UTC, on either database."""
+def test_instants_are_stored_exactly(database: Database, instant: datetime) -> None:
+    """An instant is stored to the microsecond, in UTC, on either database."""
     with database.writing() as connection:
         connection.execute(runs.insert().values(started=instant))
-        kept = connection.execute(sa.select(runs.c.started)).scalar_one()
-    assert (kept, kept.utcoffset()) == (instant, timedelta(0))
+        stored = connection.execute(sa.select(runs.c.started)).scalar_one()
+    assert (stored, stored.utcoffset()) == (instant, timedelta(0))
 
 
 @pytest.mark.parametrize("query", ["", "&options=-c%20lock_timeout%3D5000"])
 def test_the_zone_of_the_server_changes_no_instant(
     postgresql_server: postgresql.Server, tmp_path: Path, query: str
 ) -> None:
-    """A server may have any zone: the session has UTC, whatever options the URL gives."""
+    """The session uses UTC, whatever time zone the server or the URL sets."""
     url = postgresql_server.emptied()
     postgresql_server.execute("ALTER DATABASE postgres SET timezone TO 'Pacific/Auckland'")
     try:
@@ -190,31 +190,31 @@ def test_the_zone_of_the_server_changes_no_instant(
             database.reading() as connection,
         ):
             last = "SELECT TIMESTAMPTZ '9999-12-31 23:59:59.999999+00'"
-            kept = connection.exec_driver_sql(last).scalar_one()
+            stored = connection.exec_driver_sql(last).scalar_one()
             patience = connection.exec_driver_sql("SHOW lock_timeout").scalar_one()
     finally:
         postgresql_server.execute("ALTER DATABASE postgres RESET timezone")
-    assert kept == datetime(9999, 12, 31, 23, 59, 59, 999999, UTC)
+    assert stored == datetime(9999, 12, 31, 23, 59, 59, 999999, UTC)
     assert patience == ("5s" if query else "10s")
 
 
 def test_instants_are_ordered_and_need_a_zone(database: Database) -> None:
-    """Instants written in several zones are ordered as instants; one without a zone is refused."""
+    """Instants written in several time zones are in order; one without a time zone is refused."""
     early = datetime(2026, 11, 22, 9, tzinfo=timezone(timedelta(hours=9)))
     late = datetime(2026, 11, 22, 1, tzinfo=UTC)
     with database.writing() as connection:
         connection.execute(runs.insert(), [{"started": late}, {"started": early}])
-        kept = connection.scalars(sa.select(runs.c.started).order_by(runs.c.started)).all()
+        stored = connection.scalars(sa.select(runs.c.started).order_by(runs.c.started)).all()
         after = sa.select(sa.func.count()).where(runs.c.started > early)
         assert connection.scalar(after) == 1
-    assert kept == [early, late]
+    assert stored == [early, late]
     naive = datetime(2026, 1, 1)  # noqa: DTZ001
     with pytest.raises(ValueError, match="needs a zone"):
         UtcDateTime().process_bind_param(naive, sa.create_engine("sqlite://").dialect)
 
 
 def test_equal_sets_are_equal_texts(database: Database) -> None:
-    """A set of topics is kept in one spelling, so that groups are groups, and comes back."""
+    """A set of topics has one stored form, so that equal sets are one group."""
     dialect = database.engine.dialect
     text = StringList().process_bind_param(frozenset({"Ünïcode", 'a "b", c', "A"}), dialect)
     assert text == '["A","a \\"b\\", c","Ünïcode"]'
@@ -225,21 +225,21 @@ def test_equal_sets_are_equal_texts(database: Database) -> None:
     assert StringList().process_result_value(None, dialect) is None
 
 
-def test_ids_are_never_used_again(database: Database) -> None:
-    """The id of a deleted row is not given to another: a Message-ID is made of it."""
+def test_ids_are_never_reused(database: Database) -> None:
+    """The id of a deleted row is not reused, because a Message-ID is made of it."""
     with database.writing() as connection:
-        one = connection.execute(
+        first = connection.execute(
             runs.insert().values(started=datetime.now(UTC)).returning(runs.c.id)
         ).scalar_one()
         connection.execute(sa.delete(runs))
-        other = connection.execute(
+        second = connection.execute(
             runs.insert().values(started=datetime.now(UTC)).returning(runs.c.id)
         ).scalar_one()
-    assert other > one
+    assert second > first
 
 
-def test_words_outside_of_the_nouns_are_refused(database: Database) -> None:
-    """The database itself refuses a state that is none, and the error holds no value of the row."""
+def test_unknown_states_are_refused(database: Database) -> None:
+    """The database itself refuses an unknown state, and the error contains no value of the row."""
     row = {"hash": "secret", "reason": "whim", "at": datetime.now(UTC)}
     with pytest.raises(DatabaseError) as caught, database.writing() as connection:
         connection.execute(suppressions.insert().values(row))
@@ -247,8 +247,8 @@ def test_words_outside_of_the_nouns_are_refused(database: Database) -> None:
     assert "suppressions" in line_of(caught)
 
 
-def test_errors_hold_no_address(database: Database) -> None:
-    """The line that tells of a broken rule names the rule, never the address that broke it."""
+def test_errors_contain_no_address(database: Database) -> None:
+    """The error of a violated constraint names the constraint, never the email address."""
     row = {
         "key": "reader@example.com",
         "address": "reader@example.com",
@@ -279,7 +279,7 @@ def test_errors_hold_no_address(database: Database) -> None:
     ],
 )
 def test_refuses_a_url_that_names_no_database(url: str, what: str, tmp_path: Path) -> None:
-    """A URL that names none of the two databases is refused with the form of a right one."""
+    """The error of a URL for another database shows the form of a valid one."""
     with pytest.raises(SettingsError) as caught:
         open_database(url, tmp_path)
     assert line_of(caught).startswith(f"POSTROOM_DATABASE_URL: {what}; write sqlite:///")
@@ -287,7 +287,7 @@ def test_refuses_a_url_that_names_no_database(url: str, what: str, tmp_path: Pat
 
 
 def test_an_absent_server_is_one_line_without_the_password(tmp_path: Path) -> None:
-    """A PostgreSQL server that does not answer is one line, which never holds the password."""
+    """The error of an unreachable PostgreSQL server is one line without the password."""
     url = f"postgresql://user:secret@/news?host={tmp_path}"
     with pytest.raises(DatabaseError) as caught:
         open_database(url, tmp_path)
@@ -296,7 +296,7 @@ def test_an_absent_server_is_one_line_without_the_password(tmp_path: Path) -> No
 
 
 def test_a_file_that_is_no_database_is_one_line(tmp_path: Path) -> None:
-    """A file of another kind is not touched, and named in one line."""
+    """A file of another kind is not changed, and the error is one line with its name."""
     path = tmp_path / "news.db"
     path.write_text("a diary, " * 500)
     with pytest.raises(DatabaseError) as caught:
@@ -305,8 +305,8 @@ def test_a_file_that_is_no_database_is_one_line(tmp_path: Path) -> None:
     assert path.read_text() == "a diary, " * 500
 
 
-def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
-    """Where no file can be made, the reason is told in one line."""
+def test_an_unwritable_folder_is_one_line(tmp_path: Path) -> None:
+    """The error of a folder where no file can be created is one line with the reason."""
     (tmp_path / ".postroom").write_text("")
     with pytest.raises(DatabaseError) as caught:
         open_database(None, tmp_path)
@@ -314,7 +314,7 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_newer_database_is_refused(database: Database) -> None:
-    """Tables of a newer Postroom are refused in one line, and left as they are."""
+    """The tables of a newer Postroom are refused in one line, and are not changed."""
     with database.writing() as connection:
         connection.exec_driver_sql("UPDATE postroom_version SET version_num = '9999'")
     for refused in (require_tables, upgrade):
@@ -327,16 +327,16 @@ def test_a_newer_database_is_refused(database: Database) -> None:
 
 @pytest.fixture
 def newer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Return a function that makes this program one that knows a second version."""
+    """Return a function that gives this program a second version of the tables."""
 
-    def know(then: str) -> None:
+    def add_version(then: str) -> None:
         folder = tmp_path / "migrations"
         shutil.copytree(migrate.MIGRATIONS, folder)
         (folder / "versions/v9002_note.py").write_text(NEXT.format(then=then))
         monkeypatch.setattr(migrate, "MIGRATIONS", folder)
         monkeypatch.setattr(migrate, "VERSIONS", (*VERSIONS, "9002"))
 
-    return know
+    return add_version
 
 
 def test_an_older_database_waits_for_its_upgrade(
@@ -359,7 +359,7 @@ def test_an_older_database_waits_for_its_upgrade(
 
 
 def test_a_failed_upgrade_changes_nothing(database: Database, newer: Callable[[str], None]) -> None:
-    """An upgrade that fails half-way leaves the older database whole."""
+    """An upgrade that fails half-way leaves the older database unchanged."""
     newer("op.execute('SELECT * FROM nothing')")
     with pytest.raises(DatabaseError) as caught:
         upgrade(database)
@@ -372,7 +372,7 @@ def test_a_failed_upgrade_changes_nothing(database: Database, newer: Callable[[s
 
 
 def test_migrations_make_the_same_tables(database_url: str, tmp_path: Path) -> None:
-    """Tables grown by migrations are those that an empty database gets at once."""
+    """Migrated tables are the same as those of a new database."""
     database = make_engine(database_url, tmp_path)
     with database.writing() as connection:
         migrate.migrate(connection)
@@ -393,7 +393,7 @@ def test_migrations_make_the_same_tables(database_url: str, tmp_path: Path) -> N
 
 
 def _constraints(connection: sa.Connection) -> dict[str, object]:
-    """Return what alembic does not compare: checks, keys, and what happens on deletion."""
+    """Return what alembic does not compare: checks, keys and ON DELETE."""
     inspector = sa.inspect(connection)
     return {
         name: (
@@ -409,8 +409,8 @@ def _constraints(connection: sa.Connection) -> dict[str, object]:
     }
 
 
-def test_deleted_rows_leave_the_log(tmp_path: Path) -> None:
-    """Traces of deleted rows are wiped from SQLite's log, too, when that is asked for."""
+def test_deleted_rows_are_wiped_from_the_log(tmp_path: Path) -> None:
+    """Traces of deleted rows are wiped from SQLite's write-ahead log on request."""
     database = open_database(None, tmp_path)
     database.forget_traces()
     assert (tmp_path / ".postroom/postroom.db-wal").stat().st_size == 0
@@ -418,7 +418,7 @@ def test_deleted_rows_leave_the_log(tmp_path: Path) -> None:
 
 
 def test_building_imports_no_database(make_site: MakeSite) -> None:
-    """`postroom build` imports neither SQLAlchemy nor any room of the database."""
+    """`postroom build` imports neither SQLAlchemy nor any module of the database."""
     folder = make_site({"posts/2026-11-20-we-moved.md": "# We moved\n\nTo a new office.\n"})
     code = (
         "import sys; from postroom.cli.main import main; assert main(['build']) == 0;"
@@ -433,7 +433,7 @@ def test_building_imports_no_database(make_site: MakeSite) -> None:
 
 
 def test_the_command_upgrades(make_site: MakeSite, postroom: Callable[..., CommandResult]) -> None:
-    """`postroom db upgrade` names the database and its version, and may be repeated."""
+    """`postroom db upgrade` names the database and its version, and can be repeated."""
     folder = make_site()
     for _ in range(2):
         outcome = postroom(folder, "db", "upgrade")
@@ -441,8 +441,8 @@ def test_the_command_upgrades(make_site: MakeSite, postroom: Callable[..., Comma
         assert outcome.out == f".postroom/postroom.db: version {VERSIONS[-1]}\n"
 
 
-def test_a_database_that_is_refused_is_closed(tmp_path: Path) -> None:
-    """No connection stays open to a database of another version, however often it is tried."""
+def test_a_refused_database_is_closed(tmp_path: Path) -> None:
+    """No connection stays open to a database of another version."""
     with closing(open_database(None, tmp_path)) as database, database.writing() as connection:
         connection.exec_driver_sql("UPDATE postroom_version SET version_num = '9999'")
     with pytest.raises(SettingsError):
@@ -455,7 +455,7 @@ def test_a_database_that_is_refused_is_closed(tmp_path: Path) -> None:
 def test_the_command_refuses_a_newer_database(
     make_site: MakeSite, postroom: Callable[..., CommandResult]
 ) -> None:
-    """A newer database is wrong use: exit code 2 and one line."""
+    """A newer database gives exit code 2 and one line."""
     folder = make_site()
     postroom(folder, "db", "upgrade")
     raw = sqlite3.connect(folder / ".postroom/postroom.db")

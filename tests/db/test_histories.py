@@ -1,4 +1,4 @@
-"""The delivery rules as the store keeps them: the same histories, the same oracle, real tables."""
+"""The delivery rules in the store: the same histories and oracle, on real tables."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.reference.store_ledger import PulsingDatabase, StoreLedger, opened
 from tests.reference.world import World, berlin
 from tests.support import postgresql
 
-# A few that are the same in each run, many that are others each time; PostgreSQL is slower.
+# FEW histories are the same in each run, MANY are random; PostgreSQL is slower.
 FEW, MANY, SOME = 36, 2000, 400
 SLOW = pytest.param(MANY, marks=pytest.mark.slow)
 STARTS = st.integers(0, 11)
@@ -42,7 +42,7 @@ def postgres(postgresql_server: postgresql.Server, tmp_path: Path) -> Iterator[P
 
 
 def chosen(examples: int) -> settings:
-    """Return how to search that many histories."""
+    """Return the settings for a search of that many histories."""
     return settings(
         max_examples=examples,
         derandomize=examples == FEW,
@@ -53,7 +53,7 @@ def chosen(examples: int) -> settings:
 
 
 def search(database: PulsingDatabase, examples: int) -> None:
-    """Play so many histories; fail if too few of them send a letter, or crash, or return posts."""
+    """Play that many histories; fail if too few of them send, crash or return posts."""
     sent, effects = 0, Counter[str]()
 
     @chosen(examples)
@@ -72,13 +72,13 @@ def search(database: PulsingDatabase, examples: int) -> None:
 
 @pytest.mark.parametrize("examples", [FEW, SLOW])
 def test_every_history_delivers_every_post_once(sqlite: PulsingDatabase, examples: int) -> None:
-    """What holds of the rules holds of the tables, whatever happens in whatever order."""
+    """The tables keep the delivery rules in every order of events."""
     search(sqlite, examples)
 
 
 @pytest.mark.slow
 def test_every_history_delivers_every_post_once_on_postgresql(postgres: PulsingDatabase) -> None:
-    """There too."""
+    """The tables keep the delivery rules on PostgreSQL, too."""
     search(postgres, SOME)
 
 
@@ -86,32 +86,32 @@ def test_every_history_delivers_every_post_once_on_postgresql(postgres: PulsingD
 
 
 class _Memory(MemoryLedger):
-    """A ledger in memory that dies only around a letter, which is a step that both have."""
+    """A ledger in memory that crashes only around an email, which is a step of both ledgers."""
 
     connections = 1
 
     def step(self) -> None:
-        """Do nothing: the store has other transactions."""
+        """Do nothing, because the store has other transactions."""
 
 
 class _Tables(StoreLedger):
-    """A store that dies only around a letter."""
+    """A store that crashes only around an email."""
 
     connections = 1
 
     def step(self) -> None:
-        """Do nothing: the rules have other transactions."""
+        """Do nothing, because the ledger in memory has other transactions."""
 
 
-def ended(ledger: Ledger) -> tuple[object, ...]:
-    """Return what there is at the end, as far as it makes a difference to anybody."""
-    people = [evolve(one, token="") for one in ledger.subscribers()]
+def final_state(ledger: Ledger) -> tuple[object, ...]:
+    """Return the final release, log, subscribers and deliveries, without irrelevant fields."""
+    people = [evolve(subscriber, token="") for subscriber in ledger.subscribers()]
     rows = sorted((_plain(row) for row in ledger.deliveries()), key=_slot)
     return ledger.release(), list(ledger.log()), people, rows
 
 
 def _plain(row: Delivery) -> Delivery:
-    """Return `row` without the count of its tries, and when to try again only where that counts."""
+    """Return `row` without attempts, and with the time of a retry only if it is deferred."""
     return evolve(row, attempts=0, retry_at=row.retry_at if row.state == "deferred" else None)
 
 
@@ -120,38 +120,38 @@ def _slot(row: Delivery) -> tuple[int, int]:
 
 
 def compare(database: PulsingDatabase, examples: int) -> None:
-    """Play so many histories on both."""
+    """Play that many histories on both ledgers."""
 
     @chosen(examples)
     @given(STEPS, STARTS)
     def histories(steps: list[Step], start: int) -> None:
         worlds = [play(steps, start, each) for each in (_Memory(), _Tables(database))]
         rules, tables = worlds
-        assert ended(tables.ledger) == ended(rules.ledger)
-        assert [one.received for one in tables.people.values()] == [
-            one.received for one in rules.people.values()
+        assert final_state(tables.ledger) == final_state(rules.ledger)
+        assert [person.received for person in tables.people.values()] == [
+            person.received for person in rules.people.values()
         ]
 
     histories()
 
 
 @pytest.mark.parametrize("examples", [FEW, SLOW])
-def test_the_store_ends_as_the_rules_end(sqlite: PulsingDatabase, examples: int) -> None:
-    """The same steps lead to the same arrivals, bookmarks and letters, in the same states."""
+def test_the_store_agrees_with_the_ledger_in_memory(sqlite: PulsingDatabase, examples: int) -> None:
+    """The same steps lead to the same log entries, cursors and deliveries."""
     compare(sqlite, examples)
 
 
 @pytest.mark.slow
-def test_postgresql_ends_as_the_rules_end(postgres: PulsingDatabase) -> None:
-    """There too."""
+def test_postgresql_agrees_with_the_ledger_in_memory(postgres: PulsingDatabase) -> None:
+    """The same steps lead to the same result on PostgreSQL."""
     compare(postgres, SOME)
 
 
 # A crash before each transaction in turn
 
 
-def crashed(database: PulsingDatabase, step: int) -> World:
-    """Let a run with something of everything die before its step number `step`, then go on."""
+def crash_before(database: PulsingDatabase, step: int) -> World:
+    """Crash a run that has work of every kind before its step number `step`, then continue."""
     world = World(berlin("2026-11-10 10:00"), StoreLedger(database))
     for frequency in FREQUENCIES:
         world.join(frequency)
@@ -174,14 +174,14 @@ def crashed(database: PulsingDatabase, step: int) -> World:
     return world
 
 
-def test_a_run_that_dies_before_any_step_loses_and_repeats_nothing(
+def test_a_crash_before_any_step_loses_and_repeats_nothing(
     sqlite: PulsingDatabase,
 ) -> None:
-    """Every transaction in turn, and either side of every letter, until a run gets through."""
+    """A run may crash before each transaction and on either side of each email."""
     for step in count(1):
-        world = crashed(sqlite, step)
-        unsure = [row for row in world.ledger.deliveries() if row.state == "uncertain"]
-        assert len(unsure) <= StoreLedger.connections
+        world = crash_before(sqlite, step)
+        uncertain = [row for row in world.ledger.deliveries() if row.state == "uncertain"]
+        assert len(uncertain) <= StoreLedger.connections
         if not world.effects["crash"]:
             break
     assert step > 30

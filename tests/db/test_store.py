@@ -1,4 +1,4 @@
-"""The store; every test runs on SQLite and on PostgreSQL."""
+"""The store, on SQLite and on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ DUE = Cursor(DECEMBER)
 
 @pytest.fixture
 def store(database_url: str, tmp_path: Path) -> Iterator[Store]:
-    """Open the store of an empty database, once of each kind, and close it."""
+    """Open the store of an empty database of each kind, and close it at the end."""
     opened = open_store(database_url, tmp_path)
     yield opened
     opened.database.close()
 
 
-def subscriber(name: str, state: State = "active", **changes: Any) -> Subscriber:
-    """Return a subscriber to a monthly letter, not yet stored."""
+def make_subscriber(name: str, state: State = "active", **changes: Any) -> Subscriber:
+    """Return a subscriber to a monthly newsletter, not yet stored."""
     plain = Subscriber(
         id=0,
         address=f"{name}@example.com",
@@ -70,41 +70,41 @@ def subscriber(name: str, state: State = "active", **changes: Any) -> Subscriber
     return evolve(plain, **changes)
 
 
-def added(store: Store, *newcomers: Subscriber) -> list[Subscriber]:
-    """Add subscribers and return them as the store has them."""
+def add_subscribers(store: Store, *newcomers: Subscriber) -> list[Subscriber]:
+    """Add subscribers and return them as stored."""
     store.subscribers.add(newcomers, NOW)
-    found = [store.subscribers.find(one.address.casefold()) for one in newcomers]
-    return [one for one in found if one]
+    found = [store.subscribers.find(subscriber.address.casefold()) for subscriber in newcomers]
+    return [subscriber for subscriber in found if subscriber]
 
 
-def some(store: Store, count: int) -> list[Subscriber]:
+def add_members(store: Store, count: int) -> list[Subscriber]:
     """Add `count` subscribers who are all of one group."""
-    return added(store, *(subscriber(f"reader{number}") for number in range(count)))
+    return add_subscribers(store, *(make_subscriber(f"reader{number}") for number in range(count)))
 
 
 def only_group(store: Store) -> Segment:
-    """Return the members of the one group that there is."""
+    """Return the members of the only group."""
     ((group, _),) = store.segments.groups()
     return Segment(group)
 
 
 def begin(store: Store, at: datetime = NOW) -> int:
-    """Begin a run; the one before it, if it has not ended, is dead."""
+    """Begin a run; an earlier run that has not ended counts as crashed."""
     store.database.release_lock()
     return store.runs.begin(at)
 
 
 def hashed(key: str) -> str:
-    """Return what the address with this key would be suppressed under."""
+    """Return a stand-in for the suppression hash of a key."""
     return f"hash of {key}"
 
 
 def claim(store: Store, run: int, limit: int, now: datetime) -> tuple[ClaimedDelivery, ...]:
-    """Take rows for sending, with nothing to record."""
+    """Claim deliveries, with nothing to record."""
     return store.deliveries.record_and_claim(run, [], limit, now, hashed)
 
 
-def planned(
+def plan_issue(
     store: Store,
     run: int,
     *posts: str,
@@ -112,9 +112,9 @@ def planned(
     members: Segment | None = None,
     now: datetime = NOW,
 ) -> int:
-    """Plan a letter with these posts for a group, by default the only one; return for how many."""
-    letter = IssueSnapshot("month", to.date, "en", posts, now, b"frozen")
-    number = store.issues.freeze(letter)
+    """Plan an issue with these posts for a group, by default the only one; return the count."""
+    issue = IssueSnapshot("month", to.date, "en", posts, now, b"frozen")
+    number = store.issues.freeze(issue)
     return store.deliveries.plan(run, members or only_group(store), number, to, now)
 
 
@@ -125,28 +125,31 @@ def members_of(store: Store, segment: Segment) -> list[str]:
 
 
 def rows(store: Store) -> list[tuple[str, int, DeliveryState, int]]:
-    """Return all deliveries as (reader, n, state, attempts), in the order of their ids."""
-    asked = sa.select(deliveries).order_by(deliveries.c.id)
-    names = {one.id: one.address.partition("@")[0] for one in store.subscribers.every()}
+    """Return all deliveries as (name, number, state, attempts), in the order of their ids."""
+    query = sa.select(deliveries).order_by(deliveries.c.id)
+    names = {
+        subscriber.id: subscriber.address.partition("@")[0]
+        for subscriber in store.subscribers.every()
+    }
     with store.database.reading() as connection:
         return [
-            (names[r.subscriber], r.number, r.state, r.attempts) for r in connection.execute(asked)
+            (names[r.subscriber], r.number, r.state, r.attempts) for r in connection.execute(query)
         ]
 
 
 def found(store: Store, name: str) -> Subscriber:
     """Return the subscriber with this name."""
-    one = store.subscribers.find(f"{name}@example.com")
-    assert one
-    return one
+    subscriber = store.subscribers.find(f"{name}@example.com")
+    assert subscriber
+    return subscriber
 
 
 class TestSubscribers:
     """Subscribers."""
 
-    def test_come_back_as_they_were(self, store: Store) -> None:
-        """Every field of a subscriber comes back, and the store gives the id."""
-        new = subscriber(
+    def test_are_stored_unchanged(self, store: Store) -> None:
+        """Every field of a subscriber is stored, and the store assigns the id."""
+        new = make_subscriber(
             "Reader",
             "paused",
             frequency="week",
@@ -155,97 +158,111 @@ class TestSubscribers:
             cursor=Cursor(DECEMBER, 2**40),
             issues=7,
         )
-        (kept,) = added(store, new)
-        assert kept == evolve(new, id=kept.id)
-        assert store.subscribers.with_token("token-of-Reader") == kept
+        (stored,) = add_subscribers(store, new)
+        assert stored == evolve(new, id=stored.id)
+        assert store.subscribers.with_token("token-of-Reader") == stored
         assert store.subscribers.with_token("another") is None
 
     def test_are_the_same_in_any_case(self, store: Store) -> None:
         """An address that differs in case alone is not added again."""
-        assert store.subscribers.add([subscriber("reader")], NOW) == {"reader@example.com"}
-        again = subscriber("READER", token="another")
+        assert store.subscribers.add([make_subscriber("reader")], NOW) == {"reader@example.com"}
+        again = make_subscriber("READER", token="another")
         assert store.subscribers.add([again], NOW) == frozenset()
 
     def test_with_the_token_of_another_are_not_added(self, store: Store) -> None:
         """Two subscribers never share a token; the others of the same call are added."""
-        thief = subscriber("thief", token="token-of-reader")
-        others = [subscriber("reader"), thief, subscriber("third")]
+        thief = make_subscriber("thief", token="token-of-reader")
+        others = [make_subscriber("reader"), thief, make_subscriber("third")]
         assert store.subscribers.add(others, NOW) == {"reader@example.com", "third@example.com"}
 
-    def test_are_told_by_state(self, store: Store) -> None:
-        """States are told of keys that are known, and counted."""
-        added(
-            store, subscriber("a"), subscriber("b", "unsubscribed"), subscriber("c", "unsubscribed")
+    def test_are_counted_by_state(self, store: Store) -> None:
+        """The states of known keys are returned, and all states are counted."""
+        add_subscribers(
+            store,
+            make_subscriber("a"),
+            make_subscriber("b", "unsubscribed"),
+            make_subscriber("c", "unsubscribed"),
         )
-        asked = ["a@example.com", "b@example.com", "nobody@example.com"]
-        assert store.subscribers.known(asked) == {
+        keys = ["a@example.com", "b@example.com", "nobody@example.com"]
+        assert store.subscribers.known(keys) == {
             "a@example.com": "active",
             "b@example.com": "unsubscribed",
         }
         assert store.subscribers.count() == {"active": 1, "unsubscribed": 2}
         assert store.subscribers.known([]) == {}
 
-    def test_are_read_in_the_order_in_which_they_came(self, store: Store) -> None:
-        """All are read, or those in one state, more of them than are held at once."""
-        store.subscribers.add([subscriber(f"r{number:04}") for number in range(2500)], NOW)
+    def test_are_read_in_the_order_of_their_ids(self, store: Store) -> None:
+        """All subscribers, or those in one state, are read in more than one batch."""
+        store.subscribers.add([make_subscriber(f"r{number:04}") for number in range(2500)], NOW)
         store.subscribers.stop(["r0007@example.com"], "unsubscribed")
-        names = [one.address for one in store.subscribers.every()]
+        names = [subscriber.address for subscriber in store.subscribers.every()]
         assert names == [f"r{number:04}@example.com" for number in range(2500)]
-        assert [one.address for one in store.subscribers.every("unsubscribed")] == [
+        assert [subscriber.address for subscriber in store.subscribers.every("unsubscribed")] == [
             "r0007@example.com"
         ]
 
     def test_can_be_changed_while_they_are_read(self, store: Store) -> None:
-        """A long reading does not keep others from writing."""
-        some(store, 3)
+        """A long read does not keep other connections from writing."""
+        add_members(store, 3)
         with closing(store.subscribers.every()) as everyone:
             next(everyone)
             assert store.subscribers.stop(["reader2@example.com"], "unsubscribed") == 1
 
-    def test_stop_once_and_for_all(self, store: Store) -> None:
-        """Stopping changes those who receive, and no other state of those who do not."""
-        added(store, subscriber("a"), subscriber("b", "complained"), subscriber("c", "pending"))
+    def test_stop_only_once(self, store: Store) -> None:
+        """Stopping changes only subscribers who are not stopped yet."""
+        add_subscribers(
+            store,
+            make_subscriber("a"),
+            make_subscriber("b", "complained"),
+            make_subscriber("c", "pending"),
+        )
         keys = [f"{name}@example.com" for name in "abcd"]
         assert store.subscribers.stop(keys, "bounced") == 2
         assert store.subscribers.stop(keys, "unsubscribed") == 0
         assert store.subscribers.count() == {"bounced": 2, "complained": 1}
 
-    def test_consent_is_on_record(self, store: Store) -> None:
-        """Where someone answers for their consent, an event of each one says so."""
-        store.subscribers.add([subscriber("a")], NOW, "they signed a list")
-        store.subscribers.add([subscriber("a"), subscriber("b")], NOW)
-        kept = [list(store.events.of(found(store, name).id)) for name in "ab"]
-        assert kept == [
+    def test_consent_is_recorded(self, store: Store) -> None:
+        """If the operator confirms consent, an event of each new subscriber records it."""
+        store.subscribers.add([make_subscriber("a")], NOW, "they signed a list")
+        store.subscribers.add([make_subscriber("a"), make_subscriber("b")], NOW)
+        events = [list(store.events.of(found(store, name).id)) for name in "ab"]
+        assert events == [
             [SubscriberEvent(NOW, "consent", "they signed a list", found(store, "a").id)],
             [],
         ]
 
     def test_pause_and_resume(self, store: Store) -> None:
-        """Only who is active pauses, only who paused resumes; the bookmark stays."""
-        one, gone = added(store, subscriber("a"), subscriber("b", "unsubscribed"))
-        assert store.subscribers.pause(one.id)
-        assert not store.subscribers.pause(one.id)
-        assert found(store, "a") == evolve(one, state="paused")
-        assert store.subscribers.resume(one.id)
-        assert found(store, "a") == one
+        """An active subscriber pauses, a paused one resumes, and the cursor stays in place."""
+        subscriber, gone = add_subscribers(
+            store, make_subscriber("a"), make_subscriber("b", "unsubscribed")
+        )
+        assert store.subscribers.pause(subscriber.id)
+        assert not store.subscribers.pause(subscriber.id)
+        assert found(store, "a") == evolve(subscriber, state="paused")
+        assert store.subscribers.resume(subscriber.id)
+        assert found(store, "a") == subscriber
         assert not store.subscribers.resume(gone.id)
 
-    def test_confirmation_raises_the_bookmark(self, store: Store) -> None:
-        """A confirmation makes active; neither part of the bookmark falls, nor does the start."""
-        (one,) = added(store, subscriber("a", "unsubscribed", cursor=Cursor(NOVEMBER, 5)))
-        assert store.subscribers.confirm(one.id, Cursor(DECEMBER, 3))
-        back = evolve(one, state="active", cursor=Cursor(DECEMBER, 5), start=DECEMBER)
-        assert found(store, "a") == back
-        assert store.subscribers.confirm(one.id, Cursor(NOVEMBER, 9))
-        assert found(store, "a") == evolve(back, cursor=Cursor(DECEMBER, 9))
-        assert not store.subscribers.confirm(one.id + 1, Cursor(NOVEMBER, 9))
+    def test_confirmation_raises_the_cursor(self, store: Store) -> None:
+        """A confirmation activates a subscriber; neither the cursor nor the start moves back."""
+        (subscriber,) = add_subscribers(
+            store, make_subscriber("a", "unsubscribed", cursor=Cursor(NOVEMBER, 5))
+        )
+        assert store.subscribers.confirm(subscriber.id, Cursor(DECEMBER, 3))
+        confirmed = evolve(subscriber, state="active", cursor=Cursor(DECEMBER, 5), start=DECEMBER)
+        assert found(store, "a") == confirmed
+        assert store.subscribers.confirm(subscriber.id, Cursor(NOVEMBER, 9))
+        assert found(store, "a") == evolve(confirmed, cursor=Cursor(DECEMBER, 9))
+        assert not store.subscribers.confirm(subscriber.id + 1, Cursor(NOVEMBER, 9))
 
-    def test_preferences_leave_the_rest_alone(self, store: Store) -> None:
+    def test_preferences_change_nothing_else(self, store: Store) -> None:
         """A change of frequency, topics and language changes nothing else."""
-        (one,) = added(store, subscriber("a"))
-        assert store.subscribers.set_preferences(one.id, "post", frozenset({"Products"}), "de")
+        (subscriber,) = add_subscribers(store, make_subscriber("a"))
+        assert store.subscribers.set_preferences(
+            subscriber.id, "post", frozenset({"Products"}), "de"
+        )
         assert found(store, "a") == evolve(
-            one, frequency="post", topics=frozenset({"Products"}), language="de"
+            subscriber, frequency="post", topics=frozenset({"Products"}), language="de"
         )
 
 
@@ -253,7 +270,7 @@ class TestSuppressions:
     """Suppressions."""
 
     def test_are_found(self, store: Store) -> None:
-        """Of some hashes, those that are suppressed are told; one may be lifted again."""
+        """The suppressed hashes of a list are found, and a suppression can be lifted."""
         store.suppressions.suppress({"h1": "bounced", "h2": "complained"}, NOW)
         store.suppressions.suppress({"h1": "complained"}, NOW)
         store.suppressions.suppress({}, NOW)
@@ -262,35 +279,35 @@ class TestSuppressions:
         assert not store.suppressions.lift("h1")
         assert store.suppressions.among(["h1", "h2", "h3"]) == {"h2"}
 
-    def test_forgetting_leaves_a_hash_alone(self, store: Store) -> None:
-        """Of a forgotten address no row is left but the hash: no delivery, no event."""
-        store.subscribers.add([subscriber("a"), subscriber("b")], NOW, "they agreed")
+    def test_forgetting_keeps_only_a_hash(self, store: Store) -> None:
+        """The hash of a forgotten address stays, but no delivery and no event."""
+        store.subscribers.add([make_subscriber("a"), make_subscriber("b")], NOW, "they agreed")
         run = begin(store)
-        planned(store, run, "post")
-        one = found(store, "a")
+        plan_issue(store, run, "post")
+        subscriber = found(store, "a")
         assert store.suppressions.forget("a@example.com", "h", NOW)
         assert store.subscribers.find("a@example.com") is None
-        assert list(store.events.of(one.id)) == []
+        assert list(store.events.of(subscriber.id)) == []
         assert rows(store) == [("b", 0, "planned", 0)]
         assert store.suppressions.among(["h"]) == {"h"}
 
     def test_forgetting_twice_or_an_unknown_address_suppresses_too(self, store: Store) -> None:
-        """An address that is not known, or not any more, is suppressed all the same."""
+        """An address that is unknown or already forgotten is suppressed, too."""
         for _ in range(2):
             assert not store.suppressions.forget("a@example.com", "h", NOW)
         assert store.suppressions.among(["h"]) == {"h"}
 
-    def test_forgetting_in_the_middle_of_a_letter_is_no_fault(self, store: Store) -> None:
-        """A letter whose reader is forgotten while it is on its way has no outcome to record."""
-        some(store, 1)
+    def test_forgetting_during_a_delivery_is_no_error(self, store: Store) -> None:
+        """The outcome of a delivery is dropped if its subscriber was forgotten meanwhile."""
+        add_members(store, 1)
         run = begin(store)
-        planned(store, run, "post")
+        plan_issue(store, run, "post")
         (claimed,) = claim(store, run, 1, NOW)
         store.suppressions.forget("reader0@example.com", "h", NOW)
         assert store.deliveries.record(run, [DeliveryOutcome(claimed.id, "sent")], NOW) == 0
 
-    def test_need_the_key_that_they_were_made_with(self, store: Store) -> None:
-        """Another key than the first is refused: all who are suppressed would be new."""
+    def test_need_their_first_key(self, store: Store) -> None:
+        """Another key than the first is refused, because no suppression would match."""
         store.suppressions.require_key("proof")
         store.suppressions.require_key("proof")
         with pytest.raises(SettingsError, match=r"POSTROOM_SECRET_KEY: .*put that key back"):
@@ -298,9 +315,9 @@ class TestSuppressions:
 
 
 def test_sqlite_keeps_no_bytes_of_a_forgotten_address(tmp_path: Path) -> None:
-    """After "forget me" the address stands nowhere in the files of the database."""
+    """A forgotten address is in no file of the database."""
     store = open_store(None, tmp_path)
-    store.subscribers.add([subscriber("zzforgotten")], NOW, "they agreed")
+    store.subscribers.add([make_subscriber("zzforgotten")], NOW, "they agreed")
     store.suppressions.forget("zzforgotten@example.com", "h", NOW)
     files = list((tmp_path / ".postroom").iterdir())
     assert any(b"subscribers" in file.read_bytes() for file in files)
@@ -308,30 +325,36 @@ def test_sqlite_keeps_no_bytes_of_a_forgotten_address(tmp_path: Path) -> None:
     store.database.close()
 
 
-class TestArrivals:
-    """Arrivals and the release."""
+class TestPostLog:
+    """The post log and the release."""
 
     def test_log_and_release_change_together(self, store: Store) -> None:
-        """New arrivals, struck ones and the state row are written in one step."""
+        """New log entries, retracted ones and the state are written in one transaction."""
         assert (store.post_log.last(), store.post_log.state()) == (0, None)
-        first = RunState(NOW, date(2026, 11, 22), "Europe/Berlin")
-        one, two = (LogEntry(seq, NOVEMBER, f"post-{seq}", NOVEMBER) for seq in (1, 2))
-        store.post_log.apply([one, two], [], first)
-        later = RunState(SOON, date(2026, 11, 23), "Asia/Shanghai")
+        first_state = RunState(NOW, date(2026, 11, 22), "Europe/Berlin")
+        first_entry, second_entry = (
+            LogEntry(seq, NOVEMBER, f"post-{seq}", NOVEMBER) for seq in (1, 2)
+        )
+        store.post_log.apply([first_entry, second_entry], [], first_state)
+        later_state = RunState(SOON, date(2026, 11, 23), "Asia/Shanghai")
         again = LogEntry(3, DECEMBER, "post-1", NOVEMBER)
-        store.post_log.apply([again], [1], later)
-        assert list(store.post_log.entries()) == [evolve(one, retracted=True), two, again]
-        assert (store.post_log.last(), store.post_log.state()) == (3, later)
+        store.post_log.apply([again], [1], later_state)
+        assert list(store.post_log.entries()) == [
+            evolve(first_entry, retracted=True),
+            second_entry,
+            again,
+        ]
+        assert (store.post_log.last(), store.post_log.state()) == (3, later_state)
 
-    def test_the_log_is_never_written_over(self, store: Store) -> None:
-        """A seq that is taken is refused, and nothing of that step is kept."""
+    def test_the_log_is_never_overwritten(self, store: Store) -> None:
+        """A used sequence number is refused, and nothing of that transaction is stored."""
         state = RunState(NOW, NOVEMBER, "UTC")
         store.post_log.apply([LogEntry(1, NOVEMBER, "a", NOVEMBER)], [], state)
         with pytest.raises(DatabaseError):
             store.post_log.apply(
                 [LogEntry(1, NOVEMBER, "b", NOVEMBER)], [1], evolve(state, clock=SOON)
             )
-        assert [arrival.post_id for arrival in store.post_log.entries()] == ["a"]
+        assert [entry.post_id for entry in store.post_log.entries()] == ["a"]
         assert store.post_log.state() == state
 
 
@@ -339,49 +362,49 @@ class TestEvents:
     """Events."""
 
     def test_are_of_a_subscriber_or_of_the_list(self, store: Store) -> None:
-        """Events come back by whom they concern, oldest first."""
-        (one,) = added(store, subscriber("a"))
-        mine = [
-            SubscriberEvent(NOW, "pause", "", one.id),
-            SubscriberEvent(SOON, "return", "", one.id),
+        """Events are read for one subscriber or for the list, oldest first."""
+        (subscriber,) = add_subscribers(store, make_subscriber("a"))
+        own_events = [
+            SubscriberEvent(NOW, "pause", "", subscriber.id),
+            SubscriberEvent(SOON, "return", "", subscriber.id),
         ]
-        ours = [SubscriberEvent(NOW, "import", "list.csv: 3 added")]
-        store.events.add([*mine, *ours])
+        list_events = [SubscriberEvent(NOW, "import", "list.csv: 3 added")]
+        store.events.add([*own_events, *list_events])
         store.events.add([])
-        assert list(store.events.of(one.id)) == mine
-        assert list(store.events.of(None)) == ours
+        assert list(store.events.of(subscriber.id)) == own_events
+        assert list(store.events.of(None)) == list_events
 
 
 class TestRuns:
     """Runs and their lease."""
 
     def test_only_one_sends(self, store: Store) -> None:
-        """While one run sends another is refused in one line, until it ends."""
+        """A second run is refused in one line until the first run ends."""
         run = store.runs.begin(NOW)
         with pytest.raises(LeaseError, match="another run is sending; wait until it has ended"):
             store.runs.begin(SOON)
         store.runs.end(run, NOW)
         assert store.runs.begin(NOW) > run
 
-    def test_a_dead_run_is_taken_over_at_once(self, store: Store) -> None:
-        """The turn of a process that died is free, also for a clock that was set back."""
+    def test_a_crashed_run_frees_its_lock_at_once(self, store: Store) -> None:
+        """The lock of a crashed process is free, even for a clock that was set back."""
         run = begin(store)
         other = begin(store, NOW - timedelta(days=1))
         store.runs.end(run, SOON)
         assert claim(store, other, 1, NOW) == ()
 
-    def test_of_many_at_once_one_wins(self, store: Store) -> None:
-        """Of runs that begin at the same moment exactly one gets the lease."""
+    def test_only_one_of_several_runs_gets_the_lease(self, store: Store) -> None:
+        """Exactly one of several simultaneous runs gets the lease."""
         won: list[int] = []
         lost: list[LeaseError] = []
 
-        def try_it() -> None:
+        def try_to_begin() -> None:
             try:
                 won.append(store.runs.begin(NOW))
             except LeaseError as error:
                 lost.append(error)
 
-        threads = [threading.Thread(target=try_it) for _ in range(6)]
+        threads = [threading.Thread(target=try_to_begin) for _ in range(6)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -392,19 +415,19 @@ class TestRuns:
 class TestGroups:
     """Groups."""
 
-    def test_are_the_active_by_what_they_are_owed(self, store: Store) -> None:
-        """Groups are told with their sizes, in a fixed order; who is not active is in none."""
+    def test_hold_active_subscribers_with_equal_settings(self, store: Store) -> None:
+        """Groups are in a fixed order with their sizes, and hold only active subscribers."""
         products = frozenset({"Products"})
-        added(
+        add_subscribers(
             store,
-            subscriber("a"),
-            subscriber("b"),
-            subscriber("c", topics=products),
-            subscriber("d", language="de"),
-            subscriber("e", cursor=Cursor(NOVEMBER, 4)),
-            subscriber("f", frequency="day"),
+            make_subscriber("a"),
+            make_subscriber("b"),
+            make_subscriber("c", topics=products),
+            make_subscriber("d", language="de"),
+            make_subscriber("e", cursor=Cursor(NOVEMBER, 4)),
+            make_subscriber("f", frequency="day"),
             *(
-                subscriber(state, state)
+                make_subscriber(state, state)
                 for state in ("pending", "paused", "unsubscribed", "bounced")
             ),
         )
@@ -423,12 +446,14 @@ class TestGroups:
         assert store.segments.split_by_returned(plain, (), DUE) == ((Segment(plain), 2),)
         assert store.segments.split_by_returned(evolve(plain, language="fr"), (), DUE) == ()
 
-    def test_bookmarks_of_a_group_rise_together(self, store: Store) -> None:
-        """The bookmarks of a whole group rise in one step, of no other one, and never fall."""
-        added(store, subscriber("a"), subscriber("b"), subscriber("c", language="de"))
+    def test_the_cursors_of_a_group_rise_together(self, store: Store) -> None:
+        """The cursors of a group rise together, those of other groups stay, and none falls."""
+        add_subscribers(
+            store, make_subscriber("a"), make_subscriber("b"), make_subscriber("c", language="de")
+        )
         (members, _) = (Segment(group) for group, _ in store.segments.groups())
         assert store.segments.raise_cursors(members, Cursor(DECEMBER, 3)) == 2
-        assert [one.cursor for one in store.subscribers.every()] == [
+        assert [subscriber.cursor for subscriber in store.subscribers.every()] == [
             Cursor(DECEMBER, 3),
             Cursor(DECEMBER, 3),
             Cursor(NOVEMBER),
@@ -437,13 +462,13 @@ class TestGroups:
         assert store.segments.raise_cursors(raised, Cursor(NOVEMBER, 4)) == 2
         assert found(store, "a").cursor == Cursor(DECEMBER, 4)
 
-    def test_a_returned_post_divides_a_group(self, store: Store) -> None:
-        """Owed a returned post is who started in time and has no delivered letter that holds it."""
-        some(store, 5)
-        late = subscriber("late", start=date(2026, 11, 20), cursor=Cursor(DECEMBER))
-        added(store, late)
+    def test_a_returned_post_splits_a_group(self, store: Store) -> None:
+        """A returned post is due for members who started in time and have no email with it."""
+        add_members(store, 5)
+        late = make_subscriber("late", start=date(2026, 11, 20), cursor=Cursor(DECEMBER))
+        add_subscribers(store, late)
         run = begin(store)
-        planned(
+        plan_issue(
             store,
             run,
             "x",
@@ -452,14 +477,16 @@ class TestGroups:
         )
         claimed = claim(store, run, 5, NOW)
         ends: Sequence[DeliveryState] = ("sent", "uncertain", "bounced", "deferred", "cancelled")
-        outcomes = [DeliveryOutcome(one.id, end) for one, end in zip(claimed, ends, strict=True)]
+        outcomes = [
+            DeliveryOutcome(delivery.id, end) for delivery, end in zip(claimed, ends, strict=True)
+        ]
         store.deliveries.record(run, outcomes, NOW)
         for group, _ in list(store.segments.groups()):
             store.segments.raise_cursors(Segment(group), evolve(DUE, seq=1))
         again = LogEntry(9, DECEMBER, "returned", date(2026, 11, 10))
-        owed = evolve(only_group(store), due=(again,))
+        due = evolve(only_group(store), due=(again,))
         settled = evolve(only_group(store), delivered=(again,))
-        assert [address[:7] for address in members_of(store, owed)] == [
+        assert [address[:7] for address in members_of(store, due)] == [
             "reader2",
             "reader3",
             "reader4",
@@ -470,36 +497,40 @@ class TestGroups:
             "late@ex",
         ]
         newer = evolve(DUE, seq=2)
-        assert store.segments.split_by_returned(owed.group, [again], newer) == (
-            (owed, 3),
+        assert store.segments.split_by_returned(due.group, [again], newer) == (
+            (due, 3),
             (settled, 3),
         )
 
-    def test_bookmarks_wait_for_what_is_on_its_way_or_bounced(self, store: Store) -> None:
-        """Nothing newer reaches those whose letter has not come back, or has for good."""
-        some(store, 4)
+    def test_cursors_wait_for_open_and_bounced_deliveries(self, store: Store) -> None:
+        """A cursor stays behind a newer cutoff if the delivery is being sent or bounced."""
+        add_members(store, 4)
         run = begin(store)
-        planned(store, run, "a")
+        plan_issue(store, run, "a")
         claimed = claim(store, run, 3, NOW)
         ends: Sequence[DeliveryState] = ("bounced", "deferred")
-        outcomes = [DeliveryOutcome(one.id, end) for one, end in zip(claimed, ends, strict=False)]
+        outcomes = [
+            DeliveryOutcome(delivery.id, end) for delivery, end in zip(claimed, ends, strict=False)
+        ]
         store.deliveries.record(run, outcomes, NOW)
         members, newer = only_group(store), evolve(DUE, seq=1)
         assert store.segments.split_by_returned(members.group, (), DUE) == ((members, 2),)
         assert store.segments.split_by_returned(members.group, (), newer) == ((members, 3),)
         assert store.segments.raise_cursors(members, DUE) == 2
         assert store.segments.raise_cursors(members, newer) == 1
-        assert [one.cursor for one in store.subscribers.every()] == [
+        assert [subscriber.cursor for subscriber in store.subscribers.every()] == [
             newer,
             DUE,
             Cursor(NOVEMBER),
             DUE,
         ]
 
-    def test_tell_which_frequencies_are_in_use(self, store: Store) -> None:
-        """By those who receive, or will again; not by who has left."""
-        added(store, subscriber("a"), subscriber("b", "paused", frequency="day"))
-        added(store, subscriber("c", "unsubscribed", frequency="week"))
+    def test_know_the_frequencies_in_use(self, store: Store) -> None:
+        """A frequency is in use if an active or paused subscriber has it."""
+        add_subscribers(
+            store, make_subscriber("a"), make_subscriber("b", "paused", frequency="day")
+        )
+        add_subscribers(store, make_subscriber("c", "unsubscribed", frequency="week"))
         frequencies: Sequence[Frequency] = ("post", "day", "week", "month")
         assert [each for each in frequencies if store.segments.is_used(each)] == ["day", "month"]
 
@@ -507,29 +538,29 @@ class TestGroups:
         """SQLite groups a million subscribers by walking one index, without sorting them."""
         store = open_store(None, tmp_path)
         columns = "frequency, cursor_date, cursor_seq, topics, language"
-        asked = f"SELECT {columns}, count(*) FROM subscribers WHERE state = 'active'"  # noqa: S608
-        plan = f"EXPLAIN QUERY PLAN {asked} GROUP BY {columns} ORDER BY {columns}"
+        query = f"SELECT {columns}, count(*) FROM subscribers WHERE state = 'active'"  # noqa: S608
+        plan = f"EXPLAIN QUERY PLAN {query} GROUP BY {columns} ORDER BY {columns}"
         with store.database.reading() as connection:
             steps = [row.detail for row in connection.exec_driver_sql(plan)]
         assert steps == ["SEARCH subscribers USING COVERING INDEX subscribers_groups (state=?)"]
         store.database.close()
 
 
-class TestLetters:
-    """Letters."""
+class TestIssues:
+    """Issues."""
 
     def test_are_frozen_once(self, store: Store) -> None:
-        """The same posts, frequency, boundary and language are one letter, as first frozen."""
-        letter = IssueSnapshot("week", DECEMBER, "en", ("b", "a"), NOW, b"\x00first")
-        number = store.issues.freeze(letter)
-        assert store.issues.freeze(evolve(letter, content=b"second", date=SOON)) == number
-        assert store.issues.find(number) == evolve(letter, id=number)
+        """Equal posts, frequency, cutoff and language are one issue, as first frozen."""
+        issue = IssueSnapshot("week", DECEMBER, "en", ("b", "a"), NOW, b"\x00first")
+        number = store.issues.freeze(issue)
+        assert store.issues.freeze(evolve(issue, content=b"second", date=SOON)) == number
+        assert store.issues.find(number) == evolve(issue, id=number)
         others = (
-            evolve(letter, posts=("a", "b")),
-            evolve(letter, posts=()),
-            evolve(letter, language="de"),
-            evolve(letter, cutoff=JANUARY),
-            evolve(letter, frequency="month"),
+            evolve(issue, posts=("a", "b")),
+            evolve(issue, posts=()),
+            evolve(issue, language="de"),
+            evolve(issue, cutoff=JANUARY),
+            evolve(issue, frequency="month"),
         )
         assert len({number, *map(store.issues.freeze, others)}) == 6
         assert store.issues.find(99) is None
@@ -539,102 +570,102 @@ class TestPlan:
     """Planning deliveries."""
 
     def test_gives_each_member_one_row(self, store: Store) -> None:
-        """A plan makes a row for every member of the group, and a second one none more."""
-        some(store, 3)
+        """Planning makes one delivery for each member, and planning again adds none."""
+        add_members(store, 3)
         run = begin(store)
-        assert planned(store, run, "a") == 3
-        assert planned(store, run, "a", "b") == 3
+        assert plan_issue(store, run, "a") == 3
+        assert plan_issue(store, run, "a", "b") == 3
         assert rows(store) == [(f"reader{n}", 0, "planned", 0) for n in range(3)]
         (first, *_) = claim(store, run, 1, NOW)
-        letter = store.issues.find(first.issue)
-        assert letter
-        assert letter.posts == ("a", "b")
+        issue = store.issues.find(first.issue)
+        assert issue
+        assert issue.posts == ("a", "b")
 
-    def test_keeps_the_waiting_time_of_a_deferred_letter(self, store: Store) -> None:
-        """A deferred letter keeps attempts and time while its boundary is the newest."""
-        some(store, 1)
+    def test_keeps_the_waiting_time_of_a_deferred_delivery(self, store: Store) -> None:
+        """A deferred delivery keeps attempts and time while its cutoff is the newest."""
+        add_members(store, 1)
         run = begin(store)
-        planned(store, run, "a")
+        plan_issue(store, run, "a")
         (claimed,) = claim(store, run, 1, NOW)
         store.deliveries.record(run, [DeliveryOutcome(claimed.id, "deferred", "451", SOON)], NOW)
-        planned(store, run, "a")
+        plan_issue(store, run, "a")
         assert rows(store) == [("reader0", 0, "deferred", 1)]
         assert store.deliveries.retry_deferred(run, NOW) == 0
         assert store.deliveries.retry_deferred(run, SOON) == 1
         assert claim(store, run, 1, SOON)[0].attempts == 2
 
-    def test_takes_up_a_deferred_letter_whose_time_has_come(self, store: Store) -> None:
-        """A later plan at the same boundary tries again what has waited long enough."""
-        some(store, 1)
+    def test_retries_a_deferred_delivery_when_it_is_time(self, store: Store) -> None:
+        """Planning again at the same cutoff retries a delivery that has waited long enough."""
+        add_members(store, 1)
         run = begin(store)
-        planned(store, run, "a")
+        plan_issue(store, run, "a")
         (claimed,) = claim(store, run, 1, NOW)
         store.deliveries.record(run, [DeliveryOutcome(claimed.id, "deferred", "451", SOON)], NOW)
-        planned(store, run, "a", now=SOON)
+        plan_issue(store, run, "a", now=SOON)
         assert rows(store) == [("reader0", 0, "planned", 1)]
 
-    def test_replaces_a_deferred_letter_at_a_newer_boundary(self, store: Store) -> None:
-        """At the next boundary the old content is dead: same number, new letter, no wait."""
-        some(store, 1)
+    def test_replaces_a_deferred_delivery_at_a_newer_cutoff(self, store: Store) -> None:
+        """A newer cutoff gives a deferred delivery the new issue, the same number and no wait."""
+        add_members(store, 1)
         run = begin(store)
-        planned(store, run, "a")
+        plan_issue(store, run, "a")
         (claimed,) = claim(store, run, 1, NOW)
         store.deliveries.record(run, [DeliveryOutcome(claimed.id, "deferred", "451", SOON)], NOW)
-        planned(store, run, "a", "b", to=Cursor(JANUARY))
+        plan_issue(store, run, "a", "b", to=Cursor(JANUARY))
         assert rows(store) == [("reader0", 0, "planned", 0)]
 
-    def test_leaves_a_bounced_letter_until_a_newer_boundary(self, store: Store) -> None:
-        """A bounced letter is planned again only when its boundary is no longer the newest."""
-        some(store, 1)
+    def test_keeps_a_bounced_delivery_until_a_newer_cutoff(self, store: Store) -> None:
+        """A bounced delivery is planned again only when its cutoff is no longer the newest."""
+        add_members(store, 1)
         run = begin(store)
-        planned(store, run, "a")
+        plan_issue(store, run, "a")
         (claimed,) = claim(store, run, 1, NOW)
         store.deliveries.record(run, [DeliveryOutcome(claimed.id, "bounced", "550")], NOW)
-        assert planned(store, run, "a", "b") == 0
+        assert plan_issue(store, run, "a", "b") == 0
         assert rows(store) == [("reader0", 0, "bounced", 1)]
-        assert planned(store, run, "a", "b", to=Cursor(DECEMBER, 7)) == 1
+        assert plan_issue(store, run, "a", "b", to=Cursor(DECEMBER, 7)) == 1
         assert rows(store) == [("reader0", 0, "planned", 0)]
 
-    def test_never_touches_what_is_being_sent(self, store: Store) -> None:
-        """A letter that is on its way is not replaced under the sender's hands."""
-        some(store, 1)
+    def test_keeps_a_delivery_that_is_being_sent(self, store: Store) -> None:
+        """A delivery that is being sent is not replaced."""
+        add_members(store, 1)
         run = begin(store)
-        planned(store, run, "a")
+        plan_issue(store, run, "a")
         claim(store, run, 1, NOW)
-        assert planned(store, run, "a", "b", to=Cursor(JANUARY)) == 0
+        assert plan_issue(store, run, "a", "b", to=Cursor(JANUARY)) == 0
         assert rows(store) == [("reader0", 0, "sending", 1)]
 
-    def test_cancels_what_it_did_not_take_up(self, store: Store) -> None:
-        """Open rows of an earlier plan that the new one does not confirm are cancelled."""
-        first, second = some(store, 2)
+    def test_cancels_stale_deliveries(self, store: Store) -> None:
+        """Open deliveries of an earlier plan that the new plan does not include are cancelled."""
+        first, second = add_members(store, 2)
         run = begin(store)
-        planned(store, run, "a")
+        plan_issue(store, run, "a")
         store.runs.end(run, NOW)
         store.subscribers.set_preferences(first.id, "day", frozenset(), "")
         run = begin(store)
         monthly = Segment(Group("month", Cursor(NOVEMBER)))
-        planned(store, run, "a", members=monthly)
+        plan_issue(store, run, "a", members=monthly)
         assert store.deliveries.cancel_stale(run, NOW) == 1
         assert rows(store) == [("reader0", 0, "cancelled", 0), ("reader1", 0, "planned", 0)]
         store.subscribers.set_preferences(first.id, "month", frozenset(), "")
-        assert planned(store, run, "a") == 2
+        assert plan_issue(store, run, "a") == 2
         assert second.issues == 0
 
     @pytest.mark.parametrize("state", ["planned", "deferred"])
-    def test_ends_with_its_readers_absence(self, store: Store, state: DeliveryState) -> None:
-        """Who pauses or leaves has no open letter; a plan after it begins without a wait."""
-        one, two, _ = some(store, 3)
+    def test_ends_when_the_subscriber_stops(self, store: Store, state: DeliveryState) -> None:
+        """Pausing or unsubscribing cancels an open delivery; a later plan begins without a wait."""
+        first, second, _ = add_members(store, 3)
         run = begin(store)
-        planned(store, run, "a")
+        plan_issue(store, run, "a")
         for claimed in claim(store, run, 3, NOW):
             store.deliveries.record(run, [DeliveryOutcome(claimed.id, state, "", SOON)], NOW)
-        store.subscribers.pause(one.id)
+        store.subscribers.pause(first.id)
         store.subscribers.stop(["reader1@example.com"], "unsubscribed")
         assert [row[2] for row in rows(store)] == ["cancelled", "cancelled", state]
-        store.subscribers.resume(one.id)
-        store.subscribers.confirm(two.id, Cursor(NOVEMBER))
+        store.subscribers.resume(first.id)
+        store.subscribers.confirm(second.id, Cursor(NOVEMBER))
         for group, _ in list(store.segments.groups()):
-            planned(store, run, "a", members=Segment(group))
+            plan_issue(store, run, "a", members=Segment(group))
         assert rows(store) == [
             ("reader0", 0, "planned", 0),
             ("reader1", 0, "planned", 0),
@@ -643,103 +674,111 @@ class TestPlan:
 
 
 class TestWelcome:
-    """Welcome letters, which are planned at a confirmation and not by a run."""
+    """Welcome emails, which a confirmation plans, not a run."""
 
     def test_waits_for_the_next_run(self, store: Store) -> None:
-        """A run takes it up, and what became of it moves no bookmark."""
-        (one,) = some(store, 1)
+        """The next run adopts a welcome email, and its outcome moves no cursor."""
+        (subscriber,) = add_members(store, 1)
         store.runs.end(begin(store), NOW)
-        letter = greeted(store, one)
+        issue = plan_welcome(store, subscriber)
         run = begin(store)
         assert claim(store, run, 9, NOW) == ()
-        assert [each.id for each in store.issues.waiting("welcome")] == [letter]
-        assert store.deliveries.adopt(run, letter) == 1
+        assert [each.id for each in store.issues.waiting("welcome")] == [issue]
+        assert store.deliveries.adopt(run, issue) == 1
         assert store.deliveries.cancel_stale(run, NOW) == 0
         (claimed,) = claim(store, run, 9, NOW)
         store.deliveries.record(run, [DeliveryOutcome(claimed.id, "sent")], NOW)
-        assert found(store, "reader0") == evolve(one, issues=1)
+        assert found(store, "reader0") == evolve(subscriber, issues=1)
         assert list(store.issues.waiting("welcome")) == []
 
     def test_is_sent_by_the_run_that_is_under_way(self, store: Store) -> None:
-        """A reader who confirms while letters go out need not wait for the next time."""
-        (one,) = some(store, 1)
+        """A subscriber who confirms during a run gets the welcome email from that run."""
+        (subscriber,) = add_members(store, 1)
         run = begin(store)
-        greeted(store, one)
+        plan_welcome(store, subscriber)
         assert len(claim(store, run, 9, NOW)) == 1
 
-    def test_gives_way_to_what_is_owed(self, store: Store) -> None:
-        """There is one open letter: what a run plans takes the place of the welcome."""
-        (one,) = some(store, 1)
-        greeted_by = begin(store)
-        letter = greeted(store, one)
-        store.runs.end(greeted_by, NOW)
+    def test_gives_way_to_a_due_issue(self, store: Store) -> None:
+        """A planned issue replaces the welcome email, because only one delivery can be open."""
+        (subscriber,) = add_members(store, 1)
+        earlier = begin(store)
+        issue = plan_welcome(store, subscriber)
+        store.runs.end(earlier, NOW)
         run = begin(store)
-        planned(store, run, "a")
-        assert store.deliveries.adopt(run, letter) == 0
+        plan_issue(store, run, "a")
+        assert store.deliveries.adopt(run, issue) == 0
         assert rows(store) == [("reader0", 0, "planned", 0)]
 
-    def test_is_for_a_reader_without_a_letter(self, store: Store) -> None:
-        """Who has an open letter, or is not active, is not greeted."""
-        one, gone = added(store, subscriber("reader0"), subscriber("b", "unsubscribed"))
+    def test_is_for_an_active_subscriber_without_an_open_delivery(self, store: Store) -> None:
+        """A subscriber who has an open delivery or is not active gets no welcome email."""
+        subscriber, gone = add_subscribers(
+            store, make_subscriber("reader0"), make_subscriber("b", "unsubscribed")
+        )
         run = begin(store)
-        planned(store, run, "a")
+        plan_issue(store, run, "a")
         number = store.issues.freeze(WELCOME)
-        assert not store.deliveries.plan_welcome(one.id, number, NOW)
+        assert not store.deliveries.plan_welcome(subscriber.id, number, NOW)
         assert not store.deliveries.plan_welcome(gone.id, number, NOW)
 
 
 WELCOME = IssueSnapshot("welcome", date.min, "en", ("old",), NOW)
 
 
-def greeted(store: Store, one: Subscriber) -> int:
-    """Plan a welcome letter for a subscriber, and return the letter's id."""
+def plan_welcome(store: Store, subscriber: Subscriber) -> int:
+    """Plan a welcome email for a subscriber, and return the id of its issue."""
     number = store.issues.freeze(WELCOME)
-    assert store.deliveries.plan_welcome(one.id, number, NOW)
+    assert store.deliveries.plan_welcome(subscriber.id, number, NOW)
     return number
 
 
 class TestLedger:
     """Claims and outcomes."""
 
-    def test_a_sent_letter_closes_in_one_step(self, store: Store) -> None:
-        """What is sent raises its reader's bookmark and count; what is not moves nothing."""
-        some(store, 4)
+    def test_a_sent_email_closes_its_delivery(self, store: Store) -> None:
+        """A sent email raises the cursor and count of its subscriber; a failure moves neither."""
+        add_members(store, 4)
         run = begin(store)
-        planned(store, run, "a", to=Cursor(DECEMBER, 7))
+        plan_issue(store, run, "a", to=Cursor(DECEMBER, 7))
         claimed = claim(store, run, 4, NOW)
         ends: Sequence[DeliveryState] = ("sent", "deferred", "bounced", "uncertain")
-        outcomes = [DeliveryOutcome(one.id, end) for one, end in zip(claimed, ends, strict=True)]
+        outcomes = [
+            DeliveryOutcome(delivery.id, end) for delivery, end in zip(claimed, ends, strict=True)
+        ]
         assert store.deliveries.record(run, outcomes, NOW) == 4
-        moved = [(one.cursor, one.issues) for one in store.subscribers.every()]
+        progress = [
+            (subscriber.cursor, subscriber.issues) for subscriber in store.subscribers.every()
+        ]
         closed, open_ = (Cursor(DECEMBER, 7), 1), (Cursor(NOVEMBER), 0)
-        assert moved == [closed, open_, open_, closed]
+        assert progress == [closed, open_, open_, closed]
         assert store.deliveries.count_by_state() == dict.fromkeys(ends, 1)
-        assert [one.address for one in store.deliveries.uncertain()] == ["reader3@example.com"]
+        assert [delivery.address for delivery in store.deliveries.uncertain()] == [
+            "reader3@example.com"
+        ]
 
-    def test_claims_come_in_order_and_once(self, store: Store) -> None:
-        """Each planned row is claimed once, in the order of the plan."""
-        some(store, 5)
+    def test_deliveries_are_claimed_in_order_and_once(self, store: Store) -> None:
+        """Each planned delivery is claimed once, in the order of the plan."""
+        add_members(store, 5)
         run = begin(store)
-        planned(store, run, "a")
+        plan_issue(store, run, "a")
         first = claim(store, run, 2, NOW)
         rest = claim(store, run, 9, NOW)
-        names = [one.address[:7] for one in (*first, *rest)]
+        names = [delivery.address[:7] for delivery in (*first, *rest)]
         assert names == [f"reader{n}" for n in range(5)]
         assert claim(store, run, 9, NOW) == ()
-        assert [one.attempts for one in first] == [1, 1]
+        assert [delivery.attempts for delivery in first] == [1, 1]
         assert first[0].token == "token-of-reader0"
 
-    def test_workers_of_one_run_share_the_rows(self, store: Store) -> None:
-        """Workers that claim at the same time never get the same row."""
-        some(store, 60)
+    def test_workers_of_one_run_share_the_deliveries(self, store: Store) -> None:
+        """Workers that claim at the same time never get the same delivery."""
+        add_members(store, 60)
         run = begin(store)
-        planned(store, run, "a")
-        got: list[int] = []
+        plan_issue(store, run, "a")
+        claimed_ids: list[int] = []
 
         def work() -> None:
             while claimed := claim(store, run, 3, NOW):
-                got.extend(one.id for one in claimed)
-                outcomes = [DeliveryOutcome(one.id, "sent") for one in claimed]
+                claimed_ids.extend(delivery.id for delivery in claimed)
+                outcomes = [DeliveryOutcome(delivery.id, "sent") for delivery in claimed]
                 store.deliveries.record(run, outcomes, NOW)
 
         threads = [threading.Thread(target=work) for _ in range(4)]
@@ -747,127 +786,129 @@ class TestLedger:
             thread.start()
         for thread in threads:
             thread.join()
-        assert sorted(got) == sorted(set(got))
+        assert sorted(claimed_ids) == sorted(set(claimed_ids))
         assert store.deliveries.count_by_state() == {"sent": 60}
 
-    def test_one_turn_records_and_claims(self, store: Store) -> None:
+    def test_one_transaction_records_and_claims(self, store: Store) -> None:
         """Outcomes and the next claim share one transaction, until nothing is left."""
-        some(store, 3)
+        add_members(store, 3)
         run = begin(store)
-        planned(store, run, "a")
+        plan_issue(store, run, "a")
         claimed = store.deliveries.record_and_claim(run, [], 1, NOW, hashed)
-        turns = 0
+        rounds = 0
         while claimed:
-            turns += 1
+            rounds += 1
             claimed = store.deliveries.record_and_claim(
                 run, [DeliveryOutcome(claimed[0].id, "sent")], 1, NOW, hashed
             )
-        assert (turns, store.deliveries.count_by_state()) == (3, {"sent": 3})
+        assert (rounds, store.deliveries.count_by_state()) == (3, {"sent": 3})
 
-    def test_who_left_meanwhile_gets_nothing(self, store: Store) -> None:
-        """Rows of readers who left between plan and claim are cancelled, and passed over."""
-        some(store, 4)
+    def test_unsubscribing_before_the_claim_cancels(self, store: Store) -> None:
+        """Deliveries of subscribers who unsubscribed after planning are cancelled and skipped."""
+        add_members(store, 4)
         run = begin(store)
-        planned(store, run, "a")
+        plan_issue(store, run, "a")
         store.subscribers.stop([f"reader{n}@example.com" for n in (0, 1, 3)], "unsubscribed")
         claimed = claim(store, run, 1, NOW)
-        assert [one.address for one in claimed] == ["reader2@example.com"]
+        assert [delivery.address for delivery in claimed] == ["reader2@example.com"]
         assert claim(store, run, 1, NOW) == ()
         assert store.deliveries.count_by_state() == {"cancelled": 3, "sending": 1}
 
-    def test_a_stopped_claim_can_be_given_back(self, store: Store) -> None:
-        """A letter that was claimed and not begun goes back to planned, and moves nothing."""
-        some(store, 1)
+    def test_a_claim_can_be_released(self, store: Store) -> None:
+        """A delivery that was claimed and not begun is planned again, and moves nothing."""
+        add_members(store, 1)
         run = begin(store)
-        planned(store, run, "a")
+        plan_issue(store, run, "a")
         (claimed,) = claim(store, run, 1, NOW)
         store.deliveries.record(run, [DeliveryOutcome(claimed.id, "planned")], NOW)
         assert claim(store, run, 1, NOW)[0].id == claimed.id
 
-    def test_a_dead_run_leaves_uncertain_letters(self, store: Store) -> None:
-        """What a dead run had in sending is swept: uncertain, and counted as delivered."""
-        some(store, 3)
+    def test_a_crashed_run_leaves_uncertain_deliveries(self, store: Store) -> None:
+        """Deliveries left in sending by a crashed run become uncertain, and count as delivered."""
+        add_members(store, 3)
         run = begin(store)
-        planned(store, run, "a")
+        plan_issue(store, run, "a")
         claimed = claim(store, run, 2, NOW)
         other = begin(store, SOON)
-        assert store.deliveries.sweep(other, SOON) == tuple(one.id for one in claimed)
+        assert store.deliveries.sweep(other, SOON) == tuple(delivery.id for delivery in claimed)
         assert store.deliveries.sweep(other, SOON) == ()
         assert store.deliveries.count_by_state() == {"uncertain": 2, "planned": 1}
-        assert [one.issues for one in store.subscribers.every()] == [1, 1, 0]
+        assert [subscriber.issues for subscriber in store.subscribers.every()] == [1, 1, 0]
         waiting, _ = (Segment(group) for group, _ in store.segments.groups())
-        assert planned(store, other, "a", "b", members=waiting) == 1
+        assert plan_issue(store, other, "a", "b", members=waiting) == 1
 
     def test_only_the_holder_of_the_lease_claims(self, store: Store) -> None:
-        """A run that slept past its lease claims, sweeps and turns no more."""
-        some(store, 2)
+        """A run that lost its lease neither claims nor sweeps."""
+        add_members(store, 2)
         run = begin(store)
-        planned(store, run, "a")
+        plan_issue(store, run, "a")
         begin(store, SOON)
-        for refused in (
+        for call in (
             lambda: claim(store, run, 1, SOON),
             lambda: store.deliveries.record_and_claim_uncertain(run, [], 1, SOON, hashed, after=0),
             lambda: store.deliveries.record_and_claim(run, [], 1, SOON, hashed),
             lambda: store.deliveries.sweep(run, SOON),
         ):
             with pytest.raises(LeaseError):
-                refused()
+                call()
         assert store.deliveries.count_by_state() == {"planned": 2}
 
-    def test_a_late_answer_turns_uncertain_into_sent(self, store: Store) -> None:
-        """A run that lost its lease may still say that a letter was sent, and nothing else."""
-        some(store, 2)
+    def test_a_late_reply_turns_uncertain_into_sent(self, store: Store) -> None:
+        """A run that lost its lease can still record that an email was sent, and nothing else."""
+        add_members(store, 2)
         run = begin(store)
-        planned(store, run, "a")
-        one, two = claim(store, run, 2, NOW)
+        plan_issue(store, run, "a")
+        first, second = claim(store, run, 2, NOW)
         other = begin(store, SOON)
         store.deliveries.sweep(other, SOON)
         outcomes = [
-            DeliveryOutcome(one.id, "sent", "250"),
-            DeliveryOutcome(two.id, "deferred", "451", SOON),
+            DeliveryOutcome(first.id, "sent", "250"),
+            DeliveryOutcome(second.id, "deferred", "451", SOON),
         ]
         assert store.deliveries.record(run, outcomes, SOON) == 2
         assert store.deliveries.count_by_state() == {"sent": 1, "uncertain": 1}
         assert [each.issues for each in store.subscribers.every()] == [1, 1]
-        assert store.deliveries.record(other, [DeliveryOutcome(two.id, "sent")], SOON) == 0
+        assert store.deliveries.record(other, [DeliveryOutcome(second.id, "sent")], SOON) == 0
 
-    def test_a_turn_without_the_lease_still_records(self, store: Store) -> None:
-        """What a run knows is kept also where it learns that it is no longer the one that sends."""
-        some(store, 2)
+    def test_outcomes_are_recorded_without_the_lease(self, store: Store) -> None:
+        """A run that lost its lease cannot claim, but its outcomes are stored."""
+        add_members(store, 2)
         run = begin(store)
-        planned(store, run, "a")
-        (one,) = claim(store, run, 1, NOW)
+        plan_issue(store, run, "a")
+        (delivery,) = claim(store, run, 1, NOW)
         begin(store, SOON)
         with pytest.raises(LeaseError):
             store.deliveries.record_and_claim(
-                run, [DeliveryOutcome(one.id, "sent", "250")], 1, SOON, hashed
+                run, [DeliveryOutcome(delivery.id, "sent", "250")], 1, SOON, hashed
             )
         assert store.deliveries.count_by_state() == {"sent": 1, "planned": 1}
         assert found(store, "reader0").issues == 1
 
-    def test_uncertain_letters_are_sent_again_on_request(self, store: Store) -> None:
-        """The same row is sent again, and whatever comes of it, it is counted once."""
-        some(store, 3)
+    def test_uncertain_emails_are_resent_on_request(self, store: Store) -> None:
+        """The same delivery is sent again, and counts once whatever its outcome is."""
+        add_members(store, 3)
         run = begin(store)
-        planned(store, run, "a")
+        plan_issue(store, run, "a")
         claim(store, run, 3, NOW)
         run = begin(store, SOON)
         store.deliveries.sweep(run, SOON)
-        one, two, _ = store.deliveries.record_and_claim_uncertain(run, [], 3, SOON, hashed, after=0)
-        assert (one.number, one.attempts) == (0, 2)
+        first, second, _ = store.deliveries.record_and_claim_uncertain(
+            run, [], 3, SOON, hashed, after=0
+        )
+        assert (first.number, first.attempts) == (0, 2)
         store.deliveries.record(
-            run, [DeliveryOutcome(one.id, "sent"), DeliveryOutcome(two.id, "bounced")], SOON
+            run, [DeliveryOutcome(first.id, "sent"), DeliveryOutcome(second.id, "bounced")], SOON
         )
         run = begin(store, SOON + timedelta(minutes=5))
         store.deliveries.sweep(run, SOON)
         assert store.deliveries.count_by_state() == {"sent": 1, "uncertain": 2}
         assert [each.issues for each in store.subscribers.every()] == [1, 1, 1]
 
-    def test_uncertain_letters_of_who_left_are_not_sent_again(self, store: Store) -> None:
-        """Who left is not written to again; the row stays uncertain."""
-        some(store, 1)
+    def test_uncertain_emails_to_unsubscribed_are_not_resent(self, store: Store) -> None:
+        """A delivery stays uncertain if its subscriber unsubscribed."""
+        add_members(store, 1)
         run = begin(store)
-        planned(store, run, "a")
+        plan_issue(store, run, "a")
         claim(store, run, 1, NOW)
         run = begin(store, SOON)
         store.deliveries.sweep(run, SOON)
@@ -875,31 +916,31 @@ class TestLedger:
         assert store.deliveries.record_and_claim_uncertain(run, [], 1, SOON, hashed, after=0) == ()
         assert store.deliveries.count_by_state() == {"uncertain": 1}
 
-    def test_whatever_a_server_says_can_be_kept(self, store: Store) -> None:
-        """A reply of any characters and any length does not keep its outcome from being kept."""
-        some(store, 1)
+    def test_any_reply_of_a_server_can_be_stored(self, store: Store) -> None:
+        """A reply of any characters and any length is stored with its outcome."""
+        add_members(store, 1)
         run = begin(store)
-        planned(store, run, "a")
+        plan_issue(store, run, "a")
         (claimed,) = claim(store, run, 1, NOW)
-        said = "550 no \udcff\0 " + "x" * 100_000
+        reply = "550 no \udcff\0 " + "x" * 100_000
         assert (
-            store.deliveries.record(run, [DeliveryOutcome(claimed.id, "bounced", said)], NOW) == 1
+            store.deliveries.record(run, [DeliveryOutcome(claimed.id, "bounced", reply)], NOW) == 1
         )
         with store.database.reading() as connection:
-            kept = connection.execute(sa.select(deliveries.c.reply)).scalar_one()
-        assert kept == "550 no ?\ufffd " + "x" * 990
+            stored = connection.execute(sa.select(deliveries.c.reply)).scalar_one()
+        assert stored == "550 no ?\ufffd " + "x" * 990
 
     def test_an_outcome_counts_once(self, store: Store) -> None:
-        """The same outcome told twice moves nothing the second time, nor does none at all."""
-        some(store, 1)
+        """A repeated outcome changes nothing, and neither does an empty list."""
+        add_members(store, 1)
         run = begin(store)
-        planned(store, run, "a")
+        plan_issue(store, run, "a")
         (claimed,) = claim(store, run, 1, NOW)
-        told = [
+        counts = [
             store.deliveries.record(run, [DeliveryOutcome(claimed.id, "sent")], NOW)
             for _ in range(2)
         ]
-        assert told == [1, 0]
+        assert counts == [1, 0]
         assert store.deliveries.record(run, [], NOW) == 0
         assert found(store, "reader0").issues == 1
 
@@ -915,47 +956,47 @@ STEPS = st.lists(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(steps=STEPS)
-def test_no_letter_closes_twice(store: Store, steps: list[str]) -> None:
-    """Whatever happens in whatever order, each count of a reader stands for one closed letter."""
+def test_no_delivery_closes_twice(store: Store, steps: list[str]) -> None:
+    """In every order of events, each count of a subscriber stands for one closed delivery."""
     with store.database.writing() as connection:
         for table in reversed(metadata.sorted_tables):
             if table.name != "postroom_version":
                 connection.execute(sa.delete(table))
-    some(store, 2)
+    add_members(store, 2)
     clock = NOW
-    run, boundary = begin(store), NOVEMBER
-    held: list[tuple[int, int]] = []
+    run, cutoff = begin(store), NOVEMBER
+    claims: list[tuple[int, int]] = []
     for step in steps:
         if step == "plan":
-            boundary += timedelta(days=1)
+            cutoff += timedelta(days=1)
             for group, _ in list(store.segments.groups()):
-                planned(store, run, "a", to=Cursor(boundary), members=Segment(group), now=clock)
+                plan_issue(store, run, "a", to=Cursor(cutoff), members=Segment(group), now=clock)
         elif step == "claim":
-            held += [(one.id, run) for one in claim(store, run, 1, clock)]
+            claims += [(delivery.id, run) for delivery in claim(store, run, 1, clock)]
         elif step == "crash":
             clock += timedelta(minutes=5)
             run = begin(store, clock)
             store.deliveries.sweep(run, clock)
-        elif held:
+        elif claims:
             states = {"give-back": "planned", "slow-answer": "sent"}
-            number, whose = held.pop(0)
+            number, claimed_by = claims.pop(0)
             outcome = DeliveryOutcome(number, states.get(step, step), "", clock)  # type: ignore[arg-type]
-            store.deliveries.record(whose, [outcome], clock)
-        _assert_sound(store)
+            store.deliveries.record(claimed_by, [outcome], clock)
+        _assert_counts_match(store)
 
 
-def _assert_sound(store: Store) -> None:
+def _assert_counts_match(store: Store) -> None:
     closed: dict[str, list[int]] = {}
     for name, number, state, _ in rows(store):
         if state in {"sent", "uncertain"}:
             closed.setdefault(name, []).append(number)
-    for one in store.subscribers.every():
-        name = one.address.partition("@")[0]
-        assert sorted(closed.get(name, [])) == list(range(one.issues))
+    for subscriber in store.subscribers.every():
+        name = subscriber.address.partition("@")[0]
+        assert sorted(closed.get(name, [])) == list(range(subscriber.issues))
 
 
-# Every public method of the store, called as it may be called.
-_LETTER = IssueSnapshot("month", DECEMBER, "en", ("a",), NOW)
+# A valid call of every public method of the store.
+_ISSUE = IssueSnapshot("month", DECEMBER, "en", ("a",), NOW)
 _MEMBERS = Segment(Group("month", Cursor(NOVEMBER), frozenset(), ""))
 CALLS: dict[str, Callable[[Store], object]] = {
     "subscribers.known": lambda s: s.subscribers.known(["k"]),
@@ -963,7 +1004,7 @@ CALLS: dict[str, Callable[[Store], object]] = {
     "subscribers.with_token": lambda s: s.subscribers.with_token("t"),
     "subscribers.every": lambda s: list(s.subscribers.every()),
     "subscribers.count": lambda s: s.subscribers.count(),
-    "subscribers.add": lambda s: s.subscribers.add([subscriber("a")], NOW),
+    "subscribers.add": lambda s: s.subscribers.add([make_subscriber("a")], NOW),
     "subscribers.stop": lambda s: s.subscribers.stop(["k"], "unsubscribed"),
     "subscribers.unsubscribe": lambda s: s.subscribers.unsubscribe("t", NOW, "page"),
     "subscribers.pause": lambda s: s.subscribers.pause(1),
@@ -986,9 +1027,9 @@ CALLS: dict[str, Callable[[Store], object]] = {
     "segments.is_used": lambda s: s.segments.is_used("day"),
     "segments.raise_cursors": lambda s: s.segments.raise_cursors(_MEMBERS, DUE),
     "segments.tokens": lambda s: list(s.segments.tokens(_MEMBERS, DUE)),
-    "issues.freeze": lambda s: s.issues.freeze(_LETTER),
-    "issues.freeze_anew": lambda s: s.issues.freeze_anew(_LETTER),
-    "issues.find_frozen": lambda s: s.issues.find_frozen(_LETTER),
+    "issues.freeze": lambda s: s.issues.freeze(_ISSUE),
+    "issues.freeze_anew": lambda s: s.issues.freeze_anew(_ISSUE),
+    "issues.find_frozen": lambda s: s.issues.find_frozen(_ISSUE),
     "issues.has_recipients": lambda s: s.issues.has_recipients(1),
     "issues.open_in": lambda s: list(s.issues.open_in(1)),
     "issues.waiting": lambda s: list(s.issues.waiting("welcome")),
@@ -1029,21 +1070,21 @@ CALLS: dict[str, Callable[[Store], object]] = {
 }
 
 
-def test_every_method_is_tried_against_a_locked_database(store: Store) -> None:
-    """The list of calls names each public method of every noun."""
-    nouns = [field.name for field in fields(Store) if field.name != "database"]
+def test_every_method_has_a_call(store: Store) -> None:
+    """The table of calls names each public method of the store."""
+    parts = [field.name for field in fields(Store) if field.name != "database"]
     methods = {
-        f"{noun}.{name}"
-        for noun in nouns
-        for name, _ in inspect.getmembers(getattr(store, noun), inspect.ismethod)
+        f"{part}.{name}"
+        for part in parts
+        for name, _ in inspect.getmembers(getattr(store, part), inspect.ismethod)
         if not name.startswith("_")
     }
     assert methods == set(CALLS)
 
 
 @contextmanager
-def _locked(store: Store, url: str) -> Iterator[None]:
-    """Lock all tables against everyone, as a backup or a repair does."""
+def _lock_tables(store: Store, url: str) -> Iterator[None]:
+    """Lock all tables, as a backup or a repair does."""
     store.database.close()
     if store.database.is_sqlite:
         with closing(sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)) as raw:
@@ -1058,11 +1099,11 @@ def _locked(store: Store, url: str) -> Iterator[None]:
 
 
 def test_a_locked_database_is_one_line(database_url: str, tmp_path: Path) -> None:
-    """Each method tells in one line that the database is locked, and no trace."""
+    """Each method raises an error of one line if the database is locked."""
     database = make_engine(database_url, tmp_path, timeout=0.02)
     require_tables(database)
     store = make_store(database)
-    with _locked(store, database_url):
+    with _lock_tables(store, database_url):
         for name, call in CALLS.items():
             with pytest.raises(DatabaseError) as caught:
                 call(store)

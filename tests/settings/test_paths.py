@@ -1,4 +1,4 @@
-"""Paths that settings name: inside the site, never hidden, as written and as links resolve."""
+"""Paths in the settings stay inside the site and are never hidden, links included."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def problems(folder: Path) -> list[str]:
     return [str(problem) for problem in caught.value.problems]
 
 
-def plant(folder: Path) -> None:
-    """Make a site's secrets: its database, its repository, and files beside the site."""
+def write_secrets(folder: Path) -> None:
+    """Write a database, a repository, and files beside the site, which must stay secret."""
     for path in (".postroom/postroom.db", ".postroom/logo.png", ".git/config", "data/people.csv"):
         (folder / path).parent.mkdir(exist_ok=True)
         (folder / path).write_bytes(SECRET)
@@ -40,7 +40,7 @@ def plant(folder: Path) -> None:
     (folder.parent / "outside/logo.png").write_bytes(SECRET)
 
 
-# Folders as they are written
+# Folders as written
 
 
 @pytest.mark.parametrize("key", ["posts", "output"])
@@ -57,8 +57,8 @@ def plant(folder: Path) -> None:
         ("...", "..."),
     ],
 )
-def test_no_hidden_folder_is_named(make_site: MakeSite, key: str, path: str, step: str) -> None:
-    """A step that begins with a dot is refused wherever it stands in the path."""
+def test_a_hidden_folder_is_refused(make_site: MakeSite, key: str, path: str, step: str) -> None:
+    """A part of a path that begins with a dot is refused anywhere in the path."""
     folder = make_site({}, f"{key}: {path}\n")
     what = f"'{path}' leads to the hidden '{step}'"
     example = {"posts": "posts", "output": "public"}[key]
@@ -70,18 +70,18 @@ def test_no_hidden_folder_is_named(make_site: MakeSite, key: str, path: str, ste
     ("written", "meant"), [(".", "."), ("./", "."), ("./content", "content"), ("a//b/./c", "a/b/c")]
 )
 def test_a_path_is_normalised_first(make_site: MakeSite, written: str, meant: str) -> None:
-    """Dots that mean the folder itself are no hidden steps."""
+    """The dot of the current folder does not count as a hidden part."""
     assert load_settings(make_site({}, f"posts: {written}\n")).posts == meant
 
 
 def test_the_site_is_not_its_own_output(make_site: MakeSite) -> None:
-    """An output folder that is the site would be served with settings, drafts and exports."""
+    """The site itself is refused as output, because its settings and drafts would be served."""
     folder = make_site({}, "output: .\n")
     assert problems(folder) == [f"postroom.yaml:6:9: output: found '.'; {FOLDER} public"]
 
 
-def test_no_post_has_a_hidden_address(make_site: MakeSite) -> None:
-    """A permalink through a hidden folder would plant files in public/.git, and is never served."""
+def test_no_post_has_a_hidden_url(make_site: MakeSite) -> None:
+    """A permalink in a hidden folder is refused, because it could write to public/.git."""
     folder = make_site({}, "pages: {permalink: '/.git/{slug}/'}\n")
     what = "'/.git/{slug}/' leads to the hidden '.git'"
     assert problems(folder) == [
@@ -107,12 +107,12 @@ def test_no_post_has_a_hidden_address(make_site: MakeSite) -> None:
         ("posts: pub", "../outside", "leads out of the site"),
     ],
 )
-def test_no_link_leads_a_folder_astray(
+def test_a_link_counts_as_its_target(
     make_site: MakeSite, setting: str, target: str, what: str
 ) -> None:
-    """A folder of the settings that is reached through a link is judged by where it is."""
+    """A folder in the settings that is a link is judged by its target."""
     folder = make_site({}, f"{setting}\n")
-    plant(folder)
+    write_secrets(folder)
     (folder / "pub").symlink_to(target)
     key, path = setting.split(": ")
     hint = {"posts": f"{FOLDER} posts", "output": OWN}[key]
@@ -121,16 +121,16 @@ def test_no_link_leads_a_folder_astray(
 
 
 def test_the_default_folder_is_checked_too(make_site: MakeSite) -> None:
-    """The output folder of a site without `output:` may be a link as well."""
+    """The default output folder can be a link, too, and is checked."""
     folder = make_site()
-    plant(folder)
+    write_secrets(folder)
     (folder / "public").symlink_to(".postroom")
     what = f"'public' leads to the hidden '.postroom'; {OWN}"
     assert problems(folder) == [f"postroom.yaml: output: {what}"]
 
 
-def test_a_link_inside_the_site_is_fine(make_site: MakeSite, postroom: Postroom) -> None:
-    """Posts and output may be links to other folders of the site, as with releases."""
+def test_a_link_inside_the_site_is_allowed(make_site: MakeSite, postroom: Postroom) -> None:
+    """Posts and output can be links to other folders of the site."""
     folder = make_site({"content/a.md": POST}, "posts: news\n")
     (folder / "releases/42").mkdir(parents=True)
     (folder / "public").symlink_to("releases/42")
@@ -139,8 +139,8 @@ def test_a_link_inside_the_site_is_fine(make_site: MakeSite, postroom: Postroom)
     assert (folder / "releases/42/atom.xml").is_file()
 
 
-def test_a_site_may_lie_in_a_hidden_folder(make_site: MakeSite, postroom: Postroom) -> None:
-    """Only steps below the site count, not those that lead to it."""
+def test_a_site_can_be_in_a_hidden_folder(make_site: MakeSite, postroom: Postroom) -> None:
+    """Only parts of the path below the site are checked."""
     folder = make_site({"posts/a.md": POST}, name=".sites/news")
     assert postroom(folder, "build").code == 0
 
@@ -179,14 +179,14 @@ def test_no_output_goes_into_a_git_directory(
 
 
 def all_paths(folder: Path) -> set[str]:
-    """Return the paths of all that lies in `folder`."""
+    """Return the paths of everything in `folder`."""
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
 
 
-def test_a_worktree_for_a_pages_branch_is_fine(
+def test_a_worktree_for_a_pages_branch_is_allowed(
     make_site: MakeSite, postroom: Postroom, program: Callable[[str], str]
 ) -> None:
-    """The output may be a worktree of git's, which holds a file called .git."""
+    """The output can be a git worktree, which contains a file named .git."""
     program("git")
     folder = make_site({"posts/a.md": POST})
     git(folder, "init")
@@ -206,12 +206,12 @@ def test_a_worktree_for_a_pages_branch_is_fine(
         ("out", "leads out of the site"),
     ],
 )
-def test_the_option_for_output_is_held_to_the_same(
+def test_the_output_option_follows_the_same_rules(
     make_site: MakeSite, postroom: Postroom, output: str, fault: str
 ) -> None:
-    """A link that a branch brings turns no `--output` inside the site into another place."""
+    """No link redirects an `--output` inside the site to another place."""
     folder = make_site({"posts/a.md": POST})
-    plant(folder)
+    write_secrets(folder)
     (folder / "pub").symlink_to(".git")
     (folder / "out").symlink_to("../outside")
     outcome = postroom(folder, "build", "--output", output)
@@ -222,8 +222,8 @@ def test_the_option_for_output_is_held_to_the_same(
 # The whole site as the folder of posts
 
 
-def test_posts_may_be_the_whole_site(make_site: MakeSite, postroom: Postroom) -> None:
-    """Neither hidden folders nor the output are read as posts, in a second build either."""
+def test_posts_can_be_the_whole_site(make_site: MakeSite, postroom: Postroom) -> None:
+    """Hidden folders and the output are not read as posts, not even in a second build."""
     files = {
         "a.md": POST + "\n[x](b.txt), [y](public/c.txt), [z](.postroom/postroom.db)\n",
         "b.txt": "beside",
@@ -234,7 +234,7 @@ def test_posts_may_be_the_whole_site(make_site: MakeSite, postroom: Postroom) ->
         "sub/.hidden/x.md": "no post",
     }
     folder = make_site(files, "posts: .\n")
-    plant(folder)
+    write_secrets(folder)
     for _ in range(2):
         outcome = postroom(folder, "build")
         assert (outcome.code, outcome.out.partition(":")[0]) == (0, "1 post → public/"), outcome.err
@@ -244,8 +244,8 @@ def test_posts_may_be_the_whole_site(make_site: MakeSite, postroom: Postroom) ->
     assert not [path for path in made if SECRET in path.read_bytes()]
 
 
-def test_paths_count_from_the_whole_site(make_site: MakeSite) -> None:
-    """A post at the top is named without a folder before it."""
+def test_paths_are_relative_to_the_whole_site(make_site: MakeSite) -> None:
+    """A post in the top folder has no folder in its path."""
     folder = make_site({"a.md": POST, "sub/b.txt": "1", "sub/bad.md": "x"}, "posts: .\n")
     with pytest.raises(ContentError) as caught:
         loader.load_posts(folder, load_settings(folder), AT)
@@ -255,8 +255,8 @@ def test_paths_count_from_the_whole_site(make_site: MakeSite) -> None:
     assert post.path == "a.md"
 
 
-def test_check_knows_posts_of_the_whole_site(make_site: MakeSite, postroom: Postroom) -> None:
-    """`check` finds the post behind a page, and `new` writes beside the settings."""
+def test_check_finds_posts_of_the_whole_site(make_site: MakeSite, postroom: Postroom) -> None:
+    """`check` finds the post of a page, and `new` writes beside the settings."""
     folder = make_site({"a.md": POST + "\n[gone](gone.md)\n"}, "posts: .\n")
     found = postroom(folder, "check").errors
     assert any(line.startswith("a.md:") for line in found), found
@@ -266,7 +266,7 @@ def test_check_knows_posts_of_the_whole_site(make_site: MakeSite, postroom: Post
 def test_an_output_that_is_a_link_is_not_read_as_posts(
     make_site: MakeSite, postroom: Postroom
 ) -> None:
-    """Neither the link nor the folder that it leads to holds posts."""
+    """Neither the link nor its target is read as posts."""
     folder = make_site({"a.md": POST, "releases/42/x.md": "no post"}, "posts: .\n")
     (folder / "public").symlink_to("releases/42")
     assert postroom(folder, "build").code == 0
@@ -290,10 +290,10 @@ def test_an_output_that_is_a_link_is_not_read_as_posts(
         ("../outside/logo.png", "found '../outside/logo.png'"),
     ],
 )
-def test_the_settings_name_an_image_of_the_site(make_site: MakeSite, logo: str, what: str) -> None:
-    """A logo is an image inside the site by its path already."""
+def test_the_logo_is_an_image_of_the_site(make_site: MakeSite, logo: str, what: str) -> None:
+    """The path of a logo is that of an image inside the site."""
     folder = make_site({}, f"theme: {{logo: {logo}}}\n")
-    plant(folder)
+    write_secrets(folder)
     assert problems(folder) == [f"postroom.yaml:6:15: theme.logo: {what}; {LOGO}"]
 
 
@@ -314,9 +314,9 @@ def test_the_settings_name_an_image_of_the_site(make_site: MakeSite, logo: str, 
 def test_no_link_publishes_a_secret_as_a_logo(
     make_site: MakeSite, postroom: Postroom, target: str, what: str, command: str
 ) -> None:
-    """`build` and `serve` judge a logo by the file that it is in the end."""
+    """`build` and `serve` judge a logo by the target of its links."""
     folder = make_site({"posts/a.md": POST}, "theme: {logo: logo.png}\n")
-    plant(folder)
+    write_secrets(folder)
     (folder / "folder.png").mkdir()
     (folder / "logo.png").symlink_to(target)
     line = f"postroom.yaml:6:15: theme.logo: 'logo.png' {what}; {LOGO}"
@@ -331,17 +331,17 @@ def test_no_link_publishes_a_secret_as_a_logo(
     assert str(caught.value) == line
 
 
-def test_a_folder_that_is_a_link_hides_no_logo(make_site: MakeSite, postroom: Postroom) -> None:
-    """A link in the middle of the path counts as one at its end."""
+def test_a_link_in_the_path_of_a_logo_is_followed(make_site: MakeSite, postroom: Postroom) -> None:
+    """A link in the middle of the path counts like one at its end."""
     folder = make_site({"posts/a.md": POST}, "theme: {logo: art/logo.png}\n")
-    plant(folder)
+    write_secrets(folder)
     (folder / "art").symlink_to(".postroom")
     line = f"postroom.yaml:6:15: theme.logo: 'art/logo.png' leads to the hidden '.postroom'; {LOGO}"
     assert postroom(folder, "build").errors == [line]
 
 
-def test_a_logo_that_is_missing_stops_a_build(make_site: MakeSite, postroom: Postroom) -> None:
-    """Pages are not built with an image that is not there."""
+def test_a_missing_logo_stops_a_build(make_site: MakeSite, postroom: Postroom) -> None:
+    """Pages are not built with a missing image."""
     folder = make_site({"posts/a.md": POST}, "theme: {logo: gone.png}\n")
     line = (
         "postroom.yaml:6:15: theme.logo: 'gone.png' is missing; put it there, or correct the path"
@@ -350,8 +350,8 @@ def test_a_logo_that_is_missing_stops_a_build(make_site: MakeSite, postroom: Pos
     assert (outcome.code, outcome.errors) == (2, [line])
 
 
-def test_a_missing_logo_prevents_no_unsubscribing(tmp_path: Path) -> None:
-    """Where the output was built elsewhere the logo may be missing: the pages do without it."""
+def test_a_missing_logo_does_not_stop_unsubscribing(tmp_path: Path) -> None:
+    """The pages of the service show no logo if the file is missing there."""
     folder = sites.write(
         tmp_path, {"postroom.yaml": SETTINGS + "theme: {logo: gone.png}\n", "posts/a.md": POST}
     )
@@ -361,8 +361,8 @@ def test_a_missing_logo_prevents_no_unsubscribing(tmp_path: Path) -> None:
         assert running.ask("/list/logo.png").status == 404
 
 
-def test_a_link_to_an_image_of_the_site_is_fine(make_site: MakeSite, postroom: Postroom) -> None:
-    """A logo may be a link to another image of the site."""
+def test_a_link_to_an_image_of_the_site_is_allowed(make_site: MakeSite, postroom: Postroom) -> None:
+    """A logo can be a link to another image of the site."""
     files = {"posts/a.md": POST, "art/v2.PNG": sites.IMAGE}
     folder = make_site(files, "theme: {logo: ./logo.png}\n")
     (folder / "logo.png").symlink_to("art/v2.PNG")
@@ -373,7 +373,7 @@ def test_a_link_to_an_image_of_the_site_is_fine(make_site: MakeSite, postroom: P
 
 
 def test_serve_warns_of_a_missing_logo(make_site: MakeSite, postroom: Postroom) -> None:
-    """The line says where the logo is named; the service starts all the same."""
+    """The warning names the line of the setting, and the service starts anyway."""
     folder = make_site({"public/x.html": ""}, "theme: {logo: gone.png}\n")
     # No machine has this address (RFC 5737), so the command ends after its warnings.
     outcome = postroom(folder, "serve", "--host", "192.0.2.1")
@@ -382,8 +382,8 @@ def test_serve_warns_of_a_missing_logo(make_site: MakeSite, postroom: Postroom) 
     assert line in outcome.warnings
 
 
-def test_check_names_a_bad_logo_on_its_line(make_site: MakeSite, postroom: Postroom) -> None:
-    """`check` says what `build` would."""
+def test_check_reports_a_bad_logo(make_site: MakeSite, postroom: Postroom) -> None:
+    """`check` reports the same problem as `build`."""
     folder = make_site({"posts/a.md": POST}, "theme: {logo: logo.png}\n")
     (folder / "logo.png").symlink_to("/etc/passwd")
     outcome = postroom(folder, "check")

@@ -1,4 +1,4 @@
-"""`postroom.yaml` becomes settings, or every fault in it at once."""
+"""Reading `postroom.yaml` into settings, or reporting every problem at once."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ mail:   {from: "Example News <news@example.com>", reply_to: editor@example.com,
 """
 
 
-def faults(settings: str | bytes) -> list[str]:
-    """Return the lines that are printed about the settings."""
+def problems_of(settings: str | bytes) -> list[str]:
+    """Return the printed lines about the settings."""
     data = settings.encode() if isinstance(settings, str) else settings
     with pytest.raises(SettingsError) as caught:
         parse_settings(data)
@@ -67,14 +67,14 @@ def faults(settings: str | bytes) -> list[str]:
 
 
 def with_line(line: str) -> str:
-    """Return good settings in which `line` takes the place of the one with its key, or follows."""
+    """Return valid settings in which `line` replaces the line with its key, or is added."""
     key = line.partition(":")[0]
-    kept = [one for one in SETTINGS.splitlines() if not one.startswith(f"{key}:")]
-    return "\n".join([*kept, line]) + "\n"
+    others = [each for each in SETTINGS.splitlines() if not each.startswith(f"{key}:")]
+    return "\n".join([*others, line]) + "\n"
 
 
-def test_every_setting_arrives_typed() -> None:
-    """All settings there are, written out, become one frozen value of plain types."""
+def test_every_setting_is_typed() -> None:
+    """All settings together become one frozen value of plain types."""
     assert parse_settings(EVERYTHING.encode()) == Site(
         title="Example Magnets News",
         url="https://news.example.com/",
@@ -130,7 +130,7 @@ def test_every_setting_arrives_typed() -> None:
 
 
 def test_five_settings_are_enough(site: Site) -> None:
-    """The five required settings make a site with every default."""
+    """A site with the five required settings has the defaults of all others."""
     assert site == Site(
         title="Example News",
         url="https://news.example.com/",
@@ -140,14 +140,14 @@ def test_five_settings_are_enough(site: Site) -> None:
     )
 
 
-def test_a_setting_without_a_value_counts_as_unwritten(site: Site) -> None:
-    """`hub: null`, `feeds:` and their kin leave the default where it is."""
+def test_a_setting_without_a_value_has_its_default(site: Site) -> None:
+    """Settings such as `hub: null` and `feeds:` keep their defaults."""
     unwritten = "description:\nposts: ~\ntopics: null\nfeeds: {hub: null, license: ~, entries: }\n"
     assert parse_settings((SETTINGS + unwritten + "mail:\ntheme: {}\n").encode()) == site
 
 
-def test_all_faults_are_told_at_once() -> None:
-    """A person who mends a file wants every fault in it, by line, column and key."""
+def test_all_problems_are_reported_at_once() -> None:
+    """Every problem is reported with its line, column and key."""
     settings = """\
 titel: Example News
 url: news.example.com
@@ -169,7 +169,7 @@ digest: {every: weekly, send_at: 9:30}
 mail: {rate: 0}
 checks: {post-titel: off, post-title: ignore}
 """
-    assert faults(settings) == [
+    assert problems_of(settings) == [
         "1: title: is missing; add title: …",
         "1:1: titel: is not a known key; delete it, or did you mean 'title'?",
         "2:6: url: found 'news.example.com'; write https://news.example.com",
@@ -216,9 +216,9 @@ MISSING = [
     ["", "\n\n", "# nothing yet\n", "title:\nurl:\nid: ~\nlanguage: null\ntimezone:\n"],
     ids=["empty", "blank lines", "a comment", "keys alone"],
 )
-def test_empty_settings_name_the_five_that_are_needed(settings: str) -> None:
-    """An empty file is reported with the settings that are required."""
-    assert faults(settings) == MISSING
+def test_empty_settings_report_the_required_settings(settings: str) -> None:
+    """An empty file is reported with the five required settings."""
+    assert problems_of(settings) == MISSING
 
 
 INSIDE = "write a folder inside the site, such as public"
@@ -228,7 +228,7 @@ ADDRESS = "write an email address such as news@example.com"
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "expected"),
     [
         ("- title", "6:1: this is not a key; write key: value, in the column of the other keys"),
         (
@@ -322,13 +322,13 @@ ADDRESS = "write an email address such as news@example.com"
         ('"a\\nb": c', "6:1: a\\x0ab: is not a known key; delete it"),
     ],
 )
-def test_a_wrong_setting_is_told_with_its_repair(line: str, said: str) -> None:
-    """An error has its place, its key, the value that was found and a hint."""
-    assert faults(with_line(line)) == [said]
+def test_an_invalid_setting_is_reported_with_a_hint(line: str, expected: str) -> None:
+    """A problem has its place, its key, the value that was found and a hint."""
+    assert problems_of(with_line(line)) == [expected]
 
 
 @pytest.mark.parametrize(
-    ("permalink", "said"),
+    ("permalink", "expected"),
     [
         ("{slug}/", "found '{slug}/'; begin it with / and end it with / or .html"),
         ("/{slug}", "found '/{slug}'; begin it with / and end it with / or .html"),
@@ -347,10 +347,10 @@ def test_a_wrong_setting_is_told_with_its_repair(line: str, said: str) -> None:
         ("//{slug}/", "found '//{slug}/'; write it without '//', '/./' and '/../'"),
     ],
 )
-def test_a_permalink_makes_an_address_of_its_own_for_each_post(permalink: str, said: str) -> None:
-    """A pattern that could not, or that leads elsewhere, is refused."""
-    assert faults(with_line(f'pages: {{permalink: "{permalink}"}}')) == [
-        f"6:20: pages.permalink: {said}"
+def test_a_bad_permalink_is_refused(permalink: str, expected: str) -> None:
+    """A permalink that gives two posts the same URL or leaves the site is refused."""
+    assert problems_of(with_line(f'pages: {{permalink: "{permalink}"}}')) == [
+        f"6:20: pages.permalink: {expected}"
     ]
 
 
@@ -358,8 +358,8 @@ def test_a_permalink_makes_an_address_of_its_own_for_each_post(permalink: str, s
     "permalink",
     ["/{path}/", "/{path}.html", "/{year}/{slug}/", "/.well-known/{slug}/", "/a..b/{slug}/"],
 )
-def test_a_permalink_may_be_built_of_all_its_fields(permalink: str) -> None:
-    """Letters, dots, slashes and the five fields are all there is to it."""
+def test_a_permalink_can_have_all_fields(permalink: str) -> None:
+    """A permalink consists of ASCII characters, dots, slashes and the five fields."""
     settings = with_line(f'pages: {{permalink: "{permalink}"}}')
     assert parse_settings(settings.encode()).pages.permalink == permalink
 
@@ -375,8 +375,8 @@ def test_a_permalink_may_be_built_of_all_its_fields(permalink: str) -> None:
         ("http://localhost:8000/", "http://localhost:8000/"),
     ],
 )
-def test_the_address_of_the_site_ends_with_a_slash(written: str, url: str) -> None:
-    """Addresses are joined to it, so it is kept as they will come out."""
+def test_the_url_of_the_site_ends_with_a_slash(written: str, url: str) -> None:
+    """The URL of the site is stored in the form to which paths are added."""
     assert parse_settings(with_line(f"url: {written}").encode()).url == url
 
 
@@ -389,8 +389,8 @@ def test_the_address_of_the_site_ends_with_a_slash(written: str, url: str) -> No
         "/list/message",
     ],
 )
-def test_leave_a_message_is_an_address_or_a_page(message: str) -> None:
-    """`contact.message` is a mail address, a web address or a page of the service."""
+def test_the_contact_message_is_an_address_or_a_page(message: str) -> None:
+    """`contact.message` is an email address, a URL or a page of the service."""
     settings = with_line(f'contact: {{message: "{message}"}}')
     assert parse_settings(settings.encode()).contact.message == message
 
@@ -408,10 +408,10 @@ def test_leave_a_message_is_an_address_or_a_page(message: str) -> None:
         "ftp://example.com/",
     ],
 )
-def test_leave_a_message_is_nothing_else(message: str) -> None:
-    """What no page can link to safely is refused with the three forms."""
+def test_other_contact_messages_are_refused(message: str) -> None:
+    """A value to which no page can link safely is refused with the three valid forms."""
     repair = "write mailto:news@example.com, an https:// URL or /list/message"
-    assert faults(with_line(f'contact: {{message: "{message}"}}')) == [
+    assert problems_of(with_line(f'contact: {{message: "{message}"}}')) == [
         f"6:20: contact.message: found '{message}'; {repair}"
     ]
 
@@ -424,22 +424,22 @@ def test_leave_a_message_is_nothing_else(message: str) -> None:
         ("{}", {}),
     ],
 )
-def test_content_is_one_word_or_one_for_each_format(content: str, means: dict[str, str]) -> None:
-    """`full` or `summary` holds for all formats, or each has its own."""
+def test_content_has_one_value_or_one_for_each_format(content: str, means: dict[str, str]) -> None:
+    """A single `full` or `summary` applies to all formats."""
     assert (
         parse_settings(with_line(f"feeds: {{content: {content}}}").encode()).feeds.content == means
     )
 
 
-def test_one_word_may_stand_for_a_list(site: Site) -> None:
-    """`formats: atom` is `formats: [atom]`; what stands twice counts once."""
+def test_a_single_value_is_a_list(site: Site) -> None:
+    """`formats: atom` means `formats: [atom]`, and a repeated format counts once."""
     read = parse_settings(with_line("feeds: {formats: atom}\ntopics: [A, B, A]").encode())
     assert (read.feeds.formats, read.topics) == (("atom",), ("A", "B"))
     assert site.topics == ()
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "expected"),
     [
         (b"title: M\xfcller\n", ["1: is not UTF-8 text; save it as UTF-8"]),
         (b"title: a\nurl: \xff\n", ["2: is not UTF-8 text; save it as UTF-8"]),
@@ -455,50 +455,50 @@ def test_one_word_may_stand_for_a_list(site: Site) -> None:
     ],
     ids=["latin 1", "broken", "utf 16", "too long", "NUL", "a list", "a word", "two documents"],
 )
-def test_a_file_that_is_no_settings_is_refused(data: bytes, said: list[str]) -> None:
-    """A file that is not UTF-8, is too long or is not a mapping is reported as such."""
-    assert faults(data) == said
+def test_a_malformed_file_is_refused(data: bytes, expected: list[str]) -> None:
+    """A file that is not UTF-8, too long or not a mapping is reported as such."""
+    assert problems_of(data) == expected
 
 
-def test_a_byte_order_mark_does_no_harm(site: Site) -> None:
+def test_a_byte_order_mark_is_ignored(site: Site) -> None:
     """Files of some Windows editors begin with U+FEFF."""
     assert parse_settings(b"\xef\xbb\xbf" + SETTINGS.replace("\n", "\r\n").encode()) == site
 
 
-def test_the_site_is_found_from_any_folder_of_it(make_site: MakeSite) -> None:
-    """The nearest folder upwards with a `postroom.yaml` is the site."""
+def test_the_site_is_found_from_any_of_its_folders(make_site: MakeSite) -> None:
+    """The nearest parent folder with a `postroom.yaml` is the site."""
     folder = make_site({"posts/2026/a.md": ""})
     assert find_site(folder / "posts" / "2026") == folder
     assert find_site(folder) == folder
 
 
-def complaint(call: Callable[[Path], object], folder: Path) -> str:
-    """Return what is said when `call` fails in `folder`."""
+def error_of(call: Callable[[Path], object], folder: Path) -> str:
+    """Return the error of `call` in `folder`."""
     with pytest.raises(SettingsError) as caught:
         call(folder)
     return str(caught.value)
 
 
-def test_outside_a_site_the_way_into_one_is_shown(tmp_path: Path) -> None:
-    """Where there are no settings, the command that makes some is named."""
-    assert complaint(find_site, tmp_path) == (
+def test_outside_a_site_the_error_names_init(tmp_path: Path) -> None:
+    """The error of a missing site names the command that creates a site."""
+    assert error_of(find_site, tmp_path) == (
         "postroom.yaml: is neither in this folder nor in one above it;"
         " change to the folder of a site, or create one with: postroom init my-news"
     )
 
 
-def test_settings_that_cannot_be_read_are_told(tmp_path: Path) -> None:
-    """A missing file, or a folder in its place, is a fault and no trace."""
-    repair = "replace it with a file that can be read"
-    missing = f"postroom.yaml: cannot be read: no such file or directory; {repair}"
-    assert complaint(load_settings, tmp_path) == missing
+def test_unreadable_settings_are_an_error(tmp_path: Path) -> None:
+    """A missing file, or a folder in its place, gives an error without a traceback."""
+    hint = "replace it with a file that can be read"
+    missing = f"postroom.yaml: cannot be read: no such file or directory; {hint}"
+    assert error_of(load_settings, tmp_path) == missing
     (tmp_path / "postroom.yaml").mkdir()
-    assert complaint(load_settings, tmp_path) == (
-        f"postroom.yaml: cannot be read: is a directory; {repair}"
+    assert error_of(load_settings, tmp_path) == (
+        f"postroom.yaml: cannot be read: is a directory; {hint}"
     )
 
 
-def test_settings_are_read_from_their_file(make_site: MakeSite, site: Site) -> None:
+def test_settings_are_loaded_from_the_site(make_site: MakeSite, site: Site) -> None:
     """The settings of a site are those of its `postroom.yaml`."""
     assert load_settings(make_site()) == site
 
@@ -508,10 +508,10 @@ def test_settings_are_read_from_their_file(make_site: MakeSite, site: Site) -> N
     ["a@" + "." * 60_000 + "@", "<" * 60_000, "a <a@" + "b." * 25_000 + ">", "a@a" * 20_000],
     ids=["dots", "brackets", "labels", "ats"],
 )
-def test_a_monstrous_address_takes_no_time(value: str) -> None:
-    """Checking an address is linear in its length."""
-    said = faults(f'mail: {{from: "{value}"}}\n')
-    assert said[-1].startswith("1:14: mail.from: found '")
+def test_a_huge_address_is_checked_quickly(value: str) -> None:
+    """Checking an email address takes linear time."""
+    expected = problems_of(f'mail: {{from: "{value}"}}\n')
+    assert expected[-1].startswith("1:14: mail.from: found '")
 
 
 @settings(deadline=None, max_examples=60)
@@ -519,8 +519,8 @@ def test_a_monstrous_address_takes_no_time(value: str) -> None:
     st.binary(max_size=80)
     | st.text(alphabet=" \n:-[]{}#'\"titleurd.…", max_size=80).map(str.encode)
 )
-def test_any_bytes_are_settings_or_told_why_not(data: bytes) -> None:
-    """Whatever the file holds, the answer is settings, or problems of one line each."""
-    for line in faults(data):
+def test_any_bytes_are_settings_or_problems(data: bytes) -> None:
+    """Any bytes give settings, or problems of one line each."""
+    for line in problems_of(data):
         assert "\n" not in line
         assert line[0].isdigit()

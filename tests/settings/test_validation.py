@@ -1,4 +1,4 @@
-"""YAML nodes become checked values, or all their faults at once."""
+"""Checking YAML nodes: valid values, or all problems at once."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from postroom.settings.yaml_reader import parse
 
 
 def node_of(written: str) -> Any:
-    """Return the node of `written`, one YAML value."""
+    """Return the node of `written`, a YAML value."""
     return parse(written, limit=64 * 1024)
 
 
-def faults_of(reader: Validator[Any], written: str) -> list[str]:
-    """Return what `reader` finds wrong with `written`."""
+def problems_of(reader: Validator[Any], written: str) -> list[str]:
+    """Return the problems that `reader` finds in `written`."""
     with pytest.raises(ValidationError) as caught:
         reader(node_of(written))
     return [f"{f.line}:{f.column}: {f.key}: {f.message}; {f.hint}" for f in caught.value.faults]
@@ -53,16 +53,14 @@ def faults_of(reader: Validator[Any], written: str) -> list[str]:
         (validation.colour, "'#0B6B62'", "#0b6b62"),
     ],
 )
-def test_a_reader_gives_a_value_of_its_own_type(
-    reader: Validator[Any], written: str, value: object
-) -> None:
-    """What is written well arrives as the type that the program works with."""
+def test_a_valid_value_is_converted(reader: Validator[Any], written: str, value: object) -> None:
+    """A valid value is converted to the type that the program uses."""
     read = reader(node_of(written))
     assert (read, type(read)) == (value, type(value))
 
 
 @pytest.mark.parametrize(
-    ("reader", "written", "said"),
+    ("reader", "written", "expected"),
     [
         (validation.text, "[a]", "1:1: : found a list; write one line of text"),
         (validation.text, "{a: b}", "1:1: : found a mapping; write one line of text"),
@@ -108,23 +106,23 @@ def test_a_reader_gives_a_value_of_its_own_type(
         ),
     ],
 )
-def test_what_a_reader_refuses_it_shows_and_repairs(
-    reader: Validator[Any], written: str, said: str
+def test_a_problem_shows_the_value_and_a_hint(
+    reader: Validator[Any], written: str, expected: str
 ) -> None:
-    """A fault shows what was found and says what to write instead."""
-    assert faults_of(reader, written) == [said]
+    """A problem contains the value that was found and what to write instead."""
+    assert problems_of(reader, written) == [expected]
 
 
-def test_a_value_of_several_lines_is_shown_on_one() -> None:
+def test_a_value_of_several_lines_is_shown_on_one_line() -> None:
     """A message is one line, even if the value has several."""
-    assert faults_of(validation.boolean, "|\n  one\n  two\n") == [
+    assert problems_of(validation.boolean, "|\n  one\n  two\n") == [
         "1:1: : found 'one two'; write true or false"
     ]
 
 
-def test_all_faults_of_a_list_are_told_at_once_by_their_number() -> None:
+def test_all_problems_of_a_list_are_reported_by_number() -> None:
     """The second and the fourth item of a list are `2` and `4`."""
-    assert faults_of(validation.list_of(validation.boolean), "[yes, a, no, [b]]") == [
+    assert problems_of(validation.list_of(validation.boolean), "[yes, a, no, [b]]") == [
         "1:7: 2: found 'a'; write true or false",
         "1:14: 4: found a list; write one line of text",
     ]
@@ -138,17 +136,17 @@ PAGE: Validator[Any] = validation.struct(
 )
 
 
-def test_a_table_hands_over_its_values() -> None:
-    """The keys of a mapping arrive as keyword arguments; a key without a value is not written."""
+def test_a_mapping_gives_keyword_arguments() -> None:
+    """The keys of a mapping become keyword arguments, except for keys without a value."""
     assert PAGE(node_of("title: A\nimage: {src: a.png, width: }\n")) == {
         "title": "A",
         "image": {"src": "a.png"},
     }
 
 
-def test_all_faults_of_a_table_are_told_at_once_by_their_way() -> None:
-    """Wrong values, unknown keys and missing keys stand together, each by its whole key."""
-    assert faults_of(PAGE, "titel: A\nimage:\n  width: x\n  colour: y\n") == [
+def test_all_problems_of_a_mapping_are_reported_by_key() -> None:
+    """Invalid values, unknown keys and missing keys are reported together by full key."""
+    assert problems_of(PAGE, "titel: A\nimage:\n  width: x\n  colour: y\n") == [
         "1:1: titel: is not a known key; delete it, or did you mean 'title'?",
         "3:10: image.width: found 'x'; write a whole number from 1 to 9",
         "4:3: image.colour: is not a known key; delete it",
@@ -158,11 +156,13 @@ def test_all_faults_of_a_table_are_told_at_once_by_their_way() -> None:
 
 
 @pytest.mark.parametrize("written", ["title: ''", "title: [a]"])
-def test_a_wrong_value_is_not_called_missing_too(written: str) -> None:
-    """One mistake is one fault."""
+def test_an_invalid_value_is_not_reported_as_missing(written: str) -> None:
+    """A mistake is reported once."""
     assert (
         len(
-            faults_of(validation.struct(dict, {"title": validation.non_empty}, ("title",)), written)
+            problems_of(
+                validation.struct(dict, {"title": validation.non_empty}, ("title",)), written
+            )
         )
         == 1
     )
@@ -172,13 +172,13 @@ def test_a_wrong_value_is_not_called_missing_too(written: str) -> None:
     ("word", "near"),
     [("titel", "title"), ("TITLE", "title"), ("utc", "UTC"), ("colour", ""), ("", "")],
 )
-def test_a_slip_of_the_pen_finds_the_word_that_was_meant(word: str, near: str) -> None:
-    """Letters in a wrong order or case are a slip; another word is not."""
+def test_a_typing_error_finds_the_intended_word(word: str, near: str) -> None:
+    """Characters in a wrong order or case are a typing error; another word is not."""
     assert validation.near_match(word, ["title", "topics", "UTC"]) == near
 
 
-def test_plain_values_are_what_templates_see() -> None:
-    """Unknown keys reach templates as strings, lists and dictionaries, nothing converted."""
+def test_templates_get_plain_values() -> None:
+    """Unknown keys reach templates as strings, lists and dictionaries without conversion."""
     assert validation.to_plain(node_of("{a: [no, {b: 1.10}], c: ~}")) == {
         "a": ["no", {"b": "1.10"}],
         "c": "~",
@@ -200,8 +200,8 @@ def test_plain_values_are_what_templates_see() -> None:
         "mid:a@example.com",
     ],
 )
-def test_a_uri_is_an_id(value: str) -> None:
-    """Web addresses, tags and URNs are good for ids, and so is any other scheme."""
+def test_any_uri_is_a_valid_id(value: str) -> None:
+    """URLs, tags, URNs and URIs of any other scheme are valid ids."""
     assert validation.is_uri(value)
 
 
@@ -231,10 +231,10 @@ def test_a_uri_is_an_id(value: str) -> None:
         'tag:example.com,2026:"',
     ],
 )
-def test_what_is_no_uri_is_no_id(value: str) -> None:
-    """Feed readers compare ids as URIs (RFC 4287 §4.2.6), so nothing else may be one."""
+def test_an_id_must_be_a_uri(value: str) -> None:
+    """An id must be a URI, because feed readers compare ids as URIs (RFC 4287 §4.2.6)."""
     assert not validation.is_uri(value)
-    assert len(faults_of(validation.uri, f"'{value}'")) == 1
+    assert len(problems_of(validation.uri, f"'{value}'")) == 1
 
 
 @pytest.mark.parametrize(
@@ -254,14 +254,14 @@ def test_what_is_no_uri_is_no_id(value: str) -> None:
 )
 def test_the_hint_completes_a_partial_url(written: str, repair: str) -> None:
     """The hint for a URL is the whole URL, if it can be guessed."""
-    assert faults_of(validation.web_address, written) == [f"1:1: : found '{written}'; {repair}"]
+    assert problems_of(validation.web_address, written) == [f"1:1: : found '{written}'; {repair}"]
 
 
 @pytest.mark.parametrize(
     "tag", ["en", "en-US", "zh-Hans-CN", "es-419", "de-1996", "sl-rozaj", "de-CH-1901", "haw", "no"]
 )
 def test_a_language_is_a_tag(tag: str) -> None:
-    """Language, script, region and variants stand in RFC 5646's order."""
+    """Language, script, region and variants are in the order of RFC 5646."""
     assert validation.language(node_of(tag)) == tag
 
 
@@ -280,8 +280,8 @@ def test_a_language_is_a_tag(tag: str) -> None:
     ],
 )
 def test_the_hint_turns_a_locale_into_a_language_tag(written: str, repair: str) -> None:
-    """A POSIX locale becomes the tag it means; what means none gets an example."""
-    assert faults_of(validation.language, written) == [f"1:1: : found '{written}'; {repair}"]
+    """The hint for a POSIX locale is its language tag; other values get an example."""
+    assert problems_of(validation.language, written) == [f"1:1: : found '{written}'; {repair}"]
 
 
 @pytest.mark.parametrize("written", ["teal", "0b6b62", "#0b6", "#0b6b6g", "#0b6b62ff", ""])
@@ -289,12 +289,12 @@ def test_a_colour_has_six_digits(written: str) -> None:
     """Names, three digits and transparency are refused, with an example in quotes."""
     repair = "write a colour as '#' and six digits, in quotes, such as \"#0b6b62\""
     found = f"'{written}'" if written else "nothing"
-    assert faults_of(validation.colour, f"'{written}'") == [f"1:1: : found {found}; {repair}"]
+    assert problems_of(validation.colour, f"'{written}'") == [f"1:1: : found {found}; {repair}"]
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.text(alphabet="ahtps:/#?@[]%1.,-~ü&'", max_size=20))
-def test_a_web_address_is_always_a_uri(tail: str) -> None:
-    """Nobody can give a web address that would be refused as an id."""
+def test_a_valid_url_is_always_a_valid_id(tail: str) -> None:
+    """No accepted URL is refused as an id."""
     for value in (tail, f"https://{tail}", f"https://a.example/{tail}"):
         assert validation.is_uri(value) or not validation.is_web_address(value)

@@ -1,4 +1,4 @@
-"""YAML from strangers: values keep their text and their place, and danger is refused by name."""
+"""Reading untrusted YAML: values keep their text and place, and dangerous features are refused."""
 
 from __future__ import annotations
 
@@ -30,29 +30,29 @@ def refusal(text: str, *, limit: int = LIMIT) -> str:
     return f"{fault.line}:{fault.column}: {fault.message}; {fault.hint}"
 
 
-def answer(text: str) -> Node | YamlError:
-    """Return what becomes of `text`."""
+def parse_or_error(text: str) -> Node | YamlError:
+    """Return the node of `text`, or the error."""
     try:
         return parse(text, limit=LIMIT)
     except YamlError as fault:
         return fault
 
 
-def table(text: str) -> dict[str, tuple[ScalarNode, Node]]:
-    """Return the pairs of the mapping that `text` is."""
+def pairs_of(text: str) -> dict[str, tuple[ScalarNode, Node]]:
+    """Return the pairs of the mapping in `text`."""
     node = parse(text, limit=LIMIT)
     assert isinstance(node, MapNode)
     return node.pairs
 
 
 @pytest.mark.parametrize("written", ["no", "1.10", "12:30", "017", "0x1F", "1e3", "2026-11-22"])
-def test_plain_values_stay_the_text_that_was_written(written: str) -> None:
+def test_plain_values_are_not_converted(written: str) -> None:
     """Values that YAML 1.1 converts to booleans, numbers and dates stay text."""
-    assert table(f"key: {written}\n")["key"][1] == ScalarNode(written, 1, 6)
+    assert pairs_of(f"key: {written}\n")["key"][1] == ScalarNode(written, 1, 6)
 
 
-def test_every_node_remembers_where_it_stands() -> None:
-    """Keys, values, lists and mappings know their line and column, counted from 1."""
+def test_every_node_has_its_place() -> None:
+    """Keys, values, lists and mappings have their line and column, counted from 1."""
     text = "title: We moved\nimage:\n  src: a.png\ntopics:\n  - One\n  - [two]\n"
     assert parse(text, first_line=2, limit=LIMIT) == MapNode(
         {
@@ -85,16 +85,16 @@ def test_every_node_remembers_where_it_stands() -> None:
         ("|\n  null", "null", False),
     ],
 )
-def test_quotes_tell_a_word_from_nothing(written: str, text: str, is_null: bool) -> None:  # noqa: FBT001
-    """A value is null only if it is unwritten or YAML's plain word for it."""
-    value = table(f"key: {written}")["key"][1]
+def test_a_quoted_null_is_text(written: str, text: str, is_null: bool) -> None:  # noqa: FBT001
+    """A value is null only if it is missing or an unquoted null of YAML."""
+    value = pairs_of(f"key: {written}")["key"][1]
     assert isinstance(value, ScalarNode)
     assert (value.text, value.is_null) == (text, is_null)
 
 
 @pytest.mark.parametrize("text", ["", "\n \n", "# only a comment\n", "~", "---\n", "---\nnull\n"])
-def test_an_empty_text_is_an_empty_table(text: str) -> None:
-    """Nothing, blank lines, comments and null alone are a mapping without keys."""
+def test_an_empty_text_is_an_empty_mapping(text: str) -> None:
+    """A text of blank lines, comments or null is a mapping without keys."""
     node = parse(text, limit=LIMIT)
     assert isinstance(node, MapNode)
     assert node.pairs == {}
@@ -102,22 +102,22 @@ def test_an_empty_text_is_an_empty_table(text: str) -> None:
 
 def test_a_block_keeps_its_lines() -> None:
     """A block of text keeps its line breaks and its inner blanks."""
-    assert table("a: |\n  one\n   two\nb: 1\n")["a"][1] == ScalarNode(
+    assert pairs_of("a: |\n  one\n   two\nb: 1\n")["a"][1] == ScalarNode(
         "one\n two\n", 1, 4, quoted=True
     )
 
 
 @pytest.mark.parametrize("line_break", ["\n", "\r\n", "\r"], ids=["unix", "windows", "old mac"])
-def test_lines_are_counted_the_same_in_every_kind_of_file(line_break: str) -> None:
+def test_every_kind_of_line_break_counts_the_same(line_break: str) -> None:
     """The kind of line break changes neither values nor places."""
     text = line_break.join(["a: 1", "b: 2", "c: 3"])
-    assert table(text)["c"] == (ScalarNode("c", 3, 1), ScalarNode("3", 3, 4))
+    assert pairs_of(text)["c"] == (ScalarNode("c", 3, 1), ScalarNode("3", 3, 4))
 
 
 @pytest.mark.parametrize("character", "\x85\u2028\u2029", ids=["nel", "ls", "ps"])
-def test_invisible_line_breaks_break_no_line(character: str) -> None:
-    """The separators that YAML 1.1 takes for line breaks are blanks, as editors show them."""
-    pairs = table(f"title: We{character}moved\ndate: 1\n")
+def test_invisible_line_breaks_are_blanks(character: str) -> None:
+    """The separators that YAML 1.1 treats as line breaks are blanks, as in editors."""
+    pairs = pairs_of(f"title: We{character}moved\ndate: 1\n")
     assert pairs["title"][1] == ScalarNode("We moved", 1, 8)
     assert pairs["date"][1] == ScalarNode("1", 2, 7)
 
@@ -265,14 +265,14 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("text", "said"), REFUSED.values(), ids=REFUSED)
-def test_what_is_refused_is_named_with_its_place_and_its_repair(text: str, said: str) -> None:
+@pytest.mark.parametrize(("text", "expected"), REFUSED.values(), ids=REFUSED)
+def test_an_error_has_its_place_and_a_hint(text: str, expected: str) -> None:
     """Each error has its line and column, the text that was found and a hint."""
-    assert refusal(text) == said
+    assert refusal(text) == expected
 
 
 def test_a_column_counts_characters() -> None:
-    """Letters outside ASCII, and outside the first plane, are one column each."""
+    """Characters beyond ASCII, and beyond U+FFFF, are one column each."""
     assert refusal("ü😀: a: b\n") == "1:6: found ': ' inside a value; put the value in quotes"
 
 
@@ -286,8 +286,8 @@ def test_places_count_from_the_first_line_of_the_file() -> None:
 DEEP = "nested more than 32 levels deep; flatten it"
 
 
-def test_thirty_two_levels_are_deep_enough_for_anybody() -> None:
-    """Lists may nest 32 levels deep, and no deeper."""
+def test_lists_can_have_thirty_two_levels() -> None:
+    """Lists can be nested 32 levels deep, and no deeper."""
     parse("[" * 32 + "]" * 32, limit=LIMIT)
     parse("- [[a]]\n" * 100, limit=LIMIT)
     assert refusal("[" * 33 + "]" * 33) == f"1:33: {DEEP}"
@@ -299,7 +299,7 @@ def test_thirty_two_levels_are_deep_enough_for_anybody() -> None:
     ids=["list", "block list", "mapping", "key"],
 )
 @pytest.mark.parametrize("count", [8_000, 100_000])
-def test_a_bottomless_text_is_refused_at_once(text: str, place: str, count: int) -> None:
+def test_deep_nesting_is_refused_at_once(text: str, place: str, count: int) -> None:
     """A text of a hundred thousand levels is refused at once, with any size limit."""
     started = time.monotonic()
     assert refusal(text * count, limit=10**7) == f"{place}: {DEEP}"
@@ -307,7 +307,7 @@ def test_a_bottomless_text_is_refused_at_once(text: str, place: str, count: int)
 
 
 def test_a_bomb_of_aliases_is_refused_at_its_first_anchor() -> None:
-    """Ten lines that would unfold to a thousand million values never unfold."""
+    """Ten lines that would expand to a thousand million values are never expanded."""
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10)]
     assert refusal("\n".join(lines)) == (
@@ -316,8 +316,8 @@ def test_a_bomb_of_aliases_is_refused_at_its_first_anchor() -> None:
 
 
 def test_the_limit_counts_bytes() -> None:
-    """A text of as many bytes as the limit is read; one byte more is refused."""
-    assert table("a: " + "x" * 1021).keys() == {"a"}
+    """A text of as many bytes as the limit is read; a longer one is refused."""
+    assert pairs_of("a: " + "x" * 1021).keys() == {"a"}
     parse("a: " + "x" * 1021, limit=1024)
     assert refusal("a: " + "x" * 1022, limit=1024) == "1:1: longer than 1 KiB; shorten it"
     assert refusal("a: " + "ü" * 511, limit=1024) == "1:1: longer than 1 KiB; shorten it"
@@ -328,10 +328,10 @@ def test_the_limit_counts_bytes() -> None:
     st.text(alphabet=st.characters(exclude_categories=()), max_size=60)
     | st.text(alphabet=" \n\t-:?[]{},#&*!|>'\"%@`\\\0\x85\u2028\r=<~.axé0", max_size=60)
 )
-def test_any_text_gives_a_node_or_a_refusal_inside_the_text(text: str) -> None:
-    """Whatever comes, the answer is a node or a refusal, and a refusal names a place there is."""
+def test_any_text_gives_a_node_or_an_error(text: str) -> None:
+    """Any text gives a node, or an error whose place is inside the text."""
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    match answer(text):
+    match parse_or_error(text):
         case YamlError(line, column, what, repair):
             assert 1 <= line <= len(lines)
             assert 1 <= column <= len(lines[line - 1]) + 1
@@ -343,15 +343,15 @@ def test_any_text_gives_a_node_or_a_refusal_inside_the_text(text: str) -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(st.text(st.characters(min_codepoint=32, exclude_categories=("Cc", "Cs", "Cn")), max_size=30))
-def test_a_quoted_value_arrives_as_it_was_written(text: str) -> None:
-    """Any text in single quotes comes back unchanged, save for blanks no editor shows."""
-    value = table("key: '" + text.replace("'", "''") + "'\n")["key"][1]
+def test_a_quoted_value_is_unchanged(text: str) -> None:
+    """Any text in single quotes is unchanged, except for blanks that no editor shows."""
+    value = pairs_of("key: '" + text.replace("'", "''") + "'\n")["key"][1]
     assert isinstance(value, ScalarNode)
     assert value.text == text.replace("\u2028", " ").replace("\u2029", " ")
 
 
-def test_characters_that_no_feed_can_hold_are_found_in_order() -> None:
-    """XML's forbidden characters are named with their offsets, the allowed ones never."""
+def test_forbidden_characters_are_found_in_order() -> None:
+    """Characters that XML forbids are found with their offsets, allowed ones never."""
     assert list(forbidden_characters("a\tb\n\r\x0b\x1f\ufffe\U0010ffff")) == [
         (5, "U+000B"),
         (6, "U+001F"),

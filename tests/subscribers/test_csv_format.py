@@ -1,4 +1,4 @@
-"""CSV files that cannot be read with certainty: refused whole, at the line."""
+"""CSV files that cannot be read with certainty are refused whole, with the line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from postroom.db.store import Store, open_store
 from postroom.errors import ContentError
 from postroom.subscribers.csv_format import CellError, parse_list, read_rows
-from tests.subscribers.test_importer import ANSWERED, Taken, reading, states
+from tests.subscribers.test_importer import CONFIRMED, Import, open_bytes, states
 from tests.support.site import CommandResult, MakeSite
 
 STRAY = """\
@@ -42,10 +42,10 @@ def store(tmp_path: Path) -> Iterator[Store]:
     opened.database.close()
 
 
-def refused(store: Store, data: str | bytes) -> list[tuple[int, str]]:
-    """Return the lines and faults for which an import of `data` is refused; nobody is added."""
+def refusals(store: Store, data: str | bytes) -> list[tuple[int, str]]:
+    """Return the lines and messages for which an import of `data` is refused; nobody is added."""
     with pytest.raises(ContentError) as caught:
-        Taken(store, data, ANSWERED)
+        Import(store, data, CONFIRMED)
     assert states(store) == {}
     assert {problem.path for problem in caught.value.problems} == {"list.csv"}
     assert all(problem.hint for problem in caught.value.problems)
@@ -53,12 +53,12 @@ def refused(store: Store, data: str | bytes) -> list[tuple[int, str]]:
 
 
 class TestQuotes:
-    """Quotes that do not belong where they stand."""
+    """Misplaced quotes."""
 
     def test_a_quote_that_swallows_rows_is_found_where_it_opens(self, store: Store) -> None:
-        """A stray quote in one row, met by a quote rows later, stops the import."""
+        """A stray quote that another quote closes some rows later stops the import."""
         what = "a quote opens here, and text follows its closing quote on line 5"
-        assert refused(store, STRAY) == [(2, what)]
+        assert refusals(store, STRAY) == [(2, what)]
 
     @pytest.mark.parametrize(
         ("lines", "line", "what"),
@@ -76,50 +76,50 @@ class TestQuotes:
             ('"Bob" ,b@example.net,unsubscribed\n', 3, FOLLOWED),
         ],
     )  # fmt: skip
-    def test_a_quote_out_of_place_stops_the_import(
+    def test_a_misplaced_quote_stops_the_import(
         self, store: Store, lines: str, line: int, what: str
     ) -> None:
-        """Quotes that are not closed, not doubled or inside a cell are named by their lines."""
+        """Quotes that are not closed, not doubled or inside a cell are reported by line."""
         for delimiter in ",;\t":
             for end in ("\n", "\r\n", "\r"):
                 text = (HEAD + lines + AFTER).replace(",", delimiter).replace("\n", end)
-                assert refused(store, text) == [(line, what)]
+                assert refusals(store, text) == [(line, what)]
 
     @pytest.mark.parametrize(
         "text",
         [
-            # The quote opens at a name, and closes at another.
+            # The quote opens at one name and closes at another.
             'name,email,status\n"Ann,a@x.example,ok\nBob,b@x.example,no\nCid",c@x.example,no\n',
             'name,email,status\n"Ann,a@x.example,ok\nCid",c@x.example,unsubscribed\n',
             'email,name,status\na@x.example,"Ann,ok\nb@x.example,Bob",unsubscribed\n',
             'email,name,status\n"a@x.example,Ann,ok\nb@x.example",Bob,unsubscribed\n',
             'name,status,email\nAnn,ok,"a@x.example\nBob,no,b@x.example"\n',
-            # Rows that are swallowed lack cells, or have too many.
+            # The swallowed rows have too few or too many cells.
             'name,email,status\n"Smith, Ann,a@x.example,ok\nBob\nCid",c@x.example,no\n',
             'name,email,status\nAnn,"a,b@x.example\nBob,b@x.example\nCid",no\n',
-            # A single column of addresses, and a header that swallows.
+            # A single column of addresses, and a header with a stray quote.
             'email\n"a@x.example\nb@x.example"\n',
             '"email\na@x.example"\n',
             '"name,email\nAnn,a@x.example\nBob",b@x.example\n',
         ],
     )
     def test_rows_inside_a_quoted_cell_stop_the_import(self, store: Store, text: str) -> None:
-        """A quoted cell that spans lines and holds what looks like rows may be two stray quotes."""
-        ((line, what),) = refused(store, text)
+        """A quoted cell with lines that look like rows may be due to two stray quotes."""
+        ((line, what),) = refusals(store, text)
         assert what == ROWS
         assert '"' in text.splitlines()[line - 1]
 
     def test_a_header_that_swallows_the_only_row_stops_the_import(self, store: Store) -> None:
-        """Names of columns may span lines, but none is an email address."""
+        """Names of columns can span lines, but none is an email address."""
         what = "this first row spans lines, and one of its cells is an email address"
-        assert refused(store, 'name,email,"note\nAnn","a@example.net,x"\n') == [(1, what)]
+        assert refusals(store, 'name,email,"note\nAnn","a@example.net,x"\n') == [(1, what)]
         text = 'name,email,"Your\nnote"\nAnn,a@example.net,x\n'
-        assert Taken(store, text, ANSWERED).states == {"a": "active"}
+        assert Import(store, text, CONFIRMED).states == {"a": "active"}
 
     def test_the_line_is_that_of_the_cell(self, store: Store) -> None:
-        """Of a row over many lines, the line is the one where the doubtful cell begins."""
+        """In a row of many lines, the reported line is the one where the doubtful cell begins."""
         text = 'note,email,name,x\n"a\nb",z@x.example,"A,a@x.example\nB",c\n'
-        assert refused(store, text) == [(3, ROWS)]
+        assert refusals(store, text) == [(3, ROWS)]
 
     @pytest.mark.parametrize(
         "note",
@@ -134,14 +134,14 @@ class TestQuotes:
         ],
     )
     @pytest.mark.parametrize("place", [0, 1, 2])
-    def test_a_note_over_several_lines_is_taken(self, store: Store, note: str, place: int) -> None:
-        """A cell over lines, as exports quote it, is read where it can mean one thing only."""
+    def test_a_note_of_several_lines_is_read(self, store: Store, note: str, place: int) -> None:
+        """A quoted cell of several lines is read if it has only one meaning."""
         table = [["email", "name"], ["a@example.net", "Ann"], ["z@example.net", "Zoe"]]
         for row, cell in zip(table, ("note", note, ""), strict=True):
             row.insert(place, cell)
         target = io.StringIO()
         csv.writer(target, lineterminator="\n").writerows(table)
-        assert Taken(store, target.getvalue(), ANSWERED).states == {"a": "active", "z": "active"}
+        assert Import(store, target.getvalue(), CONFIRMED).states == {"a": "active", "z": "active"}
 
     @given(
         st.lists(
@@ -153,12 +153,12 @@ class TestQuotes:
             max_size=5,
         )
     )
-    def test_what_the_standard_allows_is_read_as_written(self, table: list[list[str]]) -> None:
-        """Cells of any text, quoted as RFC 4180 says, come back as they were."""
+    def test_valid_cells_are_read_unchanged(self, table: list[list[str]]) -> None:
+        """Cells of any text, quoted as in RFC 4180, are read unchanged."""
         known = [["name", "email", "note"], *table]
         target = io.StringIO()
         csv.writer(target, lineterminator="\r\n", quoting=csv.QUOTE_ALL).writerows(known)
-        read = [cells for _, cells in read_rows(reading(target.getvalue().encode()), "list.csv")]
+        read = [cells for _, cells in read_rows(open_bytes(target.getvalue().encode()), "list.csv")]
         assert read == [row for row in known if any(cell.strip() for cell in row)]
 
 
@@ -167,86 +167,88 @@ NAMES = st.sampled_from(["", "Ann", "B. B", "5 x"])
 
 @given(st.lists(NAMES, min_size=1, max_size=5), st.lists(st.integers(0, 200), max_size=3))
 def test_stray_quotes_never_hide_an_address(names: list[str], places: list[int]) -> None:
-    """Wherever quotes are put into a file, it is refused, or every row is still a row."""
+    """A file with stray quotes is refused, or every row is still a row."""
     known = [[name, f"r{number}@example.net", "ok"] for number, name in enumerate(names)]
     text = "".join(",".join(row) + "\n" for row in [["name", "email", "status"], *known])
     for place in places:
         text = '"'.join((text[:place], text[place:]))
     try:
-        read = [cells for _, cells in read_rows(reading(text.encode()), "list.csv")]
+        read = [cells for _, cells in read_rows(open_bytes(text.encode()), "list.csv")]
     except ContentError:
         return
     assert [cells[1] for cells in read[1:]] == [row[1] for row in known]
 
 
 class TestShapes:
-    """Rows and bytes that do not fit."""
+    """Malformed rows and bytes."""
 
-    def test_rows_of_another_length_are_all_named(self, store: Store) -> None:
-        """A row with too few or too many cells may be shifted or cut, so none is taken."""
+    def test_rows_of_another_length_are_all_reported(self, store: Store) -> None:
+        """A row with too few or too many cells may be shifted or cut, so nothing is imported."""
         text = HEAD + "B,C,b@example.net,unsubscribed\nZoe,z@example.net\nC,c@example.net,ok,\n"
-        assert refused(store, text) == [
+        assert refusals(store, text) == [
             (3, "this row has 4 cells, and the first has 3"),
             (4, "this row has 2 cells, and the first has 3"),
             (5, "this row has 4 cells, and the first has 3"),
         ]
 
     def test_a_line_break_without_quotes_is_found(self, store: Store) -> None:
-        """A note that breaks its row leaves two rows that are too short."""
+        """An unquoted line break in a note leaves two rows that are too short."""
         text = "email,note,status\na@example.net,two\nlines,unsubscribed\n"
-        assert [line for line, _ in refused(store, text)] == [2, 3]
+        assert [line for line, _ in refusals(store, text)] == [2, 3]
 
-    def test_of_many_faults_the_first_are_named(self, store: Store) -> None:
-        """Twenty lines are enough to see that the file is no table."""
-        assert len(refused(store, "email,note\n" + "a@example.net\n" * 5000)) == 20
+    def test_only_the_first_problems_are_reported(self, store: Store) -> None:
+        """At most twenty lines are reported."""
+        assert len(refusals(store, "email,note\n" + "a@example.net\n" * 5000)) == 20
 
     @pytest.mark.parametrize("cut", [*range(1, 14), *range(15, 31)])
     def test_a_file_cut_in_its_last_row_is_refused(self, store: Store, cut: int) -> None:
-        """A row that ends before its last cell, or in a quoted one, stops the import."""
+        """A row that ends before its last cell, or in a quoted cell, stops the import."""
         text = HEAD + 'Zoe,z@example.net,"unsubscribed"'
-        assert [line for line, _ in refused(store, text[:-cut])] == [3]
+        assert [line for line, _ in refusals(store, text[:-cut])] == [3]
 
     @pytest.mark.parametrize("data", [b"Z\0e,z@example.net,ok\n", b"\0\0\0\0", b"\0"])
     def test_a_nul_stops_the_import(self, store: Store, data: bytes) -> None:
-        """NUL is in no text: a file with one is damaged, or is no UTF-8."""
+        """A file with a NUL is damaged or not UTF-8, and is refused."""
         what = "this line has a NUL character, so the file is damaged or not UTF-8"
-        assert refused(store, HEAD.encode() + data) == [(3, what)]
-        assert refused(store, HEAD.encode("utf-16-le"))[0] == (1, what)
+        assert refusals(store, HEAD.encode() + data) == [(3, what)]
+        assert refusals(store, HEAD.encode("utf-16-le"))[0] == (1, what)
 
     @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
     @pytest.mark.parametrize("broken", [b"\n", b"\xd8", b"\xd8\xd8\xd8\xd8"])
     def test_broken_utf_16_stops_the_import(
         self, store: Store, encoding: str, broken: bytes
     ) -> None:
-        """UTF-16 that is cut inside a character, or holds half of one, is refused."""
+        """UTF-16 that is cut inside a character, or has half of one, is refused."""
         data = ("\ufeff" + HEAD).encode(encoding) + broken
-        assert refused(store, data) == [(3, "this line is not UTF-16, but the rest of the file is")]
+        assert refusals(store, data) == [
+            (3, "this line is not UTF-16, but the rest of the file is")
+        ]
 
-    def test_a_fault_behind_thousands_of_rows_comes_before_the_first(self, store: Store) -> None:
-        """The whole file is read before the first row is taken."""
+    def test_the_whole_file_is_checked_first(self, store: Store) -> None:
+        """The whole file is read before the first row is imported."""
         many = "".join(f"N,n{number}@example.net,subscribed\n" for number in range(3000))
-        assert refused(store, HEAD + many + '"Bob,b@example.net,unsubscribed\n') == [(3003, OPEN)]
+        assert refusals(store, HEAD + many + '"Bob,b@example.net,unsubscribed\n') == [(3003, OPEN)]
 
     @pytest.mark.parametrize("cell", ['"A, B', '"A" B', '"A', "A\nB", "A\rB"])
-    def test_topics_that_cannot_be_told_apart_are_no_topics(self, store: Store, cell: str) -> None:
-        """A list of topics with an open quote or a line break keeps its line out."""
+    def test_ambiguous_topics_are_refused(self, store: Store, cell: str) -> None:
+        """A line with an open quote or a line break in its topics is not imported."""
         with pytest.raises(CellError, match="topics"):
             parse_list(cell)
         target = io.StringIO()
         csv.writer(target).writerows([["email", "topics"], ["a@example.net", cell]])
-        assert [line for line, _ in Taken(store, target.getvalue(), ANSWERED).lines] == [2]
+        assert [line for line, _ in Import(store, target.getvalue(), CONFIRMED).lines] == [2]
         assert states(store) == {}
 
 
 @pytest.mark.parametrize("piped", [False, True], ids=["file", "standard-input"])
-def test_the_command_takes_nothing_and_names_the_line(
+def test_the_command_imports_nothing_and_reports_the_line(
     make_site: MakeSite,
     postroom: Callable[..., CommandResult],
     monkeypatch: pytest.MonkeyPatch,
     *,
     piped: bool,
 ) -> None:
-    """`subscribers import` ends with 1 and has imported nothing, from a file or a pipe."""
+    """`subscribers import` exits with 1 and imports nothing, from a file or a pipe."""
     monkeypatch.setenv("POSTROOM_SECRET_KEY", "a secret key of this test")
     folder = make_site({"list.csv": STRAY, "good.csv": HEAD + AFTER})
 

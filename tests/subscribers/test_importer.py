@@ -1,4 +1,4 @@
-"""Lists of subscribers: taken over from other programs, and given away whole."""
+"""Imports from other programs, and the export of Postroom."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 NOVEMBER = date(2026, 11, 1)
 KEYS = Keys((b"0123456789abcdef",))
 
-# As each program writes it, with people who do not exist.
+# Exports in the format of each program, with invented people.
 LISTMONK = """\
 uuid,email,name,attributes,status,created_at,updated_at
 5b1c1a52-0000-4000-8000-000000000001,enabled@example.com,A Reader,"{""x"": ""y""}",enabled,2024,2024
@@ -77,60 +77,62 @@ def store(tmp_path: Path) -> Iterator[Store]:
     opened.database.close()
 
 
-def boundary(frequency: Frequency) -> Cursor:
-    """Return the current boundary, with an arrival logged for letters of one post."""
+def current_cursor(frequency: Frequency) -> Cursor:
+    """Return the current cursor, which for single posts includes a log entry."""
     return Cursor(NOVEMBER, 3 if frequency == "post" else 0)
 
 
-TERMS = ImportTerms(NOW, "month", boundary, KEYS.suppression)
-ANSWERED = evolve(TERMS, consent="the operator answers for it")
+TERMS = ImportTerms(NOW, "month", current_cursor, KEYS.suppression)
+CONFIRMED = evolve(TERMS, consent="the operator answers for it")
 
 
-def reading(data: bytes) -> io.BufferedReader:
-    """Return a file that holds `data`."""
+def open_bytes(data: bytes) -> io.BufferedReader:
+    """Return a file that contains `data`."""
     return cast("io.BufferedReader", io.BufferedReader(io.BytesIO(data)))
 
 
-class Taken:
-    """What an import did."""
+class Import:
+    """The result of an import."""
 
     def __init__(self, store: Store, text: str | bytes, terms: ImportTerms) -> None:
         data = text.encode() if isinstance(text, str) else text
         self.remarks: list[ImportRemark] = []
-        source = reading(data)
+        source = open_bytes(data)
         book = SubscriberStore(store.subscribers, store.suppressions)
         self.summary = importer.import_csv(source, "list.csv", book, terms, self.remarks.append)
         self.states = states(store)
 
     @property
     def lines(self) -> list[tuple[int, str]]:
-        """The lines that were not taken, and why."""
+        """The lines that were not imported, and the reasons."""
         return [(remark.line, remark.reason) for remark in self.remarks]
 
 
 def states(store: Store) -> dict[str, State]:
-    """Return the state of each subscriber by what stands before the @-sign."""
+    """Return the state of each subscriber by the local part of the address."""
     everyone = store.subscribers.every()
-    return {one.address.partition("@")[0].casefold(): one.state for one in everyone}
+    return {
+        subscriber.address.partition("@")[0].casefold(): subscriber.state for subscriber in everyone
+    }
 
 
-def the(store: Store, name: str = "reader") -> Subscriber:
+def find(store: Store, name: str = "reader") -> Subscriber:
     """Return the subscriber with this name."""
-    one = store.subscribers.find(f"{name}@example.com")
-    assert one
-    return one
+    subscriber = store.subscribers.find(f"{name}@example.com")
+    assert subscriber
+    return subscriber
 
 
 class TestOtherPrograms:
     """Exports of other programs."""
 
     def test_listmonk(self, store: Store) -> None:
-        """Who is disabled or blocklisted stays away; enabled alone says nothing of consent."""
-        taken = Taken(store, LISTMONK, TERMS)
-        assert taken.states == {"disabled": "unsubscribed", "blocked": "unsubscribed"}
+        """Disabled and blocklisted subscribers become unsubscribed; `enabled` proves no consent."""
+        result = Import(store, LISTMONK, TERMS)
+        assert result.states == {"disabled": "unsubscribed", "blocked": "unsubscribed"}
         why = "the row has no state; pass --confirmed if these people opted in"
-        assert taken.remarks == [ImportRemark(2, "enabled@example.com", why)]
-        assert Taken(store, LISTMONK, ANSWERED).states["enabled"] == "active"
+        assert result.remarks == [ImportRemark(2, "enabled@example.com", why)]
+        assert Import(store, LISTMONK, CONFIRMED).states["enabled"] == "active"
 
     @pytest.mark.parametrize(
         ("text", "expected"),
@@ -141,17 +143,17 @@ class TestOtherPrograms:
         ],
     )
     def test_mailchimp(self, store: Store, text: str, expected: dict[str, State]) -> None:
-        """Mailchimp's three files tell by their times who is in, out or undeliverable."""
-        taken = Taken(store, text, TERMS)
-        assert (taken.states, taken.remarks) == (expected, [])
+        """The columns of times in Mailchimp's three files give the states."""
+        result = Import(store, text, TERMS)
+        assert (result.states, result.remarks) == (expected, [])
 
     def test_ghost(self, store: Store) -> None:
-        """Who gets no mail from Ghost gets none from here."""
-        assert Taken(store, GHOST, TERMS).states == {"free": "active", "quiet": "unsubscribed"}
+        """A member who gets no email from Ghost gets none from Postroom."""
+        assert Import(store, GHOST, TERMS).states == {"free": "active", "quiet": "unsubscribed"}
 
     def test_buttondown(self, store: Store) -> None:
-        """Each of Buttondown's types is kept; who pauses a payment still gets mail."""
-        assert Taken(store, BUTTONDOWN, TERMS).states == {
+        """Each type of Buttondown has a state; a paused payment does not pause emails."""
+        assert Import(store, BUTTONDOWN, TERMS).states == {
             "regular": "active",
             "premium": "active",
             "paused": "active",
@@ -162,18 +164,18 @@ class TestOtherPrograms:
             "spammy": "unsubscribed",
         }
 
-    def test_nothing_else_of_a_person_is_kept(self, store: Store, tmp_path: Path) -> None:
-        """Names, notes, cities and tags of other programs do not enter the database."""
+    def test_no_other_data_is_stored(self, store: Store, tmp_path: Path) -> None:
+        """Names, notes, cities and tags of other programs are not stored."""
         for text in (LISTMONK, GHOST, BUTTONDOWN, MAILCHIMP_UNSUBSCRIBED):
-            Taken(store, text, ANSWERED)
-        assert {one.topics for one in store.subscribers.every()} == {frozenset()}
+            Import(store, text, CONFIRMED)
+        assert {subscriber.topics for subscriber in store.subscribers.every()} == {frozenset()}
         store.database.forget_traces()
         assert b"Reader" not in (tmp_path / ".postroom/postroom.db").read_bytes()
 
     def test_hard_bounces_and_complaints_are_suppressed(self, store: Store) -> None:
-        """Who bounced or complained elsewhere is suppressed here, also once their row is gone."""
-        Taken(store, MAILCHIMP_CLEANED, TERMS)
-        Taken(store, MAILCHIMP_UNSUBSCRIBED, TERMS)
+        """Addresses that bounced or complained elsewhere are suppressed."""
+        Import(store, MAILCHIMP_CLEANED, TERMS)
+        Import(store, MAILCHIMP_UNSUBSCRIBED, TERMS)
         hashes = {
             name: KEYS.suppression(f"{name}@example.com")
             for name in ("cleaned", "complained", "unsubscribed")
@@ -181,99 +183,103 @@ class TestOtherPrograms:
         suppressed = store.suppressions.among(list(hashes.values()))
         assert suppressed == {hashes["cleaned"], hashes["complained"]}
 
-    def test_a_state_that_is_not_known_is_not_guessed(self, store: Store) -> None:
-        """A word that is no state we know keeps its line out."""
-        taken = Taken(store, "email,status\nreader@example.com,happy\n", ANSWERED)
-        assert taken.lines == [(2, "'happy' in column 'status' is not a known state")]
-        assert taken.states == {}
+    def test_an_unknown_state_is_not_guessed(self, store: Store) -> None:
+        """A line with an unknown state is not imported."""
+        result = Import(store, "email,status\nreader@example.com,happy\n", CONFIRMED)
+        assert result.lines == [(2, "'happy' in column 'status' is not a known state")]
+        assert result.states == {}
 
 
 class TestConsent:
-    """Who answers for the consent of those of whom a file does not tell."""
+    """Consent of subscribers whose line has no state."""
 
-    def test_a_file_without_states_needs_an_answer(self, store: Store) -> None:
-        """Where no column tells of consent, nothing is taken until somebody answers for it."""
+    def test_a_file_without_states_needs_a_confirmation(self, store: Store) -> None:
+        """A file without a column of consent is refused unless the operator confirms consent."""
         with pytest.raises(ContentError) as caught:
-            Taken(store, "email\nreader@example.com\n", TERMS)
+            Import(store, "email\nreader@example.com\n", TERMS)
         (problem,) = caught.value.problems
         assert str(problem) == (
             "list.csv:1: no column tells who opted in; pass --confirmed if all of them did"
         )
         assert states(store) == {}
 
-    def test_the_answer_is_on_record(self, store: Store) -> None:
-        """Of each one for whom somebody answered an event says so, and of no other."""
+    def test_the_confirmation_is_recorded(self, store: Store) -> None:
+        """An event records the operator's confirmation for subscribers without a state only."""
         text = "email,status\nreader@example.com,\nother@example.com,subscribed\n"
-        assert Taken(store, text, ANSWERED).summary == ImportSummary(added=2)
-        (event,) = store.events.of(the(store).id)
-        assert (event.kind, event.detail, event.at) == ("consent", ANSWERED.consent, NOW)
-        assert list(store.events.of(the(store, "other").id)) == []
+        assert Import(store, text, CONFIRMED).summary == ImportSummary(added=2)
+        (event,) = store.events.of(find(store).id)
+        assert (event.kind, event.detail, event.at) == ("consent", CONFIRMED.consent, NOW)
+        assert list(store.events.of(find(store, "other").id)) == []
 
-    def test_the_answer_never_outweighs_the_file(self, store: Store) -> None:
-        """An answer for those without a state changes nothing for those who have one."""
+    def test_the_confirmation_never_overrides_the_file(self, store: Store) -> None:
+        """The operator's confirmation changes nothing for subscribers who have a state."""
         text = "email,status\nreader@example.com,unsubscribed\n"
-        assert Taken(store, text, ANSWERED).states == {"reader": "unsubscribed"}
+        assert Import(store, text, CONFIRMED).states == {"reader": "unsubscribed"}
 
 
-class TestWhatIsOwed:
-    """From when on posts are owed to those who come by a file."""
+class TestCursors:
+    """Cursors of imported subscribers."""
 
-    def test_begins_at_the_current_boundary(self, store: Store) -> None:
-        """Without more, the news before the current period is not owed."""
+    def test_begin_at_the_current_cutoff(self, store: Store) -> None:
+        """By default posts before the current period are not due."""
         text = "email,frequency\nreader@example.com,\nother@example.com,POST\n"
-        Taken(store, text, ANSWERED)
-        one, other = the(store), the(store, "other")
-        assert (one.frequency, one.cursor, one.start) == ("month", Cursor(NOVEMBER), NOVEMBER)
-        assert (other.frequency, other.cursor) == ("post", Cursor(NOVEMBER, 3))
+        Import(store, text, CONFIRMED)
+        first, second = find(store), find(store, "other")
+        assert (first.frequency, first.cursor, first.start) == ("month", Cursor(NOVEMBER), NOVEMBER)
+        assert (second.frequency, second.cursor) == ("post", Cursor(NOVEMBER, 3))
 
-    def test_begins_earlier_on_request(self, store: Store) -> None:
-        """With a start, all that arrived from that day on is owed, whatever the frequency."""
+    def test_begin_earlier_on_request(self, store: Store) -> None:
+        """With a start, all posts from that day on are due, whatever the frequency."""
         text = "email,frequency\nreader@example.com,month\nother@example.com,post\n"
-        Taken(store, text, evolve(ANSWERED, cursor_for=lambda _: Cursor(date(2026, 9, 15))))
+        Import(store, text, evolve(CONFIRMED, cursor_for=lambda _: Cursor(date(2026, 9, 15))))
         for name in ("reader", "other"):
-            assert the(store, name).cursor == Cursor(date(2026, 9, 15), 0)
-            assert the(store, name).start == date(2026, 9, 15)
+            assert find(store, name).cursor == Cursor(date(2026, 9, 15), 0)
+            assert find(store, name).start == date(2026, 9, 15)
 
 
 class TestMerging:
-    """Addresses that are there already, or twice."""
+    """Addresses that are subscribed already, or appear twice."""
 
-    @pytest.mark.parametrize("held", ["unsubscribed", "bounced", "complained"])
-    @pytest.mark.parametrize("told", ["active", "pending", "paused"])
-    def test_nobody_who_stopped_starts_again(self, store: Store, held: State, told: State) -> None:
-        """Who left, bounced or complained stays so, whatever a file and its bearer say."""
-        Taken(store, f"email,state\nreader@example.com,{held}\n", TERMS)
-        taken = Taken(store, f"email,state\nREADER@example.com,{told}\n", ANSWERED)
-        assert taken.states == {"reader": held}
-        assert taken.summary == ImportSummary(kept_out=1)
-        why = f"the subscriber is '{held}' and stays so"
-        assert taken.remarks == [ImportRemark(2, "READER@example.com", why, is_fault=False)]
+    @pytest.mark.parametrize("stored", ["unsubscribed", "bounced", "complained"])
+    @pytest.mark.parametrize("imported", ["active", "pending", "paused"])
+    def test_a_stopped_subscriber_stays_stopped(
+        self, store: Store, stored: State, imported: State
+    ) -> None:
+        """An unsubscribed, bounced or complained subscriber keeps the state."""
+        Import(store, f"email,state\nreader@example.com,{stored}\n", TERMS)
+        result = Import(store, f"email,state\nREADER@example.com,{imported}\n", CONFIRMED)
+        assert result.states == {"reader": stored}
+        assert result.summary == ImportSummary(kept_out=1)
+        why = f"the subscriber is '{stored}' and stays so"
+        assert result.remarks == [ImportRemark(2, "READER@example.com", why, is_fault=False)]
 
-    @pytest.mark.parametrize("told", ["unsubscribed", "bounced", "complained"])
-    @pytest.mark.parametrize("held", ["active", "pending", "paused"])
-    def test_who_stopped_elsewhere_stops_here(self, store: Store, held: State, told: State) -> None:
-        """Who receives here and stopped elsewhere gets no more mail."""
-        Taken(store, f"email,state\nreader@example.com,{held}\n", TERMS)
-        taken = Taken(store, f"email,state\nreader@example.com,{told}\n", TERMS)
-        assert (taken.states, taken.summary) == ({"reader": told}, ImportSummary(stopped=1))
+    @pytest.mark.parametrize("imported", ["unsubscribed", "bounced", "complained"])
+    @pytest.mark.parametrize("stored", ["active", "pending", "paused"])
+    def test_a_state_of_another_program_stops_a_subscriber(
+        self, store: Store, stored: State, imported: State
+    ) -> None:
+        """A subscriber who stopped elsewhere gets no more email."""
+        Import(store, f"email,state\nreader@example.com,{stored}\n", TERMS)
+        result = Import(store, f"email,state\nreader@example.com,{imported}\n", TERMS)
+        assert (result.states, result.summary) == ({"reader": imported}, ImportSummary(stopped=1))
 
-    def test_what_was_chosen_here_stays(self, store: Store) -> None:
-        """An import changes neither preferences nor bookmark of who is there."""
-        Taken(store, "email,frequency\nreader@example.com,week\n", ANSWERED)
-        before = the(store)
-        again = Taken(
+    def test_preferences_are_kept(self, store: Store) -> None:
+        """An import changes neither preferences nor cursor of a subscriber."""
+        Import(store, "email,frequency\nreader@example.com,week\n", CONFIRMED)
+        before = find(store)
+        again = Import(
             store,
             "email,frequency,topics,language\nReader@example.com,day,Products,de\n",
-            evolve(ANSWERED, cursor_for=lambda _: Cursor(date(2026, 1, 1))),
+            evolve(CONFIRMED, cursor_for=lambda _: Cursor(date(2026, 1, 1))),
         )
-        assert (the(store), again.summary) == (before, ImportSummary(known=1))
+        assert (find(store), again.summary) == (before, ImportSummary(known=1))
 
     @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
     @pytest.mark.parametrize("far", [0, 1500])
-    def test_of_two_lines_the_worse_counts(
+    def test_the_worse_of_two_lines_counts(
         self, store: Store, order: tuple[int, ...], far: int
     ) -> None:
-        """Where a file has an address twice, who stopped in one line has stopped."""
+        """An address that stopped in one of its two lines has stopped."""
         lines = [
             "reader@example.com,active\n",
             "Reader@Example.com,unsubscribed\n",
@@ -281,95 +287,95 @@ class TestMerging:
         ]
         between = "".join(f"r{number}@example.com,active\n" for number in range(far))
         text = "email,status\n" + between.join(lines[index] for index in order)
-        assert Taken(store, text, TERMS).states["reader"] == "unsubscribed"
+        assert Import(store, text, TERMS).states["reader"] == "unsubscribed"
 
     def test_the_worst_of_three_lines_counts(self, store: Store) -> None:
-        """Of unsubscribed, complained and bounced in one file, complained stands."""
-        said = "".join(
+        """Of unsubscribed, complained and bounced in one file, complained counts."""
+        lines = "".join(
             f"reader@example.com,{word}\n" for word in ("unsubscribed", "complained", "cleaned")
         )
-        assert Taken(store, f"email,status\n{said}", TERMS).states == {"reader": "complained"}
+        assert Import(store, f"email,status\n{lines}", TERMS).states == {"reader": "complained"}
 
-    def test_who_was_forgotten_does_not_come_back(self, store: Store) -> None:
+    def test_a_forgotten_address_stays_suppressed(self, store: Store) -> None:
         """A forgotten address stays suppressed through every import, in any spelling."""
-        Taken(store, "email\nreader@example.com\n", ANSWERED)
+        Import(store, "email\nreader@example.com\n", CONFIRMED)
         hashed = KEYS.suppression("reader@example.com")
         store.suppressions.forget("reader@example.com", hashed, NOW)
         for _ in range(2):
-            taken = Taken(store, "email\nREADER@EXAMPLE.COM\n", ANSWERED)
-            assert taken.states == {}
-            assert taken.lines == [(2, "the address is suppressed and is not added")]
+            result = Import(store, "email\nREADER@EXAMPLE.COM\n", CONFIRMED)
+            assert result.states == {}
+            assert result.lines == [(2, "the address is suppressed and is not added")]
 
-    def test_the_same_file_may_come_again(self, store: Store) -> None:
-        """A second import of the same file, as after a failure, takes what is left of it."""
+    def test_a_file_can_be_imported_again(self, store: Store) -> None:
+        """A second import of a file adds only the missing subscribers."""
         half = "".join(f"r{number}@example.com\n" for number in range(1200))
         whole = half + "".join(f"s{number}@example.com\n" for number in range(1200))
-        assert Taken(store, "email\n" + half, ANSWERED).summary == ImportSummary(added=1200)
-        assert Taken(store, "email\n" + whole, ANSWERED).summary == ImportSummary(
+        assert Import(store, "email\n" + half, CONFIRMED).summary == ImportSummary(added=1200)
+        assert Import(store, "email\n" + whole, CONFIRMED).summary == ImportSummary(
             added=1200, known=1200
         )
 
 
 class TestFiles:
-    """Files as they come."""
+    """Encodings and shapes of files."""
 
     @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
     @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
     @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-    def test_are_read_in_any_dress(
+    def test_are_read_in_any_encoding(
         self, store: Store, encoding: str, delimiter: str, end: str
     ) -> None:
-        """Byte-order marks, UTF-16, other delimiters and other line ends are no hindrance."""
+        """Byte-order marks, UTF-16, other delimiters and other line ends are accepted."""
         mark = "\ufeff" if encoding in {"utf-16-le", "utf-16-be"} else ""
         lines = ["name;E-Mail ;x", '"Ä; B";reader@münchen.example;', ";other@example.com;"]
         text = mark + end.join(lines).replace(";", delimiter) + end
-        assert Taken(store, text.encode(encoding), ANSWERED).summary == ImportSummary(added=2)
+        assert Import(store, text.encode(encoding), CONFIRMED).summary == ImportSummary(added=2)
 
-    def test_line_breaks_in_quotes_do_not_move_the_numbers(self, store: Store) -> None:
-        """The number of a line is where its row begins, also behind quoted line breaks."""
+    def test_quoted_line_breaks_do_not_shift_line_numbers(self, store: Store) -> None:
+        """The number of a line is where its row begins, even after quoted line breaks."""
         text = 'email,note\n"reader@example.com","a\nb\nc"\n\nnobody,x\nother@example.com,\n,\n'
-        taken = Taken(store, text, ANSWERED)
-        assert taken.remarks == [ImportRemark(6, "nobody", "an email address must have an @-sign")]
-        assert taken.summary == ImportSummary(added=2, faulty=1)
+        result = Import(store, text, CONFIRMED)
+        assert result.remarks == [ImportRemark(6, "nobody", "an email address must have an @-sign")]
+        assert result.summary == ImportSummary(added=2, faulty=1)
 
-    def test_the_hint_of_a_spreadsheet_is_taken(self, store: Store) -> None:
+    def test_the_delimiter_of_a_spreadsheet_is_used(self, store: Store) -> None:
         """A first line `sep=;` names the delimiter and counts as a line."""
-        taken = Taken(store, "sep=;\nemail;note\nnobody;x,y\n", ANSWERED)
-        assert taken.lines == [(3, "an email address must have an @-sign")]
+        result = Import(store, "sep=;\nemail;note\nnobody;x,y\n", CONFIRMED)
+        assert result.lines == [(3, "an email address must have an @-sign")]
 
-    def test_cells_that_are_not_ours_may_be_in_any_encoding(self, store: Store) -> None:
-        """Bytes that are not UTF-8 harm nobody but an address."""
+    def test_unused_cells_can_have_any_encoding(self, store: Store) -> None:
+        """Bytes that are not UTF-8 matter only in an address."""
         data = b"name,email\nM\xfcller,reader@example.com\nx,m\xfcller@example.com\n"
-        taken = Taken(store, data, ANSWERED)
-        assert taken.summary == ImportSummary(added=1, faulty=1)
-        assert taken.lines == [(3, "only ASCII characters are allowed before the @-sign")]
+        result = Import(store, data, CONFIRMED)
+        assert result.summary == ImportSummary(added=1, faulty=1)
+        assert result.lines == [(3, "only ASCII characters are allowed before the @-sign")]
 
-    def test_topics_of_any_bytes_can_be_kept(self, store: Store) -> None:
-        """Topics that are no proper text become proper text."""
+    def test_topics_of_any_bytes_can_be_stored(self, store: Store) -> None:
+        """Topics that are not valid UTF-8 become valid text."""
         data = b"email,topics\nreader@example.com,M\xfcll\x01\n"
-        assert Taken(store, data, ANSWERED).summary == ImportSummary(added=1)
-        assert the(store).topics == frozenset({"M?ll\x01"})
+        assert Import(store, data, CONFIRMED).summary == ImportSummary(added=1)
+        assert find(store).topics == frozenset({"M?ll\x01"})
 
-    def test_a_row_without_an_address_is_named(self, store: Store) -> None:
-        """A row may have no address; it is not taken, and the others are."""
+    def test_a_row_without_an_address_is_reported(self, store: Store) -> None:
+        """A row without an address is reported, and the other rows are imported."""
         text = "name,email,status\nx,reader@example.com,active\ny,,active\n"
-        taken = Taken(store, text, ANSWERED)
-        assert taken.states == {"reader": "active"}
-        assert taken.lines == [(3, "the email address is missing")]
+        result = Import(store, text, CONFIRMED)
+        assert result.states == {"reader": "active"}
+        assert result.lines == [(3, "the email address is missing")]
 
     @pytest.mark.parametrize("text", ["", "\n\n", "name,phone\nx,1\n", "reader@example.com\n"])
-    def test_without_a_column_of_addresses_nothing_is_taken(self, store: Store, text: str) -> None:
+    def test_a_file_without_a_column_of_addresses_is_refused(self, store: Store, text: str) -> None:
         """A file whose first line names no column of addresses is refused whole."""
         with pytest.raises(ContentError) as caught:
-            Taken(store, text, ANSWERED)
+            Import(store, text, CONFIRMED)
         (problem,) = caught.value.problems
         assert problem.message == "there is no column of email addresses"
 
-    def test_a_quote_that_never_ends_is_named(self, store: Store) -> None:
-        """An open quote is held in memory for no more than 1 MiB, and nothing is taken."""
+    def test_an_endless_quote_is_reported(self, store: Store) -> None:
+        """An open quote is read for at most 1 MiB, and nothing is imported."""
         rest = "x\n" * 2_000_000
         with pytest.raises(ContentError) as caught:
-            Taken(store, f'email,note\nreader@example.com,\n"other@example.com,{rest}', ANSWERED)
+            Import(store, f'email,note\nreader@example.com,\n"other@example.com,{rest}', CONFIRMED)
         (problem,) = caught.value.problems
         assert (
             str(problem)
@@ -377,15 +383,15 @@ class TestFiles:
         )
         assert states(store) == {}
 
-    def test_a_line_without_an_end_is_named(self, store: Store) -> None:
-        """A file that is one endless line does not fill the memory."""
+    def test_an_endless_line_is_reported(self, store: Store) -> None:
+        """A file of one endless line does not fill the memory."""
         with pytest.raises(ContentError, match=r"list.csv:2: .* longer than 1 MiB"):
-            Taken(store, "email\n" + "x" * (3 * 1024 * 1024), ANSWERED)
+            Import(store, "email\n" + "x" * (3 * 1024 * 1024), CONFIRMED)
 
     @given(st.binary(max_size=200))
-    def test_no_bytes_make_a_trace(self, data: bytes) -> None:
-        """Whatever the bytes are, they are rows, or one line says what they are not."""
-        source = reading(data)
+    def test_any_bytes_are_rows_or_refused(self, data: bytes) -> None:
+        """Any bytes are read as rows or raise `ContentError`."""
+        source = open_bytes(data)
         try:
             numbers = [number for number, _ in read_rows(source, "list.csv")]
         except ContentError:
@@ -411,56 +417,56 @@ SUBSCRIBERS = st.builds(
 
 
 class TestOwnExport:
-    """Our own export, and the way back."""
+    """The export of Postroom."""
 
-    def test_everything_comes_back(self, store: Store, tmp_path: Path) -> None:
-        """What was exported can be imported elsewhere, and nothing of it is lost."""
-        Taken(store, BUTTONDOWN, TERMS)
-        Taken(store, 'email,topics,language\nreader@münchen.example,"A, B",de\n', ANSWERED)
+    def test_an_export_can_be_imported(self, store: Store, tmp_path: Path) -> None:
+        """An export can be imported elsewhere without loss."""
+        Import(store, BUTTONDOWN, TERMS)
+        Import(store, 'email,topics,language\nreader@münchen.example,"A, B",de\n', CONFIRMED)
         assert store.subscribers.set_preferences(
             1, "week", frozenset({'with "quotes", and', "B"}), "en-GB"
         )
         target = io.StringIO()
         number = importer.export_csv(store.subscribers.every(), target)
         other = open_store("sqlite:///other.db", tmp_path)
-        taken = Taken(other, target.getvalue(), TERMS)
-        assert (taken.summary, taken.remarks) == (ImportSummary(added=number), [])
-        kept = [evolve(one, id=0) for one in store.subscribers.every()]
-        assert [evolve(one, id=0) for one in other.subscribers.every()] == kept
+        result = Import(other, target.getvalue(), TERMS)
+        assert (result.summary, result.remarks) == (ImportSummary(added=number), [])
+        exported = [evolve(subscriber, id=0) for subscriber in store.subscribers.every()]
+        assert [evolve(subscriber, id=0) for subscriber in other.subscribers.every()] == exported
         other.database.close()
 
     @given(SUBSCRIBERS)
-    def test_every_field_is_written_and_read(self, one: Subscriber) -> None:
-        """Each field of a subscriber survives being written into a cell."""
+    def test_every_field_is_written_and_read(self, subscriber: Subscriber) -> None:
+        """Each field of a subscriber is written to a cell and read from it."""
         target = io.StringIO()
-        importer.export_csv([one], target)
-        source = reading(target.getvalue().encode())
+        importer.export_csv([subscriber], target)
+        source = open_bytes(target.getvalue().encode())
         (_, header), (_, cells) = read_rows(source, "list.csv")
-        where = detect_layout(header)
-        assert where
-        row = where.read(cells)
-        assert parse_list(row.values.get("topics", "")) == one.topics
-        assert (row.address, row.state) == (one.address, one.state)
+        layout = detect_layout(header)
+        assert layout
+        row = layout.read(cells)
+        assert parse_list(row.values.get("topics", "")) == subscriber.topics
+        assert (row.address, row.state) == (subscriber.address, subscriber.state)
         assert header == list(OWN_COLUMNS)
-        assert tuple(cells) == format_row(one)
+        assert tuple(cells) == format_row(subscriber)
 
     def test_a_foreign_token_is_refused(self, store: Store) -> None:
-        """A token that is another's, or none at all, keeps its line out."""
+        """A line with another subscriber's token or a malformed one is not imported."""
         header = ",".join(OWN_COLUMNS)
         plain = "active,month,,,2026-11-01,0,2026-11-01,0"
         text = (
             f"{header}\nreader@example.com,{plain},{'t' * 22}\n"
             f"other@example.com,{plain},{'t' * 22}\nthird@example.com,{plain},a b\n"
         )
-        taken = Taken(store, text, TERMS)
-        assert taken.states == {"reader": "active"}
-        assert sorted(taken.lines) == [
+        result = Import(store, text, TERMS)
+        assert result.states == {"reader": "active"}
+        assert sorted(result.lines) == [
             (3, "its token is another subscriber's; leave the cell empty for a new one"),
             (4, "the token is malformed; leave the cell empty for a new one"),
         ]
 
     @pytest.mark.parametrize(
-        ("column", "cell", "why"),
+        ("column", "cell", "reason"),
         [
             ("frequency", "hourly", "is not a frequency"),
             ("language", "the king's", "is not a language"),
@@ -471,31 +477,31 @@ class TestOwnExport:
             ("state", "happy", "is not a known state"),
         ],
     )
-    def test_a_cell_that_makes_no_sense_is_named(
-        self, store: Store, column: str, cell: str, why: str
+    def test_an_invalid_cell_is_reported(
+        self, store: Store, column: str, cell: str, reason: str
     ) -> None:
-        """A cell that cannot be taken keeps its line out, and the sentence repeats the cell."""
+        """A line with an invalid cell is not imported, and the message repeats the cell."""
         values = dict.fromkeys(OWN_COLUMNS, "") | {"address": "reader@example.com", column: cell}
         text = f"{','.join(values)}\n{','.join(values.values())}\n"
-        taken = Taken(store, text, ANSWERED)
-        ((line, sentence),) = taken.lines
+        result = Import(store, text, CONFIRMED)
+        ((line, message),) = result.lines
         assert line == 2
-        assert sentence.startswith(f"'{cell}'")
-        assert why in sentence
+        assert message.startswith(f"'{cell}'")
+        assert reason in message
 
-    def test_columns_of_those_names_elsewhere_are_not_ours(self, store: Store) -> None:
-        """A column called 'start' or 'letters' in another program's file means what it means."""
-        Taken(store, "email,start,issues\nreader@example.com,yesterday,many\n", ANSWERED)
-        assert the(store).issues == 0
+    def test_columns_of_other_programs_are_ignored(self, store: Store) -> None:
+        """Columns named `start` and `issues` in another program's file are ignored."""
+        Import(store, "email,start,issues\nreader@example.com,yesterday,many\n", CONFIRMED)
+        assert find(store).issues == 0
 
 
-def test_single_addresses_are_taken_alike(store: Store) -> None:
+def test_single_addresses_follow_the_same_rules(store: Store) -> None:
     """Addresses given one by one follow the rules of an import."""
     remarks: list[ImportRemark] = []
     addresses = ["reader@example.com", "nobody", "READER@example.com"]
-    terms = evolve(ANSWERED, topics=frozenset({"Products"}), language="de")
-    book = SubscriberStore(store.subscribers, store.suppressions)
-    summary = importer.import_addresses(addresses, book, terms, remarks.append)
+    terms = evolve(CONFIRMED, topics=frozenset({"Products"}), language="de")
+    source = SubscriberStore(store.subscribers, store.suppressions)
+    summary = importer.import_addresses(addresses, source, terms, remarks.append)
     assert summary == ImportSummary(added=1, known=1, faulty=1)
     assert remarks == [ImportRemark(2, "nobody", "an email address must have an @-sign")]
-    assert (the(store).topics, the(store).language) == (frozenset({"Products"}), "de")
+    assert (find(store).topics, find(store).language) == (frozenset({"Products"}), "de")
