@@ -174,6 +174,7 @@ def crash_before(database: PulsingDatabase, step: int) -> World:
     return world
 
 
+@pytest.mark.slow
 def test_a_crash_before_any_step_loses_and_repeats_nothing(
     sqlite: PulsingDatabase,
 ) -> None:

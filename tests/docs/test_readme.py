@@ -69,6 +69,7 @@ def append(settings: str) -> str:
     return f"cat >> postroom.yaml <<'END'\n{settings}END\n"
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_start_page_bring_two_emails(tmp_path: Path) -> None:
     """The commands of docs/start.md run in order, against the mail server that the page starts.
 
@@ -121,6 +122,7 @@ def run_in(folder: Path, commands: str) -> tuple[int, list[str]]:
     return code, re.findall(r"^error: .+|^Traceback.*|^Usage: .+", errors, re.MULTILINE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["checks.md", "ci.md"])
 def test_the_commands_of_a_page_run(tmp_path: Path, name: str) -> None:
     """Every command that a page gives for a site runs in the demonstration site."""
@@ -172,6 +174,7 @@ def run_all(folder: Path, commands: str) -> tuple[int, str, str]:
     return done.returncode, done.stderr, done.stdout
 
 
+@pytest.mark.slow
 def test_the_line_of_cron_sends(tmp_path: Path, program: Callable[[str], str]) -> None:
     """The line for cron does its work in the bare shell that cron gives it."""
     assert program("git")
