@@ -20,7 +20,7 @@ from attrs import define, field
 
 from postroom.cli import progress
 from tests.support.processes import Process
-from tests.support.sending import SEND, MakeRoom, Room, surroundings
+from tests.support.sending import SEND, MakeSendingSite, SendingSite, surroundings
 from tests.support.smtp_server import Scripted, scripted
 
 pytestmark = pytest.mark.slow  # a run is watched while it works
@@ -75,7 +75,7 @@ class Screen:
 
 @contextmanager
 def on_a_terminal(
-    room: Room, server: Scripted, **extra: str
+    site: SendingSite, server: Scripted, **extra: str
 ) -> Iterator[tuple[Process[bytes], Screen]]:
     """Run `send` for a block with a terminal for standard error; then what it wrote is known."""
     ours, theirs = pty.openpty()
@@ -92,7 +92,7 @@ def on_a_terminal(
     listening = threading.Thread(target=listen, daemon=True)
     try:
         with Process[bytes](
-            SEND, cwd=room.folder, env=environment, stdout=subprocess.PIPE, stderr=theirs
+            SEND, cwd=site.folder, env=environment, stdout=subprocess.PIPE, stderr=theirs
         ) as process:
             os.close(theirs)
             listening.start()
@@ -103,10 +103,10 @@ def on_a_terminal(
         os.close(ours)
 
 
-def test_a_bar_on_a_terminal_tells_rate_and_time_left(make_room: MakeRoom) -> None:
+def test_a_bar_on_a_terminal_tells_rate_and_time_left(make_sending_site: MakeSendingSite) -> None:
     """It counts up, its numbers agree, and nothing of it stays; the summary is no part of it."""
-    room = make_room(30, rate=15)
-    with scripted({}) as server, on_a_terminal(room, server) as (process, screen):
+    site = make_sending_site(30, rate=15)
+    with scripted({}) as server, on_a_terminal(site, server) as (process, screen):
         out, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     assert re.search(rb"^30 emails in \d+\.\d s, \d+\.\d a second$", out, re.MULTILINE)
@@ -125,10 +125,10 @@ def test_a_bar_on_a_terminal_tells_rate_and_time_left(make_room: MakeRoom) -> No
     assert screen.shows_cursor
 
 
-def test_no_color_means_none(make_room: MakeRoom) -> None:
+def test_no_color_means_none(make_sending_site: MakeSendingSite) -> None:
     """NO_COLOR leaves the bar, without colours."""
-    room = make_room(30, rate=30)
-    with scripted({}) as server, on_a_terminal(room, server, NO_COLOR="1") as (process, screen):
+    site = make_sending_site(30, rate=30)
+    with scripted({}) as server, on_a_terminal(site, server, NO_COLOR="1") as (process, screen):
         process.communicate(timeout=60)
     codes = {
         part for one in _COLOUR.findall(screen.written.decode()) for part in one[2:-1].split(";")
@@ -138,19 +138,19 @@ def test_no_color_means_none(make_room: MakeRoom) -> None:
     assert _SAID.search(_COLOUR.sub("", screen.written.decode()))
 
 
-def test_a_terminal_that_cannot_erase_gets_lines(make_room: MakeRoom) -> None:
+def test_a_terminal_that_cannot_erase_gets_lines(make_sending_site: MakeSendingSite) -> None:
     """No control characters on TERM=dumb."""
-    room = make_room(5, rate=100)
-    with scripted({}) as server, on_a_terminal(room, server, TERM="dumb") as (process, screen):
+    site = make_sending_site(5, rate=100)
+    with scripted({}) as server, on_a_terminal(site, server, TERM="dumb") as (process, screen):
         process.communicate(timeout=60)
     assert process.returncode == 0
     assert screen.written == b""
 
 
-def test_a_signal_is_answered_in_place_of_the_bar(make_room: MakeRoom) -> None:
+def test_a_signal_is_answered_in_place_of_the_bar(make_sending_site: MakeSendingSite) -> None:
     """What Ctrl-C makes it say stands on a line of its own, and the bar is gone."""
-    room = make_room(30, rate=10)
-    with scripted({}) as server, on_a_terminal(room, server) as (process, screen):
+    site = make_sending_site(30, rate=10)
+    with scripted({}) as server, on_a_terminal(site, server) as (process, screen):
         deadline = time.monotonic() + 30
         while not _SAID.search(_COLOUR.sub("", screen.written.decode("utf-8", "replace"))):
             assert time.monotonic() < deadline
@@ -169,11 +169,11 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("often")
-def test_elsewhere_a_line_now_and_then(make_room: MakeRoom) -> None:
+def test_elsewhere_a_line_now_and_then(make_sending_site: MakeSendingSite) -> None:
     """In a log each line is whole and says the same as the bar; the last words are the summary."""
-    room = make_room(30, rate=20)
+    site = make_sending_site(30, rate=20)
     with scripted({}) as server:
-        outcome = room.send(server)
+        outcome = site.send(server)
     told = [_SAID.fullmatch(line) for line in outcome.err.splitlines()]
     assert len(told) >= 3
     assert all(told)
@@ -181,19 +181,19 @@ def test_elsewhere_a_line_now_and_then(make_room: MakeRoom) -> None:
     assert re.fullmatch(r"30 emails in \d+\.\d s, \d+\.\d a second", outcome.out.splitlines()[1])
 
 
-def test_a_short_run_says_nothing_in_between(make_room: MakeRoom) -> None:
+def test_a_short_run_says_nothing_in_between(make_sending_site: MakeSendingSite) -> None:
     """A line comes each ten seconds; the summary says the rest."""
-    room = make_room(5, rate=20)
+    site = make_sending_site(5, rate=20)
     with scripted({}) as server:
-        outcome = room.send(server)
+        outcome = site.send(server)
     assert outcome.err == ""
 
 
-def test_the_rate_at_the_end_is_the_rate(make_room: MakeRoom) -> None:
+def test_the_rate_at_the_end_is_the_rate(make_sending_site: MakeSendingSite) -> None:
     """It is what was sent by the time it took."""
-    room = make_room(21, rate=20)
+    site = make_sending_site(21, rate=20)
     with scripted({}) as server:
-        outcome = room.send(server)
+        outcome = site.send(server)
     found = re.search(r"^21 emails in (\d+\.\d) s, (\d+\.\d) a second$", outcome.out, re.MULTILINE)
     assert found
     assert float(found[2]) == pytest.approx(21 / float(found[1]), rel=0.1)
