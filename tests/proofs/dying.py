@@ -1,7 +1,7 @@
 """Run `postroom` and kill it at a point between two ledger writes.
 
 `python dying.py POINT ARGUMENTS...` counts points from 1: each writing transaction has one
-before it begins and one after it is durable. POSTROOM_MUTANT names a fault that the proof must find.
+before it begins and one after it is durable. POSTROOM_MUTANT names a fault for the proof to find.
 """
 
 from __future__ import annotations
