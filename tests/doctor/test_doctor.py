@@ -170,8 +170,8 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Remove the settings from the environment, and block DNS queries."""
     for name in ("SMTP_URL", "SECRET_KEY", "DATABASE_URL"):
         monkeypatch.delenv(f"POSTROOM_{name}", raising=False)
-    offline = Offline({"TXT example.com": "v=spf1 ip4:192.0.2.1 ~all"})
-    monkeypatch.setattr("postroom.cli.doctor.SystemResolver", lambda: offline)
+    resolver = Offline({"TXT example.com": "v=spf1 ip4:192.0.2.1 ~all"})
+    monkeypatch.setattr("postroom.cli.doctor.SystemResolver", lambda: resolver)
     return monkeypatch
 
 
@@ -219,7 +219,7 @@ def test_missing_smtp_server_is_a_finding(
     assert "database:" not in outcome.out
 
 
-@pytest.mark.usefixtures("alone")
+@pytest.mark.usefixtures("offline")
 def test_damaged_database_is_found(
     make_site: MakeSite, postroom: Callable[..., CommandResult]
 ) -> None:
