@@ -17,7 +17,7 @@ from tests.support.site import POST, ROOT
 from tests.support.sites import write
 from tests.support.smtp_server import scripted
 
-pytestmark = pytest.mark.slow  # each step is a process, as on a runner
+pytestmark = pytest.mark.slow  # runs each step in a process, as on a runner
 
 BAD = "---\ntitle: Bad\ndate: 2026-13-45\n---\nWords.\n"
 _ADDRESS = re.compile(r"reader\d+@")
@@ -148,8 +148,8 @@ def test_plan_prints_numbers(runner: MakeRunner, postgresql_server: postgresql.S
     assert ran.outputs["emails"] == "3"
     assert "1 issue to 3 subscribers" in ran.summary
     assert {"first.eml", "plan.json", "email.html"} <= {path.name for path in ran.folder.iterdir()}
-    kept = "".join(path.read_text("utf-8") for path in ran.folder.iterdir())
-    assert not _ADDRESS.search(public_texts(ran) + kept)
+    saved = "".join(path.read_text("utf-8") for path in ran.folder.iterdir())
+    assert not _ADDRESS.search(public_texts(ran) + saved)
 
 
 def test_plan_of_nothing(runner: MakeRunner, postgresql_server: postgresql.Server) -> None:
@@ -180,8 +180,8 @@ def test_send_sends_once(runner: MakeRunner, postgresql_server: postgresql.Serve
     assert not _ADDRESS.search(public_texts(first) + public_texts(again))
 
 
-def test_send_is_not_late(runner: MakeRunner, postgresql_server: postgresql.Server) -> None:
-    """After the `window` nothing is sent; the job passes, and its summary says why."""
+def test_late_send_sends_nothing(runner: MakeRunner, postgresql_server: postgresql.Server) -> None:
+    """After the `window` nothing is sent; the job passes, and its summary gives the reason."""
     made = runner()
     secrets = made.add_subscribers(postgresql_server.emptied(), 1, frequency="week")
     with scripted({}) as server:

@@ -31,12 +31,12 @@ from tests.support.sites import contents
 from tests.support.smtp_server import Scripted, scripted
 from tests.support.web_server import Served
 
-pytestmark = pytest.mark.slow  # each command is a process, each job a clone
+pytestmark = pytest.mark.slow  # runs each command in a process, each job in a clone
 
 SITE = "https://news.example.com/"
 _NOW = datetime.now(UTC)
 TODAY = _NOW.date().isoformat()
-# For every command but `send`, which ignores it: midnight between two steps changes nothing.
+# The date for all commands except `send`, so that midnight between two steps changes nothing.
 CLOCK = {"SOURCE_DATE_EPOCH": str(int(_NOW.timestamp()))}
 MAIL = """\
 mail:
@@ -302,7 +302,7 @@ def send_the_first_issue(life: Life) -> list[EmailMessage]:
 
 
 def unsubscribe_by_one_click(life: Life, email: EmailMessage) -> None:
-    """Unsubscribe one of them by the request of a mail program alone."""
+    """Unsubscribe a subscriber by the one-click request of a mail program."""
     assert life.site.post(unsubscribe_path(email), ONE_CLICK).status == 200
     listed = life.command("subscribers", "list").out.splitlines()
     assert [line.split("  ")[:2] for line in listed] == [

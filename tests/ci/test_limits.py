@@ -1,4 +1,4 @@
-"""Time limits: a test that hangs fails by its name, and the other tests run."""
+"""Time limits: a test that hangs fails with its name, and the other tests run."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_every_test_has_a_limit(request: pytest.FixtureRequest) -> None:
 
 
 def test_a_test_that_hangs_fails_and_its_command_ends(tmp_path: Path) -> None:
-    """A test that waits for ever fails by its name, and the next test runs."""
+    """A test that never ends fails with its name, and the next test runs."""
     (tmp_path / "test_it.py").write_text(HANGS)
     options = ["-q", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml"), "--timeout=2"]
     with Process[str](

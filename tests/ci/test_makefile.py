@@ -1,4 +1,4 @@
-"""The Makefile in a copy of its folder: real environments, and a pip that writes down its calls."""
+"""The Makefile in a copy of its folder, with real environments and a pip that logs its calls."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from tests.support.processes import plain
 from tests.support.site import ROOT, CommandResult
 
-# Writes down its arguments, and "installs" a postroom that runs script.sh.
+# Log the arguments, and "install" a postroom that runs script.sh.
 PIP = """\
 import os, pathlib, signal, sys
 root = pathlib.Path.cwd()
@@ -37,7 +37,7 @@ INSTALL = "install -q -c constraints.txt -e"
 
 
 class Checkout:
-    """A folder with nothing in it but what the Makefile reads, and a PATH of a few programs."""
+    """A folder with only the files that the Makefile reads, and a PATH of a few programs."""
 
     def __init__(self, home: Path) -> None:
         self.root = home / "checkout"
@@ -45,7 +45,7 @@ class Checkout:
         self.bin = home / "bin"
 
     def create(self) -> None:
-        """Write the files, beside a pip that is found before the real one."""
+        """Write the files, and a pip that precedes the real one on PATH."""
         self.root.mkdir(parents=True)
         (self.fakes / "pip").mkdir(parents=True)
         (self.fakes / "pip" / "__init__.py").touch()
@@ -62,7 +62,7 @@ class Checkout:
         (self.root / "script.sh").write_text("echo built\n")
 
     def make(self, *arguments: str, **variables: str) -> CommandResult:
-        """Run make with no other variables than these."""
+        """Run make with only these variables."""
         done = subprocess.run(
             ["make", *arguments],
             cwd=self.root,
@@ -89,7 +89,7 @@ class Checkout:
 
 @pytest.fixture
 def fresh(tmp_path: Path) -> Checkout:
-    """Return a checkout in which nothing has run."""
+    """Return a checkout without an environment."""
     checkout = Checkout(tmp_path)
     checkout.create()
     return checkout
@@ -104,8 +104,8 @@ def ready(fresh: Checkout) -> Checkout:
 
 
 @pytest.mark.parametrize("python", ["python9", "python2"])
-def test_a_python_that_is_missing_or_old_is_named_in_one_line(fresh: Checkout, python: str) -> None:
-    """Name the interpreter that cannot be used, say how to name another one, and set up nothing."""
+def test_missing_or_old_python_is_one_line(fresh: Checkout, python: str) -> None:
+    """A missing or old Python is a one-line error that says how to name another one."""
     (fresh.bin / "python2").write_text("#!/bin/sh\nexit 1\n")
     (fresh.bin / "python2").chmod(0o755)
     result = fresh.make("demo", f"PYTHON={python}")
@@ -116,8 +116,8 @@ def test_a_python_that_is_missing_or_old_is_named_in_one_line(fresh: Checkout, p
     assert not (fresh.root / ".venv").exists()
 
 
-def test_neither_ensurepip_nor_pip(fresh: Checkout) -> None:
-    """Without ensurepip and pip, the package to install is named."""
+def test_missing_ensurepip_and_pip_name_the_package(fresh: Checkout) -> None:
+    """Without ensurepip and pip, the error names the package to install."""
     (fresh.fakes / "pip" / "__init__.py").write_text(MISSING)
     result = fresh.make("demo")
     assert result.code == 2
@@ -125,7 +125,7 @@ def test_neither_ensurepip_nor_pip(fresh: Checkout) -> None:
     assert not (fresh.root / ".venv").exists()
 
 
-def test_without_ensurepip(fresh: Checkout) -> None:
+def test_pip_installs_pip_without_ensurepip(fresh: Checkout) -> None:
     """Without ensurepip, as on Debian without python3-venv, pip itself installs pip."""
     assert fresh.make("demo").code == 0
     assert fresh.pip_calls() == [
@@ -135,8 +135,8 @@ def test_without_ensurepip(fresh: Checkout) -> None:
     assert not list((fresh.root / ".venv").rglob("site-packages/pip"))
 
 
-def test_demo_says_where_to_look(ready: Checkout) -> None:
-    """A second `make demo` calls no pip, and names the newest email of a digest."""
+def test_demo_prints_the_pages(ready: Checkout) -> None:
+    """A second `make demo` calls no pip, and prints the path of the newest email of a digest."""
     for period in ("2026-10", "2026-11"):
         (ready.root / "public" / "digest" / period).mkdir(parents=True)
         (ready.root / "public" / "digest" / period / "email.html").touch()
@@ -148,7 +148,7 @@ def test_demo_says_where_to_look(ready: Checkout) -> None:
 
 @pytest.mark.parametrize("name", ["constraints.txt", "pyproject.toml"])
 def test_a_changed_file_installs_again(ready: Checkout, name: str) -> None:
-    """A change of what set-up depends on brings one more installation into the same .venv."""
+    """A change of a file that set-up depends on causes one more installation in the same .venv."""
     (ready.root / ".venv" / "kept").touch()
     ready.change(name)
     ready.make("demo")
@@ -166,14 +166,14 @@ def test_a_changed_file_installs_again(ready: Checkout, name: str) -> None:
         ("lint", {}, (), "test,browser,lint"),
     ],
 )
-def test_extras_by_target(
+def test_targets_install_their_extras(
     ready: Checkout,
     target: str,
     variables: dict[str, str],
     programs: tuple[str, ...],
     extras: str,
 ) -> None:
-    """Install what a target needs, and nothing again for the targets that need less."""
+    """Each target installs the extras that it needs, unless they are installed already."""
     for program in programs:
         (ready.bin / program).write_text("#!/bin/sh\n")
         (ready.bin / program).chmod(0o755)
@@ -192,7 +192,7 @@ def test_arguments_go_to_pytest(ready: Checkout) -> None:
 
 
 def test_a_killed_set_up_is_repaired(ready: Checkout) -> None:
-    """After pip was killed half-way, .venv is made anew."""
+    """A .venv is made again after pip was killed half-way."""
     left_over = ready.root / ".venv" / "left-over"
     left_over.touch()
     ready.change("constraints.txt")
@@ -205,7 +205,7 @@ def test_a_killed_set_up_is_repaired(ready: Checkout) -> None:
 
 
 def test_a_failed_installation_is_shown(ready: Checkout) -> None:
-    """When pip fails, its error is shown, .venv is kept, and the next run tries again."""
+    """A failed pip shows its error, and the next run tries again in the same .venv."""
     (ready.root / ".venv" / "kept").touch()
     ready.change("constraints.txt")
     (ready.root / "failure").write_text("offline")
@@ -219,8 +219,8 @@ def test_a_failed_installation_is_shown(ready: Checkout) -> None:
 
 
 @pytest.mark.parametrize("change", ["moved", "other interpreter"])
-def test_an_environment_of_another_place_is_made_anew(ready: Checkout, change: str) -> None:
-    """A .venv that was moved, or belongs to another interpreter, is made anew."""
+def test_moved_environment_is_made_again(ready: Checkout, change: str) -> None:
+    """A .venv that was moved, or belongs to another interpreter, is made again."""
     (ready.root / ".venv" / "left-over").touch()
     if change == "moved":
         ready.root = ready.root.rename(ready.root.with_name("moved"))
@@ -231,8 +231,8 @@ def test_an_environment_of_another_place_is_made_anew(ready: Checkout, change: s
     assert not (ready.root / ".venv" / "left-over").exists()
 
 
-def test_an_activated_environment_can_be_made_anew(ready: Checkout) -> None:
-    """If `python3` is that of the .venv, its base interpreter makes the new one."""
+def test_activated_environment_can_be_made_again(ready: Checkout) -> None:
+    """The base interpreter makes the new .venv if `python3` is that of the old one."""
     path = os.pathsep.join([str(ready.root / ".venv" / "bin"), str(ready.bin)])
     for made in (ready.root / ".venv").glob("made-*"):
         made.unlink()
@@ -240,7 +240,7 @@ def test_an_activated_environment_can_be_made_anew(ready: Checkout) -> None:
 
 
 def test_a_failed_build_fails(ready: Checkout) -> None:
-    """When the build fails, `make demo` fails, and names no page."""
+    """`make demo` fails after a failed build, and prints no page."""
     (ready.root / "script.sh").write_text("exit 7\n")
     result = ready.make("demo")
     assert (result.code, result.out) == (2, "")
@@ -248,7 +248,7 @@ def test_a_failed_build_fails(ready: Checkout) -> None:
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Iterator[Path]:
-    """Return a copy of this repository's files, without what is made from them."""
+    """Return a copy of this repository's files, without generated ones."""
     made = shutil.ignore_patterns(".*", "public", "build", "dist", "__pycache__", "tests")
     shutil.copytree(ROOT, tmp_path / "copy", ignore=made)
     yield tmp_path / "copy"

@@ -25,7 +25,7 @@ from tests.support.site import AT, ROOT
 from tests.support.sites import write
 from tests.support.smtp_server import scripted
 
-pytestmark = pytest.mark.slow  # each step is a process, as on a runner
+pytestmark = pytest.mark.slow  # runs each step in a process, as on a runner
 
 OURS = "example/postroom"
 TO_COPY = sorted((ROOT / "docs/workflows").glob("*.yml"))
@@ -135,7 +135,7 @@ def test_the_workflows_that_need_no_secrets_run(tmp_path: Path) -> None:
 
 @pytest.fixture
 def new_site(tmp_path: Path) -> Runner:
-    """Return a runner with the site that `init` writes and one more post, as plain as can be."""
+    """Return a runner with the site that `init` writes and one plain post."""
     runner = Runner(tmp_path, site=".")
     shutil.rmtree(runner.site_dir / "posts")
     (runner.site_dir / "postroom.yaml").unlink()
@@ -253,8 +253,8 @@ def test_the_jobs_for_gitlab_run(tmp_path: Path, postgresql_server: postgresql.S
         secrets = secrets_for(runner, postgresql_server, server.port, 2)
         for name in ("check", "pages", "send"):
             assert in_gitlab(name, runner, secrets if name == "send" else {}) == [0, 0]
-            kept = GITLAB[name].get("artifacts", {}).get("paths", [])
-            assert [path for path in kept if not (runner.site_dir / path).exists()] == []
+            artifacts = GITLAB[name].get("artifacts", {}).get("paths", [])
+            assert [path for path in artifacts if not (runner.site_dir / path).exists()] == []
     assert len(server.messages) == 2
 
 

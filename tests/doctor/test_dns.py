@@ -25,7 +25,7 @@ from tests.support.dns_records import WHOLE, Offline, Records, lines, only
 
 
 @pytest.mark.parametrize(
-    ("records", "said"),
+    ("records", "expected"),
     [
         (
             {"TXT e.example": "v=spf1 ip4:192.0.2.0/24 ip6:2001:db8::/32 -all"},
@@ -64,13 +64,13 @@ from tests.support.dns_records import WHOLE, Offline, Records, lines, only
         ({"TXT e.example": "(fails)"}, "e.example could not be looked up (no answer in 5 s); try"),
     ],
 )
-def test_spf_lookups_are_counted(records: Records, said: str) -> None:
+def test_spf_lookups_are_counted(records: Records, expected: str) -> None:
     """One SPF record must exist; lookups are counted through all includes."""
-    assert said in only(check_spf("e.example", Offline(records)))
+    assert expected in only(check_spf("e.example", Offline(records)))
 
 
 @pytest.mark.parametrize(
-    ("records", "said"),
+    ("records", "expected"),
     [
         ({"TXT e.example": "v=spf1 +all"}, "problem: SPF of e.example: ends with +all"),
         ({"TXT e.example": "v=spf1 all"}, "problem: SPF of e.example: ends with +all"),
@@ -123,9 +123,9 @@ def test_spf_lookups_are_counted(records: Records, said: str) -> None:
         ({"TXT e.example": "v=spf1 !! -all"}, "'!!' is not a mechanism"),
     ],
 )
-def test_spf_errors_are_found(records: Records, said: str) -> None:
+def test_spf_errors_are_found(records: Records, expected: str) -> None:
     """Errors for which receivers ignore an SPF record are findings."""
-    assert any(said in line for line in lines(check_spf("e.example", Offline(records))))
+    assert any(expected in line for line in lines(check_spf("e.example", Offline(records))))
 
 
 def test_spf_lookups_are_bounded() -> None:
@@ -163,7 +163,7 @@ def test_short_dkim_key_is_advice() -> None:
 
 
 @pytest.mark.parametrize(
-    ("record", "said"),
+    ("record", "expected"),
     [
         (f"v=DKIM1; k=ed25519; p={_ED}", "ok: DKIM key mail._domainkey.e.example: Ed25519"),
         (f"k=ed25519; p={_ED}; s=email; h=sha256; t=s", "ok: "),
@@ -187,12 +187,12 @@ def test_short_dkim_key_is_advice() -> None:
         (f"p={_WEAK}", "problem: DKIM key mail._domainkey.e.example: is an RSA key of 512 bits"),
     ],
 )
-def test_dkim_key_is_checked(record: str | tuple[str, ...], said: str) -> None:
+def test_dkim_key_is_checked(record: str | tuple[str, ...], expected: str) -> None:
     """A DKIM key must exist once, be readable, for email, not revoked and not weak."""
     found = lines(
         check_dkim_key("e.example", "mail", Offline({"TXT mail._domainkey.e.example": record}))
     )
-    assert any(said in line for line in found)
+    assert any(expected in line for line in found)
 
 
 @pytest.mark.parametrize("der", [b"", b"\x30", b"\x30\x84\xff", b"\x30\x05\x02\x01", b"\x30\x00"])
@@ -247,7 +247,7 @@ _RECORD = {"TXT _dmarc.e.example": "v=DMARC1; p=none"}
 
 
 @pytest.mark.parametrize(
-    ("records", "envelope", "signer", "said"),
+    ("records", "envelope", "signer", "expected"),
     [
         (_RECORD, "e.example", "e.example", ["ok: DMARC of n.e.example: v=DMARC1", "ok: DMARC al"]),
         (_RECORD, "b.e.example", "e.example", ["ok: DMARC of", "ok: DMARC alignment"]),
@@ -281,11 +281,13 @@ _RECORD = {"TXT _dmarc.e.example": "v=DMARC1; p=none"}
         ),
     ],
 )
-def test_dmarc_is_checked(records: Records, envelope: str, signer: str, said: list[str]) -> None:
+def test_dmarc_is_checked(
+    records: Records, envelope: str, signer: str, expected: list[str]
+) -> None:
     """A DMARC record must exist, and From be aligned with signer or envelope."""
     found = lines(check_dmarc("n.e.example", envelope, signer, Offline(records)))
-    assert len(found) == len(said)
-    assert all(line.startswith(start) for line, start in zip(found, said, strict=True))
+    assert len(found) == len(expected)
+    assert all(line.startswith(start) for line, start in zip(found, expected, strict=True))
 
 
 def test_empty_domain_is_not_aligned() -> None:
@@ -296,7 +298,7 @@ def test_empty_domain_is_not_aligned() -> None:
 
 
 @pytest.mark.parametrize(
-    ("records", "said"),
+    ("records", "expected"),
     [
         ({"MX e.example": "mx.e.example"}, "ok: MX of e.example: bounces go to mx.e.example"),
         ({"MX e.example": "."}, "problem: MX of e.example: says that the domain accepts no email"),
@@ -308,9 +310,9 @@ def test_empty_domain_is_not_aligned() -> None:
         ({"MX e.example": "(fails)"}, "problem: MX of e.example: e.example could not be looked up"),
     ],
 )
-def test_mx_is_checked(records: Records, said: str) -> None:
+def test_mx_is_checked(records: Records, expected: str) -> None:
     """Bounces and replies must be deliverable."""
-    assert only(check_mx("e.example", "bounces", Offline(records))).startswith(said)
+    assert only(check_mx("e.example", "bounces", Offline(records))).startswith(expected)
 
 
 def test_every_domain_is_checked_once() -> None:

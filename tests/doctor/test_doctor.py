@@ -31,11 +31,11 @@ def complete(site: Site) -> Site:
 
 def test_complete_settings_are_ok(complete: Site) -> None:
     """Complete settings have only ok findings."""
-    assert {one.level for one in environment.check_settings(complete)} == {"ok"}
+    assert {finding.level for finding in environment.check_settings(complete)} == {"ok"}
 
 
 @pytest.mark.parametrize(
-    ("part", "changes", "said"),
+    ("part", "changes", "expected"),
     [
         ("mail", {"sender": ""}, "problem: mail.from: is missing"),
         ("mail", {"unsubscribe": ""}, "problem: mail.unsubscribe: is missing"),
@@ -62,18 +62,20 @@ def test_complete_settings_are_ok(complete: Site) -> None:
     ],
 )
 def test_incomplete_settings_are_found(
-    complete: Site, part: str, changes: Mapping[str, str], said: str
+    complete: Site, part: str, changes: Mapping[str, str], expected: str
 ) -> None:
     """Each missing or wrong setting is a finding."""
     parts = {part: evolve(getattr(complete, part), **changes)}
     (found,) = (
-        one for one in environment.check_settings(evolve(complete, **parts)) if one.level != "ok"
+        finding
+        for finding in environment.check_settings(evolve(complete, **parts))
+        if finding.level != "ok"
     )
-    assert lines([found])[0].startswith(said)
+    assert lines([found])[0].startswith(expected)
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "expected"),
     [
         ("k" * 22, "ok: POSTROOM_SECRET_KEY: one key"),
         (f"{'k' * 22}, {'l' * 22}", "ok: POSTROOM_SECRET_KEY: 2 keys"),
@@ -87,10 +89,10 @@ def test_incomplete_settings_are_found(
         ),
     ],
 )
-def test_secret_keys_are_checked(value: str | None, said: str) -> None:
+def test_secret_keys_are_checked(value: str | None, expected: str) -> None:
     """Secret keys must exist, be long enough and differ; they are never shown."""
     line = only(environment.check_secrets(value))
-    assert line.startswith(said)
+    assert line.startswith(expected)
     assert "hunter2" not in line
     assert "kkk" not in line
 
@@ -99,7 +101,7 @@ SHORT = Timeouts(connect=1, reply=1, end=1)
 
 
 @pytest.mark.parametrize(
-    ("hello", "said"),
+    ("hello", "expected"),
     [
         (
             b"250-hello\r\n250 SIZE 10000000\r\n",
@@ -113,14 +115,14 @@ SHORT = Timeouts(connect=1, reply=1, end=1)
         (b"554 go away\r\n", ["problem: smtp://127.0.0.1:"]),
     ],
 )
-def test_smtp_server_is_checked(hello: bytes, said: list[str]) -> None:
+def test_smtp_server_is_checked(hello: bytes, expected: list[str]) -> None:
     """The SMTP server is connected to, and no email is sent."""
     with scripted({"EHLO": hello}) as server:
         address = SmtpServer("smtp", "127.0.0.1", server.port)
         found = lines(
             environment.check_relay(SmtpConnection(address, timeouts=SHORT), str(address))
         )
-    assert [line[: len(start)] for line, start in zip(found, said, strict=True)] == said
+    assert [line[: len(start)] for line, start in zip(found, expected, strict=True)] == expected
     assert not server.messages
 
 
@@ -128,7 +130,7 @@ NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
-    ("changed", "due", "waiting", "said"),
+    ("changed", "due", "waiting", "expected"),
     [
         (NOW - timedelta(days=1), 3, 2, "ok: clock: shows 2026-11-22T12:00:00+00:00"),
         (NOW + timedelta(minutes=1), 1, 0, "ok: clock"),
@@ -137,9 +139,9 @@ NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
         (NOW + timedelta(hours=1), 3, 0, "problem: clock: shows 2026-11-22T12:00:00+00:00, but a"),
     ],
 )
-def test_wrong_clock_is_found(changed: datetime, due: int, waiting: int, said: str) -> None:
+def test_wrong_clock_is_found(changed: datetime, due: int, waiting: int, expected: str) -> None:
     """A clock before every post, or before the change of a file, is a problem."""
-    assert only(environment.check_clock(NOW, changed, due, waiting)).startswith(said)
+    assert only(environment.check_clock(NOW, changed, due, waiting)).startswith(expected)
 
 
 def _full() -> str:
@@ -151,25 +153,25 @@ def _foreign() -> str:
 
 
 @pytest.mark.parametrize(
-    ("writes", "said"),
+    ("writes", "expected"),
     [
         (lambda: "ledger.db", "ok: database: ledger.db can be written"),
         (_full, "problem: database: ledger.db cannot be written (no space left on device)"),
         (_foreign, "problem: ledger.db: is another program's; move it"),
     ],
 )
-def test_database_is_checked(writes: Callable[[], str], said: str) -> None:
+def test_database_is_checked(writes: Callable[[], str], expected: str) -> None:
     """A database that cannot be written is a problem."""
-    assert only(environment.check_database(writes)).startswith(said)
+    assert only(environment.check_database(writes)).startswith(expected)
 
 
 @pytest.fixture
-def alone(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Remove the settings of the environment, and let no question leave this machine."""
+def offline(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Remove the settings from the environment, and block DNS queries."""
     for name in ("SMTP_URL", "SECRET_KEY", "DATABASE_URL"):
         monkeypatch.delenv(f"POSTROOM_{name}", raising=False)
-    offline = Offline({"TXT example.com": "v=spf1 ip4:192.0.2.1 ~all"})
-    monkeypatch.setattr("postroom.cli.doctor.SystemResolver", lambda: offline)
+    resolver = Offline({"TXT example.com": "v=spf1 ip4:192.0.2.1 ~all"})
+    monkeypatch.setattr("postroom.cli.doctor.SystemResolver", lambda: resolver)
     return monkeypatch
 
 
@@ -182,16 +184,16 @@ mail:
 def test_prints_a_line_for_each_finding(
     make_site: MakeSite,
     postroom: Callable[..., CommandResult],
-    alone: pytest.MonkeyPatch,
+    offline: pytest.MonkeyPatch,
 ) -> None:
     """The command prints sections of marked lines; its exit code depends on problems."""
     folder = make_site({"posts/2026-11-20-we-moved.md": POST}, SENDER)
     for file in (folder / "postroom.yaml", folder / "posts/2026-11-20-we-moved.md"):
-        # Written before the instant that the command takes for now.
+        # The files are older than the current time of the command.
         os.utime(file, times=(AT.timestamp() - 60,) * 2)
     with scripted({}) as server:
-        alone.setenv("POSTROOM_SMTP_URL", f"smtp://127.0.0.1:{server.port}")
-        alone.setenv("POSTROOM_SECRET_KEY", "k" * 22)
+        offline.setenv("POSTROOM_SMTP_URL", f"smtp://127.0.0.1:{server.port}")
+        offline.setenv("POSTROOM_SECRET_KEY", "k" * 22)
         outcome = postroom(folder, "doctor")
     assert outcome.code == 1
     printed = outcome.out.splitlines()
@@ -205,11 +207,11 @@ def test_prints_a_line_for_each_finding(
     assert outcome.err == ""
 
 
-def test_a_missing_mail_server_is_a_finding(
-    make_site: MakeSite, postroom: Callable[..., CommandResult], alone: pytest.MonkeyPatch
+def test_missing_smtp_server_is_a_finding(
+    make_site: MakeSite, postroom: Callable[..., CommandResult], offline: pytest.MonkeyPatch
 ) -> None:
-    """Without POSTROOM_SMTP_URL the other checks go on."""
-    alone.setenv("POSTROOM_DATABASE_URL", "postgresql://db.example/news")
+    """Without POSTROOM_SMTP_URL the other checks are still made."""
+    offline.setenv("POSTROOM_DATABASE_URL", "postgresql://db.example/news")
     outcome = postroom(make_site({"posts/2026-11-20-a.md": "no title"}), "doctor")
     assert outcome.code == 1
     assert "✗ POSTROOM_SMTP_URL: is not set; set it to smtp+starttls://" in outcome.out
@@ -217,7 +219,7 @@ def test_a_missing_mail_server_is_a_finding(
     assert "database:" not in outcome.out
 
 
-@pytest.mark.usefixtures("alone")
+@pytest.mark.usefixtures("offline")
 def test_damaged_database_is_found(
     make_site: MakeSite, postroom: Callable[..., CommandResult]
 ) -> None:

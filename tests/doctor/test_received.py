@@ -106,7 +106,7 @@ def records(key: Key) -> Records:
 def all_findings(data: bytes, records: Records) -> list[str]:
     """Return all findings as `level: line`."""
     sections = received.check_received(data, Offline(records), verify_signatures)
-    return [f"{one.level}: {one}" for section in sections for one in section.findings]
+    return [f"{finding.level}: {finding}" for section in sections for finding in section.findings]
 
 
 def bad_findings(data: bytes, records: Records) -> list[str]:
@@ -140,12 +140,12 @@ def test_token_is_not_shown(signed: Sign, records: Records) -> None:
 def test_saved_email_is_read_as_it_was_sent(
     signed: Sign, records: Records, saved: Callable[[bytes], bytes]
 ) -> None:
-    """LF line ends, an mbox separator and a byte order mark do no harm."""
+    """LF line ends, an mbox separator and a byte order mark are accepted."""
     assert bad_findings(saved(signed()), records) == []
 
 
 @pytest.mark.parametrize(
-    ("pattern", "put", "said"),
+    ("pattern", "put", "expected"),
     [
         (rb"Subject: [^\n]*\n", b"", "problem: Subject: is missing"),
         (rb"Subject: [^\n]*\n", b"Subject: \r\n", "problem: Subject: is empty"),
@@ -188,12 +188,12 @@ def test_saved_email_is_read_as_it_was_sent(
     ],
 )
 def test_damage_is_found(
-    signed: Sign, records: Records, pattern: bytes, put: bytes, said: str
+    signed: Sign, records: Records, pattern: bytes, put: bytes, expected: str
 ) -> None:
     """Each change on the way is a finding."""
     damaged = re.sub(pattern, put, signed(), count=1)
     assert damaged != signed()
-    assert any(said in line for line in bad_findings(damaged, records))
+    assert any(expected in line for line in bad_findings(damaged, records))
 
 
 def test_results_of_other_servers_are_ignored(signed: Sign, records: Records) -> None:
@@ -237,7 +237,7 @@ def test_signer_must_be_aligned(signed: Sign, records: Records) -> None:
 
 
 @pytest.mark.parametrize(
-    ("record", "said"),
+    ("record", "expected"),
     [
         ((), "problem: signature of example.com: is not valid: missing public key"),
         ("(fails)", "advice: signature of example.com: was not verified; mail._domainkey.example"),
@@ -247,11 +247,11 @@ def test_signer_must_be_aligned(signed: Sign, records: Records) -> None:
     ],
 )
 def test_signature_needs_its_key(
-    signed: Sign, records: Records, record: str | tuple[str, ...], said: str
+    signed: Sign, records: Records, record: str | tuple[str, ...], expected: str
 ) -> None:
     """A missing key, an unreadable one and a failed lookup have findings of their own."""
     (line,) = bad_findings(signed(), {**records, "TXT mail._domainkey.example.com": record})
-    assert line.startswith(said)
+    assert line.startswith(expected)
 
 
 def test_signature_of_another_key_is_not_valid(signed: Sign, records: Records) -> None:
@@ -298,7 +298,7 @@ def test_arbitrary_bytes_are_checked(data: bytes) -> None:
 
 @pytest.fixture
 def offline(records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replace the resolver of the command, so that no question leaves this machine."""
+    """Replace the resolver of the command, so that no DNS query leaves this machine."""
     monkeypatch.setattr("postroom.cli.doctor.SystemResolver", lambda: Offline(records))
 
 

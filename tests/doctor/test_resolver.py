@@ -33,7 +33,7 @@ class NameServer:
         self.asked: list[str] = []
 
     def serve(self) -> None:
-        """Answer until the socket is closed, or nothing arrives for a while."""
+        """Answer queries until the socket is closed or times out."""
         while True:
             try:
                 data, client = self.connection.recvfrom(4096)
@@ -108,12 +108,12 @@ def test_server_failure_is_an_answer() -> None:
 
 
 def test_impossible_name_is_an_answer(name_server: NameServer) -> None:
-    """A name that DNS does not allow fails without a question."""
+    """A name that DNS does not allow fails without a query."""
     assert SystemResolver(0.5).lookup("a" * 64 + ".example", "TXT").status == "failed"
     assert not name_server.asked
 
 
-def test_each_question_is_asked_once(name_server: NameServer) -> None:
+def test_answers_are_cached(name_server: NameServer) -> None:
     """The second lookup of a name uses the first answer."""
     resolver = SystemResolver(0.5)
     assert resolver.lookup("e.example", "A") == resolver.lookup("e.example", "A")

@@ -106,7 +106,7 @@ def test_each_kind_of_message_is_recognised(name: str) -> None:
 
 
 def test_diagnostic_is_one_line() -> None:
-    """The server's words come unfolded and without reply code, and are not in the repr."""
+    """The server's text is unfolded, without its reply code, and not in the repr."""
     found = parse(returned("postfix-no-such-user"))
     assert (
         found.diagnostic == "5.1.1 <reader@example.net>: Recipient address rejected: User unknown"
@@ -118,7 +118,7 @@ def test_diagnostic_is_one_line() -> None:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("ends", [b"\n", b"\r\n"])
 def test_line_ends_and_separator_do_not_matter(name: str, ends: bytes) -> None:
-    """Lines end with LF or CR LF, and a pipe may add an mbox separator."""
+    """Line ends of LF or CR LF and an mbox separator are accepted."""
     data = b"From MAILER-DAEMON  Sun Nov 22 09:00:05 2026\n" + returned(name)
     found = parse(data.replace(b"\n", ends))
     assert evolve(found, diagnostic="") == evolve(parse(returned(name)), diagnostic="")
@@ -126,7 +126,7 @@ def test_line_ends_and_separator_do_not_matter(name: str, ends: bytes) -> None:
 
 @pytest.mark.parametrize("name", ["Delivered-To", "X-Original-To", "Envelope-To", "To"])
 def test_recipient_precedes_returned_email(name: str) -> None:
-    """The delivery id in the recipient counts more than that of a returned email."""
+    """The delivery id in the recipient has precedence over that of a returned email."""
     other = envelope_sender(BOUNCES, 7, KEYS)
     data = returned("number-in-returned-email")
     assert parse(data.replace(b"To: postmaster@example.com", b"To: x", 1)).delivery == 42
@@ -134,7 +134,7 @@ def test_recipient_precedes_returned_email(name: str) -> None:
 
 
 def test_capitals_and_old_keys_are_accepted() -> None:
-    """Servers may write the sender in capitals, and the newest key may have changed."""
+    """An envelope sender in capitals or signed with an older key is accepted."""
     data = returned("postfix-no-such-user")
     assert parse(data.replace(SENDER.encode(), SENDER.upper().encode())).delivery == 42
     newer = parse_keys("a newer secret key,a secret key of this test")
@@ -158,7 +158,7 @@ def test_token_is_found_in_list_unsubscribe() -> None:
 
 
 def test_mildest_status_counts() -> None:
-    """Where the relay and the refusing server differ, the milder status counts."""
+    """The milder status counts if the relay and the refusing server differ."""
     assert pick_status(550, ["5.1.1", "5.1.1"], "").kind == "hard"
     assert pick_status(550, ["5.1.1", "5.2.2"], "").kind == "soft"
     assert pick_status(550, ["5.1.1", "5.7.1"], "") == BounceVerdict("refused", "5.1.1", "")
@@ -184,7 +184,7 @@ def test_undefined_status_is_ignored() -> None:
     ],
 )
 def test_failed_addresses_are_returned(name: str, named: set[str]) -> None:
-    """They may belong to a server that the email was forwarded to."""
+    """The failed addresses are returned; they may belong to a server that forwarded the email."""
     data = returned(name).replace(b"; reader@example.net", b"; <Reader@Example.net>")
     if name == "several-reasons":
         data = data.replace(b"rfc822;one@example.org", b"rfc822;reader@example.net")
@@ -228,7 +228,7 @@ def test_auto_replies_are_recognised(field: str) -> None:
 
 
 def test_doubtful_unsubscribe_email_counts() -> None:
-    """Only certain auto-replies are ignored: an ignored wish would be worse."""
+    """A doubtful unsubscribe email counts; only certain auto-replies are ignored."""
     mail = f"From: a@example.net\nTo: <{unsubscribe_address(BOUNCES, TOKEN)}>\n\n"
     for field in ("X-Auto-Response-Suppress: All", "Auto-Submitted: auto-generated", "Subject:"):
         assert parse(f"{field}\n{mail}").kind == "unsubscribe"
@@ -243,11 +243,11 @@ def test_only_the_beginning_is_read() -> None:
 
 
 def test_fingerprints_differ() -> None:
-    """A fingerprint is made of the Message-ID, else of the bytes."""
-    one, other = returned("yahoo-complaint"), returned("outlook-complaint")
-    assert parse(b"Delivered-To: x\n" + one).fingerprint == parse(one).fingerprint
-    assert parse(one).fingerprint != parse(other).fingerprint
-    nameless = [data.replace(b"Message-ID", b"X-ID") for data in (one, other)]
+    """The fingerprint depends on the Message-ID, or on the bytes without one."""
+    complaint, other = returned("yahoo-complaint"), returned("outlook-complaint")
+    assert parse(b"Delivered-To: x\n" + complaint).fingerprint == parse(complaint).fingerprint
+    assert parse(complaint).fingerprint != parse(other).fingerprint
+    nameless = [data.replace(b"Message-ID", b"X-ID") for data in (complaint, other)]
     assert parse(nameless[0]).fingerprint != parse(nameless[1]).fingerprint
 
 
@@ -278,7 +278,7 @@ HOSTILE: Mapping[str, bytes] = {
 @pytest.mark.slow
 @pytest.mark.parametrize("case", HOSTILE)
 def test_hostile_message_is_parsed_quickly(case: str) -> None:
-    """A message made to hang the parser takes little time and raises nothing."""
+    """A hostile message is parsed in little time and raises nothing."""
     began = time.process_time()
     parse(HOSTILE[case])
     assert time.process_time() - began < 20
@@ -338,9 +338,9 @@ def context(store: Store) -> BounceContext:
 @example(returned("unsubscribe"))
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 def test_untrusted_message_changes_nothing(store: Store, data: bytes) -> None:
-    """Whatever bytes come, nothing raises, and without an id or token nothing changes.
+    """Messages without a valid id or token change nothing and raise nothing, whatever their bytes.
 
-    The messages contain an id and a token that do not exist here.
+    The id and token in the messages do not exist here.
     """
     report = parse(data)
     change = apply_report(report, context(store), NOW)
@@ -353,7 +353,7 @@ def test_untrusted_message_changes_nothing(store: Store, data: bytes) -> None:
 
 
 def test_a_forged_report_changes_nothing(store: Store) -> None:
-    """A report with a known address or a guessed id removes nobody from the list."""
+    """A report with a known address or a guessed id changes no subscriber."""
     guessed = returned("forged").replace(b"+42-", b"+1-")
     for data in (returned("forged"), guessed):
         assert apply_report(parse(data), context(store), NOW) is None

@@ -137,7 +137,7 @@ class TestMaildir:
         assert list(unread) == []
         box.mark(first, understood=True)
 
-    def test_must_exist(self, tmp_path: Path) -> None:
+    def test_missing_maildir_is_an_error(self, tmp_path: Path) -> None:
         """A folder that is not a Maildir is a settings error, and none is created."""
         with pytest.raises(SettingsError, match="there is no Maildir at this path"):
             Maildir(tmp_path)
@@ -274,9 +274,9 @@ def plain_url(server: Scripted, word: str = "p") -> MailboxServer:
 
 
 class TestOtherServers:
-    """Behaviour of other servers than Dovecot."""
+    """Servers that behave otherwise than Dovecot."""
 
-    def test_log_in_as_they_can(self) -> None:
+    def test_login_is_used_without_auth_plain(self) -> None:
         """LOGIN is used without AUTH=PLAIN, and accepts only ASCII."""
         with run_script({}) as server:
             with mailbox.open_mailbox(plain_url(server, 'p "q')) as box:

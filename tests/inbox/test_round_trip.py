@@ -1,4 +1,4 @@
-"""From a sent email to its bounce, through the commands."""
+"""The round trip of an email: sent, bounced and processed by the commands."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ mail:
 
 
 @pytest.fixture
-def here(make_site: MakeSite, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make a site that can send emails and has one post."""
+def site_dir(make_site: MakeSite, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a site with one post that can send emails."""
     monkeypatch.setenv("POSTROOM_SECRET_KEY", KEY)
     for name in ("POSTROOM_DATABASE_URL", "POSTROOM_MAILBOX_URL", "CI"):
         monkeypatch.delenv(name, raising=False)
@@ -32,28 +32,30 @@ def here(make_site: MakeSite, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_bounced_email_removes_its_subscriber(
-    here: Path, postroom: Callable[..., CommandResult], monkeypatch: pytest.MonkeyPatch
+    site_dir: Path, postroom: Callable[..., CommandResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A bounce is trusted because of the envelope sender of the sent email."""
     words = "subscribers add --confirmed --from 2026-11-01 reader@example.net other@example.net"
-    assert postroom(here, *words.split()).code == 0
+    assert postroom(site_dir, *words.split()).code == 0
     with smtp_server.scripted({}) as server:
         monkeypatch.setenv("POSTROOM_SMTP_URL", f"smtp://127.0.0.1:{server.port}")
-        sent = postroom(here, "send")
+        sent = postroom(site_dir, "send")
         assert sent.code == 0, sent.err
         emails = [message.decode() for message in server.messages]
     senders = {reader: sender for sender, reader in server.envelopes}
     report = returned("postfix-no-such-user").replace(
         SENDER.encode(), senders["reader@example.net"].encode()
     )
-    (here / "back.eml").write_bytes(report)
-    assert postroom(here, "bounces", "back.eml").out.endswith("1 removed from the list\n")
+    (site_dir / "back.eml").write_bytes(report)
+    assert postroom(site_dir, "bounces", "back.eml").out.endswith("1 removed from the list\n")
     # The other subscriber unsubscribes by the address in List-Unsubscribe.
     email = next(email for email in emails if "To: other@example.net" in email)
     found = re.search(r"mailto:(bounces\+leave-\S+@example\.com)", email)
     assert found
-    (here / "unsubscribe.eml").write_text(f"From: x@example.org\nTo: {found[1]}\n\n")
-    assert postroom(here, "bounces", "unsubscribe.eml").out.endswith("1 removed from the list\n")
-    listed = postroom(here, "subscribers", "list").out
+    (site_dir / "unsubscribe.eml").write_text(f"From: x@example.org\nTo: {found[1]}\n\n")
+    assert postroom(site_dir, "bounces", "unsubscribe.eml").out.endswith(
+        "1 removed from the list\n"
+    )
+    listed = postroom(site_dir, "subscribers", "list").out
     states = {line.split()[0]: line.split()[1] for line in listed.splitlines()}
     assert states == {"reader@example.net": "bounced", "other@example.net": "unsubscribed"}

@@ -13,7 +13,7 @@ from postroom.posts import front_matter, loader
 from postroom.posts.loader import LoadedPosts
 from postroom.posts.source import SourceFolder
 from postroom.settings.site import parse_settings
-from tests.support.sending_site import KEY, MAIL, Room
+from tests.support.sending_site import KEY, MAIL, SiteWithServer
 from tests.support.site import AT, POST, SETTINGS, CommandResult, MakeSite
 from tests.support.sites import contents
 from tests.support.smtp_server import scripted
@@ -231,60 +231,62 @@ def test_folders_of_drafts_stay_out(make_site: MakeSite, postroom: Postroom, fol
 
 
 @pytest.fixture
-def room(
+def sending_site(
     make_site: MakeSite, postroom: Postroom, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Room]:
+) -> Iterator[SiteWithServer]:
     """Yield a site with two subscribers of every post, and the mail server for them."""
     monkeypatch.setenv("POSTROOM_SECRET_KEY", KEY)
     folder = make_site({}, MAIL)
     with scripted({}) as server:
         monkeypatch.setenv("POSTROOM_SMTP_URL", f"smtp://127.0.0.1:{server.port}")
-        room = Room(folder, server, postroom)
-        room.add("anna@example.com", "ben@example.com")
-        yield room
+        sending_site = SiteWithServer(folder, server, postroom)
+        sending_site.add("anna@example.com", "ben@example.com")
+        yield sending_site
 
 
-def plan(room: Room, at: datetime = AT) -> int:
+def plan(sending_site: SiteWithServer, at: datetime = AT) -> int:
     """Return how many subscribers `plan` would send an email to."""
-    outcome = room.call(room.folder, "plan", "--json", at=at)
+    outcome = sending_site.call(sending_site.folder, "plan", "--json", at=at)
     assert outcome.code == 0, outcome.err
     return sum(each["subscribers"] for each in json.loads(outcome.out)["issues"])
 
 
 @pytest.mark.parametrize("lines", KINDS)
-def test_a_post_that_is_held_back_is_not_sent(room: Room, lines: str) -> None:
+def test_a_post_that_is_held_back_is_not_sent(sending_site: SiteWithServer, lines: str) -> None:
     """`plan` and `send` skip the post; once it is published, each subscriber receives it once."""
-    room.write("a.md", held_back(lines))
-    assert plan(room) == 0
-    assert room.send().code == 0
-    assert room.server.messages == []
-    room.write("a.md", held_back("published: true"))
-    assert plan(room) == 2
-    assert [room.send().code for _ in range(2)] == [0, 0]
-    assert room.got() == {"anna@example.com": 1, "ben@example.com": 1}
+    sending_site.write("a.md", held_back(lines))
+    assert plan(sending_site) == 0
+    assert sending_site.send().code == 0
+    assert sending_site.server.messages == []
+    sending_site.write("a.md", held_back("published: true"))
+    assert plan(sending_site) == 2
+    assert [sending_site.send().code for _ in range(2)] == [0, 0]
+    assert sending_site.email_counts() == {"anna@example.com": 1, "ben@example.com": 1}
 
 
-def test_a_post_is_sent_once_its_publish_date_has_come(room: Room) -> None:
+def test_a_post_is_sent_once_its_publish_date_has_come(sending_site: SiteWithServer) -> None:
     """A post whose `date` is days before its `publishDate` is sent to all subscribers."""
-    room.write("a.md", held_back("publishDate: 2026-11-25"))
+    sending_site.write("a.md", held_back("publishDate: 2026-11-25"))
     days = [AT + timedelta(days=each) for each in range(5)]
     sent = []
     for day in days:
-        assert room.send(at=day).code == 0
-        sent.append(len(room.server.messages))
+        assert sending_site.send(at=day).code == 0
+        sent.append(len(sending_site.server.messages))
     assert sent == [0, 0, 0, 2, 2]
 
 
-def test_a_post_that_expires_after_it_was_sent_is_sent_no_more(room: Room) -> None:
+def test_a_post_that_expires_after_it_was_sent_is_sent_no_more(
+    sending_site: SiteWithServer,
+) -> None:
     """Subscribers who have it keep it; later ones, and a digest that is yet to come, lack it."""
-    room.write("a.md", held_back("expiryDate: 2026-11-24"))
-    room.write("b.md", POST.replace("We moved", "A second post"))
-    room.add("carl@example.com", frequency="week")
-    assert room.send().code == 0
-    assert len(room.server.messages) == 2
+    sending_site.write("a.md", held_back("expiryDate: 2026-11-24"))
+    sending_site.write("b.md", POST.replace("We moved", "A second post"))
+    sending_site.add("carl@example.com", frequency="week")
+    assert sending_site.send().code == 0
+    assert len(sending_site.server.messages) == 2
     monday = AT + timedelta(days=9)
-    assert room.send(at=monday).code == 0
-    (last,) = room.server.messages[2:]
+    assert sending_site.send(at=monday).code == 0
+    (last,) = sending_site.server.messages[2:]
     assert b"A second post" in last
     assert b"We moved" not in last
 

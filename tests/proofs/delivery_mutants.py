@@ -31,7 +31,7 @@ VARIABLE = "DELIVERY_MUTANT"
 class Mutant:
     """A change to the function `target` (`module:name`) that breaks one rule.
 
-    `by_search` tells whether the random search finds it, or only a case written by hand.
+    `by_search` tells whether the random search finds it, or only a handwritten case.
     """
 
     name: str
@@ -254,8 +254,8 @@ def activate(mutant: Mutant) -> None:
 
 
 def pytest_sessionstart() -> None:
-    """Activate the mutant that is asked for, and let searches end at their first failure."""
-    # Making failures small would take minutes, and failures are wanted here.
+    """Activate the requested mutant, and end searches at their first failure."""
+    # Shrinking would take minutes, and failures are expected here.
     settings.register_profile("quick", phases=[Phase.generate], report_multiple_bugs=False)
     settings.load_profile("quick")
     if name := os.environ.get(VARIABLE):

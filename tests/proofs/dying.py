@@ -1,7 +1,7 @@
-"""python dying.py POINT ARGUMENTS...: `postroom`, killed at a point between two ledger writes.
+"""Run `postroom` and kill it at a point between two ledger writes.
 
-Each transaction that writes has two points, before it begins and after it is durable; they count
-from 1. In POSTROOM_MUTANT a fault can be named that the proof must see.
+`python dying.py POINT ARGUMENTS...` counts points from 1: each writing transaction has one
+before it begins and one after it is durable. POSTROOM_MUTANT names a fault for the proof to find.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ def _watched(database: Database) -> Iterator[sa.Connection]:
 
 
 def _no_sweep(_ledger: DeliveryTable, _run: int, _now: datetime) -> tuple[int, ...]:
-    """Leave what a dead run was sending as it is."""
+    """Leave the deliveries of a crashed run in `sending`."""
     return ()
 
 
 def _sweep_to_planned(ledger: DeliveryTable, run: int, now: datetime) -> tuple[int, ...]:
-    """Send again what may have arrived, as most senders do."""
+    """Send uncertain emails again, as most senders do."""
     gone = sa.update(deliveries).where(deliveries.c.state == "sending", deliveries.c.run != run)
     with ledger._database.writing() as connection:  # noqa: SLF001 - broken on purpose
         connection.execute(gone.values(state="planned", changed=now))
@@ -57,7 +57,7 @@ def _sweep_to_planned(ledger: DeliveryTable, run: int, now: datetime) -> tuple[i
 def _sent_too_early(
     work: PlannedQueue, outcomes: Sequence[DeliveryOutcome], limit: int
 ) -> Sequence[ClaimedDelivery]:
-    """Write down that letters were sent before they are handed over."""
+    """Record emails as sent before they are sent."""
     claims = _claim(work, outcomes, limit)
     work.record([DeliveryOutcome(claim.id, "sent") for claim in claims])
     return claims

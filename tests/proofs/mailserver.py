@@ -1,8 +1,8 @@
-"""A mail server in a process of its own, which writes down every letter that it takes.
+"""An SMTP server in a separate process, which records every message that it accepts.
 
-python mailserver.py LOG: prints its port, and serves until its standard input is closed. A line of
-LOG is the recipient and the Message-ID; it is written when the final dot has come, and only then,
-sometimes after a while, is the letter answered. So whoever dies in between is in doubt.
+`python mailserver.py LOG` prints its port, and serves until its standard input is closed. A line of
+LOG is the recipient and the Message-ID. It is written after the final dot; the reply follows,
+sometimes after a pause. A client that is killed in between has an uncertain delivery.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import threading
 import time
 
 SLOW, SECONDS = 0.2, 0.02
-"""How many of the answers to a letter take their time, and how long at most."""
+"""The share of replies to a message that are slow, and their longest delay."""
 _MESSAGE_ID = re.compile(rb"^Message-ID:\s*<([^>]+)>", re.MULTILINE | re.IGNORECASE)
 _chance = random.Random(20261201)  # noqa: S311 - not for secrets
 
@@ -25,7 +25,7 @@ class Conversation(socketserver.StreamRequestHandler):
     """One connection."""
 
     def handle(self) -> None:
-        """Answer every command until the client leaves, or dies."""
+        """Reply to every command until the client disconnects."""
         recipient = b""
         try:
             self._say(b"220 ready")
@@ -64,7 +64,7 @@ class Conversation(socketserver.StreamRequestHandler):
 
 
 class Server(socketserver.ThreadingTCPServer):
-    """Serves each connection in a thread."""
+    """Serve each connection in a thread."""
 
     daemon_threads = True
     request_queue_size = 64

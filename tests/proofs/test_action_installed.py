@@ -1,4 +1,4 @@
-"""The whole action on an empty machine: pip loads and installs what a runner would."""
+"""The whole action on an empty machine: pip downloads and installs everything as on a runner."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.action_runner import Runner, run_blocks
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["check", "plan"])
 def test_the_action_installs_itself(tmp_path: Path, command: str) -> None:
-    """The action installs this version, with what its command needs, and the command runs."""
+    """The action installs this version with the requirements of its command, which then runs."""
     made = Runner(tmp_path, installed=False)
     ran = made.use(command=command, site_dir="news")
     assert ran.code == 0, ran.log

@@ -41,17 +41,17 @@ def failures(tests: str, mutant: str = "") -> list[str]:
 
 @pytest.mark.slow
 def test_all_tests_pass_without_a_mutant() -> None:
-    """A failure with a mutant means something only if there is none without it."""
+    """All tests pass without a mutant, so a failure with one is caused by it."""
     assert [name for tests in (CASES, SEARCH, QUERIES, TABLES) for name in failures(tests)] == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_broken_rule_is_found(mutant: Mutant) -> None:
-    """The search finds it, or at least a case written by hand; prints a row of a table."""
+    """A broken rule is found by the search or a handwritten case; the test prints a table row."""
     cases = failures(mutant.cases, mutant.name)
     found = not SEARCHES.isdisjoint(failures(mutant.search, mutant.name))
     row = f"{mutant.name:60} | search {'red' if found else '-':3} | {len(cases):2} cases red"
-    print(row)  # noqa: T201 - the table is for people who run the proof with -s
+    print(row)  # noqa: T201 - printed for runs with -s
     assert cases or found
     assert found or not mutant.by_search

@@ -1,4 +1,4 @@
-"""A send that is killed, at any moment, and what the mail server saw of it."""
+"""A `send` that is killed at any moment loses no delivery and sends no email twice unnoticed."""
 
 from __future__ import annotations
 
@@ -35,29 +35,29 @@ SEED = 20261201
 
 @define
 class MailServer:
-    """The mail server's process, and what it has written down since `forget`."""
+    """The SMTP server's process, and its log since `forget`."""
 
     port: int
     log: Path
     _start: int = 0
 
     def forget(self) -> None:
-        """Begin anew."""
+        """Start a new log."""
         self._start = self.log.stat().st_size
 
     def lines(self) -> list[tuple[str, str]]:
-        """Return recipient and Message-ID of every letter that was taken."""
+        """Return recipient and Message-ID of every accepted message."""
         text = self.log.read_bytes()[self._start :].decode("ascii")
         return [(to, message) for to, message in (line.split(" ") for line in text.splitlines())]
 
     def count(self) -> int:
-        """Return how many bytes of lines there are, which is quickly told."""
+        """Return the size of the log in bytes, which is quick to read."""
         return self.log.stat().st_size - self._start
 
 
 @contextmanager
 def mail_server(folder: Path) -> Iterator[MailServer]:
-    """Run the mail server for a block."""
+    """Run the SMTP server for a block."""
     log = folder / "mail.log"
     process = Process(
         [sys.executable, str(HERE / "mailserver.py"), str(log)],
@@ -74,7 +74,7 @@ def mail_server(folder: Path) -> Iterator[MailServer]:
 
 @frozen
 class Newsroom:
-    """A newsroom whose readers are all owed one letter, and how commands are run in it."""
+    """A site whose subscribers are all due one email, and the commands in it."""
 
     folder: Path
     readers: int
@@ -92,7 +92,7 @@ class Newsroom:
         }
 
     def start(self, *command: str, mutant: str = "") -> Process[str]:
-        """Begin a command."""
+        """Start a command."""
         return Process(
             command,
             cwd=self.folder,
@@ -103,23 +103,23 @@ class Newsroom:
         )
 
     def run(self, *command: str, mutant: str = "") -> tuple[int, str]:
-        """Run a command to its end; return its exit code, and what it said."""
+        """Run a command to its end; return its exit code and output."""
         with self.start(*command, mutant=mutant) as process:
             said, _ = process.communicate(timeout=120)
         return process.returncode, said
 
     def status(self) -> dict[str, Any]:
-        """Return what `postroom status` says."""
+        """Return the output of `postroom status`."""
         _, said = self.run(*POSTROOM, "status", "--json")
         found: dict[str, Any] = json.loads(said)
         return found
 
     def uncertain(self) -> set[str]:
-        """Return those whom `postroom status` names."""
+        """Return the addresses that `postroom status` lists as uncertain."""
         return {one["address"] for one in self.status()["uncertain"]}
 
     def states(self) -> Counter[str]:
-        """Return how many letters are in each state, as the dead process left them."""
+        """Return the number of deliveries in each state, as the killed process left them."""
         with closing(sqlite3.connect(self.folder / ".postroom/postroom.db")) as connection:
             asked = "SELECT state, count(*) FROM deliveries GROUP BY state"
             return Counter(dict(connection.execute(asked).fetchall()))
@@ -133,7 +133,7 @@ def site_dir(
     connections: int = CONNECTIONS,
     database: str = "",
 ) -> Newsroom:
-    """Make a newsroom of one post, and so many readers who are owed it."""
+    """Make a site with one post and this many subscribers who are due it."""
     (folder / "posts").mkdir(parents=True)
     settings = f"{SETTINGS}{SENDER}  connections: {connections}\n  rate: 100000\n"
     (folder / "postroom.yaml").write_text(settings, "utf-8")
@@ -148,7 +148,7 @@ def site_dir(
 
 @frozen
 class Verdict:
-    """What the mail server's log and the names in `status` say together."""
+    """The result of comparing the SMTP server's log with `status`."""
 
     once: int
     named: int
@@ -158,15 +158,15 @@ class Verdict:
 
     @property
     def holds(self) -> bool:
-        """Whether everybody stands once, save the named, who stand at most once.
+        """Tell whether everybody has one email, and uncertain subscribers at most one.
 
-        Who is still in sending would never get another letter.
+        Deliveries that stay in `sending` would never be sent again.
         """
         return not (self.twice or self.missing or self.stuck)
 
 
 def judge(room: Newsroom) -> Verdict:
-    """Judge a newsroom in which nothing is left to send."""
+    """Compare log and status of a site in which nothing is due any more."""
     taken = Counter(to for to, _ in room.server.lines())
     named = room.uncertain()
     everybody = {f"reader{number}@example.com" for number in range(room.readers)}
@@ -181,7 +181,7 @@ def judge(room: Newsroom) -> Verdict:
 
 @frozen
 class Kill:
-    """One death: after how many letters, with how many of them out and others waiting."""
+    """One kill: after how many emails, with how many in flight and how many planned."""
 
     after: int
     out: int
@@ -190,22 +190,22 @@ class Kill:
 
 @define
 class Killing:
-    """One newsroom's send, killed again and again until all is sent."""
+    """The `send` of one site, killed repeatedly until all emails are sent."""
 
     room: Newsroom
     chance: random.Random
     kills: list[Kill] = field(factory=list)
 
     def until_done(self, most: int) -> None:
-        """Send, and kill up to `most` times, each time after some letters more."""
+        """Send, and kill up to `most` times, each time after some more emails."""
         while len(self.kills) < most and self._killed():
             pass
-        # The last runs are left alone. Uncertain deliveries are open until somebody decides.
+        # The last runs are not killed. Uncertain deliveries stay open until they are acknowledged.
         codes = [self.room.run(*POSTROOM, *SEND)[0] for _ in range(2)]
         assert codes[-1] == (1 if self.room.uncertain() else 0)
 
     def _killed(self) -> bool:
-        """Start a run and kill it at a random moment; tell whether it was alive then."""
+        """Start a run and kill it at a random moment; tell whether it was still running."""
         before = self.room.server.count()
         letters, moment = self.chance.randint(1, 90), self.chance.random() * 0.004
         with self.room.start(*POSTROOM, *SEND) as process:
@@ -228,10 +228,10 @@ class Killing:
 def test_a_killed_send_is_known_letter_by_letter(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    """Killed at 100 random moments: everybody stands once, save the few that are named.
+    """A `send` killed at 100 random moments sends everybody one email, except uncertain ones.
 
-    At least 80 of the kills find a letter out and others waiting, and none leaves more letters in
-    doubt than there are connections.
+    At least 80 of the kills find an email in flight and others planned. None leaves more uncertain
+    deliveries than there are connections.
     """
     chance = random.Random(SEED)  # noqa: S311 - not for secrets
     kills: list[Kill] = []
@@ -256,7 +256,7 @@ def test_a_killed_send_is_known_letter_by_letter(
 def killed_and_judged(
     room: Newsroom, chance: random.Random, most: int, table: list[str]
 ) -> list[Kill]:
-    """Do one send with up to `most` kills, judge it, and tell of it in `table`."""
+    """Do one `send` with up to `most` kills, judge it, and add a row to `table`."""
     room.server.forget()
     killing = Killing(room, chance)
     killing.until_done(most)
@@ -273,7 +273,7 @@ def killed_and_judged(
 
 
 def again_for_the_named(room: Newsroom) -> None:
-    """Send again what is in doubt: now nobody is missing, and a second copy is the same letter."""
+    """Resend uncertain emails: nobody lacks one, and a second copy is the same message."""
     named = room.uncertain()
     room.run(*POSTROOM, *SEND, "--resend-uncertain")
     taken = Counter(to for to, _ in room.server.lines())
@@ -285,18 +285,18 @@ def again_for_the_named(room: Newsroom) -> None:
     assert room.run(*POSTROOM, *SEND)[0] == 0
 
 
-# Between every two ledger writes
+# Kills between ledger writes
 
 
 def die(room: Newsroom, point: int, mutant: str = "") -> bool:
-    """Run `send` and die at a point; tell whether there was such a point."""
+    """Run `send` and kill it at a point; tell whether the point exists."""
     code, said = room.run(sys.executable, str(HERE / "dying.py"), str(point), *SEND, mutant=mutant)
     assert code in (0, 1, -signal.SIGKILL), said
     return code == -signal.SIGKILL
 
 
 def died_and_finished(room: Newsroom, point: int, mutant: str = "") -> bool:
-    """Die at a point, then run to the end; tell whether there was such a point."""
+    """Kill `send` at a point, then run it to its end; tell whether the point exists."""
     room.server.forget()
     was_there = die(room, point, mutant)
     for _ in range(2):
@@ -307,7 +307,7 @@ def died_and_finished(room: Newsroom, point: int, mutant: str = "") -> bool:
 def points_of(
     tmp_path: Path, server: MailServer, mutant: str = ""
 ) -> Iterator[tuple[int, Verdict]]:
-    """Yield every point at which a small send can die, and how it was judged then."""
+    """Yield every point at which a small `send` can be killed, with the verdict."""
     prepared = site_dir(tmp_path / "small", 6, server, connections=2)
     for point in range(1, 200):
         folder = tmp_path / f"point{point}"
@@ -322,7 +322,7 @@ def points_of(
 def test_a_send_may_die_between_any_two_writes(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    """Before and after every transaction: nobody twice, nobody missing unnamed, two in doubt."""
+    """A `send` killed before or after any transaction leaves at most two uncertain deliveries."""
     with mail_server(tmp_path) as server:
         judged = dict(points_of(tmp_path, server))
     named = Counter(verdict.named for verdict in judged.values())
@@ -337,7 +337,7 @@ def test_a_send_may_die_between_any_two_writes(
 def test_a_send_on_postgresql_may_die_too(
     tmp_path: Path, postgresql_server: postgresql.Server
 ) -> None:
-    """The same holds there, at every third point."""
+    """A `send` on PostgreSQL may be killed at every third point, too."""
     with mail_server(tmp_path) as server:
         for point in range(1, 200, 3):
             url = postgresql_server.emptied()
@@ -350,7 +350,7 @@ def test_a_send_on_postgresql_may_die_too(
 
 @pytest.mark.parametrize("mutant", ["no sweep", "sweep to planned", "sent too early"])
 def test_the_proof_sees_a_broken_ledger(tmp_path: Path, mutant: str) -> None:
-    """A ledger that forgets, sends again on doubt, or writes too early is found out."""
+    """The proof finds a ledger that forgets, resends uncertain emails, or records too early."""
     with mail_server(tmp_path) as server:
         judged = points_of(tmp_path, server, mutant)
         assert any(not verdict.holds for _, verdict in judged)

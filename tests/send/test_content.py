@@ -1,4 +1,4 @@
-"""A letter that was cut off says the same to who is left, unless nobody has it or a person asks."""
+"""An issue that a run began to send keeps its content for the other subscribers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.support.sending_site import KEY, MAIL, NOTHING_DUE, Room
+from tests.support.sending_site import KEY, MAIL, NOTHING_DUE, SiteWithServer
 from tests.support.site import AT, POST, CommandResult, MakeSite
 from tests.support.smtp_server import scripted
 
@@ -21,91 +21,93 @@ KEEPS = "an issue that some subscribers have already keeps its content of 2026-1
 
 
 @pytest.fixture
-def room(
+def sending_site(
     database_url: str,
     make_site: MakeSite,
     postroom: Callable[..., CommandResult],
     monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Room]:
-    """Make a newsroom with a post, and three readers who get every post."""
+) -> Iterator[SiteWithServer]:
+    """Make a site with a post and three subscribers who get every post."""
     monkeypatch.setenv("POSTROOM_DATABASE_URL", database_url)
     with scripted({}) as server:
         monkeypatch.setenv("POSTROOM_SECRET_KEY", KEY)
         monkeypatch.setenv("POSTROOM_SMTP_URL", f"smtp://127.0.0.1:{server.port}")
-        made = Room(make_site({"posts/a.md": TEXT}, MAIL), server, postroom)
+        made = SiteWithServer(make_site({"posts/a.md": TEXT}, MAIL), server, postroom)
         made.add(*READERS)
         yield made
 
 
-def put_off(room: Room, answers: list[bytes]) -> None:
+def send_with_answers(sending_site: SiteWithServer, answers: list[bytes]) -> None:
     """Send with a server that gives these answers to recipients first."""
-    room.server.script["RCPT"] = answers
-    assert room.send().code == 1
+    sending_site.server.script["RCPT"] = answers
+    assert sending_site.send().code == 1
 
 
-def said(room: Room) -> Counter[str]:
-    """Return how many letters with the old and the new words came."""
-    texts = [message.decode("utf-8") for message in room.server.messages]
-    return Counter(words for text in texts for words in (OLD, NEW) if words in text)
+def content_counts(sending_site: SiteWithServer) -> Counter[str]:
+    """Return how many emails have the old and the new content."""
+    texts = [message.decode("utf-8") for message in sending_site.server.messages]
+    return Counter(content for text in texts for content in (OLD, NEW) if content in text)
 
 
-def test_who_is_left_gets_what_the_others_have_and_is_told_of(room: Room) -> None:
-    """After a run that was cut off an edit is not in the letter; plan and send say so."""
-    put_off(room, [b"250 ok\r\n", b"451 later\r\n", b"451 later\r\n"])
-    room.write("a.md", EDITED)
-    planned = room.call(room.folder, "plan", at=LATER)
-    outcome = room.send(at=LATER)
-    assert all(KEEPS in one.err and "send --anew" in one.err for one in (planned, outcome))
-    assert said(room) == {OLD: 3}
-    assert room.got() == dict.fromkeys(READERS, 1)
+def test_started_issue_keeps_its_content(sending_site: SiteWithServer) -> None:
+    """An edit does not change a started issue, and `plan` and `send` warn about it."""
+    send_with_answers(sending_site, [b"250 ok\r\n", b"451 later\r\n", b"451 later\r\n"])
+    sending_site.write("a.md", EDITED)
+    planned = sending_site.call(sending_site.folder, "plan", at=LATER)
+    outcome = sending_site.send(at=LATER)
+    assert all(KEEPS in result.err and "send --anew" in result.err for result in (planned, outcome))
+    assert content_counts(sending_site) == {OLD: 3}
+    assert sending_site.email_counts() == dict.fromkeys(READERS, 1)
 
 
-def test_a_person_may_have_it_written_anew(room: Room) -> None:
-    """With --anew the others get the new words; who has the letter gets no other."""
-    put_off(room, [b"250 ok\r\n", b"451 later\r\n", b"451 later\r\n"])
-    room.write("a.md", EDITED)
-    outcome = room.send("--anew", at=LATER)
+def test_anew_uses_the_edited_post(sending_site: SiteWithServer) -> None:
+    """With --anew the remaining subscribers get the edited post, and nobody gets two emails."""
+    send_with_answers(sending_site, [b"250 ok\r\n", b"451 later\r\n", b"451 later\r\n"])
+    sending_site.write("a.md", EDITED)
+    outcome = sending_site.send("--anew", at=LATER)
     assert (outcome.code, KEEPS in outcome.err) == (0, False)
-    assert said(room) == {OLD: 1, NEW: 2}
-    assert room.got() == dict.fromkeys(READERS, 1)
-    assert room.send("--anew", at=LATER).out == NOTHING_DUE
+    assert content_counts(sending_site) == {OLD: 1, NEW: 2}
+    assert sending_site.email_counts() == dict.fromkeys(READERS, 1)
+    assert sending_site.send("--anew", at=LATER).out == NOTHING_DUE
 
 
-def test_a_letter_that_nobody_has_is_written_anew(room: Room) -> None:
-    """If a run was cut off before anybody had the letter, the edit is in it, without a word."""
-    put_off(room, [b"451 later\r\n"] * 3)
-    room.write("a.md", EDITED)
-    outcome = room.send(at=LATER)
+def test_issue_that_nobody_has_is_rendered_again(sending_site: SiteWithServer) -> None:
+    """An issue that nobody has received contains the edit, without a warning."""
+    send_with_answers(sending_site, [b"451 later\r\n"] * 3)
+    sending_site.write("a.md", EDITED)
+    outcome = sending_site.send(at=LATER)
     assert (outcome.code, outcome.err) == (0, "")
-    assert said(room) == {NEW: 3}
+    assert content_counts(sending_site) == {NEW: 3}
 
 
-def test_what_did_not_change_is_not_told_of(room: Room) -> None:
-    """The instant of a run alone makes no other letter: the rest goes out, dated as the first."""
-    put_off(room, [b"250 ok\r\n", b"451 later\r\n", b"451 later\r\n"])
-    outcome = room.send(at=LATER)
+def test_unchanged_issue_gives_no_warning(sending_site: SiteWithServer) -> None:
+    """Without an edit there is no warning, and all emails have the first run's date."""
+    send_with_answers(sending_site, [b"250 ok\r\n", b"451 later\r\n", b"451 later\r\n"])
+    outcome = sending_site.send(at=LATER)
     assert (outcome.code, outcome.err) == (0, "")
-    assert len({_date(message) for message in room.server.messages}) == 1
+    assert len({_date(message) for message in sending_site.server.messages}) == 1
 
 
 def _date(message: bytes) -> bytes:
     return next(line for line in message.split(b"\r\n") if line.startswith(b"Date:"))
 
 
-def test_what_is_in_doubt_is_sent_again_as_it_was(room: Room) -> None:
-    """Who may have the old words gets the same letter again, whatever the others get."""
-    room.server.script["."] = [b"999 what?\r\n"]
-    assert room.send().code == 1
-    room.write("a.md", EDITED)
-    room.add("late@example.com")
-    assert room.send("--anew", at=LATER).code == 1
-    assert room.send("--resend-uncertain", at=LATER).code == 0
-    assert said(room) == {OLD: 4, NEW: 1}
-    assert len({message for message in room.server.messages if OLD in message.decode()}) == 3
+def test_uncertain_email_is_resent_unchanged(sending_site: SiteWithServer) -> None:
+    """A resent uncertain email is the same message, whatever the others get."""
+    sending_site.server.script["."] = [b"999 what?\r\n"]
+    assert sending_site.send().code == 1
+    sending_site.write("a.md", EDITED)
+    sending_site.add("late@example.com")
+    assert sending_site.send("--anew", at=LATER).code == 1
+    assert sending_site.send("--resend-uncertain", at=LATER).code == 0
+    assert content_counts(sending_site) == {OLD: 4, NEW: 1}
+    assert (
+        len({message for message in sending_site.server.messages if OLD in message.decode()}) == 3
+    )
 
 
-def test_an_approved_plan_is_not_written_anew(room: Room) -> None:
-    """--anew would send other words than those that were approved."""
-    assert room.call(room.folder, "plan", "--out", "plan.json").code == 0
-    outcome = room.send("--plan", "plan.json", "--anew")
+def test_approved_plan_refuses_anew(sending_site: SiteWithServer) -> None:
+    """--anew cannot be combined with an approved plan, whose content is fixed."""
+    assert sending_site.call(sending_site.folder, "plan", "--out", "plan.json").code == 0
+    outcome = sending_site.send("--plan", "plan.json", "--anew")
     assert (outcome.code, len(outcome.errors)) == (2, 1)

@@ -1,4 +1,4 @@
-"""Refused emails and uncertain ones are named, and the run's exit code says that they are there."""
+"""Runs report refused and uncertain emails by message and exit code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from tests.support.sending import SEND, MakeRoom, Room, recipients, surroundings
+from tests.support.sending import SEND, MakeSendingSite, SendingSite, recipients, surroundings
 from tests.support.site import AT, POST, CommandResult, MakeSite
 from tests.support.smtp_server import CLOSE, Scripted, scripted
 
@@ -22,7 +22,7 @@ NEWS = POST.replace("We moved", "We moved again").replace(":we-moved", ":we-move
 
 
 @pytest.fixture
-def either(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def each_database(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the ledger in SQLite once, and once in PostgreSQL."""
     monkeypatch.setenv("POSTROOM_DATABASE_URL", database_url)
 
@@ -33,10 +33,10 @@ def section(shown: str, title: str) -> list[str]:
     return [line.strip() for line in found[1].splitlines()] if found else []
 
 
-def resent(room: Room, *options: str) -> tuple[CommandResult, list[str]]:
-    """Run `send` later against a server that takes everything; return to whom it went."""
+def send_later(site: SendingSite, *options: str) -> tuple[CommandResult, list[str]]:
+    """Run `send` later against a server without faults; return the result and the recipients."""
     with scripted({}) as server:
-        return room.send(server, *options, at=LATER), recipients(server)
+        return site.send(server, *options, at=LATER), recipients(server)
 
 
 # The mail server's answer to the first email: at which command, its words, their status, and
@@ -56,12 +56,12 @@ REFUSALS: dict[str, tuple[str, str, str, str]] = {
 
 
 @pytest.mark.parametrize("kind", REFUSALS)
-def test_a_refusal_fails_the_run_and_is_named(make_room: MakeRoom, kind: str) -> None:
-    """Exit 1 and one line without an address; `status` has address, words, status and issue."""
+def test_refusal_fails_the_run_and_is_shown(make_sending_site: MakeSendingSite, kind: str) -> None:
+    """A refusal gives exit code 1 and one line without an address; `status` shows it in full."""
     command, words, status, state = REFUSALS[kind]
-    room = make_room()
+    site = make_sending_site()
     with scripted({command: [f"{words}\r\n".encode()]}) as server:
-        outcome = room.send(server)
+        outcome = site.send(server)
     assert outcome.code == 1
     assert outcome.errors == [
         (
@@ -70,13 +70,13 @@ def test_a_refusal_fails_the_run_and_is_named(make_room: MakeRoom, kind: str) ->
         )
     ]
     assert (outcome.warnings, "@example.com" in outcome.out + outcome.err) == ([], False)
-    assert room.states() == {state: 1, "sent": 2}
+    assert site.states() == {state: 1, "sent": 2}
     again = ", again from 13:15" if state == "deferred" else ""
-    shown = room.status().out
+    shown = site.status().out
     assert section(shown, "Refused") == [f"{FIRST}, 2026-11-22 13:00{again}: {words}"]
     assert section(shown, "Deferred by the mail server") == []
     assert "correct the cause of the 1 refused email" in shown
-    (refused,) = room.told()["refused"]
+    (refused,) = site.status_json()["refused"]
     assert refused.pop("since").startswith("2026-11-22T12:00:")
     assert bool(refused.pop("due")) == (state == "deferred")
     issue = {"id": 1, "frequency": "post", "cutoff": "2026-11-22", "language": ""}
@@ -88,107 +88,109 @@ def test_a_refusal_fails_the_run_and_is_named(make_room: MakeRoom, kind: str) ->
     }
 
 
-def test_an_email_that_the_server_cannot_take_is_refused(make_room: MakeRoom) -> None:
-    """It is never offered, and counts as a refusal all the same."""
-    room = make_room()
+def test_email_that_cannot_be_offered_is_refused(make_sending_site: MakeSendingSite) -> None:
+    """An email that the server cannot accept is not offered, and counts as a refusal."""
+    site = make_sending_site()
     with scripted({"EHLO": b"250-hello\r\n250 SIZE 100\r\n"}) as server:
-        outcome = room.send(server)
+        outcome = site.send(server)
     assert (outcome.code, len(outcome.errors), outcome.warnings) == (1, 1, [])
-    assert len(section(room.status().out, "Refused")) == 3
-    assert {one["status"] for one in room.told()["refused"]} == {""}
+    assert len(section(site.status().out, "Refused")) == 3
+    assert {entry["status"] for entry in site.status_json()["refused"]} == {""}
 
 
 @pytest.mark.parametrize("words", ["550 5.1.1 no such user", "550 5.1.2 no such domain", "556 no"])
-def test_an_unknown_mailbox_does_not_fail_the_run(make_room: MakeRoom, words: str) -> None:
-    """The subscriber is off the list, so nothing is due that did not leave."""
-    room = make_room()
+def test_an_unknown_mailbox_does_not_fail_the_run(
+    make_sending_site: MakeSendingSite, words: str
+) -> None:
+    """An unknown mailbox bounces the subscriber, so no due email is left unsent."""
+    site = make_sending_site()
     with scripted({"RCPT": [f"{words}\r\n".encode()]}) as server:
-        outcome = room.send(server)
-    assert (outcome.code, outcome.err, room.states()) == (0, "", {"bounced": 1, "sent": 2})
-    assert room.told()["refused"] == []
-    assert resent(room)[0].code == 0
+        outcome = site.send(server)
+    assert (outcome.code, outcome.err, site.states()) == (0, "", {"bounced": 1, "sent": 2})
+    assert site.status_json()["refused"] == []
+    assert send_later(site)[0].code == 0
 
 
-def test_a_deferral_is_no_refusal(make_room: MakeRoom) -> None:
-    """It waits for its retry, and the run says so as before."""
-    room = make_room()
+def test_a_deferral_is_no_refusal(make_sending_site: MakeSendingSite) -> None:
+    """A deferral is not listed as a refusal, and the run reports its retry."""
+    site = make_sending_site()
     with scripted({"RCPT": [b"450 4.7.1 greylisted\r\n"]}) as server:
-        outcome = room.send(server)
+        outcome = site.send(server)
     assert (outcome.code, outcome.errors, len(outcome.warnings)) == (1, [], 1)
-    assert room.told()["refused"] == []
-    assert len(section(room.status().out, "Deferred by the mail server")) == 1
+    assert site.status_json()["refused"] == []
+    assert len(section(site.status().out, "Deferred by the mail server")) == 1
 
 
-@pytest.mark.usefixtures("either")
-def test_a_refused_sender_is_named_until_the_retry(make_room: MakeRoom) -> None:
-    """A run that only waits refuses nothing: exit 0. The first refusal's instant stays."""
-    room = make_room()
+@pytest.mark.usefixtures("each_database")
+def test_refused_sender_is_shown_until_the_retry(make_sending_site: MakeSendingSite) -> None:
+    """A refused sender is shown until the retry, with the time of the first refusal."""
+    site = make_sending_site()
     with scripted({"MAIL": [b"550 5.7.1 who?\r\n"]}) as server:
-        assert room.send(server).code == 1
-        before = room.told()["refused"]
-        waiting = room.send(server)
+        assert site.send(server).code == 1
+        before = site.status_json()["refused"]
+        waiting = site.send(server)
     assert (waiting.code, waiting.err) == (0, "")
-    assert room.told()["refused"] == before
+    assert site.status_json()["refused"] == before
     assert len(before) == 1
-    outcome, got = resent(room)
+    outcome, got = send_later(site)
     assert (outcome.code, got) == (0, [FIRST])
-    assert room.told()["refused"] == []
-    assert "Refused" not in room.status().out
+    assert site.status_json()["refused"] == []
+    assert "Refused" not in site.status().out
 
 
-@pytest.mark.usefixtures("either")
-def test_the_next_issue_resolves_a_refusal(make_room: MakeRoom) -> None:
-    """Its posts come with the next issue; a run in between has nothing refused: exit 0."""
-    room = make_room()
+@pytest.mark.usefixtures("each_database")
+def test_the_next_issue_resolves_a_refusal(make_sending_site: MakeSendingSite) -> None:
+    """A refusal is resolved by the next issue, which contains the missed posts."""
+    site = make_sending_site()
     with scripted({".": [b"554 no\r\n"]}) as server:
-        assert room.send(server).code == 1
-    assert (resent(room)[0].code, len(room.told()["refused"])) == (0, 1)
-    (room.folder / "posts/b.md").write_text(NEWS, "utf-8")
+        assert site.send(server).code == 1
+    assert (send_later(site)[0].code, len(site.status_json()["refused"])) == (0, 1)
+    (site.folder / "posts/b.md").write_text(NEWS, "utf-8")
     with scripted({".": [b"554 5.7.1 still no\r\n"]}) as server:
-        assert room.send(server, at=LATER).code == 1
-    (refused,) = room.told()["refused"]
+        assert site.send(server, at=LATER).code == 1
+    (refused,) = site.status_json()["refused"]
     assert (refused["reply"], refused["since"][:16]) == ("554 5.7.1 still no", "2026-11-22T12:20")
     more = NEWS.replace("moved again", "moved for good").replace("moved-again", "moved-for-good")
-    (room.folder / "posts/c.md").write_text(more, "utf-8")
-    assert resent(room)[0].code == 0
-    assert room.told()["refused"] == []
+    (site.folder / "posts/c.md").write_text(more, "utf-8")
+    assert send_later(site)[0].code == 0
+    assert site.status_json()["refused"] == []
 
 
-@pytest.mark.usefixtures("either")
-def test_subscribers_who_left_are_not_named(make_room: MakeRoom) -> None:
-    """Nothing is due to them any more."""
-    room = make_room()
+@pytest.mark.usefixtures("each_database")
+def test_unsubscribed_subscribers_are_not_shown(make_sending_site: MakeSendingSite) -> None:
+    """Refusals of unsubscribed subscribers are not shown: nothing is due to them."""
+    site = make_sending_site()
     with scripted({"RCPT": [b"550 5.7.1 no\r\n"]}) as server:
-        assert room.send(server).code == 1
-    store = room.store()
+        assert site.send(server).code == 1
+    store = site.store()
     with closing(store.database):
         store.subscribers.stop([FIRST], "unsubscribed")
-    assert room.told()["refused"] == []
+    assert site.status_json()["refused"] == []
 
 
-def test_many_refusals_are_counted(make_room: MakeRoom) -> None:
-    """On a screen there are twenty; JSON has all."""
-    room = make_room(26)
+def test_many_refusals_are_counted(make_sending_site: MakeSendingSite) -> None:
+    """The text shows twenty refusals and a count; JSON has all of them."""
+    site = make_sending_site(26)
     answers = [b"250 ok\r\n", *[b"550 5.7.1 no\r\n"] * 12, b"250 ok\r\n", *[b"554 no\r\n"] * 12]
     with scripted({"RCPT": answers}) as server:
-        outcome = room.send(server)
-    assert (outcome.code, room.states()) == (1, {"bounced": 24, "sent": 2})
+        outcome = site.send(server)
+    assert (outcome.code, site.states()) == (1, {"bounced": 24, "sent": 2})
     assert outcome.errors[0].startswith("send: 24 emails refused; ")
-    assert section(room.status().out, "Refused")[20:] == ["and 4 more"]
-    assert len(room.told()["refused"]) == 24
+    assert section(site.status().out, "Refused")[20:] == ["and 4 more"]
+    assert len(site.status_json()["refused"]) == 24
 
 
 # Uncertain
 
 
 @pytest.fixture
-def uncertain(make_room: MakeRoom) -> Room:
-    """Return a room in which the first email may or may not have arrived."""
-    room = make_room()
+def uncertain(make_sending_site: MakeSendingSite) -> SendingSite:
+    """Return a site whose first email may or may not have arrived."""
+    site = make_sending_site()
     with scripted({".": [CLOSE]}) as server:
-        outcome = room.send(server)
-    assert (outcome.code, room.states()) == (1, {"uncertain": 1, "sent": 2})
-    return room
+        outcome = site.send(server)
+    assert (outcome.code, site.states()) == (1, {"uncertain": 1, "sent": 2})
+    return site
 
 
 OPEN = (
@@ -198,49 +200,53 @@ OPEN = (
 )
 
 
-def test_while_one_is_uncertain_no_run_is_fine(uncertain: Room) -> None:
-    """Each run ends with 1 and one line that says what to do, also where nothing is due."""
+def test_uncertain_email_fails_every_run(uncertain: SendingSite) -> None:
+    """Every run ends with 1 and one line of advice, even if nothing is due."""
     for _ in range(2):
-        outcome, got = resent(uncertain)
+        outcome, got = send_later(uncertain)
         assert (outcome.code, outcome.errors, outcome.warnings, got) == (1, [], [OPEN], [])
         assert outcome.out.startswith("nothing is due; ")
     (uncertain.folder / "posts/b.md").write_text(NEWS, "utf-8")
-    outcome, got = resent(uncertain)
+    outcome, got = send_later(uncertain)
     assert (outcome.code, outcome.warnings, len(got)) == (1, [OPEN], 3)
-    (named,) = uncertain.told()["uncertain"]
-    assert (named["address"], named["status"], named["reply"]) == (
+    (entry,) = uncertain.status_json()["uncertain"]
+    assert (entry["address"], entry["status"], entry["reply"]) == (
         FIRST,
         "",
         "Connection reset by peer",
     )
-    assert (named["issue"]["id"], named["issue"]["frequency"]) == (1, "post")
+    assert (entry["issue"]["id"], entry["issue"]["frequency"]) == (1, "post")
     shown = uncertain.status().out
     assert "  postroom status --acknowledge: or count them as delivered; " in shown
 
 
-def test_the_line_is_said_anew_where_more_become_uncertain(uncertain: Room) -> None:
-    """First how many there were, then how many there are."""
+def test_warning_is_repeated_with_the_new_count(uncertain: SendingSite) -> None:
+    """The warning is repeated with the new count when more emails become uncertain."""
     (uncertain.folder / "posts/b.md").write_text(NEWS, "utf-8")
     with scripted({".": [CLOSE]}) as server:
         outcome = uncertain.send(server, at=LATER)
-    said = [line.partition(" may or may not ")[0] for line in outcome.warnings]
-    assert said == ["send: 1 email", "send: 2 emails"]
-    assert (outcome.code, len(uncertain.told()["uncertain"])) == (1, 2)
+    counts = [line.partition(" may or may not ")[0] for line in outcome.warnings]
+    assert counts == ["send: 1 email", "send: 2 emails"]
+    assert (outcome.code, len(uncertain.status_json()["uncertain"])) == (1, 2)
 
 
-@pytest.mark.usefixtures("either")
-def test_what_is_acknowledged_is_closed(uncertain: Room) -> None:
-    """Runs are fine again; it stays counted as delivered, and is never sent again."""
+@pytest.mark.usefixtures("each_database")
+def test_acknowledged_email_is_closed(uncertain: SendingSite) -> None:
+    """An acknowledged email counts as delivered, is not resent, and fails no run."""
     done = uncertain.status("--acknowledge")
     line = f"  {FIRST}, 2026-11-22 13:00: Connection reset by peer\n"
     assert (done.code, done.err) == (0, "")
     assert done.out == f"1 email acknowledged; not sent again\n{line}"
     for options in ((), ("--resend-uncertain",), ()):
-        outcome, got = resent(uncertain, *options)
+        outcome, got = send_later(uncertain, *options)
         assert (outcome.code, outcome.err, got) == (0, "", [])
-    told = uncertain.told()
-    assert (told["uncertain"], told["acknowledged"], told["advice"]) == ([], 1, [])
-    assert told["emails"] == {"uncertain": 1, "sent": 2}
+    shown_status = uncertain.status_json()
+    assert (shown_status["uncertain"], shown_status["acknowledged"], shown_status["advice"]) == (
+        [],
+        1,
+        [],
+    )
+    assert shown_status["emails"] == {"uncertain": 1, "sent": 2}
     shown = section(uncertain.status().out, "Emails")
     assert shown == ["2 sent, 1 uncertain", "1 of the uncertain acknowledged"]
     (uncertain.folder / "posts/b.md").write_text(NEWS, "utf-8")
@@ -251,102 +257,109 @@ def test_what_is_acknowledged_is_closed(uncertain: Room) -> None:
     assert all(b"We moved\r\n" not in message for message in server.messages)
 
 
-@pytest.mark.usefixtures("either")
-def test_the_instant_is_recorded_and_stays(uncertain: Room) -> None:
-    """The row says when; to acknowledge once more changes nothing."""
+@pytest.mark.usefixtures("each_database")
+def test_time_of_acknowledgement_stays(uncertain: SendingSite) -> None:
+    """The time of the acknowledgement is recorded, and a second one does not change it."""
     assert uncertain.status("--acknowledge").code == 0
-    before = acknowledged(uncertain)
+    before = acknowledgements(uncertain)
     again = uncertain.status("--acknowledge")
     assert (again.code, again.out) == (0, "nothing to acknowledge: no email is uncertain\n")
     assert uncertain.status("--acknowledge", "--json").out == '{\n "acknowledged": []\n}\n'
-    assert acknowledged(uncertain) == before
+    assert acknowledgements(uncertain) == before
     assert [state for state, at in before if at] == ["uncertain"]
 
 
-def acknowledged(room: Room) -> list[tuple[str, str]]:
-    """Return the state of each row and when it was acknowledged."""
-    store = room.store()
+def acknowledgements(site: SendingSite) -> list[tuple[str, str]]:
+    """Return the state of each delivery and when it was acknowledged."""
+    store = site.store()
     with closing(store.database), store.database.reading() as connection:
         asked = sa.text("SELECT state, acknowledged FROM deliveries ORDER BY id")
         return [(state, str(at or "")) for state, at in connection.execute(asked)]
 
 
-def test_one_that_becomes_uncertain_later_is_open(uncertain: Room) -> None:
-    """What is acknowledged is what was uncertain then."""
+def test_later_uncertain_email_is_open(uncertain: SendingSite) -> None:
+    """An acknowledgement does not include emails that become uncertain later."""
     assert uncertain.status("--acknowledge").code == 0
     (uncertain.folder / "posts/b.md").write_text(NEWS, "utf-8")
     with scripted({".": [CLOSE]}) as server:
         assert uncertain.send(server, at=LATER).code == 1
-    assert len(uncertain.told()["uncertain"]) == 1
-    outcome, got = resent(uncertain, "--resend-uncertain")
+    assert len(uncertain.status_json()["uncertain"]) == 1
+    outcome, got = send_later(uncertain, "--resend-uncertain")
     assert (outcome.code, got) == (0, [FIRST])
 
 
-@pytest.mark.usefixtures("either")
-def test_sending_again_closes_them_too(uncertain: Room) -> None:
-    """Refused once more, it stays open; accepted, it is sent."""
+@pytest.mark.usefixtures("each_database")
+def test_resending_closes_uncertain_emails(uncertain: SendingSite) -> None:
+    """A resent email stays open if it is refused, and is closed if it is accepted."""
     with scripted({".": [b"554 5.7.1 no\r\n"]}) as server:
         outcome = uncertain.send(server, "--resend-uncertain", at=LATER)
     assert (outcome.code, outcome.warnings, outcome.errors) == (1, [OPEN], [])
-    told = uncertain.told()
-    assert ([one["status"] for one in told["uncertain"]], told["refused"]) == (["5.7.1"], [])
-    outcome, got = resent(uncertain, "--resend-uncertain")
+    shown_status = uncertain.status_json()
+    assert ([entry["status"] for entry in shown_status["uncertain"]], shown_status["refused"]) == (
+        ["5.7.1"],
+        [],
+    )
+    outcome, got = send_later(uncertain, "--resend-uncertain")
     assert (outcome.code, outcome.err, got) == (0, "", [FIRST])
-    assert resent(uncertain)[0].code == 0
+    assert send_later(uncertain)[0].code == 0
 
 
-def killed(room: Room, server: Scripted) -> None:
+def kill_send(site: SendingSite, server: Scripted) -> None:
     """Kill a `send` while one email is with the server."""
     with (
         server.holding() as came,
-        subprocess.Popen(SEND, cwd=room.folder, env=surroundings(server)) as process,
+        subprocess.Popen(SEND, cwd=site.folder, env=surroundings(server)) as process,
     ):
         assert came.wait(30)
         process.send_signal(signal.SIGKILL)
 
 
-@pytest.mark.usefixtures("either")
-def test_what_a_dead_run_had_in_hand_is_acknowledged(make_room: MakeRoom) -> None:
-    """`status` names it as uncertain before the next run does, so it is closed like others."""
-    room = make_room()
+@pytest.mark.usefixtures("each_database")
+def test_email_in_flight_of_a_killed_run_is_acknowledged(
+    make_sending_site: MakeSendingSite,
+) -> None:
+    """The email that a killed run had in flight can be acknowledged before the next run."""
+    site = make_sending_site()
     with scripted({}) as server:
-        killed(room, server)
-    assert room.states() == {"sending": 1, "planned": 2}
-    assert room.status("--acknowledge").out.splitlines()[0] == (
+        kill_send(site, server)
+    assert site.states() == {"sending": 1, "planned": 2}
+    assert site.status("--acknowledge").out.splitlines()[0] == (
         "1 email acknowledged; not sent again"
     )
-    assert room.states() == {"uncertain": 1, "planned": 2}
-    outcome, got = resent(room)
+    assert site.states() == {"uncertain": 1, "planned": 2}
+    outcome, got = send_later(site)
     assert (outcome.code, outcome.err) == (0, "")
     assert got == ["reader1@example.com", "reader2@example.com"]
 
 
-@pytest.mark.usefixtures("either")
-def test_what_a_living_run_has_in_hand_is_left_to_it(make_room: MakeRoom) -> None:
-    """To acknowledge while a run sends closes nothing of its emails."""
-    room = make_room()
+@pytest.mark.usefixtures("each_database")
+def test_email_in_flight_of_a_running_send_is_not_acknowledged(
+    make_sending_site: MakeSendingSite,
+) -> None:
+    """An acknowledgement while a run sends does not close the run's emails."""
+    site = make_sending_site()
     nothing = "nothing to acknowledge: no email is uncertain\n"
     with scripted({}) as server, ExitStack() as at_last:
         with server.holding() as came:
             process = at_last.enter_context(
-                subprocess.Popen(SEND, cwd=room.folder, env=surroundings(server))
+                subprocess.Popen(SEND, cwd=site.folder, env=surroundings(server))
             )
             assert came.wait(30)
-            assert room.status("--acknowledge").out == nothing
-            assert room.states() == {"sending": 1, "planned": 2}
+            assert site.status("--acknowledge").out == nothing
+            assert site.states() == {"sending": 1, "planned": 2}
         assert process.wait(30) == 0
-    assert room.states() == {"sent": 3}
+    assert site.states() == {"sent": 3}
 
 
 def test_without_a_database_there_is_nothing_to_acknowledge(
     make_site: MakeSite, postroom: Callable[..., CommandResult]
 ) -> None:
-    """Nor does it make one."""
+    """`status --acknowledge` without a database succeeds and creates none."""
     folder = make_site()
-    for options, said in (
+    for options, expected in (
         ((), "nothing to acknowledge: no email is uncertain\n"),
         (("--json",), '{\n "acknowledged": []\n}\n'),
     ):
         outcome = postroom(folder, "status", "--acknowledge", *options)
-        assert (outcome.code, outcome.out) == (0, said)
+        assert (outcome.code, outcome.out) == (0, expected)
     assert not (folder / ".postroom").exists()

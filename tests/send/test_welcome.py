@@ -1,4 +1,4 @@
-"""The letter that welcomes who has just come."""
+"""The welcome issue for new subscribers."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ POSTS = {
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scripted]:
-    """Run a mail server that takes everything, and name it in the environment."""
+    """Run an SMTP server that accepts everything, and set its URL in the environment."""
     with scripted({}) as running:
         monkeypatch.setenv("POSTROOM_SMTP_URL", f"smtp://127.0.0.1:{running.port}")
         monkeypatch.setenv("POSTROOM_SECRET_KEY", KEY)
         yield running
 
 
-def received(server: Scripted) -> dict[str, tuple[str, str]]:
-    """Return subject and text of what each recipient was sent."""
+def emails_by_recipient(server: Scripted) -> dict[str, tuple[str, str]]:
+    """Return subject and text of the emails of each recipient."""
     letters = [message_from_bytes(data, policy=policy.default) for data in server.messages]
     return {
         str(letter["To"]): (str(letter["Subject"]), body.get_content())
@@ -63,17 +63,17 @@ def received(server: Scripted) -> dict[str, tuple[str, str]]:
     }
 
 
-def test_newcomers_get_what_was_new_before_them(
+def test_new_subscribers_get_recent_posts(
     make_site: MakeSite, postroom: Callable[..., CommandResult], server: Scripted
 ) -> None:
-    """The next run welcomes who was added with posts that no later letter will hold, once."""
+    """The next run sends new subscribers a welcome issue with the posts before them, once."""
     folder = make_site(POSTS, MAIL)
     assert postroom(folder, "send", "--keep-ledger-here").out == NOTHING_DUE
     added = postroom(folder, "subscribers", "add", "--confirmed", "reader@example.com")
     assert added.out == "1 added\n1 will be welcomed by the next: postroom send\n"
     sent = postroom(folder, "send", "--keep-ledger-here")
     assert (sent.code, sent.err) == (0, "")
-    subject, text = received(server)["reader@example.com"]
+    subject, text = emails_by_recipient(server)["reader@example.com"]
     assert subject == "Welcome to Example News"
     assert "From now on our news comes to you by email." in text
     assert ("Late news" in text, "Old news" in text, "This month" in text) == (True, True, False)
@@ -81,10 +81,10 @@ def test_newcomers_get_what_was_new_before_them(
     assert len(server.messages) == 1
 
 
-def test_only_who_is_new_is_welcomed(
+def test_only_new_subscribers_are_welcomed(
     make_site: MakeSite, postroom: Callable[..., CommandResult], server: Scripted
 ) -> None:
-    """Who was there before, or comes with an import, is not; nor is anybody for other topics."""
+    """Earlier and imported subscribers and those of other topics get no welcome issue."""
     folder = make_site(POSTS, MAIL)
     postroom(folder, "subscribers", "add", "--confirmed", "early@example.com")
     postroom(folder, "send", "--keep-ledger-here")
@@ -99,10 +99,10 @@ def test_only_who_is_new_is_welcomed(
     assert server.messages == []
 
 
-def test_nobody_is_welcomed_unless_the_settings_say_so(
+def test_welcome_needs_its_setting(
     make_site: MakeSite, postroom: Callable[..., CommandResult], server: Scripted
 ) -> None:
-    """Without `digest.welcome` a newcomer's first letter is the next one."""
+    """Without `digest.welcome` the first issue of new subscribers is the next one."""
     folder = make_site(POSTS, MAIL.replace("welcome: true", "welcome: false"))
     postroom(folder, "send", "--keep-ledger-here")
     added = postroom(folder, "subscribers", "add", "--confirmed", "reader@example.com")
@@ -111,10 +111,10 @@ def test_nobody_is_welcomed_unless_the_settings_say_so(
     assert server.messages == []
 
 
-def test_a_welcome_with_a_post_that_is_gone_is_not_sent(
+def test_welcome_leaves_out_withdrawn_posts(
     make_site: MakeSite, postroom: Callable[..., CommandResult], server: Scripted
 ) -> None:
-    """What was withdrawn after the welcome was planned is in no letter."""
+    """A post that was withdrawn after the welcome was planned is in no email."""
     folder = make_site(POSTS, MAIL)
     postroom(folder, "send", "--keep-ledger-here")
     postroom(folder, "subscribers", "add", "--confirmed", "reader@example.com")
@@ -124,16 +124,16 @@ def test_a_welcome_with_a_post_that_is_gone_is_not_sent(
 
 
 @pytest.mark.parametrize("language", ["en", "de", "fr", "es", "ar", "he", "zh"])
-def test_every_language_of_the_theme_welcomes(make_site: MakeSite, language: str) -> None:
-    """The greeting stands in both parts, in the newsroom's language, and the lint finds nothing."""
+def test_every_language_has_a_greeting(make_site: MakeSite, language: str) -> None:
+    """Both parts have a greeting in the site's language, without lint findings."""
     folder = make_site(POSTS, MAIL)
     settings = (folder / "postroom.yaml").read_text("utf-8")
     (folder / "postroom.yaml").write_text(settings.replace("language: en", f"language: {language}"))
     site = load_settings(folder)
-    held = {post.id: post for post in loader.load_posts(folder, site, AT).posts}
+    posts = {post.id: post for post in loader.load_posts(folder, site, AT).posts}
     theme = Theme(folder, site.language)
     rendered = render.render_issue(
-        Issue("welcome", Cursor(AT.date()), tuple(held), ""), held, site, theme
+        Issue("welcome", Cursor(AT.date()), tuple(posts), ""), posts, site, theme
     )
     assert rendered.subject == theme.translations.welcome.format("Example News")
     for part in (rendered.html, " ".join(rendered.text.split())):

@@ -1,4 +1,4 @@
-"""The mail server: its address, the connection, and what its replies mean for a letter."""
+"""SMTP servers: their URLs, connections, and the meaning of their replies for an email."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from postroom.smtp.transaction import ServerFeatures, ServerReply, Timeouts, Tra
 from tests.support.smtp_server import CLOSE, SILENCE, Scripted, certificate, scripted
 
 SHORT = Timeouts(connect=5, reply=5, end=5)
-# For servers that say nothing: only they may be waited for in vain.
+# A short timeout, only for servers that do not reply.
 BRIEF = Timeouts(connect=0.3, reply=0.3, end=0.3)
 FROM, TO = "bounces+7=a.example@example.com", "reader@example.net"
-LETTER = b"From: news@example.com\r\nSubject: We moved\r\n\r\nTo a new office.\r\n"
+MESSAGE = b"From: news@example.com\r\nSubject: We moved\r\n\r\nTo a new office.\r\n"
 PASSWORD = "p@ss/w:örd"
 
 
 def read_problem(url: str | None) -> str:
-    """Return the one problem that `read_server` has with `url`."""
+    """Return the only problem of `url`."""
     with pytest.raises(SettingsError) as caught:
         parse_smtp_url(url)
     (problem,) = caught.value.problems
@@ -57,13 +57,13 @@ def read_problem(url: str | None) -> str:
         ),
     ],
 )
-def test_reads_an_address(url: str, server: SmtpServer) -> None:
-    """Scheme, host, port, user and password are read, percent-encoded or not given."""
+def test_url_is_parsed(url: str, server: SmtpServer) -> None:
+    """Scheme, host, port, user and password are parsed, and percent-encoding is decoded."""
     assert parse_smtp_url(url) == server
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "expected"),
     [
         (None, "is not set"),
         ("", "is not set"),
@@ -85,69 +85,69 @@ def test_reads_an_address(url: str, server: SmtpServer) -> None:
         ("smtps://u:hunter2@mail.example.com?x", "is not the URL"),
     ],
 )
-def test_refuses_an_address_without_repeating_it(url: str | None, said: str) -> None:
-    """A wrong address is one line that says how to write it, and shows none of its parts."""
+def test_malformed_url_is_not_repeated(url: str | None, expected: str) -> None:
+    """A malformed URL is a one-line error that says what to write and repeats no part of it."""
     line = read_problem(url)
     assert line.startswith("POSTROOM_SMTP_URL: ")
-    assert said in line
+    assert expected in line
     assert "hunter2" not in line
     assert "\n" not in line
 
 
-def test_never_shows_the_password() -> None:
-    """Neither the text nor the representation of a server holds its password."""
+def test_password_is_not_shown() -> None:
+    """Neither `str` nor `repr` of a server contains its password."""
     server = parse_smtp_url("smtps://user:hunter2@mail.example.com")
     assert str(server) == "smtps://mail.example.com:465"
     assert "hunter2" not in repr(server)
 
 
 @contextmanager
-def talking(
+def connect_to_script(
     script: Mapping[str, bytes | list[bytes]], patience: Timeouts = SHORT
 ) -> Iterator[tuple[Scripted, SmtpConnection]]:
-    """Run a scripted server and a mailer that is connected to it."""
+    """Run a scripted server and a connection to it."""
     with scripted(script) as server:
-        mailer = SmtpConnection(SmtpServer("smtp", "127.0.0.1", server.port), timeouts=patience)
+        connection = SmtpConnection(SmtpServer("smtp", "127.0.0.1", server.port), timeouts=patience)
         try:
-            mailer.open()
-            yield server, mailer
+            connection.open()
+            yield server, connection
         finally:
-            mailer.close()
+            connection.close()
 
 
-def test_hands_over_a_letter() -> None:
-    """A letter is one transaction, its size is announced, and the connection is said goodbye to."""
+def test_email_is_one_transaction() -> None:
+    """An email is one transaction with its size, and the connection ends with QUIT."""
     with scripted({}) as server:
-        mailer = SmtpConnection(SmtpServer("smtp", "127.0.0.1", server.port), timeouts=SHORT)
-        assert mailer.open() == ServerFeatures("", 1_000_000, frozenset({"size"}))
-        assert mailer.send(FROM, TO, LETTER) == TransactionResult(
+        connection = SmtpConnection(SmtpServer("smtp", "127.0.0.1", server.port), timeouts=SHORT)
+        assert connection.open() == ServerFeatures("", 1_000_000, frozenset({"size"}))
+        assert connection.send(FROM, TO, MESSAGE) == TransactionResult(
             "accepted", 250, "ok", usable=True, command="end of data"
         )
-        mailer.close()
-    assert server.messages == [LETTER]
+        connection.close()
+    assert server.messages == [MESSAGE]
     assert server.commands == [
         "ehlo [127.0.0.1]",
-        f"MAIL FROM:<{FROM}> SIZE={len(LETTER)}",
+        f"MAIL FROM:<{FROM}> SIZE={len(MESSAGE)}",
         f"RCPT TO:<{TO}>",
         "DATA",
         "QUIT",
     ]
 
 
-def test_sends_letter_after_letter_on_one_connection() -> None:
-    """The connection is used again, also after a recipient was refused."""
+def test_connection_carries_several_emails() -> None:
+    """A connection is used again, also after a refused recipient."""
     script: dict[str, bytes | list[bytes]] = {"RCPT": [b"550 5.1.1 nobody\r\n"]}
-    with talking(script) as (server, mailer):
-        kinds = [mailer.send(FROM, TO, LETTER).kind for _ in range(3)]
+    with connect_to_script(script) as (server, connection):
+        kinds = [connection.send(FROM, TO, MESSAGE).kind for _ in range(3)]
     assert kinds == ["refused", "accepted", "accepted"]
     assert sum(command.startswith("ehlo") for command in server.commands) == 1
     assert server.commands.count("RSET") == 1
 
 
-def test_sends_a_report_from_nobody() -> None:
+def test_empty_sender_is_the_null_reverse_path() -> None:
     """An empty envelope sender is the null reverse-path (RFC 5321 §4.5.5)."""
-    with talking({}) as (server, mailer):
-        assert mailer.send("", TO, LETTER).kind == "accepted"
+    with connect_to_script({}) as (server, connection):
+        assert connection.send("", TO, MESSAGE).kind == "accepted"
     assert server.commands[1].startswith("MAIL FROM:<> ")
 
 
@@ -182,55 +182,58 @@ _REPLIES = [
 
 
 @pytest.mark.parametrize(("command", "reply", "meant"), _REPLIES)
-def test_knows_what_a_reply_means(
+def test_each_reply_has_one_meaning(
     command: str, reply: bytes, meant: tuple[str, int, bool, str]
 ) -> None:
-    """Each reply, or none, at each command has one meaning for the letter and the connection."""
-    with talking({command: reply}, BRIEF if reply == SILENCE else SHORT) as (_, mailer):
-        outcome = mailer.send(FROM, TO, LETTER)
+    """Each reply to each command has one meaning for the email and the connection."""
+    with connect_to_script({command: reply}, BRIEF if reply == SILENCE else SHORT) as (
+        _,
+        connection,
+    ):
+        outcome = connection.send(FROM, TO, MESSAGE)
         found = (outcome.kind, outcome.code, outcome.usable, outcome.command)
         assert found == meant
         if not outcome.usable:
-            assert mailer.send(FROM, TO, LETTER).kind == "deferred"
+            assert connection.send(FROM, TO, MESSAGE).kind == "deferred"
 
 
 def test_a_connection_lost_before_the_final_dot_defers() -> None:
-    """If the data cannot be sent to its end, the server cannot have taken the letter."""
-    long = LETTER + b"x" * 76 + b"\r\n"
+    """An email whose data cannot be sent to its end is deferred."""
+    long = MESSAGE + b"x" * 76 + b"\r\n"
     long += (b"y" * 76 + b"\r\n") * 300_000
     script: dict[str, bytes | list[bytes]] = {"EHLO": b"250 hello\r\n", "data": CLOSE}
-    with talking(script, SHORT) as (_, mailer):
-        outcome = mailer.send(FROM, TO, long)
+    with connect_to_script(script, SHORT) as (_, connection):
+        outcome = connection.send(FROM, TO, long)
     assert (outcome.kind, outcome.usable, outcome.command) == ("deferred", False, "DATA")
 
 
-def test_a_connection_that_cannot_be_cleared_is_given_up() -> None:
-    """Without RSET the refused letter's sender would stand before the next one's."""
-    with talking({"RCPT": b"550 no\r\n", "RSET": b"500 what\r\n"}) as (_, mailer):
-        assert mailer.send(FROM, TO, LETTER) == TransactionResult(
+def test_connection_without_rset_is_unusable() -> None:
+    """A connection on which RSET fails is unusable: the next email would have two senders."""
+    with connect_to_script({"RCPT": b"550 no\r\n", "RSET": b"500 what\r\n"}) as (_, connection):
+        assert connection.send(FROM, TO, MESSAGE) == TransactionResult(
             "refused", 550, "no", usable=False, command="RCPT"
         )
 
 
-def test_can_be_opened_again() -> None:
-    """A mailer whose connection was lost opens another."""
-    with talking({".": [CLOSE]}) as (server, mailer):
-        assert mailer.send(FROM, TO, LETTER).kind == "uncertain"
-        mailer.open()
-        assert mailer.send(FROM, TO, LETTER).kind == "accepted"
+def test_lost_connection_can_be_opened_again() -> None:
+    """A lost connection can be opened again."""
+    with connect_to_script({".": [CLOSE]}) as (server, connection):
+        assert connection.send(FROM, TO, MESSAGE).kind == "uncertain"
+        connection.open()
+        assert connection.send(FROM, TO, MESSAGE).kind == "accepted"
     assert len(server.messages) == 2
 
 
-def test_shows_replies_as_harmless_lines() -> None:
-    """What the server says is shown as one line without control characters."""
-    with talking({"RCPT": b"550-no\r\n550 \x1b[31m\xffred\r\n"}) as (_, mailer):
-        assert mailer.send(FROM, TO, LETTER).text == "no �[31m�red"
+def test_replies_are_shown_without_control_characters() -> None:
+    """A reply is shown as one line without control characters."""
+    with connect_to_script({"RCPT": b"550-no\r\n550 \x1b[31m\xffred\r\n"}) as (_, connection):
+        assert connection.send(FROM, TO, MESSAGE).text == "no �[31m�red"
 
 
-def test_does_not_offer_what_is_too_long() -> None:
-    """A letter over the server's limit is refused before the server hears of it."""
-    with talking({"EHLO": b"250-hello\r\n250 SIZE 50\r\n"}) as (server, mailer):
-        outcome = mailer.send(FROM, TO, LETTER)
+def test_too_large_email_is_not_offered() -> None:
+    """An email over the server's limit is refused before any command is sent."""
+    with connect_to_script({"EHLO": b"250-hello\r\n250 SIZE 50\r\n"}) as (server, connection):
+        outcome = connection.send(FROM, TO, MESSAGE)
     assert outcome == TransactionResult(
         "refused", 0, "the email has 63 bytes, and the server takes 50 at most", usable=True
     )
@@ -238,24 +241,24 @@ def test_does_not_offer_what_is_too_long() -> None:
 
 
 @pytest.mark.parametrize("limit", [b"SIZE", b"SIZE 0", b"SIZE many"])
-def test_takes_an_unknown_limit_for_none(limit: bytes) -> None:
+def test_size_zero_is_no_limit(limit: bytes) -> None:
     """SIZE without a number, or with 0, is no fixed limit (RFC 1870 §4)."""
-    with talking({"EHLO": b"250-hello\r\n250 " + limit + b"\r\n"}) as (_, mailer):
-        assert mailer.send(FROM, TO, LETTER).kind == "accepted"
+    with connect_to_script({"EHLO": b"250-hello\r\n250 " + limit + b"\r\n"}) as (_, connection):
+        assert connection.send(FROM, TO, MESSAGE).kind == "accepted"
 
 
-def test_8_bit_text_needs_a_server_that_takes_it() -> None:
-    """8-bit text is announced (RFC 6152), or refused where the server does not take it."""
-    letter = LETTER + "Grüße\r\n".encode()
-    with talking({}) as (_, mailer):
-        assert mailer.send(FROM, TO, letter).kind == "refused"
-    with talking({"EHLO": b"250-hello\r\n250 8BITMIME\r\n"}) as (server, mailer):
-        assert mailer.send(FROM, TO, letter).kind == "accepted"
+def test_8_bit_text_needs_8bitmime() -> None:
+    """8-bit text is announced (RFC 6152), or refused if the server does not support it."""
+    message = MESSAGE + "Grüße\r\n".encode()
+    with connect_to_script({}) as (_, connection):
+        assert connection.send(FROM, TO, message).kind == "refused"
+    with connect_to_script({"EHLO": b"250-hello\r\n250 8BITMIME\r\n"}) as (server, connection):
+        assert connection.send(FROM, TO, message).kind == "accepted"
     assert server.commands[1].endswith(" BODY=8BITMIME")
 
 
 @pytest.mark.parametrize(
-    ("letter", "sent"),
+    ("message", "sent"),
     [
         (b"Subject: a\r\n\r\n.\r\n..\r\n.x\r\n", b"Subject: a\r\n\r\n..\r\n...\r\n..x\r\n"),
         (b".a: b\r\n\r\n", b"..a: b\r\n\r\n"),
@@ -263,15 +266,15 @@ def test_8_bit_text_needs_a_server_that_takes_it() -> None:
         (b"a: " + b"x" * 995 + b"\r\n", b"a: " + b"x" * 995 + b"\r\n"),
     ],
 )
-def test_doubles_dots_and_ends_the_last_line(letter: bytes, sent: bytes) -> None:
-    """Lines that begin with a dot get a second one (RFC 5321 §4.5.2); the last line has its end."""
-    with talking({}) as (server, mailer):
-        assert mailer.send(FROM, TO, letter).kind == "accepted"
+def test_dots_are_doubled_and_the_last_line_is_ended(message: bytes, sent: bytes) -> None:
+    """Lines that begin with a dot get a second one (RFC 5321 §4.5.2); the last line is ended."""
+    with connect_to_script({}) as (server, connection):
+        assert connection.send(FROM, TO, message).kind == "accepted"
     assert server.messages == [sent]
 
 
 @pytest.mark.parametrize(
-    ("letter", "said"),
+    ("message", "expected"),
     [
         (b"Subject: a\n\nb\r\n", "bare"),
         (b"Subject: a\r\n\r\nb\n.\r\n", "bare"),
@@ -282,12 +285,12 @@ def test_doubles_dots_and_ends_the_last_line(letter: bytes, sent: bytes) -> None
         (b"a: " + b"x" * 996, "998"),
     ],
 )
-def test_refuses_what_smtp_cannot_say(letter: bytes, said: str) -> None:
-    """A message with a bare CR or LF, or a line too long, never reaches the server."""
-    with talking({}) as (server, mailer):
-        with pytest.raises(ValueError, match=said):
-            mailer.send(FROM, TO, letter)
-        assert mailer.send(FROM, TO, LETTER).kind == "accepted"
+def test_invalid_lines_are_refused(message: bytes, expected: str) -> None:
+    """A message with a bare CR or LF, or a line too long, is not sent to the server."""
+    with connect_to_script({}) as (server, connection):
+        with pytest.raises(ValueError, match=expected):
+            connection.send(FROM, TO, message)
+        assert connection.send(FROM, TO, MESSAGE).kind == "accepted"
     assert len(server.messages) == 1
 
 
@@ -302,12 +305,12 @@ def test_refuses_what_smtp_cannot_say(letter: bytes, said: str) -> None:
         ("<x@example.com>", TO),
     ],
 )
-def test_never_says_a_strange_address(sender: str, recipient: str) -> None:
-    """An address that MAIL or RCPT cannot take is refused before the server hears of it."""
-    with talking({}) as (server, mailer):
-        outcome = mailer.send(sender, recipient, LETTER)
+def test_invalid_address_is_not_sent(sender: str, recipient: str) -> None:
+    """An address that MAIL or RCPT cannot contain is refused before any command is sent."""
+    with connect_to_script({}) as (server, connection):
+        outcome = connection.send(sender, recipient, MESSAGE)
         assert (outcome.kind, outcome.command, outcome.usable) == ("refused", "", True)
-        assert mailer.send(FROM, TO, LETTER).kind == "accepted"
+        assert connection.send(FROM, TO, MESSAGE).kind == "accepted"
     assert len(server.messages) == 1
 
 
@@ -315,44 +318,42 @@ AT_ONCE = b"250-hello\r\n250-PIPELINING\r\n250 SIZE 1000000\r\n"
 
 
 @pytest.mark.parametrize(("command", "reply", "meant"), _REPLIES)
-def test_a_reply_means_the_same_to_commands_sent_at_once(
+def test_reply_has_the_same_meaning_with_pipelining(
     command: str, reply: bytes, meant: tuple[str, int, bool, str]
 ) -> None:
-    """With PIPELINING (RFC 2920) each reply has the meaning that it has without."""
+    """Each reply has the same meaning with PIPELINING (RFC 2920) as without."""
     script = {"EHLO": AT_ONCE, command: reply}
-    with talking(script, BRIEF if reply == SILENCE else SHORT) as (_, mailer):
-        outcome = mailer.send(FROM, TO, LETTER)
+    with connect_to_script(script, BRIEF if reply == SILENCE else SHORT) as (_, connection):
+        outcome = connection.send(FROM, TO, MESSAGE)
         assert (outcome.kind, outcome.code, outcome.usable) == meant[:3]
-        # Of a connection that is cut off, earlier replies may be lost on the way.
+        # Earlier replies may be lost when a connection is cut off.
         assert outcome.command == meant[3] or reply == CLOSE
         if outcome.usable:
-            assert mailer.send(FROM, TO, LETTER).kind == outcome.kind
+            assert connection.send(FROM, TO, MESSAGE).kind == outcome.kind
         else:
-            assert mailer.send(FROM, TO, LETTER).kind == "deferred"
+            assert connection.send(FROM, TO, MESSAGE).kind == "deferred"
 
 
 @pytest.mark.parametrize("scheme", ["smtp", "smtps"])
-def test_commands_leave_in_one_piece_where_the_server_takes_that(
-    tmp_path: Path, scheme: Scheme
-) -> None:
-    """MAIL, RCPT and DATA are on their way before the first of them is answered, also over TLS."""
+def test_pipelined_commands_are_sent_together(tmp_path: Path, scheme: Scheme) -> None:
+    """MAIL, RCPT and DATA are sent before the first reply, also over TLS."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*certificate(tmp_path, "127.0.0.1"))
     with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as pool:
         tls = context if scheme == "smtps" else None
-        heard = pool.submit(_heard_before_answering, listening, tls)
+        heard = pool.submit(_commands_before_the_reply, listening, tls)
         server = SmtpServer(scheme, "127.0.0.1", listening.getsockname()[1])
-        mailer = SmtpConnection(server, timeouts=SHORT, trust=trusting(tmp_path))
-        mailer.open()
-        assert [mailer.send(FROM, TO, LETTER).kind for _ in range(3)] == ["accepted"] * 3
-        mailer.close()
+        connection = SmtpConnection(server, timeouts=SHORT, trust=trusted_context(tmp_path))
+        connection.open()
+        assert [connection.send(FROM, TO, MESSAGE).kind for _ in range(3)] == ["accepted"] * 3
+        connection.close()
     assert heard.result() == [b"MAIL", b"RCPT", b"DATA"] * 3
 
 
-def _heard_before_answering(
+def _commands_before_the_reply(
     listening: socket.socket, context: ssl.SSLContext | None
 ) -> list[bytes]:
-    """Be a server that answers three commands together; return them."""
+    """Return the three commands that a server receives before it replies."""
     connection, _ = listening.accept()
     connection.settimeout(SHORT.reply)
     if context:
@@ -372,43 +373,43 @@ def _heard_before_answering(
     return together
 
 
-def test_data_for_nobody_is_empty() -> None:
-    """A server that refuses the recipient and invites the data all the same gets none of it."""
+def test_data_without_a_recipient_is_empty() -> None:
+    """A server that refuses the recipient but accepts DATA gets an empty message."""
     refusals = {"RCPT": [b"550 5.1.1 nobody\r\n"], ".": [b"554 nobody\r\n"]}
-    with talking({"EHLO": AT_ONCE, **refusals}) as (server, mailer):
-        outcome = mailer.send(FROM, TO, LETTER)
+    with connect_to_script({"EHLO": AT_ONCE, **refusals}) as (server, connection):
+        outcome = connection.send(FROM, TO, MESSAGE)
         assert (outcome.kind, outcome.code, outcome.command) == ("refused", 550, "RCPT")
-        assert mailer.send(FROM, TO, LETTER).kind == "accepted"
-    assert server.messages == [b"", LETTER]
+        assert connection.send(FROM, TO, MESSAGE).kind == "accepted"
+    assert server.messages == [b"", MESSAGE]
 
 
-def test_a_reply_without_an_end_is_none() -> None:
-    """Neither a reply of endless lines nor one that drips holds a letter for ever."""
-    with talking({".": b"250-more\r\n" * 20_000}) as (_, mailer):
-        assert mailer.send(FROM, TO, LETTER).kind == "uncertain"
-    with talking({"MAIL": b"250-more\r\n" * 20_000}) as (_, mailer):
-        assert mailer.send(FROM, TO, LETTER).kind == "deferred"
+def test_endless_reply_is_no_reply() -> None:
+    """A reply of endless lines, or one that is never complete, does not block an email."""
+    with connect_to_script({".": b"250-more\r\n" * 20_000}) as (_, connection):
+        assert connection.send(FROM, TO, MESSAGE).kind == "uncertain"
+    with connect_to_script({"MAIL": b"250-more\r\n" * 20_000}) as (_, connection):
+        assert connection.send(FROM, TO, MESSAGE).kind == "deferred"
 
 
-def test_a_reply_that_drips_is_waited_for_so_long() -> None:
-    """The time for a reply is for all of it: a server that sends a line now and then runs out."""
+def test_timeout_is_for_the_whole_reply() -> None:
+    """The timeout is for the whole reply, not for each of its lines."""
     dripping = Timeouts(connect=5.0, reply=0.5, end=0.5)
     with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as pool:
-        drips = pool.submit(_drip, listening)
-        mailer = SmtpConnection(
+        drips = pool.submit(_reply_slowly, listening)
+        connection = SmtpConnection(
             SmtpServer("smtp", "127.0.0.1", listening.getsockname()[1]), timeouts=dripping
         )
-        mailer.open()
+        connection.open()
         began = time.monotonic()
-        outcome = mailer.send(FROM, TO, LETTER)
+        outcome = connection.send(FROM, TO, MESSAGE)
         assert (outcome.kind, outcome.text) == ("deferred", "no answer in time")
         assert time.monotonic() - began < 3
-        mailer.close()
+        connection.close()
         assert drips.result() < 40
 
 
-def _drip(listening: socket.socket) -> int:
-    """Be a server that answers MAIL with a line every tenth of a second; return how many."""
+def _reply_slowly(listening: socket.socket) -> int:
+    """Reply to MAIL with a line every tenth of a second; return the number of lines."""
     connection, _ = listening.accept()
     connection.settimeout(SHORT.reply)
     with connection, connection.makefile("rb") as lines:
@@ -426,7 +427,7 @@ def _drip(listening: socket.socket) -> int:
 
 
 @pytest.mark.parametrize(
-    ("script", "said", "passing"),
+    ("script", "expected", "passing"),
     [
         ({"connect": b"554 go away\r\n"}, "connection: the server said 554 go away", False),
         ({"connect": b"421 too many\r\n"}, "said 421 too many; try again later", True),
@@ -437,21 +438,21 @@ def _drip(listening: socket.socket) -> int:
         ({"EHLO": CLOSE}, "no connection", True),
     ],
 )
-def test_says_why_there_is_no_connection(
-    script: Mapping[str, bytes], said: str, *, passing: bool
+def test_failed_connection_has_a_reason(
+    script: Mapping[str, bytes], expected: str, *, passing: bool
 ) -> None:
-    """A server that does not let us in is one line, which tells whether waiting may help."""
+    """A refused connection is a one-line error that says whether a retry may help."""
     patience = BRIEF if SILENCE in script.values() else SHORT
-    with pytest.raises(RelayError) as caught, talking(script, patience):
+    with pytest.raises(RelayError) as caught, connect_to_script(script, patience):
         pass
     (problem,) = caught.value.problems
-    assert said in str(problem)
+    assert expected in str(problem)
     assert str(problem).startswith("smtp://127.0.0.1:")
     assert caught.value.passing is passing
 
 
-def test_says_that_nobody_listens(unused_port: int) -> None:
-    """A port where nothing listens is a problem that may pass."""
+def test_refused_connection_may_be_temporary(unused_port: int) -> None:
+    """A port where no server listens is a temporary problem."""
     with pytest.raises(RelayError, match="no connection: Connection refused") as caught:
         SmtpConnection(SmtpServer("smtp", "127.0.0.1", unused_port), timeouts=SHORT).open()
     assert caught.value.passing
@@ -465,25 +466,25 @@ def unused_port() -> int:
 
 
 class Mailbox:
-    """Keeps what aiosmtpd takes."""
+    """Collect the messages that aiosmtpd accepts."""
 
     def __init__(self) -> None:
         self.envelopes: list[Envelope] = []
 
     async def handle_DATA(self, _server: Any, _session: Any, envelope: Envelope) -> str:  # noqa: N802
-        """Take every letter."""
+        """Accept every message."""
         self.envelopes.append(envelope)
         return "250 taken"
 
 
 def login(_server: Any, _session: Any, _envelope: Any, mechanism: str, data: Any) -> AuthResult:
-    """Let the one user in who knows the password."""
+    """Accept the one user with the right password."""
     known = isinstance(data, LoginPassword) and data == LoginPassword(b"user", PASSWORD.encode())
     return AuthResult(success=known, handled=mechanism not in {"PLAIN", "LOGIN"})
 
 
 class _Relay(Controller):
-    """Listens on a port that the system chooses, which Controller alone does not find out."""
+    """A controller that finds out the port that the system has chosen."""
 
     def _trigger_server(self) -> None:
         listening: Any = self.server
@@ -496,7 +497,7 @@ RunRelay = Callable[..., tuple[SmtpServer, Mailbox]]
 
 @pytest.fixture
 def relay(tmp_path: Path) -> Iterator[RunRelay]:
-    """Return a function that runs a real server (aiosmtpd) and returns its address and mailbox."""
+    """Return a function that runs a real server (aiosmtpd) and returns its URL and mailbox."""
     running: list[Controller] = []
 
     def run(
@@ -523,59 +524,63 @@ def relay(tmp_path: Path) -> Iterator[RunRelay]:
         controller.stop()
 
 
-def trusting(folder: Path) -> ssl.SSLContext:
-    """Return a context that trusts the certificate made in `folder`."""
+def trusted_context(folder: Path) -> ssl.SSLContext:
+    """Return a context that trusts the certificate in `folder`."""
     return ssl.create_default_context(cafile=str(next(folder.glob("*.crt"))))
 
 
-# aiosmtpd lets nobody log in over smtps: it does not see that TLS is there already.
+# aiosmtpd allows no login over smtps, because it does not see the existing TLS layer.
 @pytest.mark.parametrize(("scheme", "password"), [("smtp+starttls", PASSWORD), ("smtps", "")])
-def test_sends_over_tls(relay: RunRelay, tmp_path: Path, scheme: Scheme, password: str) -> None:
-    """Over both kinds of TLS a letter reaches a real server byte for byte, dots and all."""
+def test_email_is_sent_over_tls(
+    relay: RunRelay, tmp_path: Path, scheme: Scheme, password: str
+) -> None:
+    """Both kinds of TLS transfer an email unchanged to a real server, with its dots."""
     server, mailbox = relay(scheme, password=password)
-    mailer = SmtpConnection(server, timeouts=SHORT, trust=trusting(tmp_path))
-    greeting = mailer.open()
-    letter = LETTER + b".\r\n..two\r\n.one\r\n"
-    assert mailer.send(FROM, TO, letter).text == "taken"
-    mailer.close()
+    connection = SmtpConnection(server, timeouts=SHORT, trust=trusted_context(tmp_path))
+    greeting = connection.open()
+    message = MESSAGE + b".\r\n..two\r\n.one\r\n"
+    assert connection.send(FROM, TO, message).text == "taken"
+    connection.close()
     assert greeting.tls == "TLSv1.3"
     assert greeting.size > 0
     (envelope,) = mailbox.envelopes
-    assert (envelope.mail_from, envelope.rcpt_tos, envelope.content) == (FROM, [TO], letter)
+    assert (envelope.mail_from, envelope.rcpt_tos, envelope.content) == (FROM, [TO], message)
 
 
 @pytest.mark.parametrize("scheme", ["smtp+starttls", "smtps"])
 @pytest.mark.parametrize(
-    ("certified", "trusted", "said"),
+    ("certified", "trusted", "expected"),
     [
         ("127.0.0.1", False, "TLS: the certificate is not trusted: self"),
         ("mail.example.com", True, "TLS: the certificate is not trusted: IP address mismatch"),
     ],
 )
-def test_trusts_no_unknown_certificate(
-    relay: RunRelay, tmp_path: Path, scheme: Scheme, certified: str, said: str, *, trusted: bool
+def test_unknown_certificate_is_refused(
+    relay: RunRelay, tmp_path: Path, scheme: Scheme, certified: str, expected: str, *, trusted: bool
 ) -> None:
-    """A certificate signed by nobody known, or for another host, ends the connection."""
+    """An untrusted certificate, or one for another host, ends the connection."""
     server, _ = relay(scheme, certified)
-    mailer = SmtpConnection(server, timeouts=SHORT, trust=trusting(tmp_path) if trusted else None)
-    with pytest.raises(RelayError, match=said) as caught:
-        mailer.open()
+    connection = SmtpConnection(
+        server, timeouts=SHORT, trust=trusted_context(tmp_path) if trusted else None
+    )
+    with pytest.raises(RelayError, match=expected) as caught:
+        connection.open()
     assert not caught.value.passing
 
 
-def test_trusts_the_authority_that_the_environment_names(
+def test_environment_may_add_an_authority(
     relay: RunRelay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The remedy that the message of an untrusted certificate names is one."""
+    """The advice for an untrusted certificate works."""
     server, _ = relay("smtp+starttls")
     monkeypatch.setenv("SSL_CERT_FILE", str(next(tmp_path.glob("*.crt"))))
-    mailer = SmtpConnection(server, timeouts=SHORT)
-    assert mailer.open().tls == "TLSv1.3"
-    mailer.close()
+    connection = SmtpConnection(server, timeouts=SHORT)
+    assert connection.open().tls == "TLSv1.3"
+    connection.close()
 
 
-def test_does_not_speak_without_tls() -> None:
-    """A server that offers no STARTTLS gets neither password nor letter."""
+def test_nothing_is_sent_without_starttls() -> None:
+    """A server without STARTTLS gets neither the password nor an email."""
     with scripted({}) as server:
         address = SmtpServer("smtp+starttls", "127.0.0.1", server.port, "user", PASSWORD)
         with pytest.raises(RelayError, match="TLS: the server does not offer STARTTLS"):
@@ -583,39 +588,39 @@ def test_does_not_speak_without_tls() -> None:
     assert [command.split()[0] for command in server.commands] == ["ehlo"]
 
 
-def test_names_a_port_that_speaks_no_tls() -> None:
+def test_port_without_tls_is_a_tls_problem() -> None:
     """`smtps://` to a port without TLS is a problem of TLS."""
     with scripted({}) as server, pytest.raises(RelayError, match="TLS: no TLS: "):
         SmtpConnection(SmtpServer("smtps", "127.0.0.1", server.port), timeouts=SHORT).open()
 
 
 def test_a_refused_login_shows_no_password(relay: RunRelay, tmp_path: Path) -> None:
-    """A wrong password is tried once and shown nowhere."""
+    """A wrong password is tried once and not shown."""
     server, _ = relay("smtp+starttls", password="wrong-hunter2")
     with pytest.raises(RelayError, match="login: the server said 535") as caught:
-        SmtpConnection(server, timeouts=SHORT, trust=trusting(tmp_path)).open()
+        SmtpConnection(server, timeouts=SHORT, trust=trusted_context(tmp_path)).open()
     assert "check user and password" in str(caught.value)
     assert "hunter2" not in str(caught.value)
     assert not caught.value.passing
 
 
-def test_logs_in_by_auth_login() -> None:
-    """Where AUTH PLAIN is not offered, AUTH LOGIN carries user and password in UTF-8."""
+def test_auth_login_is_used_without_auth_plain() -> None:
+    """A server without AUTH PLAIN gets user and password by AUTH LOGIN, in UTF-8."""
     script: dict[str, bytes | list[bytes]] = {"EHLO": b"250-hello\r\n250 AUTH LOGIN\r\n"}
     user, password = (base64.b64encode(text.encode()).decode() for text in ("user", PASSWORD))
     script |= {"AUTH": b"334 VXNlcg==\r\n", user.upper(): b"334 UGFzcw==\r\n"}
     script |= {password.upper(): b"235 in\r\n"}
     with scripted(script) as server:
-        mailer = SmtpConnection(
+        connection = SmtpConnection(
             SmtpServer("smtp", "127.0.0.1", server.port, "user", PASSWORD), timeouts=SHORT
         )
-        mailer.open()
-        mailer.close()
+        connection.open()
+        connection.close()
     assert server.commands[1:4] == ["AUTH LOGIN", user, password]
 
 
-def test_knows_when_it_cannot_log_in() -> None:
-    """A server that offers no known way to log in is named; no password is sent."""
+def test_missing_login_mechanism_is_an_error() -> None:
+    """A server without a known login mechanism is an error, and no password is sent."""
     with scripted({"EHLO": b"250-hello\r\n250 AUTH CRAM-MD5\r\n"}) as server:
         address = SmtpServer("smtp", "127.0.0.1", server.port, "user", PASSWORD)
         with pytest.raises(RelayError, match="neither AUTH PLAIN nor AUTH LOGIN"):
@@ -623,8 +628,8 @@ def test_knows_when_it_cannot_log_in() -> None:
     assert len(server.commands) == 1
 
 
-def test_an_interrupted_letter_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After Ctrl-C in the middle of a letter nothing more is sent on that connection."""
+def test_interrupted_email_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is sent on a connection after Ctrl-C in the middle of an email."""
     go_on = Channel.advance
 
     def interrupt(talk: Channel) -> ServerReply | None:
@@ -633,10 +638,10 @@ def test_an_interrupted_letter_ends_the_connection(monkeypatch: pytest.MonkeyPat
             raise KeyboardInterrupt
         return reply
 
-    with talking({".": b"250 taken\r\n"}) as (server, mailer):
+    with connect_to_script({".": b"250 taken\r\n"}) as (server, connection):
         with monkeypatch.context() as patch:
             patch.setattr(Channel, "advance", interrupt)
             with pytest.raises(KeyboardInterrupt):
-                mailer.send(FROM, TO, LETTER)
-        assert mailer.send(FROM, TO, LETTER).kind == "deferred"
+                connection.send(FROM, TO, MESSAGE)
+        assert connection.send(FROM, TO, MESSAGE).kind == "deferred"
     assert len(server.messages) == 1

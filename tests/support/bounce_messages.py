@@ -1,6 +1,6 @@
-"""The messages of `messages/`, each written as one kind of server writes it.
+"""The messages of `messages/`, each in the format of one kind of server.
 
-They are about delivery 42, whose number is signed with `KEY`, and the reader with the token
+They are about delivery 42, whose number is signed with `KEY`, and the subscriber with the token
 `TOKEN`.
 """
 

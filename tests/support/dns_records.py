@@ -37,7 +37,7 @@ class Offline:
 
 def lines(findings: Iterable[Diagnosis]) -> list[str]:
     """Return findings as `level: line`."""
-    return [f"{one.level}: {one}" for one in findings]
+    return [f"{finding.level}: {finding}" for finding in findings]
 
 
 def only(findings: Iterable[Diagnosis]) -> str:

@@ -20,7 +20,7 @@ from attrs import define, field, frozen
 
 from tests.support.smtp_server import certificate
 
-# Debian's place, which is not on everybody's path.
+# Debian installs Dovecot here, which may not be on PATH.
 PROGRAM = "/usr/sbin/dovecot"
 USER, PASSWORD = "reports@example.com", "pässword/@"
 _CONFIGURATION = """\
@@ -79,7 +79,7 @@ class Server:
         return self.folder / "127.0.0.1.crt"
 
     def put(self, messages: Mapping[str, bytes]) -> None:
-        """Deliver messages, by name."""
+        """Deliver messages, each under a name."""
         for name, data in messages.items():
             path = self.folder / "mail/new" / name
             path.write_bytes(data)
@@ -96,7 +96,7 @@ class Server:
 
 
 def _owner() -> tuple[int, int]:
-    """Return the owner of the mail: Dovecot does not serve root."""
+    """Return the owner of the mail: Dovecot refuses root."""
     if os.geteuid():
         return os.geteuid(), os.getegid()
     nobody = pwd.getpwnam("nobody")
@@ -180,7 +180,7 @@ def _prepare(server: Server) -> None:
     certificate_file, key = certificate(folder, "127.0.0.1")
     users = folder / "users"
     users.write_text(f"{USER}:{{PLAIN}}{PASSWORD}\n", "utf-8")
-    # Other users than root's read it, whatever files may be read by them here.
+    # Dovecot's own user must be able to read the files.
     users.chmod(0o644)
     own = pwd.getpwuid(os.geteuid()).pw_name
     is_root = os.geteuid() == 0

@@ -45,7 +45,7 @@ class Server:
 
 
 def programs() -> Path:
-    """Return the folder of the server's programs, on PATH or where Debian puts them."""
+    """Return the folder of the server's programs, on PATH or in Debian's folder."""
     found = shutil.which("initdb")
     if found:
         return Path(found).resolve().parent

@@ -19,7 +19,7 @@ _PLAIN = ("PATH", "HOME", "TMPDIR")
 def plain(**more: str) -> dict[str, str]:
     """Return an environment that does not depend on the developer's, with `more` in it.
 
-    It holds variables that a test sets with `monkeypatch` for Postroom or Python.
+    It contains the variables that a test sets with `monkeypatch` for Postroom or Python.
     """
     inherited = {
         name: value

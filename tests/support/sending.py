@@ -23,10 +23,10 @@ from tests.support.sending_site import KEY, SENDER
 from tests.support.site import AT, POST, CommandResult, MakeSite
 from tests.support.smtp_server import Scripted, scripted
 
-MakeRoom = Callable[..., "Room"]
+MakeSendingSite = Callable[..., "SendingSite"]
 
 
-class Room:
+class SendingSite:
     """A site whose subscribers are due one email each."""
 
     def __init__(
@@ -56,7 +56,7 @@ class Room:
         """Run `status`."""
         return self._call(self.folder, "status", *options)
 
-    def told(self) -> Any:
+    def status_json(self) -> Any:
         """Return the output of `status --json`."""
         return json.loads(self.status("--json").out)
 
@@ -70,7 +70,7 @@ class Room:
         with closing(store.database):
             return {str(state): count for state, count in store.deliveries.count_by_state().items()}
 
-    def named(self) -> set[str]:
+    def uncertain_addresses(self) -> set[str]:
         """Return the addresses of uncertain deliveries."""
         store = self.store()
         with closing(store.database):
@@ -86,14 +86,14 @@ class Room:
             self._patch.chdir(self.folder)
             assert main(["send", "--keep-ledger-here"]) in (0, 1)
             # Uncertain deliveries stay open until somebody closes them.
-            assert main(["send", "--keep-ledger-here"]) == (1 if self.named() else 0)
+            assert main(["send", "--keep-ledger-here"]) == (1 if self.uncertain_addresses() else 0)
             got = Counter([*taken, *recipients(server)])
         everybody = {f"reader{number}@example.com" for number in range(self.subscribers)}
         assert [address for address, count in got.items() if count > 1] == []
-        assert everybody - set(got) <= self.named() | self.given_up()
+        assert everybody - set(got) <= self.uncertain_addresses() | self.refused_addresses()
         assert self.states().get("sending", 0) == 0
 
-    def given_up(self) -> set[str]:
+    def refused_addresses(self) -> set[str]:
         """Return the addresses that the server refused."""
         store = self.store()
         with closing(store.database):
@@ -101,17 +101,17 @@ class Room:
 
 
 @pytest.fixture
-def make_room(
+def make_sending_site(
     make_site: MakeSite,
     postroom: Callable[..., CommandResult],
     monkeypatch: pytest.MonkeyPatch,
-) -> MakeRoom:
+) -> MakeSendingSite:
     """Return a function that makes a site with this many subscribers."""
     monkeypatch.setenv("POSTROOM_SECRET_KEY", KEY)
 
     def make(
         subscribers: int = 3, *, connections: int = 1, rate: int = 100_000, per_connection: int = 0
-    ) -> Room:
+    ) -> SendingSite:
         settings = f"""\
   connections: {connections}
   rate: {rate}
@@ -121,15 +121,15 @@ def make_room(
         names = [f"reader{number}@example.com" for number in range(subscribers)]
         options = ("--confirmed", "--frequency", "post", "--from", "2026-11-01")
         assert postroom(folder, "subscribers", "add", *options, *names).code == 0
-        return Room(folder, subscribers, postroom, monkeypatch)
+        return SendingSite(folder, subscribers, postroom, monkeypatch)
 
     return make
 
 
 def recipients(server: Scripted) -> list[str]:
     """Return the recipients of the messages that the server has received completely."""
-    found = (re.search(rb"^To: (\S+)\r$", message, re.MULTILINE) for message in server.messages)
-    return [match[1].decode() for match in found if match]
+    matches = (re.search(rb"^To: (\S+)\r$", message, re.MULTILINE) for message in server.messages)
+    return [match[1].decode() for match in matches if match]
 
 
 def taken(server: Scripted, outcome: CommandResult) -> list[str]:

@@ -32,7 +32,7 @@ MAIL = SENDER + "  connections: 1\n  rate: 100000\n"
 
 
 @frozen
-class Room:
+class SiteWithServer:
     """A site whose subscribers are due an email, and the SMTP server that receives it."""
 
     folder: Path
@@ -56,7 +56,7 @@ class Room:
         """Open the store."""
         return open_store(os.environ.get("POSTROOM_DATABASE_URL"), self.folder)
 
-    def leave(self, address: str) -> None:
+    def unsubscribe_address(self, address: str) -> None:
         """Unsubscribe somebody, as the unsubscribe page does."""
         store = self.store()
         with closing(store.database):
@@ -74,9 +74,9 @@ class Room:
                 if table.name not in but
             }
 
-    def got(self) -> Counter[str]:
+    def email_counts(self) -> Counter[str]:
         """Return the number of emails that each address was sent."""
-        found = (
+        matches = (
             re.search(rb"^To: (\S+)\r$", message, re.MULTILINE) for message in self.server.messages
         )
-        return Counter(match[1].decode() for match in found if match)
+        return Counter(match[1].decode() for match in matches if match)

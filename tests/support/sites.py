@@ -313,7 +313,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def build(site_dir: Path, output: Path) -> Path:
-    """Build a site at a fixed instant and return the output folder."""
+    """Build a site with a fixed current time and return the output folder."""
     with chdir(site_dir):
         code = main(["build", "--at", AT.isoformat(), "--output", str(output)])
     if code:

@@ -1,4 +1,4 @@
-"""The pages of `postroom serve` in Chromium, with the headers that they are served with."""
+"""The pages of `postroom serve` in Chromium, under their content security policy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.publish.test_browser import DOCUMENTS, View
 from tests.support import browser, sites, web_server
 from tests.support.web_server import Served
 
-pytestmark = pytest.mark.slow  # a browser takes its time
+pytestmark = pytest.mark.slow  # starts a browser
 
 try:
     from axe_playwright_python.sync_playwright import Axe
@@ -63,7 +63,7 @@ def all_served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, S
     """Build and serve every site."""
     folder = tmp_path_factory.mktemp("service")
     sources = sites.write_all(folder)
-    # The demonstration stands in a checkout, where nothing may be written.
+    # Copy the demonstration, so that nothing is written to the checkout.
     home = shutil.copytree(sources["demo"] / "posts", folder / "demo/posts").parent
     shutil.copy(sources["demo"] / "postroom.yaml", home)
     with ExitStack() as stack:

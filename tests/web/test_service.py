@@ -102,9 +102,9 @@ def add_subscriber(store: Store) -> Subscriber:
 
 def reload(store: Store, whose: Subscriber) -> Subscriber:
     """Return a subscriber as stored now."""
-    one = store.subscribers.with_token(whose.token)
-    assert one
-    return one
+    found = store.subscribers.with_token(whose.token)
+    assert found
+    return found
 
 
 def path_of(subscriber: Subscriber) -> str:
@@ -134,7 +134,7 @@ def without_date(answer: Answer) -> tuple[object, ...]:
     return answer.status, fields, answer.body
 
 
-# Leaving
+# Unsubscribing
 
 
 def test_url_of_emails_is_the_page(served: Served, site_dir: Path, subscriber: Subscriber) -> None:

@@ -69,7 +69,7 @@ def served(site_dir: Path) -> Iterator[Served]:
         yield running
 
 
-# What is there
+# Published files
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_mark_in_a_post_is_ignored(served: Served) -> None:
         assert (answer.status, b"postroom-status" in answer.body) == (200, True)
 
 
-# Copies
+# Cached files
 
 
 def test_unchanged_file_is_304(served: Served) -> None:
@@ -255,7 +255,7 @@ def test_missing_output_is_a_page(tmp_path: Path) -> None:
         assert b"Page not found" in running.ask("/").body
 
 
-# What is not there
+# Paths that are not served
 
 
 @pytest.mark.parametrize(
@@ -435,7 +435,7 @@ def test_range_beyond_the_end_is_refused(served: Served, video: bytes, requested
     ],
 )
 def test_malformed_range_is_ignored(served: Served, video: bytes, requested: str) -> None:
-    """An unknown unit or a malformed range changes nothing (RFC 9110 §14.2)."""
+    """A malformed range, or one of an unknown unit, is ignored (RFC 9110 §14.2)."""
     answer = served.ask("/range.mp4", fields={"Range": requested})
     assert (answer.status, answer.body) == (200, video)
 
@@ -482,7 +482,7 @@ def test_range_of_a_link_is_refused(served: Served) -> None:
         assert answer.status == 404
 
 
-# Dates and files that make trouble
+# Invalid dates and changing files
 
 
 @pytest.mark.parametrize(
