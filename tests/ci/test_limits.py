@@ -39,6 +39,7 @@ def test_every_test_has_a_limit(request: pytest.FixtureRequest) -> None:
     assert [name for name in slow if not usual < limits[name] <= SLOW_LIMIT] == []
 
 
+@pytest.mark.slow
 def test_a_test_that_hangs_fails_and_its_command_ends(tmp_path: Path) -> None:
     """A test that never ends fails with its name, and the next test runs."""
     (tmp_path / "test_it.py").write_text(HANGS)

@@ -239,6 +239,7 @@ def test_wrong_clock_sends_nothing_twice(
 # Runs in separate processes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_finishes_emails_in_flight(
     make_sending_site: MakeSendingSite, number: signal.Signals
