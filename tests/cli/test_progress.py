@@ -1,4 +1,4 @@
-"""How far a run has come: a bar on a terminal, lines elsewhere, and the rate at the end."""
+"""The progress of a run: a bar on a terminal, lines elsewhere, and the final rate."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from tests.support.processes import Process
 from tests.support.sending import SEND, MakeRoom, Room, surroundings
 from tests.support.smtp_server import Scripted, scripted
 
-pytestmark = pytest.mark.slow  # a run is watched while it works
+pytestmark = pytest.mark.slow  # the tests observe real runs
 _PIECE = re.compile(r"\x1b\[(?P<numbers>[0-9;?]*)(?P<letter>[A-Za-z])|[\r\n]|[^\x1b\r\n]+")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_SAID = re.compile(
+_PROGRESS = re.compile(
     r"(?P<done>\d+) of 30, (?P<rate>\d+\.\d) a second(?:, (?P<left>\d+\.\d) s left)?"
 )
 
 
 @define
 class Screen:
-    """A terminal of 80 columns: all that was written to it, and what stands on it."""
+    """A terminal of 80 columns: the bytes written to it and its visible rows."""
 
     written: bytes = b""
     rows: list[str] = field(factory=lambda: [""])
@@ -42,7 +42,7 @@ class Screen:
     shows_cursor: bool = True
 
     def read(self) -> Screen:
-        """Put on the screen what was written to it."""
+        """Draw the written bytes on the screen."""
         for piece in _PIECE.finditer(self.written.decode()):
             self._put(piece)
         return self
@@ -77,13 +77,13 @@ class Screen:
 def on_a_terminal(
     room: Room, server: Scripted, **extra: str
 ) -> Iterator[tuple[Process[bytes], Screen]]:
-    """Run `send` for a block with a terminal for standard error; then what it wrote is known."""
+    """Run `send` for a block, with a terminal as standard error."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     screen = Screen()
 
     def listen() -> None:
-        # Linux says with EIO that nobody holds the other end any more.
+        # On Linux, EIO means that the other end is closed.
         with suppress(OSError):
             while piece := os.read(ours, 4096):
                 screen.written += piece
@@ -103,20 +103,20 @@ def on_a_terminal(
         os.close(ours)
 
 
-def test_a_bar_on_a_terminal_tells_rate_and_time_left(make_room: MakeRoom) -> None:
-    """It counts up, its numbers agree, and nothing of it stays; the summary is no part of it."""
+def test_a_bar_on_a_terminal_shows_rate_and_time_left(make_room: MakeRoom) -> None:
+    """The bar counts up, its numbers agree, and it is erased before the summary."""
     room = make_room(30, rate=15)
     with scripted({}) as server, on_a_terminal(room, server) as (process, screen):
         out, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     assert re.search(rb"^30 emails in \d+\.\d s, \d+\.\d a second$", out, re.MULTILINE)
-    told = list(_SAID.finditer(_COLOUR.sub("", screen.written.decode())))
-    counts = [int(one["done"]) for one in told]
+    reports = list(_PROGRESS.finditer(_COLOUR.sub("", screen.written.decode())))
+    counts = [int(report["done"]) for report in reports]
     assert counts == sorted(counts)
     assert len(set(counts)) > 4
-    # Nothing can be said of the time before the first letter, nor after the last.
-    for one in (one for one in told if 0 < int(one["done"]) < 30):
-        done, rate, left = (float(one[name]) for name in ("done", "rate", "left"))
+    # The remaining time is unknown before the first email and after the last.
+    for report in (report for report in reports if 0 < int(report["done"]) < 30):
+        done, rate, left = (float(report[name]) for name in ("done", "rate", "left"))
         assert left == pytest.approx((30 - done) / rate, rel=0.2, abs=0.2)
     assert "━" in screen.written.decode()
     assert _COLOUR.search(screen.written.decode())
@@ -125,21 +125,21 @@ def test_a_bar_on_a_terminal_tells_rate_and_time_left(make_room: MakeRoom) -> No
     assert screen.shows_cursor
 
 
-def test_no_color_means_none(make_room: MakeRoom) -> None:
-    """NO_COLOR leaves the bar, without colours."""
+def test_no_color_removes_colours(make_room: MakeRoom) -> None:
+    """NO_COLOR shows the bar without colours."""
     room = make_room(30, rate=30)
     with scripted({}) as server, on_a_terminal(room, server, NO_COLOR="1") as (process, screen):
         process.communicate(timeout=60)
     codes = {
-        part for one in _COLOUR.findall(screen.written.decode()) for part in one[2:-1].split(";")
+        part for code in _COLOUR.findall(screen.written.decode()) for part in code[2:-1].split(";")
     }
-    # Bold and its kin are no colours.
+    # Bold and faint are not colours.
     assert codes <= {"", "0", "1", "2"}
-    assert _SAID.search(_COLOUR.sub("", screen.written.decode()))
+    assert _PROGRESS.search(_COLOUR.sub("", screen.written.decode()))
 
 
 def test_a_terminal_that_cannot_erase_gets_lines(make_room: MakeRoom) -> None:
-    """No control characters on TERM=dumb."""
+    """A terminal with TERM=dumb receives no control characters."""
     room = make_room(5, rate=100)
     with scripted({}) as server, on_a_terminal(room, server, TERM="dumb") as (process, screen):
         process.communicate(timeout=60)
@@ -147,50 +147,50 @@ def test_a_terminal_that_cannot_erase_gets_lines(make_room: MakeRoom) -> None:
     assert screen.written == b""
 
 
-def test_a_signal_is_answered_in_place_of_the_bar(make_room: MakeRoom) -> None:
-    """What Ctrl-C makes it say stands on a line of its own, and the bar is gone."""
+def test_the_message_after_a_signal_replaces_the_bar(make_room: MakeRoom) -> None:
+    """The message after Ctrl-C is on its own line, and the bar is erased."""
     room = make_room(30, rate=10)
     with scripted({}) as server, on_a_terminal(room, server) as (process, screen):
         deadline = time.monotonic() + 30
-        while not _SAID.search(_COLOUR.sub("", screen.written.decode("utf-8", "replace"))):
+        while not _PROGRESS.search(_COLOUR.sub("", screen.written.decode("utf-8", "replace"))):
             assert time.monotonic() < deadline
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
     assert process.returncode == 130
-    said = "finishing the emails in flight; interrupt again to stop at once"
-    assert [row.strip() for row in screen.read().rows if row.strip()] == [said]
+    message = "finishing the emails in flight; interrupt again to stop at once"
+    assert [row.strip() for row in screen.read().rows if row.strip()] == [message]
 
 
 @pytest.fixture
-def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a line come every fifth of a second."""
+def short_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Print a line every 0.2 seconds."""
     monkeypatch.setattr(progress, "_LINE_INTERVAL", 0.2)
 
 
-@pytest.mark.usefixtures("often")
-def test_elsewhere_a_line_now_and_then(make_room: MakeRoom) -> None:
-    """In a log each line is whole and says the same as the bar; the last words are the summary."""
+@pytest.mark.usefixtures("short_interval")
+def test_a_log_gets_lines(make_room: MakeRoom) -> None:
+    """Each line of a log is complete and has the numbers of the bar; the summary is last."""
     room = make_room(30, rate=20)
     with scripted({}) as server:
         outcome = room.send(server)
-    told = [_SAID.fullmatch(line) for line in outcome.err.splitlines()]
-    assert len(told) >= 3
-    assert all(told)
+    reports = [_PROGRESS.fullmatch(line) for line in outcome.err.splitlines()]
+    assert len(reports) >= 3
+    assert all(reports)
     assert outcome.out.splitlines()[0] == "30 emails to send"
     assert re.fullmatch(r"30 emails in \d+\.\d s, \d+\.\d a second", outcome.out.splitlines()[1])
 
 
-def test_a_short_run_says_nothing_in_between(make_room: MakeRoom) -> None:
-    """A line comes each ten seconds; the summary says the rest."""
+def test_a_short_run_prints_no_progress(make_room: MakeRoom) -> None:
+    """A run shorter than ten seconds prints only the summary."""
     room = make_room(5, rate=20)
     with scripted({}) as server:
         outcome = room.send(server)
     assert outcome.err == ""
 
 
-def test_the_rate_at_the_end_is_the_rate(make_room: MakeRoom) -> None:
-    """It is what was sent by the time it took."""
+def test_the_final_rate_is_correct(make_room: MakeRoom) -> None:
+    """The final rate is the number of emails divided by the duration."""
     room = make_room(21, rate=20)
     with scripted({}) as server:
         outcome = room.send(server)
