@@ -61,7 +61,7 @@ def search(database: PulsingDatabase, examples: int) -> None:
     def histories(steps: list[Step], start: int) -> None:
         nonlocal sent
         world = play(steps, start, StoreLedger(database))
-        sent += any(person.emails for person in world.people.values())
+        sent += any(person.letters for person in world.people.values())
         effects.update(+world.effects)
 
     histories()

@@ -66,7 +66,7 @@ def search(examples: int) -> tuple[int, Counter[str]]:
     def histories(steps: list[Step], start: int) -> None:
         nonlocal sent
         world = play(steps, start, MemoryLedger())
-        sent += any(person.emails for person in world.people.values())
+        sent += any(person.letters for person in world.people.values())
         effects.update(+world.effects)
 
     histories()
@@ -109,7 +109,7 @@ def issues_with(
             world.run()
         else:
             world.push(f"{len(world.items)}", topics="x" if minute % 2 else "y")
-    return [[row.issue for row in world.people[subscriber].emails] for subscriber in people]
+    return [[row.issue for row in world.people[subscriber].letters] for subscriber in people]
 
 
 @settings(max_examples=60, derandomize=True, deadline=None, database=None)
