@@ -75,14 +75,14 @@ class Subscribers:
 
     @property
     def states(self) -> dict[str, str]:
-        """The state of each."""
+        """The state of each subscriber by name."""
         lines = self.postroom(self.here, "subscribers", "list").out.splitlines()
         return {line.partition("@")[0]: line.split()[1] for line in lines}
 
 
 @pytest.fixture
 def subscribers(here: Path, postroom: Callable[..., CommandResult]) -> Subscribers:
-    """Return the subscribers of the site, none yet."""
+    """Return the subscribers of the site, which has none yet."""
     return Subscribers(here, postroom)
 
 
@@ -149,7 +149,7 @@ def test_email_to_unsubscribe_address_unsubscribes(
     """RFC 2369 §3.2: any email to it unsubscribes, but an auto-reply does not."""
     subscribers("a", "b")
     store = open_store(None, here)
-    tokens = {one.address[0]: one.token for one in store.subscribers.every()}
+    tokens = {entry.address[0]: entry.token for entry in store.subscribers.every()}
     store.database.close()
     files = write_files(
         here,
@@ -163,7 +163,7 @@ def test_email_to_unsubscribe_address_unsubscribes(
 
 
 def test_unrecognised_messages_are_reported(run: Run, here: Path) -> None:
-    """By Message-ID or file name; the others are processed, and files stay."""
+    """Unrecognised messages are reported by Message-ID or file name, and files stay."""
     files = write_files(
         here,
         person=returned("person"),
@@ -184,7 +184,7 @@ def test_unrecognised_messages_are_reported(run: Run, here: Path) -> None:
 
 
 def test_control_characters_are_not_printed(run: Run, here: Path) -> None:
-    """A stranger wrote the Message-ID."""
+    """Control characters of a Message-ID are replaced by spaces."""
     (name,) = write_files(here, odd=b"Message-ID: <a\x1b[31m\x07@b>\nSubject: x\n\n")
     assert run(name).warnings == [f"<a [31m @b>: {UNKNOWN}"]
 
@@ -199,9 +199,9 @@ def test_events_have_the_current_time(here: Path, subscribers: Subscribers) -> N
         == 0
     )
     store = open_store(None, here)
-    kept = [(event.kind, event.at >= began) for event in store.events.of(1)]
+    events = [(event.kind, event.at >= began) for event in store.events.of(1)]
     store.database.close()
-    assert kept[-1] == ("hard bounce", True)
+    assert events[-1] == ("hard bounce", True)
     assert os.environ["SOURCE_DATE_EPOCH"]
 
 
@@ -212,17 +212,17 @@ def test_unknown_subscriber_is_reported(run: Run, here: Path) -> None:
     )
     outcome = run(*files)
     assert outcome.code == 0
-    nobody = "is from an unknown subscriber; read it yourself"
+    unknown = "is from an unknown subscriber; read it yourself"
     assert outcome.warnings == [
-        f"<unsubscribe-1@mail.example.net>: {nobody}",
-        f"<arf-4@example.net>: {nobody}",
+        f"<unsubscribe-1@mail.example.net>: {unknown}",
+        f"<arf-4@example.net>: {unknown}",
         f"<person-1@mail.example.net>: {UNKNOWN}",
     ]
     assert outcome.out.splitlines()[1] == "2 for an unknown subscriber"
 
 
 def test_too_many_complaints_are_a_warning(run: Run, here: Path, subscribers: Subscribers) -> None:
-    """Rule 9: two or more complaints are a warning from 0.3 % on."""
+    """Two or more complaints of 0.3 % or more are a warning (rule 9)."""
     sent = subscribers("a", "b", "c")
     complaints = {
         name: returned("complaint-by-number", sent[name]).replace(b"arf-2", name.encode())
@@ -240,14 +240,14 @@ def test_too_many_complaints_are_a_warning(run: Run, here: Path, subscribers: Su
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_is_ever_sent(
+def test_no_email_is_sent(
     run: Run,
     here: Path,
     subscribers: Subscribers,
     monkeypatch: pytest.MonkeyPatch,
     name: str,
 ) -> None:
-    """Rule 13: no message causes an email."""
+    """No message causes an email (rule 13)."""
     (file,) = write_files(here, one=returned(name, subscribers("a")["a"]))
     with smtp_server.scripted({}) as server:
         monkeypatch.setenv("POSTROOM_SMTP_URL", f"smtp://127.0.0.1:{server.port}")
@@ -278,19 +278,19 @@ class TestPipe:
         assert subscribers.states == {"a": "bounced"}
 
     def test_unrecognised_message_is_no_failure(self, here: Path) -> None:
-        """Otherwise the mail server would return it to its sender."""
+        """The exit code is 0, so that the mail server does not return the message."""
         outcome = pipe_message(here, returned("person"))
         assert outcome.returncode == 0
         assert UNKNOWN.encode() in outcome.stderr
 
-    def test_is_kept_while_the_database_is_locked(
+    def test_is_retried_while_the_database_is_locked(
         self, here: Path, run: Run, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Exit code 75 (EX_TEMPFAIL) makes the mail server try again."""
         del run
         open_store(None, here).database.close()
         monkeypatch.setenv("PYTHONPATH", str(here))
-        # The interpreter reads it first: nobody wants to wait for ten seconds here.
+        # The interpreter imports this file first; it shortens the timeout of ten seconds.
         (here / "sitecustomize.py").write_text(
             f"import {engine.__name__} as engine\nengine.BUSY_TIMEOUT = 0.05\n"
         )
@@ -302,10 +302,10 @@ class TestPipe:
         assert b"postroom.db: is locked; " in outcome.stderr
         assert b"Traceback" not in outcome.stderr
 
-    def test_is_kept_while_settings_are_wrong(
+    def test_is_retried_while_settings_are_wrong(
         self, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Without a site or a key the exit code is 75, too."""
+        """A missing site or key has exit code 75, too."""
         assert pipe_message(tmp_path, returned("vacation")).returncode == 75
         monkeypatch.delenv("POSTROOM_SECRET_KEY")
         outcome = pipe_message(here, returned("vacation"))
@@ -353,7 +353,7 @@ class TestMailbox:
         monkeypatch: pytest.MonkeyPatch,
         name: str,
     ) -> None:
-        """Interrupted between change and mark, the next run changes nothing twice."""
+        """A run after an interruption between change and mark changes nothing twice."""
         mail = here / "mail"
         for folder in ("new", "cur", "tmp"):
             (mail / folder).mkdir(parents=True)
@@ -380,7 +380,7 @@ class TestMailbox:
         program: Callable[[str], str],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """Over TLS, with /dev/null as standard input as under cron."""
+        """The mailbox is read over TLS, with /dev/null as standard input as under cron."""
         sent = subscribers("a", "b")
         with imap_server.run_server(program(imap_server.PROGRAM)) as server:
             user, password = (quote(x, safe="") for x in (imap_server.USER, imap_server.PASSWORD))
@@ -421,7 +421,7 @@ class TestMailbox:
             )
         ]
 
-    def test_is_left_alone_while_the_database_is_locked(
+    def test_is_not_marked_while_the_database_is_locked(
         self, run: Run, here: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A message whose change failed is not marked, so the next run reads it."""
@@ -444,7 +444,7 @@ class TestMailbox:
 
 
 def test_help_shows_an_example(run: Run) -> None:
-    """The help shows how it is called."""
+    """The help shows an example."""
     outcome = run("--help")
     assert outcome.code == 0
     assert re.search(r"^ +postroom bounces returned.eml", outcome.out, re.MULTILINE)
@@ -503,8 +503,8 @@ def test_postfix_program_of_the_docs_reads_a_message(here: Path, subscribers: Su
     assert subscribers.states == {"a": "bounced"}
 
 
-def test_postfix_program_of_the_docs_keeps_a_message(here: Path) -> None:
-    """Without environment file or site the exit code is 75."""
+def test_postfix_program_of_the_docs_asks_for_a_retry(here: Path) -> None:
+    """A missing environment file or site has exit code 75."""
     (here / "postroom.yaml").unlink()
     assert run_installed(fenced("sh pipe"), here, b"x", POSTROOM_SECRET_KEY=KEY).returncode == 75
     command = fenced("sh pipe").replace("/etc/postroom.env", str(here / "nothing"))

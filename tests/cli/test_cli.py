@@ -1,4 +1,4 @@
-"""The command line as a whole: what it prints, how it ends, and that it never shows a trace."""
+"""The command line as a whole: its output, exit codes and errors without a traceback."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ NEWS = {"posts/a.md": POST, "posts/b.md": OLDER}
 def start(
     folder: Path, *arguments: str, stdout: int, stderr: int = subprocess.PIPE
 ) -> Process[bytes]:
-    """Start the program in a process of its own."""
-    # A shell that starts tests in the background has them, and all below, ignore Ctrl-C.
+    """Start the program in its own process."""
+    # A shell that starts tests in the background makes them and their children ignore SIGINT.
     code = "import signal as s, sys; s.signal(s.SIGINT, s.default_int_handler);"
     code += "from postroom.__main__ import main; main()"
     return Process(
@@ -42,7 +42,7 @@ def start(
 
 
 def test_builds_a_site(make_site: MakeSite, postroom: Postroom) -> None:
-    """A post in a newsroom becomes a feed, pages and a letter."""
+    """A post becomes a feed, pages and the text of an email."""
     folder = make_site({"posts/2026-11-20-we-moved.md": POST})
     outcome = postroom(folder, "build")
     assert (outcome.code, outcome.err) == (0, "")
@@ -53,8 +53,8 @@ def test_builds_a_site(make_site: MakeSite, postroom: Postroom) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_is_worth_reading(tmp_path: Path, postroom: Postroom, command: str) -> None:
-    """Every command explains itself, with an example to copy, wherever it is asked."""
+def test_each_command_has_a_help_text(tmp_path: Path, postroom: Postroom, command: str) -> None:
+    """The help of every command has an example, and works outside of a site."""
     outcome = postroom(tmp_path, command, "--help")
     assert (outcome.code, outcome.err) == (0, "")
     lines = outcome.out.splitlines()
@@ -76,8 +76,8 @@ def test_help_names_every_command_and_exit_code(
     assert [word for word in words if word[0].isdigit()] == ["0", "1", "2", "130,"]
 
 
-def test_the_version_is_said(tmp_path: Path, postroom: Postroom) -> None:
-    """`--version` prints name and version."""
+def test_version_is_printed(tmp_path: Path, postroom: Postroom) -> None:
+    """`--version` prints the name and the version."""
     assert postroom(tmp_path, "--version").out == f"postroom {__version__}\n"
 
 
@@ -97,7 +97,7 @@ def test_the_version_is_said(tmp_path: Path, postroom: Postroom) -> None:
 def test_wrong_use_is_exit_code_2(
     make_site: MakeSite, postroom: Postroom, arguments: list[str], complaint: str
 ) -> None:
-    """What the program does not know it says, changes nothing, and ends with 2."""
+    """Wrong use is reported, changes nothing and has exit code 2."""
     folder = make_site(NEWS)
     outcome = postroom(folder, *arguments)
     assert (outcome.code, outcome.out) == (2, "")
@@ -106,35 +106,35 @@ def test_wrong_use_is_exit_code_2(
 
 
 @pytest.mark.parametrize("arguments", [["build"], ["new", "Title"], ["digest"]])
-def test_outside_of_a_site_one_line_says_so(
+def test_outside_of_a_site_the_error_is_one_line(
     tmp_path: Path, postroom: Postroom, arguments: list[str]
 ) -> None:
-    """A command that needs a newsroom tells where it looked and what to do."""
+    """A command that needs a site prints where it searched and what to do."""
     line = "postroom.yaml: is neither in this folder nor in one above it"
-    repair = "change to the folder of a site, or create one with: postroom init my-news"
-    assert postroom(tmp_path, *arguments) == CommandResult(2, "", f"error: {line}; {repair}\n")
+    hint = "change to the folder of a site, or create one with: postroom init my-news"
+    assert postroom(tmp_path, *arguments) == CommandResult(2, "", f"error: {line}; {hint}\n")
 
 
 def test_a_site_is_found_from_any_folder_of_it(make_site: MakeSite, postroom: Postroom) -> None:
-    """Commands work on the newsroom around the folder they are called in."""
+    """A command in a folder of a site works on that site."""
     folder = make_site({"posts/deep/er/a.md": POST})
     assert postroom(folder / "posts/deep/er", "build").code == 0
     assert (folder / "public/atom.xml").is_file()
     assert postroom(folder / "posts/deep/er", "digest").code == 0
 
 
-def test_of_two_sites_the_inner_one_counts(make_site: MakeSite, postroom: Postroom) -> None:
-    """Within a newsroom inside of another one, the nearest is meant."""
+def test_the_nearest_of_nested_sites_is_used(make_site: MakeSite, postroom: Postroom) -> None:
+    """A command in a site inside another site works on the inner site."""
     folder = make_site({"inner/postroom.yaml": SETTINGS, "inner/posts/a.md": POST})
     assert "1 post" in postroom(folder / "inner/posts", "build").out
     assert (folder / "inner/public").is_dir()
     assert not (folder / "public").exists()
 
 
-def test_all_faults_of_the_settings_are_said_at_once(
+def test_all_errors_of_the_settings_are_reported_at_once(
     make_site: MakeSite, postroom: Postroom
 ) -> None:
-    """Wrong settings are exit code 2, a line for each fault with its place."""
+    """Each error of the settings is one line with its position; the exit code is 2."""
     folder = make_site({}, "titel: x\noutput: ../up\nfeeds: {entries: many}\n")
     outcome = postroom(folder, "build")
     assert outcome.code == 2
@@ -152,14 +152,14 @@ def test_all_faults_of_the_settings_are_said_at_once(
     ids=["newest", "named", "older"],
 )
 @pytest.mark.parametrize("form", ["--text", "--html", None])
-def test_digest_shows_the_letter_of_the_build(
+def test_digest_prints_the_email_of_the_build(
     make_site: MakeSite,
     postroom: Postroom,
     arguments: list[str],
     period: str,
     form: str | None,
 ) -> None:
-    """`digest` prints the very letter that `build` writes: of the newest period, or of one."""
+    """`digest` prints what `build` writes, of the newest period or the given period."""
     folder = make_site(NEWS)
     postroom(folder, "build")
     outcome = postroom(folder, "digest", *arguments, *([form] if form else []))
@@ -170,8 +170,8 @@ def test_digest_shows_the_letter_of_the_build(
     assert period in outcome.out
 
 
-def test_digest_as_a_message_can_be_opened(make_site: MakeSite, postroom: Postroom) -> None:
-    """`digest --eml` is a whole message of both letters, the same at the same instant."""
+def test_digest_can_be_printed_as_a_message(make_site: MakeSite, postroom: Postroom) -> None:
+    """`digest --eml` prints a complete message with text and HTML, equal at equal instants."""
     folder = make_site(NEWS, "mail: {from: Über News <news@example.com>}\n")
     outcome = postroom(folder, "digest", "--eml")
     assert (outcome.code, outcome.err) == (0, "")
@@ -188,24 +188,24 @@ def test_digest_as_a_message_can_be_opened(make_site: MakeSite, postroom: Postro
 
 
 @pytest.mark.parametrize("period", ["2026-10", "2026-W47", "2026-11-20", "latest", ""])
-def test_a_period_without_posts_gets_the_choice(
+def test_a_period_without_posts_is_wrong_use(
     make_site: MakeSite, postroom: Postroom, period: str
 ) -> None:
-    """A period that is not there is wrong use; the message lists those that are."""
+    """The error for a period without posts lists the periods that have posts."""
     outcome = postroom(make_site(NEWS), "digest", period)
     line = f"digest: the period '{period}' has no posts; choose one of 2026-11, 2026-09"
     assert (outcome.code, outcome.out, outcome.errors) == (2, "", [line])
 
 
-def test_without_posts_there_is_no_letter(make_site: MakeSite, postroom: Postroom) -> None:
-    """In an empty newsroom `digest` says how to write a post."""
+def test_without_posts_there_is_no_digest(make_site: MakeSite, postroom: Postroom) -> None:
+    """In a site without posts `digest` prints how to write a post."""
     outcome = postroom(make_site(), "digest")
     line = "digest: no post is published yet; write one with: postroom new TITLE"
     assert (outcome.code, outcome.out, outcome.errors) == (2, "", [line])
 
 
-def test_digest_looks_at_the_instant(make_site: MakeSite, postroom: Postroom) -> None:
-    """`digest --at` shows the newest letter as it stood then."""
+def test_digest_accepts_an_instant(make_site: MakeSite, postroom: Postroom) -> None:
+    """`digest --at` prints the newest digest as of that instant."""
     folder = make_site(NEWS)
     outcome = postroom(folder, "digest", "--at", "2026-10-01T00:00:00Z")
     assert "September 2026" in outcome.out
@@ -213,8 +213,8 @@ def test_digest_looks_at_the_instant(make_site: MakeSite, postroom: Postroom) ->
 
 
 @pytest.mark.parametrize("arguments", [["build"], ["digest"], ["digest", "--html"], ["--help"]])
-def test_a_reader_that_goes_away_is_no_fault(make_site: MakeSite, arguments: list[str]) -> None:
-    """When nobody reads the output any more, as in `| head -0`, the program ends in silence."""
+def test_a_closed_pipe_is_no_error(make_site: MakeSite, arguments: list[str]) -> None:
+    """The program ends silently if its output pipe is closed, as by `| head -0`."""
     folder = make_site(NEWS)
     reading, writing = os.pipe()
     os.close(reading)
@@ -227,10 +227,8 @@ def test_a_reader_that_goes_away_is_no_fault(make_site: MakeSite, arguments: lis
 @pytest.mark.parametrize(
     "arguments", [["digest"], ["digest", "--html"], ["--help"], ["--version"], ["build"]]
 )
-def test_a_full_disk_behind_the_output_is_one_line(
-    make_site: MakeSite, arguments: list[str]
-) -> None:
-    """Output that cannot be printed for want of space is one line, and exit code 1."""
+def test_output_to_a_full_disk_is_one_line(make_site: MakeSite, arguments: list[str]) -> None:
+    """Output to a full disk is an error of one line with exit code 1."""
     with Path("/dev/full").open("wb") as full:
         process = start(make_site(NEWS), *arguments, stdout=full.fileno())
         _, errors = process.communicate(timeout=30)
@@ -245,7 +243,7 @@ def test_a_full_disk_behind_the_output_is_one_line(
 def test_errors_that_cannot_be_printed_keep_their_exit_code(
     make_site: MakeSite, arguments: list[str], code: int
 ) -> None:
-    """An exit code says what happened, also where standard error is on a full disk."""
+    """The exit code stays the same if standard error is on a full disk."""
     with Path("/dev/full").open("wb") as full:
         process = start(
             make_site(NEWS), *arguments, stdout=subprocess.DEVNULL, stderr=full.fileno()
@@ -253,8 +251,8 @@ def test_errors_that_cannot_be_printed_keep_their_exit_code(
         assert process.wait(30) == code
 
 
-def test_warnings_that_cannot_be_printed_are_a_fault(make_site: MakeSite) -> None:
-    """Standard output and standard error may both be on a full disk: exit code 1, not 120."""
+def test_warnings_that_cannot_be_printed_are_an_error(make_site: MakeSite) -> None:
+    """The exit code is 1, not 120, if standard output and error are on a full disk."""
     folder = make_site({"posts/2026-11-20-a.md": "# Without an id\n\nText.\n"})
     with Path("/dev/full").open("wb") as full:
         process = start(folder, "build", stdout=full.fileno(), stderr=full.fileno())
@@ -262,10 +260,10 @@ def test_warnings_that_cannot_be_printed_are_a_fault(make_site: MakeSite) -> Non
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
-def test_a_closed_stream_is_no_fault(make_site: MakeSite, closed: str) -> None:
-    """Where a stream is closed, what would be printed there is dropped, and all else works."""
+def test_a_closed_stream_is_no_error(make_site: MakeSite, closed: str) -> None:
+    """Output to a closed stream is dropped, and everything else works."""
     code = "import os, sys; from postroom.cli.main import main; code = main(['digest']);"
-    # A file that took the number of a closed stream would get what others print.
+    # A file with the descriptor of a closed stream would receive the printed output.
     code += "print(os.open(os.devnull, 0) > 2, code, file=open('result', 'w'))"
     folder = make_site(NEWS)
     done = subprocess.run(
@@ -280,8 +278,8 @@ def test_a_closed_stream_is_no_fault(make_site: MakeSite, closed: str) -> None:
     assert (folder / "result").read_text() == "True 0\n"
 
 
-def test_what_is_only_buffered_is_written_out_before_the_end(make_site: MakeSite) -> None:
-    """Whatever printed it and did not flush: what cannot be written is one line, exit code 1."""
+def test_buffered_output_is_flushed_before_exit(make_site: MakeSite) -> None:
+    """Buffered output that cannot be written is an error of one line with exit code 1."""
     code = "import sys; from postroom.cli.main import cli, main; cli.main = lambda **_: print('x');"
     code += "sys.exit(main([]))"
     with Path("/dev/full").open("wb") as full:
@@ -296,8 +294,8 @@ def test_what_is_only_buffered_is_written_out_before_the_end(make_site: MakeSite
     assert (done.returncode, done.stderr) == (1, b"error: no space left on device\n")
 
 
-def test_any_encoding_will_do(make_site: MakeSite, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A terminal that knows few letters gets the others written out, not a trace."""
+def test_any_encoding_works(make_site: MakeSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Characters outside the encoding of the terminal are escaped."""
     monkeypatch.setenv("PYTHONIOENCODING", "latin-1")
     with start(make_site(NEWS), "build", stdout=subprocess.PIPE) as process:
         output, errors = process.communicate(timeout=30)
@@ -308,10 +306,10 @@ def test_any_encoding_will_do(make_site: MakeSite, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)]
 )
-def test_a_signal_stops_the_program_without_a_trace(
+def test_a_signal_stops_the_program_without_a_traceback(
     make_site: MakeSite, number: signal.Signals, code: int
 ) -> None:
-    """Ctrl-C ends a build with 130 and a terminating signal as ever; nothing half stays behind."""
+    """Ctrl-C ends a build with 130, SIGTERM ends it as usual, and no partial output remains."""
     endless = "{% for a in range(90000) %}{% for b in range(90000) %}{% endfor %}{% endfor %}"
     warned = "# Without an id\n\nText.\n"
     folder = make_site({"posts/2026-11-20-a.md": warned, "templates/pages/post.html": endless})
@@ -324,8 +322,8 @@ def test_a_signal_stops_the_program_without_a_trace(
     assert not (folder / "public").exists()
 
 
-def test_a_folder_that_is_gone_is_one_line(tmp_path: Path) -> None:
-    """Called in a folder that somebody has deleted, the program says so in one line."""
+def test_a_deleted_working_directory_is_one_line(tmp_path: Path) -> None:
+    """The program reports a deleted working directory in one line."""
     folder = tmp_path / "gone"
     folder.mkdir()
     code = "import os; os.rmdir(os.getcwd()); from postroom.__main__ import main; main()"
@@ -338,8 +336,10 @@ def test_a_folder_that_is_gone_is_one_line(tmp_path: Path) -> None:
     )
 
 
-def test_says_that_the_theme_lacks_a_language(make_site: MakeSite, postroom: Postroom) -> None:
-    """A newsroom in a language that the theme does not know is built, with advice."""
+def test_a_language_without_translations_is_a_warning(
+    make_site: MakeSite, postroom: Postroom
+) -> None:
+    """A site in a language without translations is built, with a warning and a hint."""
     folder = make_site({"posts/2026-11-20-we-moved.md": POST})
     settings = folder / "postroom.yaml"
     settings.write_text(

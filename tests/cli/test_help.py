@@ -31,8 +31,8 @@ PATHS = list(command_paths(cli))
 
 @pytest.mark.xfail(strict=False, reason="the help texts are being rewritten")
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: " ".join(path) or "postroom")
-def test_the_help_is_the_golden_one(path: tuple[str, ...]) -> None:
-    """Each help text is as it was last reviewed."""
+def test_help_equals_the_golden_file(path: tuple[str, ...]) -> None:
+    """Each help text equals its reviewed golden file."""
     result = CliRunner().invoke(
         cli, [*path, "--help"], prog_name="postroom", terminal_width=80, max_content_width=80
     )
@@ -45,15 +45,15 @@ def test_the_help_is_the_golden_one(path: tuple[str, ...]) -> None:
     assert result.output == file.read_text("utf-8"), hint
 
 
-def test_no_golden_help_is_left_over() -> None:
-    """Each file of golden help belongs to a command."""
+def test_every_golden_file_belongs_to_a_command() -> None:
+    """Each golden file belongs to an existing command."""
     expected = {f"{'-'.join(('postroom', *path))}.txt" for path in PATHS}
     assert {file.name for file in GOLDEN.glob("*.txt")} == expected
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: " ".join(path) or "postroom")
-def test_the_help_of_a_command_has_an_example(path: tuple[str, ...]) -> None:
-    """Each command that is no group shows an example of itself."""
+def test_help_of_a_command_has_an_example(path: tuple[str, ...]) -> None:
+    """The help of each command that is not a group has an example."""
     command: click.Command = cli
     for name in path:
         assert isinstance(command, click.Group)

@@ -1,4 +1,4 @@
-"""`postroom plan`, on real databases."""
+"""`postroom plan` with real databases."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.site import ROOT, CommandResult
 
 Postroom = Callable[..., CommandResult]
 
-# Mid-February and the first of March 2024, in seconds: the demonstration's own time.
+# Mid-February and 1 March 2024 in seconds since the epoch: the time of the demonstration.
 _IN_FEBRUARY, _IN_MARCH = "1707000000", "1709280000"
 _PEOPLE = """\
 address,state,frequency,topics,language
@@ -47,10 +47,10 @@ def demo(tmp_path: Path, postroom: Postroom, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("POSTROOM_SECRET_KEY", "a-key-that-is-long-enough")
     monkeypatch.setenv("SOURCE_DATE_EPOCH", _IN_FEBRUARY)
     (tmp_path / "people.csv").write_text(_PEOPLE, "utf-8")
-    taken = postroom(
+    imported = postroom(
         tmp_path, "subscribers", "import", "people.csv", "--confirmed", "--from", "2024-01-15"
     )
-    assert taken.code == 0, taken.err
+    assert imported.code == 0, imported.err
     monkeypatch.setenv("SOURCE_DATE_EPOCH", _IN_MARCH)
     return tmp_path
 
@@ -60,8 +60,8 @@ def _dump(site_dir: Path) -> list[str]:
         return list(database.iterdump())
 
 
-def test_says_who_gets_what_and_who_gets_nothing(demo: Path, postroom: Postroom) -> None:
-    """Ten people of several kinds are all accounted for, and nothing is written."""
+def test_every_subscriber_is_counted(demo: Path, postroom: Postroom) -> None:
+    """The plan counts all ten subscribers, and nothing is written."""
     before = _dump(demo)
     outcome = postroom(demo, "plan")
     assert (outcome.code, outcome.err) == (0, "")
@@ -78,27 +78,27 @@ def test_says_who_gets_what_and_who_gets_nothing(demo: Path, postroom: Postroom)
     assert _dump(demo) == before
 
 
-def test_tells_a_program_counts_and_no_address(demo: Path, postroom: Postroom) -> None:
-    """The JSON form holds what the text says, and nobody's address."""
+def test_json_has_counts_and_no_email_address(demo: Path, postroom: Postroom) -> None:
+    """The JSON form has the numbers of the text and no email address."""
     outcome = postroom(demo, "plan", "--json")
     read = json.loads(outcome.out)
-    assert sum(letter["subscribers"] for letter in read["issues"]) == 6
+    assert sum(issue["subscribers"] for issue in read["issues"]) == 6
     assert read["subscribers"] == {"active": 8, "unsubscribed": 1, "paused": 1}
-    assert {one["why"] for one in read["nothing"]} == {"other topics", "another language"}
+    assert {segment["why"] for segment in read["nothing"]} == {"other topics", "another language"}
     assert "@example.com" not in outcome.out
 
 
-def test_writes_the_first_letter_for_nobody_real(demo: Path, postroom: Postroom) -> None:
-    """The sample is a whole message with the ways to leave, to an address that nobody has."""
+def test_writes_a_sample_of_the_first_issue(demo: Path, postroom: Postroom) -> None:
+    """The sample is a complete message to an example address, with the unsubscribe fields."""
     assert postroom(demo, "plan", "--email", "first.eml").code == 0
-    letter = message_from_bytes((demo / "first.eml").read_bytes(), policy=policy.default)
-    assert letter["To"] == "reader@example.com"
-    assert letter["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
-    assert [part.get_content_type() for part in letter.iter_parts()] == ["text/plain", "text/html"]
+    message = message_from_bytes((demo / "first.eml").read_bytes(), policy=policy.default)
+    assert message["To"] == "reader@example.com"
+    assert message["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+    assert [part.get_content_type() for part in message.iter_parts()] == ["text/plain", "text/html"]
 
 
-def test_a_site_without_subscribers_gets_no_database(demo: Path, postroom: Postroom) -> None:
-    """To look must not make anything."""
+def test_a_plan_creates_no_database(demo: Path, postroom: Postroom) -> None:
+    """A plan of a site without subscribers creates no database."""
     shutil.rmtree(demo / ".postroom")
     outcome = postroom(demo, "plan")
     assert (outcome.code, outcome.err) == (0, "")
@@ -106,10 +106,10 @@ def test_a_site_without_subscribers_gets_no_database(demo: Path, postroom: Postr
     assert not (demo / ".postroom").exists()
 
 
-def test_newcomers_are_told_of_as_waiting(
+def test_new_subscribers_are_not_due(
     demo: Path, postroom: Postroom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who has just come gets nothing before the next boundary, and the plan says when that is."""
+    """New subscribers receive nothing before the next cutoff, which the plan prints."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", _IN_FEBRUARY)
     added = postroom(demo, "subscribers", "add", "new@example.com", "--confirmed")
     assert added.code == 0, added.err
@@ -122,11 +122,11 @@ def test_newcomers_are_told_of_as_waiting(
 def test_a_problem_is_as_severe_as_the_settings_say(
     demo: Path, postroom: Postroom, severity: str
 ) -> None:
-    """What a letter lacks is an error, a warning or nothing, as in `check`; the plan is shown."""
+    """A finding of an issue is an error, a warning or nothing, as in `check`."""
     settings = demo / "postroom.yaml"
     text = settings.read_text("utf-8") + "  reply_to: no-reply@example.com\n"
     settings.write_text(f"{text}checks: {{email-reply-address: {severity}}}\n", "utf-8")
     shown = postroom(demo, "plan", "--at", "2024-03-01T09:00:00Z")
-    told = [kind for kind in ("error", "warning") if f"{kind}: " in shown.err]
-    assert (shown.code, told) == (0, [] if severity == "off" else [severity])
+    severities = [kind for kind in ("error", "warning") if f"{kind}: " in shown.err]
+    assert (shown.code, severities) == (0, [] if severity == "off" else [severity])
     assert "subscribers" in shown.out

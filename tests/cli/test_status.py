@@ -1,4 +1,4 @@
-"""What `status` shows: runs, letters, who is in doubt by name, and what to do."""
+"""`postroom status`: runs, deliveries, subscribers with uncertain emails, and advice."""
 
 from __future__ import annotations
 
@@ -33,46 +33,46 @@ def site_dir(
     postroom: Callable[..., CommandResult],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Path:
-    """Return a newsroom of four readers who are owed one post each."""
+    """Return a site with four subscribers who are due one post each."""
     monkeypatch.setenv("POSTROOM_SECRET_KEY", "a secret key of the tests")
     folder = make_site({"posts/a.md": POST}, SETTINGS)
-    readers = [f"reader{number}@example.com" for number in range(4)]
+    addresses = [f"reader{number}@example.com" for number in range(4)]
     options = ("--confirmed", "--frequency", "post", "--from", "2026-11-01")
-    assert postroom(folder, "subscribers", "add", *options, *readers).code == 0
+    assert postroom(folder, "subscribers", "add", *options, *addresses).code == 0
     return folder
 
 
-def sent(
+def send(
     folder: Path,
     postroom: Callable[..., CommandResult],
     monkeypatch: pytest.MonkeyPatch,
     script: dict[str, bytes | list[bytes]],
 ) -> CommandResult:
-    """Do a run against a server that answers as its script says."""
+    """Run `send` with a server that answers as scripted."""
     with scripted(script) as server:
         monkeypatch.setenv("POSTROOM_SMTP_URL", f"smtp://127.0.0.1:{server.port}")
         return postroom(folder, "send", "--keep-ledger-here")
 
 
-def test_before_anything_was_done_there_is_nothing_to_see(
+def test_a_new_site_has_no_status(
     make_site: MakeSite, postroom: Callable[..., CommandResult]
 ) -> None:
-    """To look makes no database."""
+    """`status` creates no database."""
     folder = make_site({"posts/a.md": POST})
     assert postroom(folder, "status").out == "Nothing was sent yet, and there are no subscribers.\n"
     assert postroom(folder, "status", "--json").out == "{}\n"
     assert not (folder / ".postroom").exists()
 
 
-def test_every_letter_is_accounted_for(
+def test_every_delivery_is_counted(
     site_dir: Path, postroom: Callable[..., CommandResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One is sent, one put off, one refused, one in doubt: each is counted, the doubtful named."""
+    """Each delivery is counted by its state, and subscribers with uncertain emails are named."""
     script: dict[str, bytes | list[bytes]] = {
         "RCPT": [b"250 ok\r\n", b"451 4.3.0 later\r\n", b"550 5.1.1 no such user\r\n"],
         ".": [b"250 2.0.0 taken\r\n", CLOSE],
     }
-    assert sent(site_dir, postroom, monkeypatch, script).code == 1
+    assert send(site_dir, postroom, monkeypatch, script).code == 1
     shown = re.sub(r"to 13:00:\d\d", "to 13:00:00", postroom(site_dir, "status").out)
     assert shown == (
         "Runs\n"
@@ -94,18 +94,18 @@ def test_every_letter_is_accounted_for(
         "  postroom status --acknowledge: or count them as delivered; until then send ends with "
         "exit code 1\n"
     )
-    told = json.loads(postroom(site_dir, "status", "--json").out)
-    assert [one["address"] for one in told["uncertain"]] == ["reader3@example.com"]
-    assert told["emails"] == {"sent": 1, "deferred": 1, "bounced": 1, "uncertain": 1}
-    assert (told["sending"], len(told["runs"]), len(told["advice"])) == (False, 1, 3)
+    status = json.loads(postroom(site_dir, "status", "--json").out)
+    assert [delivery["address"] for delivery in status["uncertain"]] == ["reader3@example.com"]
+    assert status["emails"] == {"sent": 1, "deferred": 1, "bounced": 1, "uncertain": 1}
+    assert (status["sending"], len(status["runs"]), len(status["advice"])) == (False, 1, 3)
 
 
-def test_what_was_put_off_goes_with_a_later_run(
+def test_a_deferred_email_is_sent_by_a_later_run(
     site_dir: Path, postroom: Callable[..., CommandResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before its time a letter waits; after it, it is sent, and there is nothing left to do."""
-    assert sent(site_dir, postroom, monkeypatch, {"RCPT": b"451 later\r\n"}).code == 1
-    early = sent(site_dir, postroom, monkeypatch, {})
+    """A deferred email is sent after its retry time, and then there is no advice."""
+    assert send(site_dir, postroom, monkeypatch, {"RCPT": b"451 later\r\n"}).code == 1
+    early = send(site_dir, postroom, monkeypatch, {})
     must_wait = "nothing is due; 4 deferred emails must wait for a retry\n"
     assert (early.code, early.out) == (0, must_wait)
     with scripted({}) as server, time_machine.travel(AT + timedelta(minutes=16)):
@@ -115,15 +115,15 @@ def test_what_was_put_off_goes_with_a_later_run(
     assert "What to do" not in postroom(site_dir, "status").out
 
 
-def test_a_run_that_was_broken_off_is_told_from_one_under_way(
+def test_an_interrupted_run_is_distinguished_from_a_live_run(
     site_dir: Path, postroom: Callable[..., CommandResult]
 ) -> None:
-    """While its process lives a run is under way; once it is dead, the next send is called for."""
+    """A run is under way while its process lives, and interrupted afterwards."""
     store = open_store(None, site_dir)
     run = store.runs.begin(AT)
     ((group, _),) = store.segments.groups()
-    letter = store.issues.freeze(IssueSnapshot("post", AT.date(), "", ("p",), AT, b"x"))
-    store.deliveries.plan(run, Segment(group), letter, Cursor(AT.date(), 9), AT)
+    issue = store.issues.freeze(IssueSnapshot("post", AT.date(), "", ("p",), AT, b"x"))
+    store.deliveries.plan(run, Segment(group), issue, Cursor(AT.date(), 9), AT)
     store.deliveries.record_and_claim(run, [], 1, AT, str)
     alive = postroom(site_dir, "status").out
     assert "13:00:00 is under way: 3 planned, 1 sending" in alive
@@ -137,21 +137,21 @@ def test_a_run_that_was_broken_off_is_told_from_one_under_way(
     assert "  postroom send: 3 emails not sent yet\n" in dead
 
 
-def test_many_complaints_are_told_and_stop_the_next_run(
+def test_many_complaints_stop_the_next_run(
     site_dir: Path, postroom: Callable[..., CommandResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From 0.3 % on, and two, `send` refuses until somebody says that they know."""
-    assert sent(site_dir, postroom, monkeypatch, {}).code == 0
+    """Two or more complaints of 0.3 % stop `send` unless `--despite-complaints` is given."""
+    assert send(site_dir, postroom, monkeypatch, {}).code == 0
     store = open_store(None, site_dir)
-    readers = list(store.subscribers.every())
-    for number, reader in enumerate(readers[:2], 1):
+    subscribers = list(store.subscribers.every())
+    for number, subscriber in enumerate(subscribers[:2], 1):
         assert "spam" not in postroom(site_dir, "status").out
-        assert sent(site_dir, postroom, monkeypatch, {}).code == 0
-        trace = BounceTrace(token=reader.token, report=f"{number:016}")
+        assert send(site_dir, postroom, monkeypatch, {}).code == 0
+        trace = BounceTrace(token=subscriber.token, report=f"{number:016}")
         assert store.bounces.record_complaint(trace, str, AT) == "stopped"
     store.database.close()
     assert "  find out why 2 of 4 emails were reported as spam;" in postroom(site_dir, "status").out
-    refused = sent(site_dir, postroom, monkeypatch, {})
+    refused = send(site_dir, postroom, monkeypatch, {})
     assert (refused.code, refused.out) == (1, "")
     assert refused.errors[0].startswith("send: 2 complaints about 4 emails in 30 days")
     with scripted({}) as server:

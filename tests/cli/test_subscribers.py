@@ -1,4 +1,4 @@
-"""`postroom subscribers`: what it does, prints and refuses."""
+"""`postroom subscribers`: its changes, output and errors."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Run = Callable[..., CommandResult]
 
 @pytest.fixture
 def here(make_site: MakeSite, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make a newsroom that has a secret key and a list of readers."""
+    """Make a site with a secret key and a list of subscribers."""
     monkeypatch.setenv("POSTROOM_SECRET_KEY", KEY)
     monkeypatch.delenv("POSTROOM_DATABASE_URL", raising=False)
     return make_site({"list.csv": LIST})
@@ -39,12 +39,12 @@ def here(make_site: MakeSite, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def run(here: Path, postroom: Callable[..., CommandResult]) -> Run:
-    """Return a function that runs `postroom subscribers` in the newsroom."""
+    """Return a function that runs `postroom subscribers` in the site."""
     return lambda *arguments: postroom(here, "subscribers", *arguments)
 
 
-def test_an_import_tells_what_became_of_each_line(run: Run) -> None:
-    """Lines that are not taken are named with file, line, address and reason: exit code 1."""
+def test_an_import_reports_each_rejected_line(run: Run) -> None:
+    """Rejected lines are reported with file, line, address and reason: exit code 1."""
     outcome = run("import", "list.csv")
     assert outcome.code == 1
     assert outcome.errors == [
@@ -57,8 +57,8 @@ def test_an_import_tells_what_became_of_each_line(run: Run) -> None:
     assert outcome.out == "2 added, 2 with a fault\n"
 
 
-def test_an_import_goes_on_where_it_stopped(run: Run) -> None:
-    """The same file again takes what is left, here with an answer for those without a state."""
+def test_an_import_can_be_repeated(run: Run) -> None:
+    """A second import of a file adds the remaining rows, here with `--confirmed`."""
     run("import", "list.csv")
     outcome = run("import", "--confirmed", "list.csv")
     assert outcome.out == "1 added, 2 known already, 1 with a fault\n"
@@ -80,7 +80,7 @@ def test_an_import_reads_standard_input(run: Run, monkeypatch: pytest.MonkeyPatc
     assert (outcome.code, outcome.out) == (0, "1 added\n")
 
 
-def test_an_import_of_a_file_that_is_not_there_is_wrong_use(run: Run) -> None:
+def test_an_import_of_an_absent_file_is_wrong_use(run: Run) -> None:
     """A file that cannot be read is one line and exit code 2."""
     outcome = run("import", "absent.csv")
     assert outcome.code == 2
@@ -88,7 +88,7 @@ def test_an_import_of_a_file_that_is_not_there_is_wrong_use(run: Run) -> None:
 
 
 def test_a_list_without_consent_is_refused(run: Run, here: Path) -> None:
-    """A bare list is refused until somebody answers for the consent of all: exit code 1."""
+    """A list without a column of states is refused without `--confirmed`: exit code 1."""
     (here / "bare.csv").write_text("email\nreader@example.com\n")
     outcome = run("import", "bare.csv")
     assert outcome.code == 1
@@ -98,8 +98,8 @@ def test_a_list_without_consent_is_refused(run: Run, here: Path) -> None:
     assert run("list").err == "0 subscribers: none\n"
 
 
-def test_people_are_added(run: Run) -> None:
-    """Single people are added with what they chose, once."""
+def test_subscribers_are_added(run: Run) -> None:
+    """Subscribers are added once, with the given preferences."""
     words = "--confirmed --frequency week --topic Products --topic News --language en".split()
     outcome = run("add", *words, "reader@example.com", "other@example.com")
     assert (outcome.code, outcome.out, outcome.err) == (0, "2 added\n", "")
@@ -109,7 +109,7 @@ def test_people_are_added(run: Run) -> None:
 
 
 def test_nobody_is_added_without_consent(run: Run) -> None:
-    """Adding somebody without an answer for their consent is wrong use."""
+    """`add` without `--confirmed` is wrong use."""
     outcome = run("add", "reader@example.com")
     assert outcome.code == 2
     assert outcome.errors == [
@@ -117,8 +117,8 @@ def test_nobody_is_added_without_consent(run: Run) -> None:
     ]
 
 
-def test_what_is_no_address_is_named(run: Run) -> None:
-    """A fault in an address is one line that names it: exit code 1."""
+def test_an_invalid_address_is_reported(run: Run) -> None:
+    """An invalid email address is an error of one line with the address: exit code 1."""
     for words in (("add", "--confirmed"), ("forget",)):
         outcome = run(*words, "reader@example")
         assert outcome.code == 1
@@ -130,8 +130,8 @@ def test_what_is_no_address_is_named(run: Run) -> None:
         ]
 
 
-def test_forgotten_people_stay_away(run: Run, here: Path) -> None:
-    """A forgotten address is gone from every file and comes back neither by import nor by add."""
+def test_forgotten_addresses_are_suppressed(run: Run, here: Path) -> None:
+    """A forgotten address is in no file, and neither `import` nor `add` adds it."""
     run("import", "list.csv")
     assert run("forget", "READER@example.com").out == "forgotten\n"
     assert run("forget", "reader@example.com").out == "unknown; suppressed from now on\n"
@@ -146,8 +146,8 @@ def test_forgotten_people_stay_away(run: Run, here: Path) -> None:
         assert b"reader@example.com" not in path.read_bytes()
 
 
-def test_an_export_goes_back_whole(run: Run, here: Path) -> None:
-    """An export, imported into a new database, exports the same bytes."""
+def test_an_export_can_be_imported(run: Run, here: Path) -> None:
+    """A new database with an imported export exports the same bytes."""
     run("import", "--confirmed", "--from", "2026-09-01", "list.csv")
     exported = run("export").out
     assert exported.count("\n") == 4
@@ -160,15 +160,15 @@ def test_an_export_goes_back_whole(run: Run, here: Path) -> None:
     assert run("export").out == exported
 
 
-def test_an_export_writes_over_nothing(run: Run) -> None:
-    """A file that is there already is left alone: exit code 2."""
+def test_an_export_overwrites_no_file(run: Run) -> None:
+    """An existing file is not overwritten: exit code 2."""
     outcome = run("export", "--output", "list.csv")
     assert outcome.code == 2
     assert outcome.errors == ["list.csv: cannot be written (File exists)"]
 
 
 @pytest.mark.parametrize(
-    ("frequency", "boundary"),
+    ("frequency", "cutoff"),
     [
         ("month", "2026-11-01"),
         ("week", "2026-11-16"),
@@ -176,14 +176,14 @@ def test_an_export_writes_over_nothing(run: Run) -> None:
         ("post", "2026-11-22"),
     ],
 )
-def test_newcomers_start_at_the_current_boundary(run: Run, frequency: str, boundary: str) -> None:
-    """On Sunday, 22 November, at 13:00 in Berlin these are the last boundaries."""
+def test_new_subscribers_start_at_the_last_cutoff(run: Run, frequency: str, cutoff: str) -> None:
+    """The cutoffs are those of Sunday, 22 November, at 13:00 in Berlin."""
     run("add", "--confirmed", "--frequency", frequency, "reader@example.com")
-    assert f",{frequency},,,{boundary},0,{boundary},0," in run("export").out
+    assert f",{frequency},,,{cutoff},0,{cutoff},0," in run("export").out
 
 
-def test_newcomers_may_start_earlier_but_not_later(run: Run) -> None:
-    """`--from` sets the day from which posts are owed; a day to come is wrong use."""
+def test_new_subscribers_may_start_earlier_but_not_later(run: Run) -> None:
+    """`--from` sets the day from which posts are due; a future day is wrong use."""
     run("add", "--confirmed", "--from", "2026-01-15", "reader@example.com")
     assert ",2026-01-15,0,2026-01-15," in run("export").out
     outcome = run("add", "--confirmed", "--from", "2026-11-23", "other@example.com")
@@ -194,8 +194,8 @@ def test_newcomers_may_start_earlier_but_not_later(run: Run) -> None:
 
 
 @pytest.mark.parametrize("words", ["add --confirmed a@example.com", "import list.csv", "forget x"])
-def test_without_a_key_it_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch, words: str) -> None:
-    """What looks for suppressed addresses needs the key: exit code 2 and the way to make one."""
+def test_a_missing_key_is_wrong_use(run: Run, monkeypatch: pytest.MonkeyPatch, words: str) -> None:
+    """Commands that look up suppressed addresses need the secret key: exit code 2."""
     monkeypatch.delenv("POSTROOM_SECRET_KEY")
     outcome = run(*words.split())
     assert outcome.code == 2
@@ -203,8 +203,8 @@ def test_without_a_key_it_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch, 
     assert error.startswith("POSTROOM_SECRET_KEY: is not set; set it to the key of this site; ")
 
 
-def test_with_another_key_it_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A new key belongs in front of the old one; without that one nothing is taken."""
+def test_another_key_is_wrong_use(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new key is accepted only in front of the old key."""
     run("add", "--confirmed", "reader@example.com")
     monkeypatch.setenv("POSTROOM_SECRET_KEY", "another secret key")
     outcome = run("add", "--confirmed", "other@example.com")
@@ -218,7 +218,7 @@ def test_with_another_key_it_is_refused(run: Run, monkeypatch: pytest.MonkeyPatc
 def test_a_locked_database_is_one_line(
     run: Run, here: Path, monkeypatch: pytest.MonkeyPatch, words: str
 ) -> None:
-    """Where another program holds the database, that is one line: exit code 1."""
+    """A database locked by another program is an error of one line: exit code 1."""
     run("list")
     monkeypatch.setattr(engine, "BUSY_TIMEOUT", 0.05)
     other = sqlite3.connect(here / ".postroom/postroom.db", isolation_level=None)
@@ -239,7 +239,7 @@ def test_a_locked_database_is_one_line(
 def test_the_database_may_be_elsewhere(
     run: Run, here: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """POSTROOM_DATABASE_URL names another database, of either kind; it works alike."""
+    """The commands use the database of POSTROOM_DATABASE_URL, of either kind."""
     monkeypatch.setenv("POSTROOM_DATABASE_URL", database_url)
     run("import", "--confirmed", "list.csv")
     assert run("forget", "reader@example.com").out == "forgotten\n"
@@ -248,8 +248,8 @@ def test_the_database_may_be_elsewhere(
 
 
 @pytest.mark.parametrize("name", ["list", "export"])
-def test_whoever_has_read_enough_may_go(run: Run, here: Path, name: str) -> None:
-    """A reader that goes away early, as `head` does, leaves no trace on the screen."""
+def test_a_closed_pipe_is_no_error(run: Run, here: Path, name: str) -> None:
+    """A pipe that is closed early, as by `head`, causes no error message."""
     lines = "".join(f"reader{number}@example.com\n" for number in range(3000))
     (here / "many.csv").write_text("email\n" + lines)
     run("import", "--confirmed", "many.csv")
@@ -267,14 +267,14 @@ def test_whoever_has_read_enough_may_go(run: Run, here: Path, name: str) -> None
 
 @pytest.mark.parametrize("name", ["list", "add", "import", "export", "forget"])
 def test_help_shows_an_example(run: Run, name: str) -> None:
-    """The help of each command shows how it is called."""
+    """The help of each command shows an example."""
     outcome = run(name, "--help")
     assert outcome.code == 0
     assert re.search(rf"^ +postroom subscribers {name}", outcome.out, re.MULTILINE)
 
 
-def test_an_empty_url_is_none(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A variable that is set to nothing counts as not set."""
+def test_an_empty_url_is_ignored(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty environment variable counts as not set."""
     monkeypatch.setenv("POSTROOM_DATABASE_URL", "")
     assert run("list").code == 0
     assert os.environ["POSTROOM_DATABASE_URL"] == ""

@@ -135,9 +135,9 @@ MUTANTS = (
     Mutant(
         "10 the sweep comes after the plan",
         f"{LEDGER}:run",
-        "ledger.sweep()\n    ledger.open(first)\n    office.opened(this.state)\n"
+        "ledger.sweep()\n    ledger.open(first)\n    context.opened(this.state)\n"
         "    ledger.plan(this.state, news)",
-        "ledger.open(first)\n    office.opened(this.state)\n    ledger.plan(this.state, news)\n"
+        "ledger.open(first)\n    context.opened(this.state)\n    ledger.plan(this.state, news)\n"
         "    ledger.sweep()",
     ),
     Mutant(

@@ -1,7 +1,7 @@
-"""What may become of a delivery (delivery rules, rules 9 to 12).
+"""The state machine of a delivery (delivery rules, rules 9 to 12).
 
-A subscriber has at most one delivery that is not closed: the one whose number is the count of
-letters closed so far. All others are final, so a number below that count means delivered.
+A subscriber has at most one open delivery. Its number is the count of closed deliveries so far.
+All others are final, so a number below that count means delivered.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from postroom.scheduling.rules import raise_cursor
 from postroom.send.outcomes import retry_delay
 
 Reply = Literal["sent", "deferred", "bounced", "uncertain"]
-"""What came of an attempt: accepted, 4xx, 5xx, or the connection broke before the last reply."""
+"""The outcome of an attempt: accepted, 4xx, 5xx, or a connection lost before the last reply."""
 
 FINAL: frozenset[DeliveryState] = frozenset({"sent", "uncertain"})
-"""States that close a letter: the bookmark is raised and the number taken."""
+"""States that close a delivery: the cursor is raised and the number taken."""
 CLAIMABLE: frozenset[DeliveryState] = frozenset({"planned", "deferred"})
-"""States from which a letter may be taken for sending, and cancelled."""
+"""States from which a delivery may be claimed or cancelled."""
 REPLACEABLE: frozenset[DeliveryState] = CLAIMABLE | {"bounced", "cancelled"}
 """States that a new plan under the same number may overwrite."""
 
@@ -41,7 +41,7 @@ TRANSITIONS: Mapping[DeliveryState, frozenset[DeliveryState]] = MappingProxyType
 
 
 def moved(delivery: Delivery, state: DeliveryState) -> Delivery:
-    """Return `delivery` in another `state`; raises `ValueError` if that may not follow its own."""
+    """Return `delivery` in another `state`; raise `ValueError` if the transition is not allowed."""
     if state not in TRANSITIONS[delivery.state]:
         raise ValueError(f"a delivery that is {delivery.state} cannot become {state}")
     return evolve(delivery, state=state)
@@ -50,8 +50,8 @@ def moved(delivery: Delivery, state: DeliveryState) -> Delivery:
 def replied(delivery: Delivery, reply: Reply, at: datetime, subscriber: Subscriber) -> Delivery:
     """Return a `sending` delivery after the server's `reply` at the instant `at`.
 
-    One that was closed before, and is sent again because it was uncertain, stays uncertain unless
-    it is accepted now: its number is taken, and nothing may plan it anew.
+    An uncertain delivery that is sent again stays uncertain unless it is accepted now: its number
+    is taken, and no plan may replace it.
     """
     if reply != "sent" and delivery.number < subscriber.issues:
         return moved(delivery, "uncertain")
@@ -81,14 +81,14 @@ def has_received(entry: LogEntry, start: date, delivered: Collection[str]) -> bo
 
 
 def swept(delivery: Delivery) -> Delivery:
-    """Return a delivery that a dead run left `sending`: whether it arrived, nobody knows."""
+    """Return a delivery left in `sending` by a crashed run as `uncertain`."""
     return moved(delivery, "uncertain")
 
 
 def closed(subscriber: Subscriber, delivery: Delivery) -> Subscriber:
-    """Return `subscriber` once `delivery` is final; store both in one transaction (rule 10).
+    """Return `subscriber` after the final `delivery`; store both in one transaction (rule 10).
 
-    Closing a second time changes nothing. Raises `ValueError` for a state that is not final.
+    Closing a second time changes nothing. Raise `ValueError` for a state that is not final.
     """
     if delivery.state not in FINAL:
         raise ValueError(f"a delivery that is {delivery.state} closes nothing")
@@ -100,15 +100,16 @@ def closed(subscriber: Subscriber, delivery: Delivery) -> Subscriber:
 
 
 def newer(delivery: Delivery, raising_to: Cursor) -> bool:
-    """Tell whether a letter that raises to `raising_to` is for a newer boundary or arrival."""
+    """Tell whether `raising_to` is a newer cutoff or log entry than that of `delivery`."""
     return raise_cursor(delivery.issue.cutoff, raising_to) != delivery.issue.cutoff
 
 
 def left_alone(delivery: Delivery | None, raising_to: Cursor) -> bool:
-    """Tell whether a run leaves a subscriber alone whose open number has `delivery`, or no row.
+    """Tell whether a run skips a subscriber whose open number has `delivery`, or no row.
 
-    It is on its way, or it bounced and there is nothing newer. Then nothing is planned, and the
-    bookmark does not move. `raising_to` is the run's `reach` for the subscriber's frequency.
+    It does if the delivery is being sent, or if it bounced and there is nothing newer. Then
+    nothing is planned, and the cursor does not move. `raising_to` is the target cursor of the run
+    for the subscriber's frequency.
     """
     if delivery is None or delivery.state in CLAIMABLE or delivery.state == "cancelled":
         return False
@@ -116,10 +117,10 @@ def left_alone(delivery: Delivery | None, raising_to: Cursor) -> bool:
 
 
 def placed(held: Delivery | None, new: Delivery) -> Delivery:
-    """Return what `new` becomes when it is planned in the place of `held`, or of no row.
+    """Return `new` as it is planned in place of `held`, or of no row.
 
-    The letter is always the new one: nobody has got the old one yet, and what was withdrawn or is
-    no longer wanted must not be in it. The wait goes on while there is nothing newer (rule 11).
+    The issue is always the new one: nobody has received the old one, and it may have posts that
+    were withdrawn or do not match any more. The delay stays while there is nothing newer (rule 11).
     """
     if held is None or held.state != "deferred" or newer(held, new.issue.cutoff):
         return new
@@ -127,28 +128,28 @@ def placed(held: Delivery | None, new: Delivery) -> Delivery:
 
 
 def lapses(delivery: Delivery, visible: Collection[str]) -> bool:
-    """Tell whether an open delivery is cancelled when a run finds nothing owed to its subscriber.
+    """Tell whether an open delivery is cancelled if a run finds nothing due to its subscriber.
 
-    Only a welcome letter outlives that, and only while all its posts are visible.
+    Only a welcome issue is not cancelled, while all its posts are visible.
     """
     if delivery.state not in CLAIMABLE:
         return False
-    letter = delivery.issue
-    return letter.frequency != "welcome" or any(each not in visible for each in letter.posts)
+    issue = delivery.issue
+    return issue.frequency != "welcome" or any(each not in visible for each in issue.posts)
 
 
 def sendable(delivery: Delivery, subscriber: Subscriber) -> bool:
-    """Tell whether `delivery` may be taken for sending now; ask at the last moment.
+    """Tell whether `delivery` may be claimed now.
 
-    Suppression is the store's to ask: it is kept by address, not by subscriber.
+    The store checks suppression, because it depends on the address, not on the subscriber.
     """
     return subscriber.state == "active" and delivery.state in CLAIMABLE
 
 
 def resend(delivery: Delivery, subscriber: Subscriber, visible: Collection[str]) -> tuple[str, ...]:
-    """Return the posts of an uncertain letter to send again on request: those still visible.
+    """Return the visible posts of an uncertain delivery, which are sent again on request.
 
-    None of them, no letter. The row and the Message-ID stay those of the frozen letter (rule 11).
+    Without any, nothing is sent. Row and Message-ID stay those of the frozen issue (rule 11).
     """
     if delivery.state != "uncertain" or subscriber.state != "active":
         return ()

@@ -1,7 +1,7 @@
-"""Random histories of a newsroom: steps drawn with weights, aimed at the hours that matter.
+"""Random histories of a site: weighted steps at times near the hours that decide something.
 
-With equal weights, or with times drawn evenly, a search finds next to nothing: a failure needs a
-run on the right side of an hour, between two posts, for someone who asked for a change before.
+With equal weights or evenly drawn times a search finds almost nothing: a failure needs a run
+shortly before or after an hour, between two posts, for a subscriber with changed preferences.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ZONES = [
     BERLIN,
     *map(ZoneInfo, ["America/New_York", "Asia/Shanghai", "Pacific/Kiritimati", "Pacific/Honolulu"]),
 ]
-STARTS = [berlin(one) for one in ("2026-10-20 12:00", "2026-11-27 12:00", "2027-03-20 12:00")]
+STARTS = [berlin(text) for text in ("2026-10-20 12:00", "2026-11-27 12:00", "2027-03-20 12:00")]
 TOPICS = ["x", "y", "x y", ""]
 LANGUAGES = ["en", "en", "en", "de"]
 HOURS = [time(23, 59), time(0, 1), time(8, 59), time(9, 1)]
@@ -30,7 +30,7 @@ HOURS = [time(23, 59), time(0, 1), time(8, 59), time(9, 1)]
 
 @frozen
 class Step:
-    """One event, and what it needs to know; each number is taken modulo what there is."""
+    """One event with its parameters; each number is taken modulo the number of choices."""
 
     kind: str
     a: int
@@ -75,7 +75,7 @@ STEPS = st.lists(
 
 
 def play(steps: Iterable[Step], start: int, ledger: Ledger) -> World:
-    """Let the steps happen to a new newsroom, then heal it; the world judges as they happen."""
+    """Apply the steps to a new site, then heal it; the world checks every step."""
     world = World(STARTS[start % len(STARTS)], ledger)
     world.join(FREQUENCIES[start % 4])
     for step in steps:
@@ -85,7 +85,7 @@ def play(steps: Iterable[Step], start: int, ledger: Ledger) -> World:
 
 
 def _run(world: World, step: Step) -> None:
-    """Let time pass and do a run: healthy, doubled, crashing, failing, late or not at all."""
+    """Advance the time and do a run: normal, doubled, crashing, failing, late or none."""
     world.to(_aim(world, step.a, step.b))
     mode = step.c % 12
     world.fails = _failures(world, step.b) if mode in {8, 9} else {}
@@ -113,7 +113,7 @@ CHANGES = [date(2026, 10, 25), date(2026, 11, 1), date(2027, 3, 28)]
 
 
 def _aim(world: World, where: int, by: int) -> datetime:
-    """Return an instant to go to, mostly just before or after an hour that decides something."""
+    """Return the next instant, mostly just before or after an hour that decides something."""
     if where < 12:
         return world.now + timedelta(minutes=by)
     if where == 59:
@@ -133,7 +133,7 @@ def _aimed_day(today: date, where: int) -> date:
     if where < 50:
         first = (today.replace(day=1) + timedelta(days=32)).replace(day=1)
         return first - timedelta(days=where % 2)
-    return next((one for one in CHANGES if one >= today), today)
+    return next((change for change in CHANGES if change >= today), today)
 
 
 def _push(world: World, step: Step) -> None:
@@ -155,8 +155,8 @@ def _new(world: World, step: Step, days: int) -> None:
 
 
 def _items(world: World, fits: Callable[[Item], bool]) -> list[Item]:
-    """Return the posts that fit, the newest first: those decide more."""
-    return [one for one in reversed(world.items.values()) if fits(one)]
+    """Return the posts that fit, newest first, because the newest decide more."""
+    return [item for item in reversed(world.items.values()) if fits(item)]
 
 
 def _pick(found: list[Item], number: int) -> Item | None:
@@ -175,17 +175,17 @@ def _redate(world: World, step: Step) -> None:
 
 def _vanish(world: World, step: Step) -> None:
     part = {"present": False} if step.b % 2 else {"withdrawn": True}
-    if item := _pick(_items(world, lambda one: one.present and not one.withdrawn), step.a):
+    if item := _pick(_items(world, lambda item: item.present and not item.withdrawn), step.a):
         world.change(item.id, **part)
 
 
 def _vanish_all(world: World, step: Step) -> None:
-    for item in _items(world, lambda one: one.present)[: 3 + step.a]:
+    for item in _items(world, lambda item: item.present)[: 3 + step.a]:
         world.change(item.id, present=False)
 
 
 def _restore(world: World, step: Step) -> None:
-    gone = _items(world, lambda one: not one.present or one.withdrawn)
+    gone = _items(world, lambda item: not item.present or item.withdrawn)
     for item in gone[: 1 + step.a % 4]:
         world.change(item.id, present=True, withdrawn=False)
 
@@ -203,42 +203,42 @@ def _import(world: World, step: Step) -> None:
         world.join(FREQUENCIES[step.a % 4], since=since)
 
 
-def _someone(world: World, number: int, state: str) -> Subscriber | None:
-    found = [one for one in world.ledger.subscribers() if one.state == state]
+def _find_subscriber(world: World, number: int, state: str) -> Subscriber | None:
+    found = [each for each in world.ledger.subscribers() if each.state == state]
     return found[number % len(found)] if found else None
 
 
 def _frequency(world: World, step: Step) -> None:
-    if one := _someone(world, step.a, "active"):
+    if subscriber := _find_subscriber(world, step.a, "active"):
         frequency: Frequency = FREQUENCIES[step.b % 4]
-        world.prefer(one.id, frequency=frequency)
+        world.prefer(subscriber.id, frequency=frequency)
 
 
 def _topics(world: World, step: Step) -> None:
-    if one := _someone(world, step.a, "active"):
-        world.prefer(one.id, topics=frozenset(TOPICS[step.b % 4].split()))
+    if subscriber := _find_subscriber(world, step.a, "active"):
+        world.prefer(subscriber.id, topics=frozenset(TOPICS[step.b % 4].split()))
 
 
-def _leave(world: World, step: Step) -> None:
-    if one := _someone(world, step.a, "active"):
-        world.leave(one.id)
+def _unsubscribe(world: World, step: Step) -> None:
+    if subscriber := _find_subscriber(world, step.a, "active"):
+        world.unsubscribe(subscriber.id)
 
 
-def _come_back(world: World, step: Step) -> None:
-    if one := _someone(world, step.a, "unsubscribed"):
+def _confirm_again(world: World, step: Step) -> None:
+    if subscriber := _find_subscriber(world, step.a, "unsubscribed"):
         if step.b % 2:
-            world.prefer(one.id, frequency=FREQUENCIES[step.c % 4])
-        world.come_back(one.id)
+            world.prefer(subscriber.id, frequency=FREQUENCIES[step.c % 4])
+        world.confirm_again(subscriber.id)
 
 
 def _pause(world: World, step: Step) -> None:
-    if one := _someone(world, step.a, "active"):
-        world.prefer(one.id, state="paused")
+    if subscriber := _find_subscriber(world, step.a, "active"):
+        world.prefer(subscriber.id, state="paused")
 
 
 def _resume(world: World, step: Step) -> None:
-    if one := _someone(world, step.a, "paused"):
-        world.prefer(one.id, state="active")
+    if subscriber := _find_subscriber(world, step.a, "paused"):
+        world.prefer(subscriber.id, state="active")
 
 
 def _zone(world: World, step: Step) -> None:
@@ -270,8 +270,8 @@ _MOVES: Mapping[str, Callable[[World, Step], None]] = {
     "import": _import,
     "frequency": _frequency,
     "topics": _topics,
-    "leave": _leave,
-    "come_back": _come_back,
+    "leave": _unsubscribe,
+    "come_back": _confirm_again,
     "pause": _pause,
     "resume": _resume,
     "zone": _zone,

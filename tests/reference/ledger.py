@@ -1,7 +1,7 @@
-"""A ledger in memory and a run over it: what a store and a send job make of the decisions.
+"""A ledger in memory and a run over it, as a model of the store and of `send`.
 
-The machine of delivery_machine.py knows a ledger by the Protocol below and by nothing else, so the
-same machine can be run against a store that keeps all this in a database.
+The oracle in world.py uses a ledger only by the Protocol below, so it can also check a store in a
+database.
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ CONNECTIONS = 2
 
 
 class Crash(BaseException):
-    """The process is gone; nothing of what it had not stored is left."""
+    """The process dies and loses everything that it did not store."""
 
 
 Mailer = Callable[[Delivery, tuple[str, ...]], Reply]
-"""Sends the posts of a letter and tells what the server said."""
+"""Sends the posts of a delivery and returns the reply of the server."""
 
 
 @frozen
-class Office:
-    """What a run is given: the posts as they stand at a clock, the zone, the way out."""
+class RunContext:
+    """The inputs of a run: the posts at an instant, the time zone and the mailer."""
 
     news: Callable[[datetime], Mapping[str, VisiblePost]]
     zone: ZoneInfo
@@ -66,7 +66,7 @@ class Office:
 
 
 class Ledger(Protocol):
-    """What is stored, and how it is run.
+    """The stored state, and runs over it.
 
     `pulse` is called before each transaction of a run and may raise `Crash`.
     """
@@ -77,7 +77,7 @@ class Ledger(Protocol):
         """Return the state row, None before the first run."""
 
     def log(self) -> Sequence[LogEntry]:
-        """Return all arrivals, oldest first."""
+        """Return all log entries, oldest first."""
 
     def subscribers(self) -> Sequence[Subscriber]:
         """Return all subscribers."""
@@ -86,58 +86,58 @@ class Ledger(Protocol):
         """Return all rows of the ledger."""
 
     def save(self, subscriber: Subscriber) -> None:
-        """Insert or update; cancel what is open for one who is not active."""
+        """Insert or update; cancel open deliveries of a subscriber who is not active."""
 
     def insert(self, delivery: Delivery) -> None:
-        """Insert a welcome letter that is planned at a confirmation."""
+        """Insert the planned delivery of a welcome issue."""
 
     def run(
-        self, office: Office, now: datetime, *, yes: bool = False, accept: bool = False
+        self, context: RunContext, now: datetime, *, yes: bool = False, accept: bool = False
     ) -> None:
-        """Do one run; raises `StoppedError` with nothing moved."""
+        """Do one run; raise `StoppedError` before any change."""
 
-    def run_again(self, office: Office, clock: datetime) -> None:
-        """Send what is uncertain once more, as `--resend-uncertain` does."""
+    def run_again(self, context: RunContext, clock: datetime) -> None:
+        """Send uncertain deliveries again, as `--resend-uncertain` does."""
 
 
 def slot(delivery: Delivery) -> tuple[int, int]:
-    """Return the key of a delivery: one open letter per subscriber and count of closed ones."""
+    """Return the key of a delivery: its subscriber and its number."""
     return delivery.subscriber, delivery.number
 
 
 class MemoryLedger:
-    """The Protocol in two dictionaries and a list."""
+    """A ledger of two dictionaries and a tuple."""
 
     connections = CONNECTIONS
 
     def __init__(self) -> None:
         self.pulse: Callable[[], None] = lambda: None
         self.state: RunState | None = None
-        self.arrivals: tuple[LogEntry, ...] = ()
+        self.entries: tuple[LogEntry, ...] = ()
         self.people: dict[int, Subscriber] = {}
         self.rows: dict[tuple[int, int], Delivery] = {}
 
     def step(self) -> None:
-        """Do what is done before each transaction."""
+        """Call `pulse` before a transaction."""
         self.pulse()
 
     def run(
-        self, office: Office, now: datetime, *, yes: bool = False, accept: bool = False
+        self, context: RunContext, now: datetime, *, yes: bool = False, accept: bool = False
     ) -> None:
         """Do one run."""
-        run(self, office, now, yes=yes, accept=accept)
+        run(self, context, now, yes=yes, accept=accept)
 
-    def run_again(self, office: Office, clock: datetime) -> None:
-        """Send what is uncertain once more."""
-        run_again(self, office, clock)
+    def run_again(self, context: RunContext, clock: datetime) -> None:
+        """Send uncertain deliveries again."""
+        run_again(self, context, clock)
 
     def release(self) -> RunState | None:
         """Return the state row."""
         return self.state
 
     def log(self) -> Sequence[LogEntry]:
-        """Return all arrivals."""
-        return self.arrivals
+        """Return all log entries."""
+        return self.entries
 
     def subscribers(self) -> Sequence[Subscriber]:
         """Return all subscribers."""
@@ -148,7 +148,7 @@ class MemoryLedger:
         return tuple(self.rows.values())
 
     def save(self, subscriber: Subscriber) -> None:
-        """Insert or update; cancel what is open for one who is not active."""
+        """Insert or update; cancel open deliveries of a subscriber who is not active."""
         self.people[subscriber.id] = subscriber
         for key, row in self.rows.items():
             gone = key[0] == subscriber.id and subscriber.state != "active"
@@ -163,11 +163,11 @@ class MemoryLedger:
     def open(self, opening: LogUpdate) -> None:
         """Store the opening of a run."""
         self.step()
-        self.arrivals = opening.log(self.arrivals)
+        self.entries = opening.log(self.entries)
         self.state = opening.state
 
     def sweep(self) -> None:
-        """Close what a dead run left."""
+        """Mark deliveries left in `sending` by a crashed run as `uncertain`."""
         dead = [row for row in self.rows.values() if row.state == "sending"]
         if dead:
             self.step()
@@ -175,10 +175,10 @@ class MemoryLedger:
             self._store(swept(row))
 
     def plan(self, release: RunState, news: Mapping[str, VisiblePost]) -> None:
-        """Plan group by group; a group is split where some have had what returned."""
+        """Plan each group; split a group if some of it have received a returned post."""
         for group, members in sorted(self.groups(release).items(), key=_by_group):
             raising_to = target_cursor(group.frequency, release.released, self.last_seq)
-            whole = due_posts(group, raising_to, self.arrivals, news)
+            whole = due_posts(group, raising_to, self.entries, news)
             for had, some in self._split(whole, members).items():
                 self.step()
                 for member in some:
@@ -186,38 +186,39 @@ class MemoryLedger:
 
     @property
     def last_seq(self) -> int:
-        """The newest arrival's seq."""
-        return self.arrivals[-1].seq if self.arrivals else 0
+        """The number of the newest log entry."""
+        return self.entries[-1].seq if self.entries else 0
 
     def groups(self, release: RunState) -> Mapping[Group, Sequence[Subscriber]]:
-        """Return whom a run plans for, by what planning depends on."""
+        """Return the subscribers of each group for which a run plans."""
         groups: dict[Group, list[Subscriber]] = defaultdict(list)
-        for one in self.people.values():
-            raising_to = target_cursor(one.frequency, release.released, self.last_seq)
-            row = self.rows.get((one.id, one.issues))
-            if one.state == "active" and not left_alone(row, raising_to):
-                groups[Group(one.frequency, one.cursor, one.topics, one.language)].append(one)
+        for person in self.people.values():
+            raising_to = target_cursor(person.frequency, release.released, self.last_seq)
+            row = self.rows.get((person.id, person.issues))
+            if person.state == "active" and not left_alone(row, raising_to):
+                group = Group(person.frequency, person.cursor, person.topics, person.language)
+                groups[group].append(person)
         return groups
 
     def _split(
         self, whole: DuePosts, members: Iterable[Subscriber]
     ) -> Mapping[frozenset[str], Sequence[Subscriber]]:
         classes: dict[frozenset[str], list[Subscriber]] = defaultdict(list)
-        for one in members:
-            delivered = self.delivered(one.id) if whole.returned else frozenset()
-            had = {a.post_id for a in whole.returned if has_received(a, one.start, delivered)}
-            classes[frozenset(had)].append(one)
-        order = [one.post_id for one in whole.returned]
-        return dict(sorted(classes.items(), key=lambda one: [post in one[0] for post in order]))
+        for member in members:
+            delivered = self.delivered(member.id) if whole.returned else frozenset()
+            had = {e.post_id for e in whole.returned if has_received(e, member.start, delivered)}
+            classes[frozenset(had)].append(member)
+        order = [entry.post_id for entry in whole.returned]
+        return dict(sorted(classes.items(), key=lambda item: [post in item[0] for post in order]))
 
     def delivered(self, subscriber: int) -> frozenset[str]:
-        """Return the posts of all letters closed for a subscriber."""
-        letters = self.people[subscriber].issues
-        rows = (r for r in self.rows.values() if r.subscriber == subscriber and r.number < letters)
+        """Return the posts of all closed deliveries of a subscriber."""
+        count = self.people[subscriber].issues
+        rows = (r for r in self.rows.values() if r.subscriber == subscriber and r.number < count)
         return frozenset(post for row in rows for post in row.issue.posts)
 
     def place(self, member: Subscriber, part: DuePosts, visible: Collection[str]) -> None:
-        """Plan the letter of `part`, or raise the bookmark, unless `member` was overtaken."""
+        """Plan the issue of `part`, or raise the cursor, unless `member` has changed."""
         planned = part.issue and Delivery(member.id, member.issues, part.issue)
         key = slot(planned) if planned else (member.id, member.issues)
         row = self.rows.get(key)
@@ -231,7 +232,7 @@ class MemoryLedger:
                 self.rows[key] = moved(row, "cancelled")
 
     def claimable(self, clock: datetime) -> Sequence[tuple[int, int]]:
-        """Return the keys of what is planned, and of what is deferred and due."""
+        """Return the keys of planned deliveries and of deferred ones after their retry time."""
         return [
             key
             for key, row in self.rows.items()
@@ -240,7 +241,7 @@ class MemoryLedger:
         ]
 
     def claim(self, key: tuple[int, int]) -> tuple[Delivery, Subscriber] | None:
-        """Turn a row into `sending`, if its subscriber still wants it."""
+        """Mark a row as `sending` if it is sendable."""
         self.step()
         row, subscriber = self.rows[key], self.people[key[0]]
         if not sendable(row, subscriber):
@@ -249,7 +250,7 @@ class MemoryLedger:
         return self.rows[key], subscriber
 
     def claim_again(self, key: tuple[int, int]) -> tuple[Delivery, Subscriber]:
-        """Turn an uncertain row into `sending`."""
+        """Mark an uncertain row as `sending`."""
         self.step()
         self.rows[key] = moved(self.rows[key], "sending")
         return self.rows[key], self.people[key[0]]
@@ -267,7 +268,7 @@ class MemoryLedger:
 
 
 def _by_group(item: tuple[Group, object]) -> tuple[object, ...]:
-    """Return what orders groups as a database does, so that letters leave in the same order."""
+    """Return the key that sorts groups as a database does, for the same order of sending."""
     group = item[0]
     topics = json.dumps(sorted(group.topics))
     return (
@@ -280,31 +281,36 @@ def _by_group(item: tuple[Group, object]) -> tuple[object, ...]:
 
 
 def run(
-    ledger: MemoryLedger, office: Office, now: datetime, *, yes: bool = False, accept: bool = False
+    ledger: MemoryLedger,
+    context: RunContext,
+    now: datetime,
+    *,
+    yes: bool = False,
+    accept: bool = False,
 ) -> None:
-    """Do one run; raises `StoppedError` with nothing moved."""
-    this = advance_run(ledger.release(), now, office.zone, SEND_AT, yes=yes)
-    news = office.news(this.state.clock)
+    """Do one run; raise `StoppedError` before any change."""
+    this = advance_run(ledger.release(), now, context.zone, SEND_AT, yes=yes)
+    news = context.news(this.state.clock)
     first = update_log(this, ledger.log(), news, FREQUENCIES, accept_missing=accept)
     ledger.sweep()
     ledger.open(first)
-    office.opened(this.state)
+    context.opened(this.state)
     ledger.plan(this.state, news)
     keys = ledger.claimable(this.state.clock)
     for start in range(0, len(keys), ledger.connections):
         claims = [ledger.claim(key) for key in keys[start : start + ledger.connections]]
         for delivery, subscriber in filter(None, claims):
-            reply = office.mail(delivery, delivery.issue.posts)
+            reply = context.mail(delivery, delivery.issue.posts)
             ledger.record(replied(delivery, reply, this.state.clock, subscriber))
 
 
-def run_again(ledger: MemoryLedger, office: Office, clock: datetime) -> None:
-    """Send what is uncertain once more, as `--resend-uncertain` does."""
-    people = {one.id: one for one in ledger.subscribers()}
-    news = office.news(clock)
+def run_again(ledger: MemoryLedger, context: RunContext, clock: datetime) -> None:
+    """Send uncertain deliveries again, as `--resend-uncertain` does."""
+    people = {person.id: person for person in ledger.subscribers()}
+    news = context.news(clock)
     for row in ledger.deliveries():
         posts = resend(row, people[row.subscriber], news)
         if posts:
             delivery, subscriber = ledger.claim_again(slot(row))
-            reply = office.mail(delivery, posts)
+            reply = context.mail(delivery, posts)
             ledger.record(replied(delivery, reply, clock, subscriber))

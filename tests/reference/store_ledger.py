@@ -1,7 +1,7 @@
-"""The store as a ledger of delivery_machine.py, and a run over it in the order that `send` keeps.
+"""The store as a ledger for the oracle in world.py, and a run over it in the order of `send`.
 
-What the machine asks of a ledger is answered from the tables; what it does to subscribers is done
-by the store's own methods, and must come out as the rules say.
+The ledger reads its answers from the tables, and changes subscribers by the methods of the store,
+whose results must follow the delivery rules.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from postroom.scheduling.rules import VisiblePost
 from postroom.send.outcomes import retry_delay
 from postroom.send.run import Overrides, look_up_posts, plan_issues, settle_log
 from tests.reference.delivery import Reply
-from tests.reference.ledger import CONNECTIONS, Crash, Office
+from tests.reference.ledger import CONNECTIONS, Crash, RunContext
 from tests.support.content import FixedContentSource
 
 EARLIER = datetime(2026, 1, 1, tzinfo=UTC)
@@ -63,7 +63,7 @@ class PulsingDatabase(Database):
 
 
 def opened(url: str, folder: Path) -> PulsingDatabase:
-    """Open the database at `url` with its tables; what is durable is no question here."""
+    """Open the database at `url` with its tables, without durability."""
     database = make_engine(url, folder)
     if database.is_sqlite:
         event.listen(database.engine, "connect", _hasty)
@@ -76,7 +76,7 @@ def _hasty(connection: Any, _record: object) -> None:
 
 
 def emptied(database: PulsingDatabase) -> PulsingDatabase:
-    """Empty all tables, and let the ids begin anew: the machine counts its people from 1."""
+    """Empty all tables and restart the ids, because the world counts its people from 1."""
     names = [table.name for table in metadata.sorted_tables if table.name != "postroom_version"]
     database.pulse = lambda: None
     with database.writing() as connection:
@@ -90,7 +90,7 @@ def emptied(database: PulsingDatabase) -> PulsingDatabase:
 
 
 class StoreLedger:
-    """The machine's Protocol, answered by the store."""
+    """A ledger that is the store."""
 
     connections = CONNECTIONS
 
@@ -103,11 +103,11 @@ class StoreLedger:
         self._read: tuple[int, dict[str, Any]] = (0, {})
 
     def step(self) -> None:
-        """Do what is done before each transaction."""
+        """Call `pulse` before a transaction."""
         self.pulse()
 
     def _once(self, name: str, read: Callable[[], Any]) -> Any:
-        """Return what `read` returns, asked once between two writes: the oracle asks often."""
+        """Return the result of `read`, cached until the next write."""
         if self._read[0] != self.database.writes:
             self._read = (self.database.writes, {})
         if name not in self._read[1]:
@@ -120,7 +120,7 @@ class StoreLedger:
         return found
 
     def log(self) -> Sequence[LogEntry]:
-        """Return all arrivals."""
+        """Return all log entries."""
         found: list[LogEntry] = self._once("log", lambda: list(self.store.post_log.entries()))
         return found
 
@@ -141,8 +141,8 @@ class StoreLedger:
         return found
 
     def _rows(self) -> Mapping[int, Delivery]:
-        asked = sa.select(deliveries, issues.c.frequency, issues.c.cutoff, issues.c.language)
-        asked = asked.join(issues, issues.c.id == deliveries.c.issue).order_by(deliveries.c.id)
+        query = sa.select(deliveries, issues.c.frequency, issues.c.cutoff, issues.c.language)
+        query = query.join(issues, issues.c.id == deliveries.c.issue).order_by(deliveries.c.id)
         posts: dict[int, list[str]] = defaultdict(list)
         with self.database.reading() as connection:
             order = issue_posts.c.issue, issue_posts.c.position
@@ -152,94 +152,94 @@ class StoreLedger:
                 row.id: Delivery(
                     row.subscriber,
                     row.number,
-                    Issue(row.frequency, _reach(row), tuple(posts[row.issue]), row.language),
+                    Issue(row.frequency, _issue_cutoff(row), tuple(posts[row.issue]), row.language),
                     row.state,
                     row.attempts,
                     row.retry_at,
                 )
-                for row in connection.execute(asked)
+                for row in connection.execute(query)
             }
 
     def save(self, subscriber: Subscriber) -> None:
-        """Do what makes the stored subscriber this one, and see that it does."""
-        held = next((one for one in self.subscribers() if one.id == subscriber.id), None)
-        if held is None:
-            held = evolve(
+        """Change the stored subscriber to this one, and check the result."""
+        before = next((each for each in self.subscribers() if each.id == subscriber.id), None)
+        if before is None:
+            before = evolve(
                 subscriber,
                 state="pending",
                 cursor=Cursor(date.min),
                 start=date.min,
                 token=f"token {subscriber.id}",
             )
-            self.store.subscribers.add([held], EARLIER)
+            self.store.subscribers.add([before], EARLIER)
         chosen = subscriber.frequency, subscriber.topics, subscriber.language
-        if chosen != (held.frequency, held.topics, held.language):
+        if chosen != (before.frequency, before.topics, before.language):
             self.store.subscribers.set_preferences(subscriber.id, *chosen)
-        if subscriber.state != held.state:
-            self._move(held, subscriber)
-        stored = next(one for one in self.subscribers() if one.id == subscriber.id)
-        assert stored == evolve(subscriber, token=held.token)
+        if subscriber.state != before.state:
+            self._move(before, subscriber)
+        stored = next(each for each in self.subscribers() if each.id == subscriber.id)
+        assert stored == evolve(subscriber, token=before.token)
 
-    def _move(self, held: Subscriber, to: Subscriber) -> None:
+    def _move(self, stored: Subscriber, to: Subscriber) -> None:
         if to.state == "unsubscribed":
-            self.store.subscribers.stop([held.address], "unsubscribed")
+            self.store.subscribers.stop([stored.address], "unsubscribed")
         elif to.state == "paused":
-            self.store.subscribers.pause(held.id)
-        elif held.state == "paused":
-            self.store.subscribers.resume(held.id)
+            self.store.subscribers.pause(stored.id)
+        elif stored.state == "paused":
+            self.store.subscribers.resume(stored.id)
         else:
-            self.store.subscribers.confirm(held.id, Cursor(to.start, to.cursor.seq))
+            self.store.subscribers.confirm(stored.id, Cursor(to.start, to.cursor.seq))
 
     def insert(self, delivery: Delivery) -> None:
-        """Plan a welcome letter."""
-        number = self.store.issues.freeze(frozen_of(delivery.issue, EARLIER))
+        """Plan the delivery of a welcome issue."""
+        number = self.store.issues.freeze(make_snapshot(delivery.issue, EARLIER))
         assert self.store.deliveries.plan_welcome(delivery.subscriber, number, EARLIER)
 
     def run(
-        self, office: Office, now: datetime, *, yes: bool = False, accept: bool = False
+        self, context: RunContext, now: datetime, *, yes: bool = False, accept: bool = False
     ) -> None:
-        """Do one run; the turn of one that dies is free."""
+        """Do one run; release the lock of a run that crashes."""
         try:
-            run_on(self.store, self._at_home(office), now, yes=yes, accept=accept)
+            run_on(self.store, self._store_context(context), now, yes=yes, accept=accept)
         except Crash:
             self.database.release_lock()
             raise
 
-    def run_again(self, office: Office, clock: datetime) -> None:
-        """Send what is uncertain once more."""
+    def run_again(self, context: RunContext, clock: datetime) -> None:
+        """Send uncertain deliveries again."""
         try:
-            resend_on(self.store, self._at_home(office), clock)
+            resend_on(self.store, self._store_context(context), clock)
         except Crash:
             self.database.release_lock()
             raise
 
-    def _at_home(self, office: Office) -> StoreOffice:
+    def _store_context(self, context: RunContext) -> StoreContext:
         def send(claim: ClaimedDelivery, posts: tuple[str, ...]) -> Reply:
             row = self.rows()[claim.id]
             assert (row.subscriber, row.number) == (claim.subscriber, claim.number)
-            # The machine counts the tries that were answered, the store those that were begun.
-            return office.mail(evolve(row, attempts=claim.attempts - 1), posts)
+            # The model counts the attempts that were answered, the store those that were begun.
+            return context.mail(evolve(row, attempts=claim.attempts - 1), posts)
 
-        return StoreOffice(office.news, office.zone, send, office.opened, self.connections)
+        return StoreContext(context.news, context.zone, send, context.opened, self.connections)
 
 
-def _reach(row: sa.Row[Any]) -> Cursor:
-    """Return what the letter of a row raises to: the row holds the bookmark that it makes."""
+def _issue_cutoff(row: sa.Row[Any]) -> Cursor:
+    """Return the cutoff of the issue of a row."""
     if row.frequency == "post":
         return Cursor(date.min, row.cursor_seq)
     return Cursor(row.cutoff)
 
 
-def frozen_of(letter: Issue, at: datetime) -> IssueSnapshot:
-    """Return `letter` as it is frozen at the instant `at`."""
-    return IssueSnapshot(letter.frequency, letter.cutoff.date, letter.language, letter.posts, at)
+def make_snapshot(issue: Issue, at: datetime) -> IssueSnapshot:
+    """Return `issue` as it is frozen at the instant `at`."""
+    return IssueSnapshot(issue.frequency, issue.cutoff.date, issue.language, issue.posts, at)
 
 
 # A run over the store
 
 
-class StoreOffice:
-    """What a run over the store is given; `send` takes a claim and the posts of its letter."""
+class StoreContext:
+    """The inputs of a run over the store; `send` takes a claim and the posts of its issue."""
 
     def __init__(
         self,
@@ -259,51 +259,51 @@ class StoreOffice:
 
 
 def run_on(
-    store: Store, office: StoreOffice, now: datetime, *, yes: bool = False, accept: bool = False
+    store: Store, context: StoreContext, now: datetime, *, yes: bool = False, accept: bool = False
 ) -> None:
-    """Do one run; raises `StoppedError` with nothing moved."""
+    """Do one run; raise `StoppedError` before any change."""
     run = store.runs.begin(now)
     try:
-        outlook = look_up_posts(
-            store, office.site, office.content, now, Overrides(yes=yes, accept_missing=accept)
+        plan_input = look_up_posts(
+            store, context.site, context.content, now, Overrides(yes=yes, accept_missing=accept)
         )
     except StoppedError:
         store.runs.end(run, now)
         raise
-    clock = outlook.run.state.clock
-    settle_log(store, run, outlook)
-    office.opened(outlook.update.state)
-    plan_issues(store, run, office.content, outlook)
-    _send(store, run, office, clock)
+    clock = plan_input.run.state.clock
+    settle_log(store, run, plan_input)
+    context.opened(plan_input.update.state)
+    plan_issues(store, run, context.content, plan_input)
+    _send(store, run, context, clock)
     store.runs.end(run, clock)
 
 
-def _send(store: Store, run: int, office: StoreOffice, clock: datetime) -> None:
+def _send(store: Store, run: int, context: StoreContext, clock: datetime) -> None:
     outcomes: list[DeliveryOutcome] = []
     while claims := store.deliveries.record_and_claim(
-        run, outcomes, office.connections, clock, str
+        run, outcomes, context.connections, clock, str
     ):
         outcomes = []
         for claim in claims:
-            letter = store.issues.find(claim.issue)
-            assert letter
-            outcomes.append(_outcome(claim, office.send(claim, letter.posts), clock))
+            issue = store.issues.find(claim.issue)
+            assert issue
+            outcomes.append(_outcome(claim, context.send(claim, issue.posts), clock))
 
 
-def resend_on(store: Store, office: StoreOffice, clock: datetime) -> None:
-    """Send again what is uncertain, less the posts that are gone; nothing, where all are."""
-    news, last = office.content.visible_posts(clock), 0
+def resend_on(store: Store, context: StoreContext, clock: datetime) -> None:
+    """Send uncertain deliveries again with their visible posts, unless they have none."""
+    news, last = context.content.visible_posts(clock), 0
     run = store.runs.begin(clock)
     outcomes: list[DeliveryOutcome] = []
     while claims := store.deliveries.record_and_claim_uncertain(
-        run, outcomes, office.connections, clock, str, after=last
+        run, outcomes, context.connections, clock, str, after=last
     ):
         outcomes, last = [], claims[-1].id
         for claim in claims:
-            letter = store.issues.find(claim.issue)
-            assert letter
-            posts = tuple(post for post in letter.posts if post in news)
-            reply: Reply = office.send(claim, posts) if posts else "uncertain"
+            issue = store.issues.find(claim.issue)
+            assert issue
+            posts = tuple(post for post in issue.posts if post in news)
+            reply: Reply = context.send(claim, posts) if posts else "uncertain"
             outcomes.append(_outcome(claim, reply, clock))
     store.runs.end(run, clock)
 

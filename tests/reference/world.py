@@ -1,8 +1,8 @@
-"""A newsroom, its subscribers, their mail server, and an oracle that stands outside the rules.
+"""A site, its subscribers, their mail server, and an oracle that does not use the rules.
 
-The oracle keeps a log of its own: who pushed what when, what each run could see, who asked for
-what, what the server took. From these it says what must and what must not be received; it never
-asks the code under test, save for the ledger's word on letters that failed.
+The oracle records the posts with their times, the posts visible to each run, the preferences and
+the received emails. From these it derives the posts that must and must not be received. It does
+not ask the code under test, except for the state of deliveries that failed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from postroom.scheduling.rules import (
     start_cursor,
 )
 from tests.reference.delivery import Reply, set_start
-from tests.reference.ledger import FREQUENCIES, SEND_AT, Crash, Ledger, MemoryLedger, Office
+from tests.reference.ledger import FREQUENCIES, SEND_AT, Crash, Ledger, MemoryLedger, RunContext
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NEVER = datetime.min.replace(tzinfo=UTC)
@@ -37,8 +37,8 @@ def berlin(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=BERLIN).astimezone(UTC)
 
 
-def last_boundary(frequency: Frequency, day: date) -> date:
-    """Return the oracle's own idea of a boundary: count back to the day that is one."""
+def last_cutoff(frequency: Frequency, day: date) -> date:
+    """Return the last cutoff on or before `day`, found by counting back day by day."""
     while not (
         frequency in {"day", "post"}
         or (frequency == "week" and day.isoweekday() == 1)
@@ -50,7 +50,7 @@ def last_boundary(frequency: Frequency, day: date) -> date:
 
 @frozen
 class Appearance:
-    """A run saw a post that it did not see before: which run, and the post's date then."""
+    """The number of a run that saw a post anew, with the date of the post in that run."""
 
     run: int
     day: date
@@ -59,7 +59,7 @@ class Appearance:
 
 @define
 class Item:
-    """A post as its author left it, and when runs saw it appear."""
+    """A post in its current version, and its appearances in runs."""
 
     id: str
     day: date
@@ -74,33 +74,34 @@ class Item:
     lost: bool = False
 
     def shows(self, today: date) -> bool:
-        """Tell whether it is visible on the date `today`."""
+        """Tell whether the post is visible on the date `today`."""
         return self.present and not self.withdrawn and self.day <= today
 
 
 @define
 class Person:
-    """What one subscriber asked for, and what the server took for them."""
+    """The preferences of a subscriber, and the emails that the server accepted for them."""
 
     id: int
-    boundary: date = date.min
-    boundary_at: datetime = NEVER
+    cutoff: date = date.min
+    cutoff_at: datetime = NEVER
     confirmed_runs: int = 0
     post_runs: int = 0
     unmatched: set[str] = Factory(set)
     received: dict[str, tuple[str, ...]] = Factory(dict)
+    # A search with `derandomize` is seeded by the source of its test, which uses this name.
     letters: list[Delivery] = Factory(list)
     again: set[str] = Factory(set)
 
     @property
     def posts(self) -> list[str]:
-        """All posts received, a letter that came twice on request counted once."""
+        """All received posts; an email that was sent again on request counts once."""
         return [post for posts in self.received.values() for post in posts]
 
 
 @define
 class World:
-    """Everything outside the sender, and the ledger inside. Each event has its own instant."""
+    """Everything outside the program, and its ledger. Each event has its own instant."""
 
     now: datetime
     ledger: Ledger = Factory(MemoryLedger)
@@ -124,11 +125,11 @@ class World:
     # Time
 
     def to(self, instant: datetime) -> None:
-        """Let time pass until `instant`, if it has not come."""
+        """Advance the time to `instant`, unless it is past."""
         self.now = max(self.now, instant)
 
     def tick(self) -> datetime:
-        """Let a second pass; return what the sender's guarded clock should show."""
+        """Advance the time by a second; return the expected guarded clock of a run."""
         self.now += timedelta(seconds=1)
         return max(self.now + self.skew, self.guard)
 
@@ -137,16 +138,16 @@ class World:
         return clock.astimezone(self.zone).date()
 
     def reached(self, clock: datetime) -> date:
-        """Return the newest date whose 09:00 has come."""
+        """Return the newest date whose 09:00 is past."""
         local = clock.astimezone(self.zone)
         return local.date() - timedelta(days=0 if local.time() >= SEND_AT else 1)
 
     def released(self, clock: datetime) -> date:
-        """Return the newest date that any run, or one at `clock`, has reached."""
+        """Return the newest date that any run, or a run at `clock`, has reached."""
         return max([self.reached(clock), *self.runs])
 
     def move_to(self, zone: ZoneInfo) -> None:
-        """Change the newsroom's zone."""
+        """Change the time zone of the site."""
         if zone != self.zone:
             self.zone, self.zone_changed = zone, self.tick()
             self.settled = datetime.max.replace(tzinfo=UTC)
@@ -156,32 +157,32 @@ class World:
     def push(
         self, name: str, day: date | None = None, topics: str = "", language: str = "en"
     ) -> None:
-        """Publish a post, dated today unless told otherwise."""
+        """Publish a post, dated today by default."""
         at = self.tick()
         day = day or self.today(at)
         self.items[name] = Item(name, day, frozenset(topics.split()), language, at, at)
 
     def change(self, name: str, **parts: object) -> None:
-        """Edit a post, or take it away or back (`present`, `withdrawn`)."""
+        """Edit, remove or restore a post (`present`, `withdrawn`)."""
         item = self.items[name]
         for part, value in parts.items():
             setattr(item, part, value)
         item.changed = self.tick()
 
     def news(self, clock: datetime) -> Mapping[str, VisiblePost]:
-        """Return what a run at `clock` reads from the folder of posts."""
+        """Return the posts that a run at `clock` reads from the folder."""
         today = self.today(clock)
         return {
-            one.id: VisiblePost(one.id, one.day, one.pushed, one.topics, one.language)
-            for one in self.items.values()
-            if one.shows(today)
+            item.id: VisiblePost(item.id, item.day, item.pushed, item.topics, item.language)
+            for item in self.items.values()
+            if item.shows(today)
         }
 
     # Subscribers
 
     def subscriber(self, who: int) -> Subscriber:
         """Return the stored subscriber."""
-        return next(one for one in self.ledger.subscribers() if one.id == who)
+        return next(each for each in self.ledger.subscribers() if each.id == who)
 
     def _release(self) -> RunState:
         now, last = self.now + self.skew, self.ledger.release()
@@ -222,11 +223,11 @@ class World:
         else:
             at = confirmation_cursor(subscriber.frequency, release, self._last_seq())
             self._confirmed(person, subscriber.frequency, clock)
-        back = set_start(subscriber, at)
-        self.effects["4 kept on return"] += back.cursor != at
-        self.effects["5 not owed"] += any(is_delivered(one, at) for one in self.ledger.log())
+        confirmed = set_start(subscriber, at)
+        self.effects["4 kept on return"] += confirmed.cursor != at
+        self.effects["5 not owed"] += any(is_delivered(entry, at) for entry in self.ledger.log())
         self.effects["12 came back"] += subscriber.state == "unsubscribed"
-        self.ledger.save(back)
+        self.ledger.save(confirmed)
 
     def _confirmed(self, person: Person, frequency: Frequency, clock: datetime) -> None:
         if frequency == "post":
@@ -234,22 +235,22 @@ class World:
             self._start(person, today, time())
             person.post_runs = len(self.runs)
         else:
-            day = last_boundary(frequency, self.released(clock))
+            day = last_cutoff(frequency, self.released(clock))
             self._start(person, day, SEND_AT)
         person.confirmed_runs = len(self.runs)
 
-    def _start(self, person: Person, boundary: date, clock: time) -> None:
-        if boundary >= person.boundary:
-            person.boundary = boundary
-            at = datetime.combine(boundary, clock, tzinfo=self.zone)
-            person.boundary_at = at.astimezone(UTC)
+    def _start(self, person: Person, cutoff: date, clock: time) -> None:
+        if cutoff >= person.cutoff:
+            person.cutoff = cutoff
+            at = datetime.combine(cutoff, clock, tzinfo=self.zone)
+            person.cutoff_at = at.astimezone(UTC)
 
     def _greet(self, who: int) -> None:
         new = self.subscriber(who)
         group = Group(new.frequency, new.cursor, new.topics, new.language)
-        letter = make_welcome_issue(group, self.ledger.log(), self.news(self.now + self.skew))
-        if letter:
-            self.ledger.insert(Delivery(who, new.issues, letter))
+        issue = make_welcome_issue(group, self.ledger.log(), self.news(self.now + self.skew))
+        if issue:
+            self.ledger.insert(Delivery(who, new.issues, issue))
 
     def prefer(self, who: int, **parts: Any) -> None:
         """Change frequency, topics, language or state."""
@@ -258,36 +259,36 @@ class World:
         changed = evolve(self.subscriber(who), **parts)
         self.ledger.save(changed)
 
-    def leave(self, who: int) -> None:
-        """Unsubscribe."""
+    def unsubscribe(self, who: int) -> None:
+        """Unsubscribe a subscriber."""
         self.prefer(who, state="unsubscribed")
 
-    def come_back(self, who: int) -> None:
-        """Confirm again after leaving."""
+    def confirm_again(self, who: int) -> None:
+        """Confirm a subscriber again after an unsubscription."""
         self._confirm(self.subscriber(who))
 
     # Runs
 
     def run(self, *, yes: bool = False, accept: bool = False, crash: int = 0) -> None:
-        """Do a run, which dies before its step number `crash` if that is not 0.
+        """Do a run, which crashes before its step number `crash` unless that is 0.
 
-        A run without crash or failing mailbox is a healthy one and is judged as such.
+        The oracle checks that a run without crash or failing mailbox is prompt.
         """
         self.tick()
         self.ledger.pulse = self._pulse(crash)
         try:
-            self.ledger.run(self._office(), self.now + self.skew, yes=yes, accept=accept)
+            self.ledger.run(self._context(), self.now + self.skew, yes=yes, accept=accept)
         except Crash:
             self.effects["crash"] += 1
         else:
             if not self.fails:
-                self._judge_promptness()
+                self._check_promptness()
         finally:
             self.ledger.pulse = lambda: None
-        self._judge_ledger()
+        self._check_ledger()
 
     def run_twice(self) -> None:
-        """Do a run and another at once, which must find nothing to do."""
+        """Do two runs, the second of which must change nothing."""
         self.run(yes=True, accept=True)
         before = (self.sent, self.ledger.log(), self.ledger.subscribers())
         failed, self.fails = self.fails, {}
@@ -296,30 +297,30 @@ class World:
         assert (self.sent, self.ledger.log(), self.ledger.subscribers()) == before
 
     def resend(self) -> None:
-        """Send what is uncertain again."""
+        """Send uncertain deliveries again."""
         self.resending = True
         self.tick()
         self.clock = max(self.guard, self.now + self.skew)
-        self.ledger.run_again(self._office(), self.clock)
+        self.ledger.run_again(self._context(), self.clock)
         self.resending = False
-        self._judge_ledger()
+        self._check_ledger()
 
-    def _office(self) -> Office:
-        return Office(self.news, self.zone, self._mail, self._opened)
+    def _context(self) -> RunContext:
+        return RunContext(self.news, self.zone, self._mail, self._opened)
 
     def _pulse(self, crash: int) -> Callable[[], None]:
-        left = crash
+        remaining = crash
 
         def pulse() -> None:
-            nonlocal left
-            left -= 1
-            if left == 0:
+            nonlocal remaining
+            remaining -= 1
+            if remaining == 0:
                 raise Crash
 
         return pulse
 
     def _opened(self, release: RunState) -> None:
-        """Write down what this run, which may yet crash, could see."""
+        """Record the posts that are visible to this run, which may crash later."""
         system = self.now + self.skew
         self.effects["1 clock guarded"] += system < self.guard
         self.guard = self.clock = max(self.guard, system)
@@ -336,34 +337,34 @@ class World:
 
     def _note_opening(self, release: RunState) -> None:
         self.effects["14 floor of the old zone"] += release.floor > release.released
-        for one in self.ledger.log():
-            if one.seq not in self.logged:
-                self.logged.add(one.seq)
-                self.effects["2 lifted"] += one.day > self.items[one.post_id].day
-                self.effects["7 returned"] += one.returned
-                had = any(one.post_id in person.posts for person in self.people.values())
-                self.effects["7 returned to some"] += one.returned and had
+        for entry in self.ledger.log():
+            if entry.seq not in self.logged:
+                self.logged.add(entry.seq)
+                self.effects["2 lifted"] += entry.day > self.items[entry.post_id].day
+                self.effects["7 returned"] += entry.returned
+                had = any(entry.post_id in person.posts for person in self.people.values())
+                self.effects["7 returned to some"] += entry.returned and had
 
     def _look(self, item: Item, today: date) -> None:
         shows = item.shows(today)
         if shows and not item.seen:
             item.seen_at.append(Appearance(len(self.runs), item.day, item.changed))
         if item.seen and not shows:
-            since = min(last_boundary(each, self.runs[-1]) for each in FREQUENCIES)
-            # What may be too old to be struck may be missed for good.
+            since = min(last_cutoff(each, self.runs[-1]) for each in FREQUENCIES)
+            # A post that may be too old to be retracted may be lost.
             item.lost |= not self._at_least(item.seen_at[-1], since)
         item.seen = shows
 
     def _match(self) -> None:
-        for one in self.ledger.subscribers():
+        for subscriber in self.ledger.subscribers():
             for item in self.items.values():
-                if one.state == "active" and item.seen and not _matches(one, item):
-                    self.people[one.id].unmatched.add(item.id)
+                if subscriber.state == "active" and item.seen and not _matches(subscriber, item):
+                    self.people[subscriber.id].unmatched.add(item.id)
 
     # The mail server
 
     def _mail(self, delivery: Delivery, posts: tuple[str, ...]) -> Reply:
-        """Take a letter, or fail; the connection may break and the process die on either side."""
+        """Accept or refuse an email; the connection or the process may fail before or after."""
         self.ledger.pulse()
         failure = self.fails.get(delivery.subscriber, "")
         if failure in {"deferred", "bounced"}:
@@ -376,69 +377,67 @@ class World:
     def _take(self, delivery: Delivery, posts: tuple[str, ...]) -> None:
         person = self.people[delivery.subscriber]
         key = message_key(delivery.subscriber, delivery.issue)
-        self._judge_letter(person, delivery, posts)
+        self._check_email(person, delivery, posts)
         if self.resending:
             person.again.add(key)
             self.effects["11 sent again"] += 1
-        assert key not in person.received or self.resending, "one letter twice"
+        assert key not in person.received or self.resending, "an email twice"
         person.received[key] = tuple(
             {**dict.fromkeys(person.received.get(key, ())), **dict.fromkeys(posts)}
         )
         assert len(person.posts) == len(set(person.posts)), f"a post twice: {person.received}"
         if not self.resending:
             person.letters.append(delivery)
-            self._note_letter(delivery)
+            self._note_email(delivery)
         self.sent += 1
 
-    def _note_letter(self, delivery: Delivery) -> None:
-        letter = delivery.issue
+    def _note_email(self, delivery: Delivery) -> None:
+        issue = delivery.issue
         self.effects["11 retried"] += delivery.attempts > 0
-        self.effects[
-            "13 welcome" if letter.frequency == "welcome" else f"3 {letter.frequency}"
-        ] += 1
-        returned = {one.post_id for one in self.ledger.log() if one.returned}
-        self.effects["7 received after return"] += not returned.isdisjoint(letter.posts)
+        self.effects["13 welcome" if issue.frequency == "welcome" else f"3 {issue.frequency}"] += 1
+        returned = {entry.post_id for entry in self.ledger.log() if entry.returned}
+        self.effects["7 received after return"] += not returned.isdisjoint(issue.posts)
 
-    # The judge
+    # The oracle
 
-    def _judge_letter(self, person: Person, delivery: Delivery, posts: tuple[str, ...]) -> None:
-        letter, subscriber = delivery.issue, self.subscriber(person.id)
+    def _check_email(self, person: Person, delivery: Delivery, posts: tuple[str, ...]) -> None:
+        issue, subscriber = delivery.issue, self.subscriber(person.id)
         today = self.today(self.clock)
-        assert posts, "an empty letter"
+        assert posts, "an empty email"
         assert subscriber.state == "active"
         for post in posts:
             item = self.items[post]
-            assert item.shows(today), "a post that nobody should see"
+            assert item.shows(today), "a post that is not visible"
             if self.resending:
                 continue
-            if letter.frequency == "welcome":
-                assert not self.owes(person, item), "news in a welcome letter"
+            if issue.frequency == "welcome":
+                assert not self.is_due(person, item), "a due post in a welcome issue"
             else:
-                assert _matches(subscriber, item), "not asked for"
-                assert not self._old(person, item), "old news"
+                assert _matches(subscriber, item), "a post that does not match"
+                assert not self._old(person, item), "an old post"
         if not self.resending:
-            self._judge_calendar(person, delivery)
+            self._check_calendar(person, delivery)
 
-    def _judge_calendar(self, person: Person, delivery: Delivery) -> None:
-        letter, frequency = delivery.issue, delivery.issue.frequency
+    def _check_calendar(self, person: Person, delivery: Delivery) -> None:
+        issue, frequency = delivery.issue, delivery.issue.frequency
         if frequency == "welcome":
             return
         if frequency == "post":
             earlier = [d.issue.cutoff.seq for d in person.letters if d.issue.frequency == "post"]
-            assert all(one < letter.cutoff.seq for one in earlier), "two letters for one arrival"
+            assert all(seq < issue.cutoff.seq for seq in earlier), "two issues for one log entry"
             return
-        boundary = letter.cutoff.date
-        assert boundary == last_boundary(frequency, self.runs[-1]), "off-beat"
+        cutoff = issue.cutoff.date
+        assert cutoff == last_cutoff(frequency, self.runs[-1]), "a wrong cutoff"
         periods = {"day", "week", "month"}
         earlier_days = [d.issue.cutoff.date for d in person.letters if d.issue.frequency in periods]
-        assert all(one < boundary for one in earlier_days), "two letters for one boundary"
-        for post in letter.posts:
-            assert any(one.day < boundary for one in self.items[post].seen_at), "too early"
+        assert all(day < cutoff for day in earlier_days), "two issues for one cutoff"
+        for post in issue.posts:
+            assert any(seen.day < cutoff for seen in self.items[post].seen_at), "too early"
 
-    def _judge_ledger(self) -> None:
-        for one in self.ledger.subscribers():
-            self._judge_bookmark(self.before.setdefault(one.id, one), one)
-            self.before[one.id] = one
+    def _check_ledger(self) -> None:
+        for subscriber in self.ledger.subscribers():
+            self._check_cursor(self.before.setdefault(subscriber.id, subscriber), subscriber)
+            self.before[subscriber.id] = subscriber
         rows = self.ledger.deliveries()
         for row in rows:
             self._note_row(self.rows.get((row.subscriber, row.number), row), row)
@@ -452,11 +451,11 @@ class World:
             assert sent <= set(person.received), "sent, but never received"
             assert set(person.received) <= sent | unsure, "received, but not recorded"
 
-    def _judge_bookmark(self, was: Subscriber, one: Subscriber) -> None:
-        assert one.cursor.date >= was.cursor.date, "a bookmark fell"
-        assert one.cursor.seq >= was.cursor.seq, "a bookmark fell"
-        assert one.start >= was.start, "a start fell"
-        moved = one.cursor != was.cursor and one.issues == was.issues
+    def _check_cursor(self, was: Subscriber, now: Subscriber) -> None:
+        assert now.cursor.date >= was.cursor.date, "a cursor fell"
+        assert now.cursor.seq >= was.cursor.seq, "a cursor fell"
+        assert now.start >= was.start, "a start fell"
+        moved = now.cursor != was.cursor and now.issues == was.issues
         self.effects["6 moved without a letter"] += moved
 
     def _note_row(self, was: Delivery, row: Delivery) -> None:
@@ -467,7 +466,7 @@ class World:
         self.effects["11 replaced when deferred"] += other and was.state == "deferred"
 
     def _at_least(self, seen: Appearance, day: date) -> bool:
-        """Tell whether what appeared then surely counts as of `day` or later."""
+        """Tell whether a post of this appearance surely counts as of `day` or later."""
         return seen.day >= day or any(each >= day for each in self.runs[: seen.run])
 
     def _surely_before(self, seen: Appearance, day: date) -> bool:
@@ -477,23 +476,23 @@ class World:
         return latest < day
 
     def _old(self, person: Person, item: Item) -> bool:
-        """Tell whether a post was news before the boundary from which the person asked for it."""
+        """Tell whether a post was published before the first cutoff of the person."""
         if not item.seen_at:
             return False
         first = item.seen_at[0]
         if first.run < person.post_runs and len(item.seen_at) == 1:
             return True
-        if first.run < person.confirmed_runs or first.changed < person.boundary_at:
-            return self._surely_before(first, person.boundary)
+        if first.run < person.confirmed_runs or first.changed < person.cutoff_at:
+            return self._surely_before(first, person.cutoff)
         return False
 
-    def owes(self, person: Person, item: Item) -> bool:
-        """Tell whether a post is surely owed, sooner or later."""
+    def is_due(self, person: Person, item: Item) -> bool:
+        """Tell whether a post is surely due at some time."""
         if not item.seen_at or item.lost or item.id in person.unmatched:
             return False
         if item.seen_at[0].run < person.post_runs:
             return False
-        return all(self._at_least(each, person.boundary) for each in item.seen_at)
+        return all(self._at_least(each, person.cutoff) for each in item.seen_at)
 
     def _excused(self, person: Person) -> frozenset[str]:
         rows = [row for row in self.ledger.deliveries() if row.subscriber == person.id]
@@ -507,54 +506,57 @@ class World:
         return frozenset(again.union(*(row.issue.posts for row in unsure)))
 
     def missing(self, who: int) -> list[str]:
-        """Return the posts that are owed and were not received."""
+        """Return the due posts that were not received."""
         person = self.people[who]
         gone = self._excused(person).union(person.posts)
         return [
             item.id for item in self.items.values()
-            if item.seen and self.owes(person, item) and item.id not in gone
+            if item.seen and self.is_due(person, item) and item.id not in gone
         ]  # fmt: skip
 
-    def _judge_promptness(self) -> None:
-        """After a healthy run nobody waits for what was there before the boundary's hour."""
+    def _check_promptness(self) -> None:
+        """Check that a run without failures sends all posts published before the cutoff."""
         stuck = {
             r.subscriber for r in self.ledger.deliveries() if r.state in {"deferred", "bounced"}
         }
-        for one in self.ledger.subscribers():
-            if one.state == "active" and one.id not in stuck:
+        for subscriber in self.ledger.subscribers():
+            if subscriber.state == "active" and subscriber.id not in stuck:
                 late = [
-                    post for post in self.missing(one.id) if self._in_time(one, self.items[post])
+                    post
+                    for post in self.missing(subscriber.id)
+                    if self._in_time(subscriber, self.items[post])
                 ]
-                assert not late, f"{one} waits for {late}"
+                assert not late, f"{subscriber} waits for {late}"
 
     def _in_time(self, subscriber: Subscriber, item: Item) -> bool:
         if subscriber.frequency == "post":
             return True
         seen = item.seen_at[-1]
-        boundary = last_boundary(subscriber.frequency, self.runs[-1])
-        at = datetime.combine(boundary, SEND_AT, tzinfo=self.zone)
+        cutoff = last_cutoff(subscriber.frequency, self.runs[-1])
+        at = datetime.combine(cutoff, SEND_AT, tzinfo=self.zone)
         settled = self.zone_changed == NEVER or seen.changed - self.settled > timedelta(days=3)
-        return settled and seen.day < boundary and seen.changed < at
+        return settled and seen.day < cutoff and seen.changed < at
 
     def heal(self) -> None:
-        """Bring all back, let two long months pass, and find nothing owed missing."""
+        """Restore all posts, advance two long months, and check that no due post is missing."""
         self.fails, self.skew = {}, timedelta()
         self.to(self.guard)
         for item in self.items.values():
             item.present, item.withdrawn = True, False
             item.changed = self.tick()
-        for one in self.ledger.subscribers():
-            if one.state == "paused":
-                self.prefer(one.id, state="active")
+        for subscriber in self.ledger.subscribers():
+            if subscriber.state == "paused":
+                self.prefer(subscriber.id, state="active")
         begin = self.now
         for days in (0, 41, 82):
             self.to(begin + timedelta(days=days))
             self.run(yes=True, accept=True)
-            # What bounced waits for something newer; what is newest of all waits for a boundary.
+            # A bounced delivery waits for a newer post, and the newest post waits for a cutoff.
             self.push(f"healed {days}")
-        for one in self.ledger.subscribers():
-            if one.state == "active":
-                assert not self.missing(one.id), f"{one} misses {self.missing(one.id)}"
+        for subscriber in self.ledger.subscribers():
+            if subscriber.state == "active":
+                missing = self.missing(subscriber.id)
+                assert not missing, f"{subscriber} misses {missing}"
 
 
 def _matches(subscriber: Subscriber, item: Item) -> bool:

@@ -1,4 +1,4 @@
-"""Random histories against an oracle: every post, to every subscriber, once."""
+"""Random histories, checked by an oracle: each subscriber receives each due post once."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ EFFECTS = [
     "15 clock ahead",
     "crash",
 ]
-"""What a search must meet, by the number of the rule."""
+"""Effects that a search must reach, by the number of the rule."""
 
 
 @cache
 def search(examples: int) -> tuple[int, Counter[str]]:
-    """Play so many histories; return how many sent a letter, and all that was met in them.
+    """Play `examples` histories; return how many sent an email, and the effects they reached.
 
-    A few are the same ones in each run, many are others each time.
+    With `FEW` examples the histories are the same each time, with `MANY` they are random.
     """
     sent, effects = 0, Counter[str]()
 
@@ -75,17 +75,17 @@ def search(examples: int) -> tuple[int, Counter[str]]:
 
 @pytest.mark.parametrize("examples", [FEW, SLOW])
 def test_every_history_delivers_every_post_once(examples: int) -> None:
-    """Nothing twice, nothing too early, late, old or unasked for, and at the end nothing missing.
+    """No history delivers a post twice, too early, too late or unasked, or misses a post.
 
-    A search that sends nothing proves nothing: a tenth of the histories must send a letter.
+    A search that sends nothing proves nothing, so a tenth of the histories must send an email.
     """
     sent, _ = search(examples)
     assert sent * 10 >= examples
 
 
 @pytest.mark.parametrize("effect", EFFECTS)
-def test_the_search_meets_what_each_rule_is_for(effect: str) -> None:
-    """Or it would stay green without that rule."""
+def test_the_search_reaches_the_effect_of_each_rule(effect: str) -> None:
+    """The search reaches each effect, so it would fail without the rule."""
     _, effects = search(FEW)
     assert effects[effect]
 
@@ -93,29 +93,29 @@ def test_the_search_meets_what_each_rule_is_for(effect: str) -> None:
 MOMENTS = st.tuples(st.integers(0, 65), st.integers(0, 23), st.integers(0, 59))
 
 
-def letters(
+def issues_with(
     pushed: list[tuple[int, int, int]], runs: list[tuple[int, int, int]]
 ) -> list[list[Issue]]:
-    """Return the letters that each of four subscribers gets, with a run each day at 09:01."""
+    """Return the issues that each of four subscribers receives, with a daily run at 09:01."""
     world = World(berlin("2026-10-12 00:00"))
     people = [world.join(each) for each in FREQUENCIES if each != "post"]
     people.append(world.join("week", "x"))
     begin = world.now
     daily = [(day, 9, 1) for day in range(100)]
     events = [*((at, "run") for at in runs + daily), *((at, "push") for at in pushed)]
-    for (day, hour, minute), what in sorted(events):
+    for (day, hour, minute), kind in sorted(events):
         world.to(begin + timedelta(days=day, hours=hour, minutes=minute))
-        if what == "run":
+        if kind == "run":
             world.run()
         else:
             world.push(f"{len(world.items)}", topics="x" if minute % 2 else "y")
-    return [[row.issue for row in world.people[who].letters] for who in people]
+    return [[row.issue for row in world.people[subscriber].letters] for subscriber in people]
 
 
 @settings(max_examples=60, derandomize=True, deadline=None, database=None)
 @given(st.lists(MOMENTS, min_size=1, max_size=12), st.lists(MOMENTS, min_size=1, max_size=20))
-def test_more_runs_change_no_letter(
+def test_more_runs_change_no_issue(
     pushed: list[tuple[int, int, int]], runs: list[tuple[int, int, int]]
 ) -> None:
-    """Where no post is late or vanishes, when and how often one runs in between is all the same."""
-    assert letters(pushed, []) == letters(pushed, runs)
+    """Additional runs change no issue if no post is late or vanishes."""
+    assert issues_with(pushed, []) == issues_with(pushed, runs)

@@ -1,4 +1,4 @@
-"""Posts into calendar periods."""
+"""Digests: posts grouped by calendar period."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ EVERY: tuple[DigestFrequency, ...] = ("day", "week", "month")
 DAYS = st.dates(date(1900, 1, 1), date(2999, 12, 31))
 
 
-def made(every: DigestFrequency, *dates: str) -> tuple[Digest, ...]:
-    """Return the digests of posts with these dates, written in any order."""
+def make_digests(every: DigestFrequency, *dates: str) -> tuple[Digest, ...]:
+    """Return the digests of posts with these dates, given in any order."""
     site = parse_settings(f"{SETTINGS}digest: {{every: {every}}}\n".encode())
     texts = {
         f"{number}.md": f"---\ntitle: Post {number}\ndate: {when}\n---\n".encode()
@@ -48,7 +48,7 @@ def made(every: DigestFrequency, *dates: str) -> tuple[Digest, ...]:
 def test_a_day_has_its_period(
     day: str, every: DigestFrequency, period: str, first: str, last: str
 ) -> None:
-    """A day's period has a name and two ends; weeks and their years are those of ISO 8601."""
+    """A period has a name, a first and a last day; weeks are those of ISO 8601."""
     then = date.fromisoformat(day)
     assert period_containing(then, every) == period
     assert period_bounds(then, every) == (date.fromisoformat(first), date.fromisoformat(last))
@@ -56,7 +56,7 @@ def test_a_day_has_its_period(
 
 @given(day=DAYS, every=st.sampled_from(EVERY))
 def test_periods_cover_the_calendar_without_gaps(day: date, every: DigestFrequency) -> None:
-    """Each day of a period has that period and its ends; the day after it has the next one."""
+    """All days of a period share it, and the day after its last day has the next period."""
     first, last = period_bounds(day, every)
     assert first <= day <= last
     for other in (first, last):
@@ -76,9 +76,9 @@ def test_periods_cover_the_calendar_without_gaps(day: date, every: DigestFrequen
     ],
 )
 def test_posts_are_grouped_newest_first(every: DigestFrequency, periods: dict[str, str]) -> None:
-    """Digests come newest first, and in each its posts newest first; empty periods have none."""
+    """Digests and their posts are sorted newest first; empty periods have no digest."""
     dates = ("2026-10-31 22:00", "2026-11-02 08:00", "2026-11-01 12:00", "2026-11-02 20:00")
-    found = made(every, *dates, "2026-10-31 03:00", "2026-11-22")
+    found = make_digests(every, *dates, "2026-10-31 03:00", "2026-11-22")
     titles = {
         digest.period: "".join(post.title.removeprefix("Post ") for post in digest.posts)
         for digest in found
@@ -86,9 +86,9 @@ def test_posts_are_grouped_newest_first(every: DigestFrequency, periods: dict[st
     assert list(titles.items()) == list(periods.items())
 
 
-def test_a_digest_knows_its_calendar_and_its_address() -> None:
-    """A digest says its period, its two ends, and the address of its page."""
-    (digest,) = made("week", "2024-12-31")
+def test_a_digest_has_its_period_and_url() -> None:
+    """A digest has its period, first and last day, and the URL of its page."""
+    (digest,) = make_digests("week", "2024-12-31")
     assert (digest.period, digest.every) == ("2025-W01", "week")
     assert (digest.first, digest.last) == (date(2024, 12, 30), date(2025, 1, 5))
     assert digest.url == "https://news.example.com/digest/2025-W01/"
@@ -96,13 +96,13 @@ def test_a_digest_knows_its_calendar_and_its_address() -> None:
 
 @pytest.mark.parametrize("every", EVERY)
 def test_without_posts_there_is_no_digest(every: DigestFrequency) -> None:
-    """No post, no digest."""
-    assert made(every) == ()
+    """A site without posts has no digest."""
+    assert make_digests(every) == ()
 
 
-def test_a_day_is_one_of_the_site_s_own_zone() -> None:
-    """A post of late evening elsewhere stands in the period of the newsroom's own date."""
-    (digest,) = made("month", "2026-10-31 23:30 +00:00")
+def test_a_day_is_a_local_date_of_the_site() -> None:
+    """The period of a post is that of its date in the time zone of the site."""
+    (digest,) = make_digests("month", "2026-10-31 23:30 +00:00")
     assert digest.period == "2026-11"
 
 
@@ -110,9 +110,9 @@ def test_a_day_is_one_of_the_site_s_own_zone() -> None:
     days=st.lists(st.dates(date(2020, 12, 20), date(2026, 11, 1)), max_size=12),
     every=st.sampled_from(EVERY),
 )
-def test_every_post_stands_in_exactly_one_digest(days: list[date], every: DigestFrequency) -> None:
-    """No post is lost and none is doubled, whatever the period."""
-    found = made(every, *(str(day) for day in days))
+def test_every_post_is_in_exactly_one_digest(days: list[date], every: DigestFrequency) -> None:
+    """No digest loses or repeats a post, for any length of period."""
+    found = make_digests(every, *(str(day) for day in days))
     titles = sorted(post.title for digest in found for post in digest.posts)
     assert titles == sorted(f"Post {number}" for number in range(len(days)))
     assert [digest.period for digest in found] == sorted(

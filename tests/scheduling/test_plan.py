@@ -1,4 +1,4 @@
-"""What a run would do, told without doing it."""
+"""The plan of a run, made without writing to the store."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ SITE = Site(
 
 @pytest.fixture
 def store(database_url: str, tmp_path: Path) -> Iterator[Store]:
-    """Open the store of an empty database, once of each kind, and close it."""
+    """Open the store of an empty database of each kind, and close it."""
     opened = open_store(database_url, tmp_path)
     yield opened
     opened.database.close()
 
 
 def news(*ids: str, day: date = date(2026, 11, 20), **parts: Any) -> dict[str, VisiblePost]:
-    """Return posts with these ids, the later ones younger, with no topic and in English."""
+    """Return posts with these ids, later ids newer, without topics and in English."""
     plain = VisiblePost("", day, NOW, frozenset(), "en")
     younger = enumerate(ids)
     return {
@@ -72,7 +72,7 @@ def news(*ids: str, day: date = date(2026, 11, 20), **parts: Any) -> dict[str, V
 def add(
     store: Store, *names: str, frequency: Frequency = "month", topics: str = "", language: str = ""
 ) -> None:
-    """Add active subscribers who are owed what came in November."""
+    """Add active subscribers who are due the posts of November."""
     store.subscribers.add(
         [
             Subscriber(
@@ -92,12 +92,12 @@ def add(
     )
 
 
-def book_of(store: Store) -> PlanningStore:
-    """Return what planning reads of a store."""
+def planning_store(store: Store) -> PlanningStore:
+    """Return the parts of a store that planning reads."""
     return PlanningStore(store.post_log, store.segments)
 
 
-def look(
+def read_input(
     store: Store,
     posts: dict[str, VisiblePost],
     now: datetime = NOW,
@@ -105,33 +105,35 @@ def look(
     *,
     accept_missing: bool = False,
 ) -> PlanInput:
-    """Return what a run at `now` would go by."""
-    book = book_of(store)
-    run = begin_run(book, site, now)
-    return make_plan_input(book, site, run, posts, accept_missing=accept_missing)
+    """Return the input of the plan of a run at `now`."""
+    tables = planning_store(store)
+    run = begin_run(tables, site, now)
+    return make_plan_input(tables, site, run, posts, accept_missing=accept_missing)
 
 
-def told(store: Store, posts: dict[str, VisiblePost], now: datetime = NOW) -> list[PlannedSegment]:
-    """Return what a dry run at `now` tells."""
-    return list(plan_segments(book_of(store), look(store, posts, now)))
+def dry_run(
+    store: Store, posts: dict[str, VisiblePost], now: datetime = NOW
+) -> list[PlannedSegment]:
+    """Return the segments of a dry run at `now`."""
+    return list(plan_segments(planning_store(store), read_input(store, posts, now)))
 
 
-def do(
+def plan_run(
     store: Store, posts: dict[str, VisiblePost], now: datetime = NOW, *, accept: bool = False
 ) -> int:
-    """Do a run, up to the letters, and die; return its number."""
+    """Do a run that stops after planning; return its number."""
     store.database.release_lock()
     run = store.runs.begin(now)
-    outlook = look(store, posts, now, accept_missing=accept)
-    settle_log(store, run, outlook)
-    plan_issues(store, run, FixedContentSource(lambda _: posts, SITE), outlook)
+    plan_input = read_input(store, posts, now, accept_missing=accept)
+    settle_log(store, run, plan_input)
+    plan_issues(store, run, FixedContentSource(lambda _: posts, SITE), plan_input)
     return run
 
 
 def send_all(store: Store, run: int, now: datetime = NOW) -> None:
-    """Send all letters of a run."""
+    """Record all deliveries of a run as sent."""
     claims = store.deliveries.record_and_claim(run, [], 999, now, str)
-    store.deliveries.record(run, [DeliveryOutcome(one.id, "sent") for one in claims], now)
+    store.deliveries.record(run, [DeliveryOutcome(claim.id, "sent") for claim in claims], now)
 
 
 def dump(store: Store) -> dict[str, Sequence[tuple[object, ...]]]:
@@ -143,160 +145,164 @@ def dump(store: Store) -> dict[str, Sequence[tuple[object, ...]]]:
         }
 
 
-def letters(told: list[PlannedSegment]) -> list[tuple[tuple[str, ...], int]]:
-    """Return the posts of each letter, and to how many it goes."""
-    return [(one.issue.posts, one.count) for one in told if one.issue]
+def issues(segments: list[PlannedSegment]) -> list[tuple[tuple[str, ...], int]]:
+    """Return the posts of each issue and its number of subscribers."""
+    return [(segment.issue.posts, segment.count) for segment in segments if segment.issue]
 
 
-def reasons(told: list[PlannedSegment]) -> list[tuple[str, int]]:
-    """Return why there is no letter, and for how many."""
-    return [(one.reason or "", one.count) for one in told if not one.issue]
+def reasons(segments: list[PlannedSegment]) -> list[tuple[str, int]]:
+    """Return each reason for which there is no issue, and its number of subscribers."""
+    return [(segment.reason or "", segment.count) for segment in segments if not segment.issue]
 
 
 def test_a_dry_run_writes_nothing(store: Store) -> None:
-    """Not before the first run, not in the middle of things, not even what has arrived."""
+    """A dry run writes no row, neither before the first run nor between runs."""
     add(store, "a", "b")
     add(store, "c", frequency="post")
     before = dump(store)
-    assert told(store, news("one", "two"))
+    assert dry_run(store, news("one", "two"))
     assert dump(store) == before
-    send_all(store, do(store, news("one", "two")))
+    send_all(store, plan_run(store, news("one", "two")))
     before = dump(store)
-    assert told(store, news("one", "three"), IN_DECEMBER)
+    assert dry_run(store, news("one", "three"), IN_DECEMBER)
     assert dump(store) == before
 
 
-def test_a_dry_run_tells_what_the_run_then_does(store: Store) -> None:
-    """The same letters for the same number of readers, and no others."""
+def test_a_dry_run_equals_the_run(store: Store) -> None:
+    """A run plans the issues of the dry run for the same numbers of subscribers."""
     add(store, *"abcd")
     add(store, *"ef", frequency="week", topics="x y")
     add(store, *"gh", frequency="post", language="de")
     add(store, "i", frequency="day")
     posts = {**news("one", "two"), **news("drei", language="de", topics=frozenset("y"))}
     for now in (NOW, NOW + timedelta(days=1), IN_DECEMBER):
-        expected = told(store, posts, now)
-        run = do(store, posts, now)
+        expected = dry_run(store, posts, now)
+        run = plan_run(store, posts, now)
         counted = store.deliveries.count_by_state().get("planned", 0)
-        assert counted == sum(count for _, count in letters(expected))
-        left = {one.reason for one in told(store, posts, now) if not one.issue}
-        assert left <= {"not due", "nothing new"}
+        assert counted == sum(count for _, count in issues(expected))
+        rest = {segment.reason for segment in dry_run(store, posts, now) if not segment.issue}
+        assert rest <= {"not due", "nothing new"}
         send_all(store, run, now)
         store.runs.end(run, now)
-    assert not letters(told(store, posts, IN_DECEMBER))
+    assert not issues(dry_run(store, posts, IN_DECEMBER))
 
 
-def test_a_letter_is_told_with_its_posts_its_readers_and_their_bookmark(store: Store) -> None:
-    """One for each group, the newest post first."""
+def test_a_segment_has_posts_count_and_cursor(store: Store) -> None:
+    """Each group has a segment, whose posts are sorted newest first."""
     add(store, *"abc")
     add(store, "d", topics="x")
     posts = {**news("one"), **news("two", day=date(2026, 11, 21), topics=frozenset("x"))}
-    one, two = (each for each in told(store, posts, IN_DECEMBER) if each.issue)
-    assert letters([one, two]) == [(("two",), 1), (("two", "one"), 3)]
-    assert two.segment == Segment(Group("month", Cursor(NOVEMBER)))
-    assert two.cursor == Cursor(DECEMBER)
-    assert two.issue
-    assert (two.issue.frequency, two.issue.cutoff) == ("month", Cursor(DECEMBER))
+    first, second = (each for each in dry_run(store, posts, IN_DECEMBER) if each.issue)
+    assert issues([first, second]) == [(("two",), 1), (("two", "one"), 3)]
+    assert second.segment == Segment(Group("month", Cursor(NOVEMBER)))
+    assert second.cursor == Cursor(DECEMBER)
+    assert second.issue
+    assert (second.issue.frequency, second.issue.cutoff) == ("month", Cursor(DECEMBER))
 
 
-def test_who_is_sent_nothing_is_told_why(store: Store) -> None:
-    """Each reason, with how many it concerns."""
+def test_segments_without_an_issue_have_a_reason(store: Store) -> None:
+    """Each segment without an issue has a reason and a number of subscribers."""
     posts = news("one", topics=frozenset("x"))
     add(store, *"ab")
-    assert reasons(told(store, posts)) == [("not due", 2)]
+    assert reasons(dry_run(store, posts)) == [("not due", 2)]
     add(store, *"cde", frequency="post", topics="y")
     add(store, *"fghi", frequency="post", language="de")
-    assert sorted(reasons(told(store, posts))) == [
+    assert sorted(reasons(dry_run(store, posts))) == [
         ("another language", 4),
         ("not due", 2),
         ("other topics", 3),
     ]
-    assert set(reasons(told(store, {}))) == {("not due", 2), ("nothing new", 3), ("nothing new", 4)}
+    assert set(reasons(dry_run(store, {}))) == {
+        ("not due", 2),
+        ("nothing new", 3),
+        ("nothing new", 4),
+    }
 
 
-def test_what_returned_divides_a_group(store: Store) -> None:
-    """Who had it is told apart from who had not, and from who is owed something else besides."""
+def test_a_returned_post_divides_a_group(store: Store) -> None:
+    """Subscribers who received a returned post are apart from those who did not."""
     add(store, "early", frequency="post")
-    run = do(store, news("returns"))
+    run = plan_run(store, news("returns"))
     send_all(store, run)
     store.runs.end(run, NOW)
     later = NOW + timedelta(hours=1)
-    store.runs.end(do(store, {}, later), later)
+    store.runs.end(plan_run(store, {}, later), later)
     add(store, "late", frequency="post")
-    bookmark = next(iter(store.subscribers.every())).cursor
-    store.segments.raise_cursors(Segment(Group("post", Cursor(NOVEMBER))), bookmark)
-    back = told(store, news("returns"), later)
-    assert letters(back) == [(("returns",), 1)]
-    assert reasons(back) == [("had already", 1)]
-    assert letters(told(store, news("returns", "new"), later)) == [
+    cursor = next(iter(store.subscribers.every())).cursor
+    store.segments.raise_cursors(Segment(Group("post", Cursor(NOVEMBER))), cursor)
+    segments = dry_run(store, news("returns"), later)
+    assert issues(segments) == [(("returns",), 1)]
+    assert reasons(segments) == [("had already", 1)]
+    assert issues(dry_run(store, news("returns", "new"), later)) == [
         (("new", "returns"), 1),
         (("new",), 1),
     ]
 
 
-def test_many_that_returned_divide_a_group_no_further_than_its_readers_do(store: Store) -> None:
-    """Twenty posts that come back together make no million groups."""
+def test_many_returned_posts_make_few_segments(store: Store) -> None:
+    """Twenty returned posts divide a group only where its subscribers differ."""
     add(store, *"abc", frequency="post")
     names = [f"post {number}" for number in range(20)]
-    run = do(store, news(*names))
+    run = plan_run(store, news(*names))
     (first, *_) = store.deliveries.record_and_claim(run, [], 1, NOW, str)
     store.deliveries.record(run, [DeliveryOutcome(first.id, "sent")], NOW)
     store.runs.end(run, NOW)
-    store.runs.end(do(store, {}, accept=True), NOW)
+    store.runs.end(plan_run(store, {}, accept=True), NOW)
     posts = {**news(*names), **news("new", day=date(2026, 11, 21))}
-    assert letters(told(store, posts)) == [
+    assert issues(dry_run(store, posts)) == [
         (("new", *reversed(names)), 2),
         (("new",), 1),
     ]
 
 
-def test_whose_letter_bounced_is_counted_when_there_is_something_newer(store: Store) -> None:
-    """Until then the plan leaves them alone."""
+def test_a_bounced_delivery_is_planned_again_for_a_newer_post(store: Store) -> None:
+    """A subscriber whose email bounced is in the plan only if there is a newer post."""
     add(store, *"ab", frequency="post")
-    run = do(store, news("one"))
+    run = plan_run(store, news("one"))
     bounced, sent = store.deliveries.record_and_claim(run, [], 2, NOW, str)
     outcomes = [DeliveryOutcome(bounced.id, "bounced"), DeliveryOutcome(sent.id, "sent")]
     store.deliveries.record(run, outcomes, NOW)
     store.runs.end(run, NOW)
-    assert letters(told(store, news("one"))) == []
-    assert letters(told(store, news("one", "two"))) == [(("two", "one"), 1), (("two",), 1)]
+    assert issues(dry_run(store, news("one"))) == []
+    assert issues(dry_run(store, news("one", "two"))) == [(("two", "one"), 1), (("two",), 1)]
 
 
-@pytest.mark.parametrize(("offer", "struck"), [(("day",), 0), (("day", "month"), 1)])
-def test_a_frequency_that_is_offered_keeps_its_posts_pending(
-    store: Store, offer: tuple[Frequency, ...], struck: int
+@pytest.mark.parametrize(("offer", "retracted"), [(("day",), 0), (("day", "month"), 1)])
+def test_an_offered_frequency_keeps_its_posts_open(
+    store: Store, offer: tuple[Frequency, ...], retracted: int
 ) -> None:
-    """What a monthly letter may still hold is struck when it vanishes."""
+    """A vanished post is retracted if an offered frequency has its cutoff ahead."""
     site = evolve(SITE, digest=DigestSettings(every="day", offer=offer))
-    store.runs.end(do(store, news("one")), NOW)
-    assert len(look(store, {}, site=site).update.retracted) == struck
+    store.runs.end(plan_run(store, news("one")), NOW)
+    assert len(read_input(store, {}, site=site).update.retracted) == retracted
 
 
-def test_a_frequency_that_is_in_use_keeps_its_posts_pending(store: Store) -> None:
-    """Also if it is offered no more."""
+def test_a_used_frequency_keeps_its_posts_open(store: Store) -> None:
+    """A frequency of a subscriber counts even if it is not offered any more."""
     site = evolve(SITE, digest=DigestSettings(every="day", offer=("day",)))
     add(store, "a", frequency="month")
-    store.runs.end(do(store, news("one")), NOW)
-    assert len(look(store, {}, site=site).update.retracted) == 1
+    store.runs.end(plan_run(store, news("one")), NOW)
+    assert len(read_input(store, {}, site=site).update.retracted) == 1
 
 
-def test_a_run_in_doubt_stops_before_it_writes(store: Store) -> None:
-    """Posts that vanished, and a clock that is far ahead, stop it until somebody says so."""
+def test_a_suspicious_run_stops_before_it_writes(store: Store) -> None:
+    """Vanished posts or a clock far ahead stop a run unless it is told to accept them."""
     add(store, "a")
     names = ["one", "two", "three"]
-    store.runs.end(do(store, news(*names)), NOW)
+    store.runs.end(plan_run(store, news(*names)), NOW)
     before = dump(store)
     with pytest.raises(StoppedError, match="3 of the 3 posts of the coming issues have vanished"):
-        look(store, {})
-    assert len(look(store, {}, accept_missing=True).update.retracted) == 3
+        read_input(store, {})
+    assert len(read_input(store, {}, accept_missing=True).update.retracted) == 3
     far = NOW + timedelta(days=50)
     with pytest.raises(StoppedError, match="the last run was on 2026-11-22"):
-        begin_run(book_of(store), SITE, far)
-    assert begin_run(book_of(store), SITE, far, yes=True).state.clock == far
+        begin_run(planning_store(store), SITE, far)
+    assert begin_run(planning_store(store), SITE, far, yes=True).state.clock == far
     assert dump(store) == before
 
 
-def test_a_welcome_letter_whose_posts_are_gone_is_not_welcome() -> None:
-    """All of them must be visible still."""
+def test_a_welcome_issue_is_valid_while_its_posts_are_visible() -> None:
+    """A welcome issue with a post that is not visible is invalid."""
     waiting = [
         IssueSnapshot("welcome", date.min, "en", posts, NOW, id=number)
         for number, posts in enumerate([("a",), ("a", "b"), ("b",)])
