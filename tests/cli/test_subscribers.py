@@ -209,7 +209,7 @@ def test_another_key_is_wrong_use(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("POSTROOM_SECRET_KEY", "another secret key")
     outcome = run("add", "--confirmed", "other@example.com")
     assert outcome.code == 2
-    assert "put that key back, as the last of the list" in outcome.err
+    assert "set that key again; after a rotation it stays the last of the list" in outcome.err
     monkeypatch.setenv("POSTROOM_SECRET_KEY", f"another secret key,{KEY}")
     assert run("add", "--confirmed", "other@example.com").code == 0
 

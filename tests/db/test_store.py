@@ -310,7 +310,7 @@ class TestSuppressions:
         """Another key than the first is refused, because no suppression would match."""
         store.suppressions.require_key("proof")
         store.suppressions.require_key("proof")
-        with pytest.raises(SettingsError, match=r"POSTROOM_SECRET_KEY: .*put that key back"):
+        with pytest.raises(SettingsError, match=r"POSTROOM_SECRET_KEY: .*set that key again"):
             store.suppressions.require_key("another")
 
 

@@ -767,7 +767,7 @@ def test_incomplete_site_is_a_warning(
     with open_socket("127.0.0.1", 0) as taken:
         port = str(taken.getsockname()[1])
         outcome = postroom(folder, "serve", "--port", port)
-    unset = "is missing, so no email links here; set it to the URL of this service"
+    unset = "is missing, and emails need it to link here; set it to the URL of this service"
     assert outcome.warnings == [
         "public/: does not exist yet; run postroom build",
         f"postroom.yaml: mail.unsubscribe: {unset}",

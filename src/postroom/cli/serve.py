@@ -82,7 +82,8 @@ def _missing_settings(site: Site, public: Path) -> list[Problem]:
             Problem(f"{site.output}/", message="does not exist yet", hint="run postroom build")
         )
     if not site.mail.unsubscribe:
-        message, hint = "is missing, so no email links here", "set it to the URL of this service"
+        message = "is missing, and emails need it to link here"
+        hint = "set it to the URL of this service"
         problems.append(Problem(FILE_NAME, key="mail.unsubscribe", message=message, hint=hint))
     return problems
 

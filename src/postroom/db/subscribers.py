@@ -374,8 +374,8 @@ class SuppressionTable:
             connection.execute(statement.values(id=1, proof=proof))
             stored = connection.scalar(sa.select(suppression_key.c.proof))
         if stored != proof:
-            message = "its last key is not the one that this database's suppressions were made with"
-            hint = "put that key back, as the last of the list"
+            message = "its last key is not the key that this database was first used with"
+            hint = "set that key again; after a rotation it stays the last of the list"
             raise SettingsError([Problem("POSTROOM_SECRET_KEY", message=message, hint=hint)])
 
     def among(self, hashes: Sequence[str]) -> frozenset[str]:
