@@ -19,7 +19,7 @@ from tests.support.sites import contents
 from tests.support.smtp_server import scripted
 
 Postroom = Callable[..., CommandResult]
-# AT is noon of the 22nd in UTC, 13:00 on the site's clock.
+# AT is noon of the 22nd in UTC, 13:00 in the site's time zone.
 DRAFTS = [
     "draft: true",
     "Draft: true",
@@ -108,7 +108,7 @@ def held_back(lines: str) -> str:
 
 
 def shown(site_dir: Path, postroom: Postroom, *options: str, at: datetime = AT) -> set[str]:
-    """Build; return the names of the files that hold a word of the post."""
+    """Build the site and return the names of the files that contain text of the post."""
     outcome = postroom(site_dir, "build", *options, at=at)
     assert outcome.code == 0, outcome.err
     assert outcome.warnings == []
@@ -116,39 +116,39 @@ def shown(site_dir: Path, postroom: Postroom, *options: str, at: datetime = AT) 
 
 
 def load(lines: str, at: datetime = AT, *, drafts: bool = False) -> LoadedPosts:
-    """Return what a site of this one post has at an instant."""
+    """Return the posts of a site with this one post at an instant."""
     text = held_back(lines).replace("\ndate: 2026-11-20", "\ndate: 2026-11-19")
     site = parse_settings(SETTINGS.encode())
     return loader.read_posts(SourceFolder({"a.md": text.encode()}), site, at, drafts=drafts)
 
 
 @pytest.mark.parametrize("lines", DRAFTS)
-def test_every_word_for_a_draft_makes_one(lines: str) -> None:
-    """It is out, without a warning, counted as a draft, and shown to those who ask for drafts."""
+def test_every_key_for_drafts_makes_one(lines: str) -> None:
+    """A draft is not published, has no warning, is counted, and is shown by `--drafts`."""
     loaded = load(lines)
     assert (loaded.posts, loaded.drafts, loaded.warnings) == ((), ("posts/a.md",), ())
     assert len(load(lines, drafts=True).posts) == 1
 
 
 @pytest.mark.parametrize("lines", WAITING)
-def test_every_word_for_later_lets_a_post_wait(lines: str) -> None:
-    """It is out, without a warning, until its date has come."""
+def test_every_key_for_a_publish_date_delays_a_post(lines: str) -> None:
+    """A post with a future date is not published until then and has no warning."""
     loaded = load(lines)
     assert (loaded.posts, loaded.waiting, loaded.warnings) == ((), ("posts/a.md",), ())
     assert len(load(lines, datetime(2027, 1, 2, tzinfo=UTC)).posts) == 1
 
 
 @pytest.mark.parametrize("lines", EXPIRED)
-def test_every_word_for_an_end_ends_a_post(lines: str) -> None:
-    """It is out, without a warning, and `--drafts` does not show it; before, it was there."""
+def test_every_key_for_an_expiry_date_expires_a_post(lines: str) -> None:
+    """An expired post is not published, has no warning, and `--drafts` does not show it."""
     loaded = load(lines, drafts=True)
     assert (loaded.posts, loaded.expired, loaded.warnings) == ((), ("posts/a.md",), ())
     assert len(load(lines, datetime(2026, 11, 19, 12, tzinfo=UTC)).posts) == 1
 
 
 @pytest.mark.parametrize("lines", PUBLISHED)
-def test_the_other_answer_changes_nothing(lines: str) -> None:
-    """The same keys, with the value that holds nothing back."""
+def test_the_opposite_value_changes_nothing(lines: str) -> None:
+    """The same keys with a value that does not hold back have no effect."""
     loaded = load(lines)
     assert (len(loaded.posts), loaded.warnings) == (1, ())
 
@@ -157,7 +157,7 @@ def test_the_other_answer_changes_nothing(lines: str) -> None:
 def test_a_post_that_is_held_back_is_nowhere(
     make_site: MakeSite, postroom: Postroom, lines: str
 ) -> None:
-    """Neither page, list, feed, digest nor email holds a word of it, and no warning is needed."""
+    """No page, list, feed, digest or email contains the post, and there is no warning."""
     site_dir = make_site({"posts/a.md": held_back(lines)}, MAIL)
     assert shown(site_dir, postroom) == set()
     assert not (site_dir / "public/digest").exists()
@@ -168,7 +168,7 @@ def test_a_post_that_is_held_back_is_nowhere(
 def test_a_post_that_is_not_held_back_is_everywhere(
     make_site: MakeSite, postroom: Postroom
 ) -> None:
-    """The places in which nothing of the other posts was found."""
+    """A published post is in every place that the test before finds empty."""
     lines = "published: 2026-11-22\nstatus: publish\nexpiryDate: 2026-11-23"
     site_dir = make_site({"posts/a.md": held_back(lines)}, MAIL)
     expected = {"atom.xml", "rss.xml", "feed.json", "posts/a/index.html", "index.html"}
@@ -183,10 +183,10 @@ def test_a_post_that_is_not_held_back_is_everywhere(
         ("expiryDate: 2026-11-22", "1 expired"),
     ],
 )
-def test_the_build_counts_what_it_holds_back(
+def test_the_build_counts_posts_held_back(
     make_site: MakeSite, postroom: Postroom, lines: str, says: str
 ) -> None:
-    """A person who wonders where a post is reads why it is not there."""
+    """The build prints why posts are not published."""
     site_dir = make_site({"posts/a.md": held_back(lines)})
     assert postroom(site_dir, "build").out.startswith(f"0 posts → public/, {says}: ")
 
@@ -195,7 +195,7 @@ def test_the_build_counts_what_it_holds_back(
 def test_the_instant_of_the_build_decides(
     make_site: MakeSite, postroom: Postroom, lines: str
 ) -> None:
-    """The instant of the build, not the clock, decides whether a post waits or has expired."""
+    """The instant of the build, not the current time, decides what waits and what has expired."""
     site_dir = make_site({"posts/a.md": held_back(lines)})
     there = "2026-11-24T00:00Z" if "publish" in lines else "2026-11-20T12:00Z"
     assert "atom.xml" in shown(site_dir, postroom, "--at", there)
@@ -204,8 +204,8 @@ def test_the_instant_of_the_build_decides(
         assert shown(site_dir, postroom, "--at", AT.isoformat(), at=at) == set()
 
 
-def test_a_day_alone_begins_on_the_sites_clock(make_site: MakeSite, postroom: Postroom) -> None:
-    """A post comes, and another one goes, as the day begins in the site's timezone."""
+def test_a_day_alone_begins_in_the_sites_time_zone(make_site: MakeSite, postroom: Postroom) -> None:
+    """A post appears or expires when the day begins in the site's time zone."""
     midnight = datetime(2026, 11, 22, 23, 0, tzinfo=UTC)
     coming = make_site({"posts/a.md": held_back("publishDate: 2026-11-23")}, name="coming")
     going = make_site({"posts/a.md": held_back("expiryDate: 2026-11-23")}, name="going")
@@ -214,8 +214,8 @@ def test_a_day_alone_begins_on_the_sites_clock(make_site: MakeSite, postroom: Po
         assert ("atom.xml" in shown(going, postroom, at=at)) != there
 
 
-def test_a_publish_date_moves_no_date(make_site: MakeSite, postroom: Postroom) -> None:
-    """It holds a post back and no more: feeds and pages show the post's own date."""
+def test_a_publish_date_is_not_the_date(make_site: MakeSite, postroom: Postroom) -> None:
+    """A publish date only holds a post back: feeds and pages show the post's own date."""
     site_dir = make_site({"posts/a.md": held_back("publishDate: 2026-11-22")})
     shown(site_dir, postroom)
     feed = json.loads((site_dir / "public/feed.json").read_text("utf-8"))
@@ -223,15 +223,15 @@ def test_a_publish_date_moves_no_date(make_site: MakeSite, postroom: Postroom) -
 
 
 @pytest.mark.parametrize("folder", ["_drafts", "2026/_drafts", "2026/11/_drafts/more", "_Drafts"])
-def test_folders_of_drafts_stay_out(make_site: MakeSite, postroom: Postroom, folder: str) -> None:
-    """What lies in `_drafts` is out of everything at any depth, also where drafts are shown."""
+def test_draft_folders_are_ignored(make_site: MakeSite, postroom: Postroom, folder: str) -> None:
+    """Files in `_drafts` at any depth are ignored, also with `--drafts`."""
     site_dir = make_site({f"posts/{folder}/2026-11-20-a.md": "# We moved\n\nWords.\n"})
     assert shown(site_dir, postroom) == set()
     assert shown(site_dir, postroom, "--drafts") == set()
 
 
 @pytest.fixture
-def room(
+def site(
     make_site: MakeSite, postroom: Postroom, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Room]:
     """Yield a site with two subscribers of every post, and the mail server for them."""
@@ -239,52 +239,52 @@ def room(
     folder = make_site({}, MAIL)
     with scripted({}) as server:
         monkeypatch.setenv("POSTROOM_SMTP_URL", f"smtp://127.0.0.1:{server.port}")
-        room = Room(folder, server, postroom)
-        room.add("anna@example.com", "ben@example.com")
-        yield room
+        site = Room(folder, server, postroom)
+        site.add("anna@example.com", "ben@example.com")
+        yield site
 
 
-def plan(room: Room, at: datetime = AT) -> int:
+def plan(site: Room, at: datetime = AT) -> int:
     """Return how many subscribers `plan` would send an email to."""
-    outcome = room.call(room.folder, "plan", "--json", at=at)
+    outcome = site.call(site.folder, "plan", "--json", at=at)
     assert outcome.code == 0, outcome.err
     return sum(each["subscribers"] for each in json.loads(outcome.out)["issues"])
 
 
 @pytest.mark.parametrize("lines", KINDS)
-def test_a_post_that_is_held_back_is_not_sent(room: Room, lines: str) -> None:
+def test_a_post_that_is_held_back_is_not_sent(site: Room, lines: str) -> None:
     """`plan` and `send` skip the post; once it is published, each subscriber receives it once."""
-    room.write("a.md", held_back(lines))
-    assert plan(room) == 0
-    assert room.send().code == 0
-    assert room.server.messages == []
-    room.write("a.md", held_back("published: true"))
-    assert plan(room) == 2
-    assert [room.send().code for _ in range(2)] == [0, 0]
-    assert room.got() == {"anna@example.com": 1, "ben@example.com": 1}
+    site.write("a.md", held_back(lines))
+    assert plan(site) == 0
+    assert site.send().code == 0
+    assert site.server.messages == []
+    site.write("a.md", held_back("published: true"))
+    assert plan(site) == 2
+    assert [site.send().code for _ in range(2)] == [0, 0]
+    assert site.got() == {"anna@example.com": 1, "ben@example.com": 1}
 
 
-def test_a_post_is_sent_once_its_publish_date_has_come(room: Room) -> None:
+def test_a_post_is_sent_once_its_publish_date_has_come(site: Room) -> None:
     """A post whose `date` is days before its `publishDate` is sent to all subscribers."""
-    room.write("a.md", held_back("publishDate: 2026-11-25"))
+    site.write("a.md", held_back("publishDate: 2026-11-25"))
     days = [AT + timedelta(days=each) for each in range(5)]
     sent = []
     for day in days:
-        assert room.send(at=day).code == 0
-        sent.append(len(room.server.messages))
+        assert site.send(at=day).code == 0
+        sent.append(len(site.server.messages))
     assert sent == [0, 0, 0, 2, 2]
 
 
-def test_a_post_that_expires_after_it_was_sent_is_sent_no_more(room: Room) -> None:
-    """Subscribers who have it keep it; later ones, and a digest that is yet to come, lack it."""
-    room.write("a.md", held_back("expiryDate: 2026-11-24"))
-    room.write("b.md", POST.replace("We moved", "A second post"))
-    room.add("carl@example.com", frequency="week")
-    assert room.send().code == 0
-    assert len(room.server.messages) == 2
+def test_an_expired_post_is_not_sent_again(site: Room) -> None:
+    """Subscribers who have the post keep it; later issues and digests do not contain it."""
+    site.write("a.md", held_back("expiryDate: 2026-11-24"))
+    site.write("b.md", POST.replace("We moved", "A second post"))
+    site.add("carl@example.com", frequency="week")
+    assert site.send().code == 0
+    assert len(site.server.messages) == 2
     monday = AT + timedelta(days=9)
-    assert room.send(at=monday).code == 0
-    (last,) = room.server.messages[2:]
+    assert site.send(at=monday).code == 0
+    (last,) = site.server.messages[2:]
     assert b"A second post" in last
     assert b"We moved" not in last
 
@@ -308,10 +308,10 @@ def test_a_post_that_expires_after_it_was_sent_is_sent_no_more(room: Room) -> No
         ("status: {a: b}", "2:9: status: found a mapping; write one line of text"),
     ],
 )
-def test_a_word_that_is_not_understood_is_an_error(line: str, fault: str) -> None:
-    """Nothing is published by mistake; the error names the words that are understood."""
+def test_an_unknown_word_is_an_error(line: str, fault: str) -> None:
+    """The post is not published; the error names the valid words."""
     _, errors, _ = front_matter.parse_front_matter(f"{line}\n", "posts/a.md")
-    assert [str(one).startswith(f"posts/a.md:{fault}") for one in errors] == [True], errors
+    assert [str(error).startswith(f"posts/a.md:{fault}") for error in errors] == [True], errors
 
 
 @pytest.mark.parametrize(
@@ -325,14 +325,14 @@ def test_a_word_that_is_not_understood_is_an_error(line: str, fault: str) -> Non
         ("publishDay: 2026-11-22", "publishDate"),
     ],
 )
-def test_a_slip_in_a_key_that_holds_back_is_warned_of(line: str, near: str) -> None:
-    """A key that nearly is one, with a value that it could have, is not passed over in silence."""
+def test_a_misspelled_key_that_holds_back_is_a_warning(line: str, near: str) -> None:
+    """A misspelled key with a value that would fit is a warning."""
     _, errors, warnings = front_matter.parse_front_matter(f"{line}\n", "posts/a.md")
     assert errors == []
-    assert [one.hint for one in warnings] == [f"did you mean '{near}'?"]
+    assert [warning.hint for warning in warnings] == [f"did you mean '{near}'?"]
 
 
 @pytest.mark.parametrize("line", ["publisher: Example Press", "states: [Ohio]", "private_key: a"])
-def test_a_key_with_a_value_of_another_kind_is_no_slip(line: str) -> None:
-    """The keys of other programs are kept in silence."""
+def test_a_key_with_a_value_of_another_type_is_no_warning(line: str) -> None:
+    """The keys of other programs cause no warning."""
     assert front_matter.parse_front_matter(f"{line}\n", "posts/a.md")[1:] == ([], [])
