@@ -306,7 +306,7 @@ def overflowing_without(selector: str, view: View) -> list[int]:
         view.page.evaluate(Axe().axe_script)
 
 
-# These tests can fail.
+# The checks find faults.
 
 FAULTY = """<!doctype html><html lang="en"><title>Faulty</title><main><h1>Faulty</h1>
 <p style="color: #bbbbbb; width: 2000px">Too pale and too wide.</p><h4>Skipped</h4>
