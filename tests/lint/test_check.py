@@ -219,12 +219,14 @@ def test_any_front_matter_gets_an_id_and_keeps_the_rest(
     """Only the id's line is added to any front matter, and a second run changes nothing."""
     before = mark + "\n".join(["---", *lines, "---", body]).replace("\n", end)
     after = with_id(before, ID)
-    kept = [line for line in after.splitlines(keepends=True) if not line.startswith('id: "tag:')]
+    other_lines = [
+        line for line in after.splitlines(keepends=True) if not line.startswith('id: "tag:')
+    ]
     was = before.splitlines(keepends=True)
     if any(line.startswith("id:") for line in lines):
         first = next(number for number, line in enumerate(was) if line.startswith("id:"))
         del was[first]
-    assert kept == was
+    assert other_lines == was
     assert after.count(LINE) == 1
     parts = front_matter.split_post(after.removeprefix("\ufeff").replace("\r\n", "\n"))
     assert parts is not None

@@ -337,9 +337,9 @@ def image_html(source: str = "https://news.example.com/a.png", more: str = "") -
     return f'<img src="{source}" alt="A" width="9" height="9" {more}></h1>'
 
 
-def link(address: str, words: str = "A page") -> str:
+def link(address: str, text: str = "A page") -> str:
     """Return a link at the end of the title."""
-    return f'</h1><p><a href="{address}">{words}</a></p>'
+    return f'</h1><p><a href="{address}">{text}</a></p>'
 
 
 HTML = [

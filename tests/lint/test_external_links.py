@@ -38,7 +38,7 @@ class Site:
     """A local web server and the requests that it received."""
 
     url: str
-    asked: list[str] = field(factory=list)
+    requests: list[str] = field(factory=list)
 
 
 @contextmanager
@@ -139,9 +139,9 @@ def test_the_response_decides_whether_a_link_works(server: Site, path: str, faul
 def test_head_comes_before_get(server: Site) -> None:
     """A page is requested with HEAD first, and with GET only if HEAD fails."""
     web().faults([f"{server.url}/well"])
-    assert server.asked == ["HEAD /well"]
+    assert server.requests == ["HEAD /well"]
     web().faults([f"{server.url}/get", f"{server.url}/missing"])
-    assert sorted(server.asked[1:]) == [
+    assert sorted(server.requests[1:]) == [
         "GET /get", "GET /missing", "HEAD /get", "HEAD /missing",
     ]  # fmt: skip
 
@@ -181,7 +181,7 @@ def test_this_machine_gets_no_request(server: Site) -> None:
         assert guarded.fault(f"http://{host}:{port}/well") in {
             "leads to this computer or a private network", "has an unknown host",
         }  # fmt: skip
-    assert server.asked == []
+    assert server.requests == []
 
 
 def test_a_redirect_into_this_machine_is_not_followed(server: Site) -> None:
@@ -189,7 +189,7 @@ def test_a_redirect_into_this_machine_is_not_followed(server: Site) -> None:
     admitted = iter([True, False])
     once = LinkChecker(HostThrottle(lambda: 0.0, lambda _: None), lambda _: next(admitted))
     assert once.fault(f"{server.url}/moved") == "leads to this computer or a private network"
-    assert server.asked == ["HEAD /moved"]
+    assert server.requests == ["HEAD /moved"]
 
 
 def test_a_host_gets_one_request_a_second() -> None:
@@ -210,7 +210,7 @@ def test_a_real_server_gets_one_request_a_second(server: Site) -> None:
     paced = LinkChecker(HostThrottle(lambda: clock.now, clock.sleep), loopback)
     assert paced.fault(f"{server.url}/missing") == "responds 404 Not Found"
     assert paced.fault(f"{server.url}/moved") == ""
-    assert (len(server.asked), clock.slept) == (4, [1.0, 1.0, 1.0])
+    assert (len(server.requests), clock.slept) == (4, [1.0, 1.0, 1.0])
 
 
 def test_images_and_enclosures_are_requested(
@@ -303,7 +303,7 @@ def test_no_host_delays_a_run(
     assert {reported for reported in found.values() if not reported.startswith(fault)} == set()
     if fault.startswith("does not respond within"):
         # Eight requests run at once; none is repeated after the host was found silent.
-        assert len(site.asked) <= 16
+        assert len(site.requests) <= 16
 
 
 def greets(connection: socket.socket, _question: bytes) -> None:
@@ -330,13 +330,13 @@ def test_a_host_that_redirects_to_a_silent_one_is_not_silent(
 ) -> None:
     """A host that redirects to a silent one still gets requests."""
     monkeypatch.setattr("postroom.lint.external_links._TIMEOUT", 2.0)
-    with serving_raw(hangs) as site, serving() as well:
+    with serving_raw(hangs) as site, serving() as working:
         monkeypatch.setitem(MOVES, "/there", f"{site.url}/")
         asking = web()
-        assert asking.fault(f"{well.url}/there") == "does not respond within 2 seconds"
-        assert asking.fault(f"{well.url}/well") == ""
+        assert asking.fault(f"{working.url}/there") == "does not respond within 2 seconds"
+        assert asking.fault(f"{working.url}/well") == ""
         assert asking.fault(f"{site.url}/other") == "does not respond within 2 seconds"
-        assert site.asked == ["HEAD /", "GET /"]
+        assert site.requests == ["HEAD /", "GET /"]
 
 
 @pytest.mark.parametrize("method", ["HEAD", "GET"])
@@ -352,14 +352,14 @@ def test_ten_gigabytes_are_not_read(method: str) -> None:
 
     with serving_raw(pours) as site:
         assert web().fault(f"{site.url}/film.mp4") == ""
-        assert site.asked[-1] == f"{method} /film.mp4"
+        assert site.requests[-1] == f"{method} /film.mp4"
     assert sum(sent) < 50_000_000
 
 
 def test_a_redirect_may_contain_any_characters(server: Site) -> None:
     """Bytes outside ASCII in a redirect are encoded, as browsers do."""
     assert web().fault(f"{server.url}/town") == ""
-    assert server.asked == ["HEAD /town", "HEAD /K%C3%B6ln"]
+    assert server.requests == ["HEAD /town", "HEAD /K%C3%B6ln"]
 
 
 @pytest.mark.slow
@@ -369,8 +369,10 @@ def test_hostile_hosts_do_not_stop_the_check(
     """The command reports each link to a host that hangs, and continues."""
     monkeypatch.setattr("postroom.lint.external_links._TIMEOUT", 2.0)
     monkeypatch.setattr("postroom.cli.check.make_link_checker", web)
-    with serving_raw(hangs) as site, serving() as well:
-        links = f"[Our past]({site.url}/) [Our year]({well.url}/round) [Us]({well.url}/busy)\n"
+    with serving_raw(hangs) as site, serving() as working:
+        links = (
+            f"[Our past]({site.url}/) [Our year]({working.url}/round) [Us]({working.url}/busy)\n"
+        )
         folder = make_site({"posts/a.md": f"{POST}\n{links}"})
         outcome = postroom(folder, "check", "--links", "--format", "json")
     found = [
@@ -400,7 +402,7 @@ def test_external_links_are_requested_on_demand(posts_with_links: Path, server: 
 ) -> None:  # fmt: skip
     """Only --links makes requests; each URL is requested once and reported at each place."""
     assert postroom(posts_with_links, "check").err == ""
-    assert server.asked == []
+    assert server.requests == []
     assert not (posts_with_links / ".postroom").exists()
     monkeypatch.setattr("postroom.cli.check.make_link_checker", web)
     outcome = postroom(posts_with_links, "check", "--links")
@@ -412,7 +414,7 @@ def test_external_links_are_requested_on_demand(posts_with_links: Path, server: 
         f"posts/a.md:12:1: '{url}/missing' responds 404 Not Found; {repair}",
         f"posts/a.md:12:{26 + len(url)}: '{url}/gone.png' responds 410 Gone; {repair}",
     ]
-    assert sorted(server.asked) == [
+    assert sorted(server.requests) == [
         "GET /gone.png", "GET /missing", "HEAD /gone.png", "HEAD /missing", "HEAD /well",
     ]  # fmt: skip
 
@@ -428,15 +430,15 @@ def test_working_links_are_not_requested_again(posts_with_links: Path, server: S
     assert list(answered) == [f"{server.url}/well"]
     # Each call starts at the same instant.
     file.write_text(json.dumps({url: time - 60 for url, time in answered.items()}))
-    server.asked.clear()
+    server.requests.clear()
     assert postroom(posts_with_links, "check", "--links").out == "0 errors, 3 warnings\n"
-    assert "HEAD /well" not in server.asked
-    assert len(server.asked) == 4
-    kept = json.loads(file.read_bytes())
-    file.write_text(json.dumps({url: time - CACHE_LIFETIME - 1 for url, time in kept.items()}))
-    server.asked.clear()
+    assert "HEAD /well" not in server.requests
+    assert len(server.requests) == 4
+    cached = json.loads(file.read_bytes())
+    file.write_text(json.dumps({url: time - CACHE_LIFETIME - 1 for url, time in cached.items()}))
+    server.requests.clear()
     postroom(posts_with_links, "check", "--links")
-    assert "HEAD /well" in server.asked
+    assert "HEAD /well" in server.requests
 
 
 def test_findings_do_not_need_the_cache(

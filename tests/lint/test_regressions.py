@@ -108,12 +108,12 @@ def test_a_withdrawn_post_is_not_missing(site_dir: Path, postroom: Run) -> None:
 
 def test_a_backdated_post_that_changes_archives_is_reported(site_dir: Path, postroom: Run) -> None:
     """A post dated among the archived ones is reported with the documents that it changes."""
-    told = []
+    findings = []
     for day in ("12", "01", "14"):
         (site_dir / "posts/old.md").write_text(post(9, day))
-        told.append(found(site_dir, postroom))
+        findings.append(found(site_dir, postroom))
     end = "which feed readers do not fetch again [earlier-history]"
-    assert told == [
+    assert findings == [
         [f"posts/old.md:3: date: 2026-11-12 changes history/2, {end}"],
         [f"posts/old.md:3: date: 2026-11-01 changes history/1 to 2, {end}"],
         [],
@@ -183,9 +183,9 @@ def test_invalid_entries_of_a_feed_are_missing_posts(
     """An entry that cannot be read counts as no longer published, without a traceback."""
     name = "a.json" if text.startswith("{") else "a.xml"
     (site_dir / name).write_text(text)
-    told = found(site_dir, postroom, name)
-    assert told
-    assert all(line.endswith("is no longer published [earlier-gone]") for line in told)
+    findings = found(site_dir, postroom, name)
+    assert findings
+    assert all(line.endswith("is no longer published [earlier-gone]") for line in findings)
 
 
 def test_a_missing_feed_is_wrong_use(site_dir: Path, postroom: Run) -> None:

@@ -87,7 +87,7 @@ class Case:
 
     rule: str
     broken: Files
-    whole: Files
+    near: Files
     says: str
 
 
@@ -232,14 +232,14 @@ def test_faults_in_posts_are_found(case: Case, check_site: Look) -> None:
     """A post that breaks a rule is reported with its line, and by that rule alone."""
     found = check_site(case.broken)
     assert {problem.rule for problem in found} - FOLLOWS == {case.rule}
-    told = [str(problem) for problem in found if problem.rule == case.rule]
-    assert any(case.says in line for line in told), told
+    findings = [str(problem) for problem in found if problem.rule == case.rule]
+    assert any(case.says in line for line in findings), findings
 
 
 @pytest.mark.parametrize("case", POSTS, ids=lambda case: case.rule)
 def test_posts_that_nearly_break_a_rule_pass(case: Case, check_site: Look) -> None:
     """A post that nearly breaks a rule has no finding of it."""
-    assert [str(problem) for problem in check_site(case.whole) if problem.rule == case.rule] == []
+    assert [str(problem) for problem in check_site(case.near) if problem.rule == case.rule] == []
 
 
 ENTRY = "<id>tag:news.example.com,2026:second</id>"
@@ -306,9 +306,9 @@ def test_faults_in_the_output_are_found(rule: str, built: tuple[LintContext, Pat
         found = run_rules(context, LintTarget(output))
     finally:
         (output / name).write_text(before, "utf-8")
-    told = {problem.rule: problem.path for problem in found}
+    findings = {problem.rule: problem.path for problem in found}
     place = f"public/{name.replace('.txt', '.html')}"
-    assert told.get(rule) == ("posts/a.md" if rule == "page-title" else place)
+    assert findings.get(rule) == ("posts/a.md" if rule == "page-title" else place)
 
 
 def test_every_rule_has_a_broken_example() -> None:
@@ -398,8 +398,8 @@ def test_a_page_may_be_empty(check_site: Look) -> None:
 )  # fmt: skip
 def test_contrast_of_stylesheets_is_checked(css: str, says: str, check_site: Look) -> None:
     """Low contrast of a site's stylesheet is found in both colour schemes."""
-    told = [str(problem) for problem in check_site({"templates/style.css": css})]
-    assert any(says in line for line in told) if says else told == []
+    findings = [str(problem) for problem in check_site({"templates/style.css": css})]
+    assert any(says in line for line in findings) if says else findings == []
 
 
 @pytest.mark.parametrize("accent", ["#ffee00", "#ffffff", "#000000", "#ff0000", "#14171a"])
@@ -411,9 +411,9 @@ def test_every_accent_is_readable(accent: str, check_site: Look) -> None:
 def test_settings_are_checked(make_site: MakeSite, postroom: Run) -> None:
     """A URL without encryption and a language without translations are reported with their key."""
     folder = make_site({"posts/a.md": post()}, SETTINGS)
-    whole = (folder / "postroom.yaml").read_text()
+    valid = (folder / "postroom.yaml").read_text()
     assert postroom(folder, "check").err == ""
-    odd = whole.replace("https:", "http:").replace("language: en", "language: tlh")
+    odd = valid.replace("https:", "http:").replace("language: en", "language: tlh")
     (folder / "postroom.yaml").write_text(odd)
     url, language = postroom(folder, "check").warnings
     assert language == (

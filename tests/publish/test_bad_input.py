@@ -232,8 +232,8 @@ def test_an_invalid_post_is_reported_and_nothing_changes(
 def with_line(line: str) -> str:
     """Return valid settings in which `line` replaces the line of its key or is appended."""
     key = line.partition(":")[0]
-    kept = [setting for setting in SETTINGS.splitlines() if not setting.startswith(f"{key}:")]
-    return "\n".join([*kept, line]) + "\n"
+    others = [setting for setting in SETTINGS.splitlines() if not setting.startswith(f"{key}:")]
+    return "\n".join([*others, line]) + "\n"
 
 
 BAD_SETTINGS: Mapping[str, tuple[str | bytes, str]] = {

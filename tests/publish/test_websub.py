@@ -32,7 +32,7 @@ class Hub:
 
     answers: list[Response]
     url: str = ""
-    asked: list[tuple[str, str, dict[str, list[str]]]] = field(factory=list)
+    requests: list[tuple[str, str, dict[str, list[str]]]] = field(factory=list)
 
     def next(self) -> Response:
         """Return the next response."""
@@ -48,7 +48,7 @@ def hub(*answers: Response) -> Iterator[Hub]:
         def do_POST(self) -> None:
             length = int(self.headers.get("Content-Length", "0"))
             form = parse_qs(self.rfile.read(length).decode(), strict_parsing=True)
-            made.asked.append((self.path, self.headers["Content-Type"], form))
+            made.requests.append((self.path, self.headers["Content-Type"], form))
             answer = made.next()
             if not answer.status:
                 self.wfile.write(b"HTTP/1.1 20")
@@ -59,7 +59,7 @@ def hub(*answers: Response) -> Iterator[Hub]:
             self.end_headers()
 
         def do_GET(self) -> None:
-            made.asked.append((self.path, "GET", {}))
+            made.requests.append((self.path, "GET", {}))
             self.send_response(200)
             self.end_headers()
 
@@ -99,14 +99,14 @@ def test_a_hub_is_notified_of_a_feed(status: int) -> None:
     assert (result.feed, result.accepted, result.tries, pauses) == (FEED, True, 1, [])
     assert result.detail.startswith(str(status))
     form = {"hub.mode": ["publish"], "hub.url": [FEED]}
-    assert there.asked == [("/", "application/x-www-form-urlencoded", form)]
+    assert there.requests == [("/", "application/x-www-form-urlencoded", form)]
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 422])
 def test_a_refusal_is_final(status: int) -> None:
     """A refused notification is not repeated."""
     result, pauses, there = notify(Response(status))
-    assert (result.accepted, result.tries, pauses, len(there.asked)) == (False, 1, [], 1)
+    assert (result.accepted, result.tries, pauses, len(there.requests)) == (False, 1, [], 1)
     assert result.detail.startswith(str(status))
 
 
@@ -114,18 +114,18 @@ def test_a_refusal_is_final(status: int) -> None:
 def test_a_temporary_failure_is_retried(status: int) -> None:
     """A busy hub is notified again after a pause."""
     result, pauses, there = notify(Response(status), Response(204))
-    assert (result.accepted, result.tries, pauses, len(there.asked)) == (True, 2, [2.0], 2)
+    assert (result.accepted, result.tries, pauses, len(there.requests)) == (True, 2, [2.0], 2)
 
 
 def test_pauses_grow_and_end() -> None:
     """After three tries the last response is reported."""
     result, pauses, there = notify(Response(503))
-    assert (result.accepted, result.tries, pauses, len(there.asked)) == (False, 3, [2.0, 4.0], 3)
+    assert (result.accepted, result.tries, pauses, len(there.requests)) == (False, 3, [2.0, 4.0], 3)
     assert result.detail == "503 Service Unavailable"
 
 
 @pytest.mark.parametrize(
-    ("asked", "pause"),
+    ("value", "pause"),
     [
         ("7", 7.0),
         ("9999999", 60.0),
@@ -137,16 +137,16 @@ def test_pauses_grow_and_end() -> None:
     ],
     ids=["seconds", "too-long", "date", "negative", "superscript", "zero", "empty"],
 )
-def test_retry_after_is_respected(asked: str, pause: float) -> None:
+def test_retry_after_is_respected(value: str, pause: float) -> None:
     """Retry-After in seconds is respected up to a minute; any other value is ignored."""
-    result, pauses, _ = notify(Response(503, (("Retry-After", asked),)), Response(204))
+    result, pauses, _ = notify(Response(503, (("Retry-After", value),)), Response(204))
     assert (result.accepted, pauses) == (True, [pause])
 
 
 def test_a_closed_connection_is_retried() -> None:
     """An incomplete reply is a temporary failure."""
     result, pauses, there = notify(Response(0), Response(204))
-    assert (result.accepted, result.tries, pauses, len(there.asked)) == (True, 2, [2.0], 2)
+    assert (result.accepted, result.tries, pauses, len(there.requests)) == (True, 2, [2.0], 2)
     result, _, _ = notify(Response(0))
     assert (result.accepted, result.detail.startswith("no answer: ")) == (False, True)
 
@@ -170,7 +170,7 @@ def test_an_invalid_hub_url_is_reported(address: str) -> None:
 def test_a_redirect_is_a_failure(status: int) -> None:
     """A redirect is a failure, because following it would change the kind of request."""
     result, _, there = notify(Response(status, (("Location", "/elsewhere"),)))
-    assert (result.accepted, result.tries, len(there.asked)) == (False, 1, 1)
+    assert (result.accepted, result.tries, len(there.requests)) == (False, 1, 1)
     assert result.detail.startswith(f"{status} ")
     assert result.detail.endswith(": the hub has moved to /elsewhere")
 
@@ -180,7 +180,7 @@ def test_feeds_are_notified_separately() -> None:
     with hub(Response(403), Response(204)) as there:
         results = list(ping_hub(there.url, ["https://a.example/1", "https://a.example/2"], print))
         assert [result.accepted for result in results] == [False, True]
-        assert [form["hub.url"] for _, _, form in there.asked] == [
+        assert [form["hub.url"] for _, _, form in there.requests] == [
             ["https://a.example/1"],
             ["https://a.example/2"],
         ]
@@ -200,7 +200,7 @@ def test_all_feeds_are_notified(
     ]
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.out.splitlines() == [f"told: {feed} (204 No Content)" for feed in feeds]
-    assert [form["hub.url"] for _, _, form in there.asked] == [[feed] for feed in feeds]
+    assert [form["hub.url"] for _, _, form in there.requests] == [[feed] for feed in feeds]
 
 
 def test_named_feeds_are_notified(
@@ -211,7 +211,7 @@ def test_named_feeds_are_notified(
         folder = make_site({"posts/a.md": POST}, f"feeds: {{hub: '{there.url}'}}\n")
         outcome = postroom(folder, "ping", "topics/company-news/rss.xml", FEED)
     assert outcome.code == 0
-    assert [form["hub.url"][0] for _, _, form in there.asked] == [
+    assert [form["hub.url"][0] for _, _, form in there.requests] == [
         "https://news.example.com/topics/company-news/rss.xml",
         FEED,
     ]
@@ -242,7 +242,7 @@ def test_an_unknown_feed_is_refused(
     with hub(Response(204)) as there:
         folder = make_site({"posts/a.md": POST}, f"feeds: {{hub: '{there.url}'}}\n")
         outcome = postroom(folder, "ping", "atom.xm", "rss.xml")
-    assert (outcome.code, outcome.out, there.asked) == (2, "", [])
+    assert (outcome.code, outcome.out, there.requests) == (2, "", [])
     assert outcome.errors == [
         (
             "FEED: 'atom.xm' is not a feed of this site;"

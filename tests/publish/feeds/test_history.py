@@ -70,20 +70,20 @@ def merged(documents: list[bytes]) -> dict[str, Item]:
 @given(
     count=st.integers(0, 75),
     entries=st.integers(3, 20),
-    gone=st.sets(st.integers(0, 74), max_size=5),
+    deleted=st.sets(st.integers(0, 74), max_size=5),
     withdrawn=st.sets(st.integers(0, 74), max_size=5),
     backdated=st.booleans(),
 )
 @settings(deadline=None, max_examples=25)
 def test_the_chain_holds_every_post(
-    *, count: int, entries: int, gone: set[int], withdrawn: set[int], backdated: bool
+    *, count: int, entries: int, deleted: set[int], withdrawn: set[int], backdated: bool
 ) -> None:
     """The chain from the head to the oldest archive has exactly the published posts."""
     texts = short_posts(range(count))
     for number in withdrawn & set(range(count)):
         day = FIRST_DAY + timedelta(days=number)
         texts[f"{number:03}.md"] = short_post(number, day, f"withdrawn: {day}\n")
-    texts = {path: text for path, text in texts.items() if int(path[:3]) not in gone}
+    texts = {path: text for path, text in texts.items() if int(path[:3]) not in deleted}
     texts |= BACKDATED if backdated else {}
     made = made_with(texts, entries)
     expected = {post.id: post for post in read(texts, site_with())}
