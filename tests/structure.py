@@ -40,7 +40,7 @@ def load_modules(source: Path = SOURCE) -> dict[str, Module]:
 
 
 def imports(modules: dict[str, Module]) -> dict[str, set[str]]:
-    """Return the modules of ours that each module imports, inside functions, too."""
+    """Return the modules of the project that each module imports, inside functions, too."""
     return {name: set(_imported(module, modules)) for name, module in modules.items()}
 
 

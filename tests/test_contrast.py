@@ -1,4 +1,4 @@
-"""Contrast, as WCAG 2.2 measures it."""
+"""Contrast ratios as WCAG 2.2 defines them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COLOURS = st.integers(0, 0xFFFFFF).map("#{:06x}".format)
         ("teal", False),
     ],
 )
-def test_a_colour_is_a_sign_and_six_digits(value: str, *, expected: bool) -> None:
+def test_a_colour_is_a_hash_and_six_digits(value: str, *, expected: bool) -> None:
     """Only `#rrggbb` is a colour."""
     assert is_colour(value) is expected
 
@@ -61,12 +61,12 @@ def test_css_colours_are_parsed(value: str, expected: str) -> None:
     ],
 )
 def test_luminance_is_that_of_the_standard(colour: str, expected: float) -> None:
-    """The relative luminance of the primaries is their share; dark greys are linear."""
+    """The relative luminance of each primary is its weight; dark greys are linear."""
     assert luminance(colour) == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "expected"),
+    ("colour", "other", "expected"),
     [
         ("#000000", "#ffffff", 21.0),
         ("#ffffff", "#ffffff", 1.0),
@@ -75,20 +75,20 @@ def test_luminance_is_that_of_the_standard(colour: str, expected: float) -> None
         ("#0b6b62", "#ffffff", 6.3759),
     ],
 )
-def test_contrast_is_that_of_the_standard(one: str, other: str, expected: float) -> None:
+def test_contrast_is_that_of_the_standard(colour: str, other: str, expected: float) -> None:
     """Grey #767676 is the lightest that can be read on white (WCAG 2.2, SC 1.4.3)."""
-    assert contrast(one, other) == pytest.approx(expected, abs=1e-4)
-    assert contrast(other, one) == contrast(one, other)
+    assert contrast(colour, other) == pytest.approx(expected, abs=1e-4)
+    assert contrast(other, colour) == contrast(colour, other)
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0, "#0b6b62"), (0.5, "#85b5b0"), (1, "#ffffff")])
 def test_a_colour_moves_towards_another(share: float, expected: str) -> None:
-    """A share of 0 leaves a colour alone, a share of 1 replaces it."""
+    """A share of 0 changes nothing; a share of 1 gives the other colour."""
     assert mix("#0b6b62", "#ffffff", share) == expected
 
 
-def test_a_colour_that_can_be_read_is_left_alone() -> None:
-    """The accent that somebody chose is changed only where it must be."""
+def test_a_readable_colour_is_unchanged() -> None:
+    """A readable accent is unchanged."""
     assert ensure_contrast("#0b6b62", "#ffffff") == "#0b6b62"
 
 
@@ -96,20 +96,20 @@ def test_a_colour_that_can_be_read_is_left_alone() -> None:
     ("colour", "background", "expected"),
     [("#ffff00", "#ffffff", "#737300"), ("#0b6b62", "#14171a", "#489089")],
 )
-def test_a_colour_that_cannot_be_read_is_moved(colour: str, background: str, expected: str) -> None:
-    """Yellow on white becomes darker, dark green on near black lighter."""
+def test_an_unreadable_colour_is_changed(colour: str, background: str, expected: str) -> None:
+    """Yellow on white becomes darker, and dark green on near black becomes lighter."""
     assert ensure_contrast(colour, background) == expected
 
 
 @settings(deadline=None, max_examples=60)
 @given(COLOURS, COLOURS)
-def test_contrast_is_between_1_and_21(one: str, other: str) -> None:
-    """No two colours differ more than black and white."""
-    assert 1 <= contrast(one, other) <= 21
+def test_contrast_is_between_1_and_21(colour: str, other: str) -> None:
+    """No two colours have more contrast than black and white."""
+    assert 1 <= contrast(colour, other) <= 21
 
 
 @settings(deadline=None, max_examples=60)
 @given(COLOURS, COLOURS)
 def test_any_colour_can_be_made_readable_on_any_background(colour: str, background: str) -> None:
-    """Whatever accent a newsroom sets, text in it can be read (WCAG 2.2, SC 1.4.3)."""
+    """Any accent of a site can be made readable (WCAG 2.2, SC 1.4.3)."""
     assert contrast(ensure_contrast(colour, background), background) >= 4.5

@@ -1,4 +1,4 @@
-"""`postroom check`: what it says, what it returns, and what `--fix` writes."""
+"""`postroom check`: its output, its exit codes and the changes of `--fix`."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ POST = POST.replace("Our office has a new address.", SUMMARY)
 NAMELESS = POST.replace("id: tag:news.example.com,2026:we-moved\n", "")
 
 
-def test_a_whole_site_passes(make_site: MakeSite, postroom: Run) -> None:
-    """Where nothing is wrong, nothing is said but the count, and nothing is written."""
+def test_a_correct_site_passes(make_site: MakeSite, postroom: Run) -> None:
+    """A check of a correct site prints only the count and writes nothing."""
     folder = make_site({"posts/a.md": POST})
     outcome = postroom(folder, "check")
     assert (outcome.code, outcome.out, outcome.err) == (0, "0 errors, 0 warnings\n", "")
@@ -45,20 +45,20 @@ def test_a_whole_site_passes(make_site: MakeSite, postroom: Run) -> None:
 def test_warnings_fail_when_strict(
     make_site: MakeSite, postroom: Run, options: tuple[str, ...], code: int
 ) -> None:
-    """A warning is told with the rule that found it; with --strict it is a failure."""
+    """A warning is printed with the name of its rule, and is a failure with --strict."""
     outcome = postroom(make_site({"posts/a.md": NAMELESS}), "check", *options)
     assert outcome.code == code
     assert outcome.warnings == [f'posts/a.md:1: id: is missing; add id: "{ID}" [post-id]']
     assert outcome.out == "0 errors, 1 warning\n"
 
 
-def test_strict_is_content_with_a_whole_site(make_site: MakeSite, postroom: Run) -> None:
-    """--strict changes nothing where nothing is wrong."""
+def test_strict_passes_a_correct_site(make_site: MakeSite, postroom: Run) -> None:
+    """--strict changes nothing for a correct site."""
     assert postroom(make_site({"posts/a.md": POST}), "check", "--strict").code == 0
 
 
-def test_what_is_wrong_in_a_feed_is_an_error(make_site: MakeSite, postroom: Run) -> None:
-    """A feed that validators refuse fails, with the file, the rule and the repair."""
+def test_an_invalid_feed_is_an_error(make_site: MakeSite, postroom: Run) -> None:
+    """An invalid feed is an error with the file, the rule and a hint."""
     text = POST.replace("title: We moved", "title: We <b>moved</b>")
     outcome = postroom(make_site({"posts/a.md": text}), "check")
     assert outcome.code == 1
@@ -66,12 +66,12 @@ def test_what_is_wrong_in_a_feed_is_an_error(make_site: MakeSite, postroom: Run)
         "public/atom.xml: title: 'We <b>moved</b>' contains HTML, in 4 files;"
         " write the title as plain text [feed-title]"
     )
-    # Atom and RSS, of the newsroom and of its topic, are one fault.
+    # The feeds of the site and of its topic, in both formats, are one finding.
     assert outcome.out == "1 error, 0 warnings\n"
 
 
-def test_faults_of_posts_stop_the_check(make_site: MakeSite, postroom: Run) -> None:
-    """A post that cannot be published is an error, and with --fix nothing is written."""
+def test_invalid_posts_stop_the_check(make_site: MakeSite, postroom: Run) -> None:
+    """A post that cannot be published is an error, and --fix then writes nothing."""
     folder = make_site({"posts/a.md": NAMELESS, "posts/b.md": "# No date\n"})
     outcome = postroom(folder, "check", "--fix")
     assert outcome.code == 1
@@ -81,8 +81,8 @@ def test_faults_of_posts_stop_the_check(make_site: MakeSite, postroom: Run) -> N
     assert (folder / "posts/a.md").read_text() == NAMELESS
 
 
-def test_an_instant_may_be_named(make_site: MakeSite, postroom: Run) -> None:
-    """--at checks the feeds as they will be at that instant."""
+def test_the_instant_can_be_set(make_site: MakeSite, postroom: Run) -> None:
+    """--at checks the feeds of another instant."""
     text = POST.replace("title: We moved", "title: <b>x</b>").replace("2026-11-20", "2026-12-24")
     folder = make_site({"posts/a.md": text})
     assert postroom(folder, "check").code == 0
@@ -90,7 +90,7 @@ def test_an_instant_may_be_named(make_site: MakeSite, postroom: Run) -> None:
 
 
 def test_fix_writes_the_ids(make_site: MakeSite, postroom: Run) -> None:
-    """--fix tells each file and id; drafts and posts to come get theirs too; twice is as once."""
+    """--fix writes and prints the ids of all posts, drafts too; a second run changes nothing."""
     draft = NAMELESS.replace("title:", "draft: true\ntitle:")
     later = NAMELESS.replace("2026-11-20", "2027-01-01")
     names = {"a.md": NAMELESS, "b.md": draft, "c.md": later.replace("We moved", "C"), "d.md": POST}
@@ -109,8 +109,8 @@ def test_fix_writes_the_ids(make_site: MakeSite, postroom: Run) -> None:
     assert {path: path.read_bytes() for path in (folder / "posts").iterdir()} == before
 
 
-def test_one_head_that_cannot_be_edited_stops_no_other(make_site: MakeSite, postroom: Run) -> None:
-    """What cannot be written is an error and stays as it is; every other post gets its id."""
+def test_one_uneditable_post_stops_no_other(make_site: MakeSite, postroom: Run) -> None:
+    """A post that cannot be edited is an error; every other post gets its id."""
     flow = "---\n{title: Flow, date: 2026-01-01}\n---\nText.\n"
     returns = NAMELESS.replace("\n", "\r")
     texts = {"posts/a.md": flow, "posts/b.md": returns, "posts/c.md": NAMELESS.replace("We", "C")}
@@ -152,8 +152,8 @@ def test_one_head_that_cannot_be_edited_stops_no_other(make_site: MakeSite, post
         "list", "id-in-block", "id-in-body", "rules-in-body",
     ],
 )  # fmt: skip
-def test_an_id_disturbs_nothing_else(tmp_path: Path, before: str, after: str) -> None:
-    """The line of the id is all that changes, down to line ends and comments."""
+def test_adding_an_id_changes_one_line(tmp_path: Path, before: str, after: str) -> None:
+    """Only the line of the id is added; line ends and comments stay."""
     file = tmp_path / "a.md"
     file.write_bytes(before.encode())
     file.chmod(0o640)
@@ -175,8 +175,8 @@ def test_an_id_disturbs_nothing_else(tmp_path: Path, before: str, after: str) ->
     ],
     ids=["flow", "indented", "document-end", "quoted-key", "old-mac", "never-closed"],
 )
-def test_a_head_that_cannot_be_edited_stays(tmp_path: Path, text: str) -> None:
-    """Where a line cannot be added safely, the file stays as it is and its name is told."""
+def test_uneditable_front_matter_stays(tmp_path: Path, text: str) -> None:
+    """A file to which no line can be added safely is reported and unchanged."""
     file = tmp_path / "a.md"
     file.write_bytes(text.encode())
     with pytest.raises(ContentError) as caught:
@@ -186,8 +186,8 @@ def test_a_head_that_cannot_be_edited_stays(tmp_path: Path, text: str) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.md"]
 
 
-def test_a_link_leads_to_the_post_that_is_written(tmp_path: Path) -> None:
-    """A post that is a symbolic link stays one; the file that it leads to gets the id."""
+def test_a_linked_post_is_edited_at_its_target(tmp_path: Path) -> None:
+    """A post that is a symbolic link stays a link; its target gets the id."""
     (tmp_path / "real.md").write_text("---\ntitle: A\n---\n")
     (tmp_path / "a.md").symlink_to("real.md")
     write_id(tmp_path / "a.md", "posts/a.md", ID)
@@ -213,18 +213,20 @@ ENDS = st.sampled_from(["\n", "\r\n"])
     mark=st.sampled_from(["", "\ufeff"]),
 )
 @settings(deadline=None, max_examples=150)
-def test_any_head_gets_its_line_and_keeps_the_rest(
+def test_any_front_matter_gets_an_id_and_keeps_the_rest(
     *, lines: list[str], end: str, body: str, mark: str
 ) -> None:
-    """Before and after differ by the id's line alone, a reader of both agrees, twice is as once."""
+    """Only the id's line is added to any front matter, and a second run changes nothing."""
     before = mark + "\n".join(["---", *lines, "---", body]).replace("\n", end)
     after = with_id(before, ID)
-    kept = [line for line in after.splitlines(keepends=True) if not line.startswith('id: "tag:')]
+    other_lines = [
+        line for line in after.splitlines(keepends=True) if not line.startswith('id: "tag:')
+    ]
     was = before.splitlines(keepends=True)
     if any(line.startswith("id:") for line in lines):
         first = next(number for number, line in enumerate(was) if line.startswith("id:"))
         del was[first]
-    assert kept == was
+    assert other_lines == was
     assert after.count(LINE) == 1
     parts = front_matter.split_post(after.removeprefix("\ufeff").replace("\r\n", "\n"))
     assert parts is not None
@@ -235,8 +237,8 @@ def test_any_head_gets_its_line_and_keeps_the_rest(
 
 @given(body=st.text(st.sampled_from("ab \n-#:é"), max_size=30), end=ENDS)
 @settings(deadline=None, max_examples=100)
-def test_a_post_without_a_head_gets_one(*, body: str, end: str) -> None:
-    """A head of one line is put before the text, which stays as it is."""
+def test_a_post_without_front_matter_gets_some(*, body: str, end: str) -> None:
+    """A post without front matter gets one line of it; its text is unchanged."""
     before = ("# A\n" + body).replace("\n", end)
     after = with_id(before, ID)
     assert after == f"---{end}{LINE}{end}---{end}{end}{before}"
@@ -255,8 +257,8 @@ TOPICS = [
 
 
 @pytest.mark.parametrize(("before", "after"), TOPICS)
-def test_a_topic_disturbs_nothing_else(tmp_path: Path, before: str, after: str) -> None:
-    """The usual spelling takes the place of the odd one, and no other byte changes."""
+def test_respelling_a_topic_changes_nothing_else(tmp_path: Path, before: str, after: str) -> None:
+    """The usual spelling replaces the unusual one, and no other byte changes."""
     file = tmp_path / "a.md"
     text = "---\ntitle: our News\n{}\n---\nAll of our News\ntopics: [our News]\n"
     file.write_bytes(text.format(before).encode())
@@ -275,8 +277,8 @@ def test_a_topic_disturbs_nothing_else(tmp_path: Path, before: str, after: str) 
         "title: A",
     ],
 )
-def test_a_topic_that_cannot_be_written_stays(tmp_path: Path, head: str) -> None:
-    """Where the odd spelling is not one piece of a plain list, its author keeps the pen."""
+def test_a_topic_that_cannot_be_replaced_stays(tmp_path: Path, head: str) -> None:
+    """A spelling that is not one plain item of a list is left to the author."""
     file = tmp_path / "a.md"
     text = f"---\n{head}\n---\nText\n"
     file.write_text(text)
@@ -284,8 +286,8 @@ def test_a_topic_that_cannot_be_written_stays(tmp_path: Path, head: str) -> None
     assert file.read_text() == text
 
 
-def test_a_new_spelling_that_yaml_reads_otherwise_is_not_written(tmp_path: Path) -> None:
-    """A spelling that would end its list, or become a comment, is left to the author."""
+def test_a_spelling_with_meaning_in_yaml_is_not_written(tmp_path: Path) -> None:
+    """A spelling that would end its list or become a comment is left to the author."""
     file = tmp_path / "a.md"
     file.write_text("---\ntopics: [a b]\n---\nText\n")
     for usual in ("a, b", "a #b", "a]b", "a: b"):
@@ -294,7 +296,7 @@ def test_a_new_spelling_that_yaml_reads_otherwise_is_not_written(tmp_path: Path)
 
 
 def test_fix_writes_the_usual_spelling(make_site: MakeSite, postroom: Run) -> None:
-    """--fix tells each topic that it wrote; nothing is left to say of it."""
+    """--fix prints each topic that it corrects, and the next check has no finding."""
     text = POST.replace("Company news", "company News").replace("we-moved", "b")
     files = {"posts/a.md": POST, "posts/b.md": text.replace("We moved", "B").replace("-20", "-21")}
     folder = make_site(files, "checks: {email-preheader: off}\n")
@@ -305,8 +307,8 @@ def test_fix_writes_the_usual_spelling(make_site: MakeSite, postroom: Run) -> No
 
 
 @pytest.mark.slow
-def test_looking_costs_less_than_building(tmp_path: Path) -> None:
-    """The lint of 2,000 posts takes less time than the cold build that it looks at."""
+def test_linting_is_faster_than_building(tmp_path: Path) -> None:
+    """Linting 2,000 posts takes less time than building them."""
     for name, contents in site_files(2000).items():
         file = tmp_path / name
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The rules of a good letter: what breaks each is found, and a whole letter has no fault."""
+"""The rules for emails: each finds its fault, and a correct email has no finding."""
 
 from __future__ import annotations
 
@@ -45,19 +45,19 @@ SIGNATURE = (
 
 @frozen
 class Case:
-    """A letter of a subscriber, before it is a message, and its settings."""
+    """A subscriber's email before it is a message, and its settings."""
 
-    letter: RenderedEmail = field(repr=False)
+    rendered: RenderedEmail = field(repr=False)
     site: Site = field(repr=False)
 
     def message(self) -> bytes:
         """Return the subscriber's message."""
-        prepared = prepare_issue(self.letter, self.site, AT)
+        prepared = prepare_issue(self.rendered, self.site, AT)
         return prepared.message("reader@example.org", TOKEN, prepared.message_id("0" * 64))
 
 
 def cases(folder: Path, frequency: Frequency = "month") -> list[Case]:
-    """Return the letters of the newsroom in `folder` to those who chose a frequency."""
+    """Return an email of the site in `folder` for each frequency."""
     every: DigestFrequency = "day" if frequency == "post" else frequency
     settings = load_settings(folder)
     site = evolve(settings, mail=MAIL, digest=evolve(settings.digest, every=every))
@@ -68,7 +68,9 @@ def cases(folder: Path, frequency: Frequency = "month") -> list[Case]:
     )
     made = group_by_period(loader.load_posts(folder, site, AT).posts, site)
     if frequency == "post":
-        made = tuple(evolve(one, posts=(post,), url=post.url) for one in made for post in one.posts)
+        made = tuple(
+            evolve(digest, posts=(post,), url=post.url) for digest in made for post in digest.posts
+        )
     return [
         Case(render_email(digest, site, theme, unsubscribe=leave, preferences=prefer), site)
         for digest in made
@@ -76,17 +78,17 @@ def cases(folder: Path, frequency: Frequency = "month") -> list[Case]:
 
 
 @pytest.fixture(scope="module")
-def whole() -> Case:
-    """Return a letter of the demonstration."""
+def demo_email() -> Case:
+    """Return a correct email of the demonstration."""
     return cases(ROOT)[0]
 
 
 def found(data: bytes, site: Site) -> list[str]:
-    """Return what is wrong with a message, as `rule: what`."""
+    """Return the findings about a message, as `rule: message`."""
     return [f"{problem.key}: {problem.message}" for problem in lint_email(data, site)]
 
 
-# Letters without fault.
+# Correct emails.
 
 
 ADDRESS = "contact: {name: Example, address: 1 Example Street}\n"
@@ -115,28 +117,30 @@ id: tag:news.example.com,2026:{number}
 
 
 @pytest.mark.parametrize("name", ["demo", "german", "arabic", "chinese", "stress", "bare"])
-def test_the_letters_of_the_theme_have_no_fault(name: str, tmp_path: Path) -> None:
-    """Letters of every frequency keep every rule, with a subscriber's links and without."""
+def test_emails_of_the_theme_have_no_finding(name: str, tmp_path: Path) -> None:
+    """Emails of every frequency pass every rule, with personal links and without."""
     assert faults(sites.write_all(tmp_path)[name]) == []
 
 
-def test_letters_of_posts_with_pictures_have_no_fault(tmp_path: Path) -> None:
-    """Pictures at the top of a post, in it and round a link are links in its letter."""
+def test_emails_of_posts_with_images_have_no_finding(tmp_path: Path) -> None:
+    """Images of a post become links in its email, which passes every rule."""
     assert faults(sites.write(tmp_path, PICTURED)) == []
 
 
-def test_a_letter_cut_to_its_size_has_no_fault(tmp_path: Path) -> None:
-    """A letter of more posts than it can hold leads to the rest, in both parts."""
+def test_an_email_cut_to_its_size_has_no_finding(tmp_path: Path) -> None:
+    """An email with too many posts links to the rest in both parts."""
     (case, *_) = cases(sites.write(tmp_path, MANY))
-    assert len(re.findall("<h2", case.letter.html)) < len(MANY) - 1
+    assert len(re.findall("<h2", case.rendered.html)) < len(MANY) - 1
     assert faults(tmp_path) == []
 
 
 def faults(folder: Path) -> list[str]:
-    """Return what is wrong with letters of a newsroom, which sends none without an address."""
+    """Return the findings about a site's emails; a site without an address sends none."""
     made = [case for frequency in get_args(Frequency) for case in cases(folder, frequency)]
     assert made
-    shown = [str(one) for case in made for one in lint_rendered_email(case.letter, case.site)]
+    shown = [
+        str(finding) for case in made for finding in lint_rendered_email(case.rendered, case.site)
+    ]
     sent = [case for case in made if case.site.contact.address]
     return shown + [line for case in sent for line in found(case.message(), case.site)]
 
@@ -171,44 +175,47 @@ PIECES = [
 
 @settings(deadline=None, max_examples=40)
 @given(chosen=st.lists(st.sampled_from(PIECES), max_size=8))
-def test_whatever_a_post_holds_its_letter_has_no_fault(chosen: list[str]) -> None:
-    """All that can stand in a post stands in both parts, and keeps the rules of letters."""
+def test_emails_of_any_post_have_no_finding(chosen: list[str]) -> None:
+    """Every element of a post is in both parts and passes the rules."""
     site = generated_sites.site_with()
     (post,) = generated_sites.read(generated_sites.short_posts([1]), site)
     written, resolve = "\n\n".join(chosen), resolve_urls(post.url)
     post = evolve(post, html=to_html(written, resolve), text=to_text(written, resolve))
     (digest,) = group_by_period([post], site)
-    letter = render_email(digest, site, Theme(ROOT, site.language))
+    rendered = render_email(digest, site, Theme(ROOT, site.language))
     wrong = [
-        problem for problem in lint_rendered_email(letter, site) if problem.key != "heading-order"
+        problem for problem in lint_rendered_email(rendered, site) if problem.key != "heading-order"
     ]
     assert list(map(str, wrong)) == []
 
 
-def test_a_letter_for_everyone_need_not_say_how_to_leave(whole: Case) -> None:
-    """The letter as everyone sees it has no subscriber who could leave, and is well."""
-    (digest, *_) = group_by_period(loader.load_posts(ROOT, whole.site, AT).posts, whole.site)
-    letter = render_email(digest, whole.site, Theme(ROOT, whole.site.language))
-    assert lint_rendered_email(letter, whole.site) == []
-    assert found(evolve(whole, letter=letter).message(), whole.site) == [
+def test_the_public_email_needs_no_unsubscribe_link(demo_email: Case) -> None:
+    """The public email has no subscriber, so it passes without an unsubscribe link."""
+    (digest, *_) = group_by_period(
+        loader.load_posts(ROOT, demo_email.site, AT).posts, demo_email.site
+    )
+    rendered = render_email(digest, demo_email.site, Theme(ROOT, demo_email.site.language))
+    assert lint_rendered_email(rendered, demo_email.site) == []
+    assert found(evolve(demo_email, rendered=rendered).message(), demo_email.site) == [
         "unsubscribe: the HTML part has no link to the unsubscribe page",
         "unsubscribe: the text part has no link to the unsubscribe page",
     ]
 
 
-def test_a_problem_says_where_and_how(whole: Case) -> None:
-    """A fault is one line with the place, the rule's name, what is wrong and the repair."""
-    letter = evolve(
-        whole.letter, html=whole.letter.html.replace("<h1", "<h2").replace("h1>", "h2>")
+def test_a_finding_has_place_rule_and_hint(demo_email: Case) -> None:
+    """A finding is one line with the place, the rule, the message and the hint."""
+    rendered = evolve(
+        demo_email.rendered,
+        html=demo_email.rendered.html.replace("<h1", "<h2").replace("h1>", "h2>"),
     )
-    (problem,) = lint_rendered_email(letter, whole.site, "public/digest/2024-02/email.html")
+    (problem,) = lint_rendered_email(rendered, demo_email.site, "public/digest/2024-02/email.html")
     assert str(problem) == (
         "public/digest/2024-02/email.html: first-heading: has no first-level heading; "
         "write one, for the title"
     )
 
 
-# Messages with a fault each.
+# Messages with one fault each.
 
 NESTED = [
     b"Content-Type: multipart/mixed; boundary=%d\r\n\r\n--%d\r\n" % (n, n) for n in range(999)
@@ -308,45 +315,50 @@ MESSAGES = [
 
 
 def short(value: object) -> str:
-    """Return a name for a case."""
+    """Return the name of a case."""
     return str(value)[:30]
 
 
-@pytest.mark.parametrize(("rule", "said", "pattern", "put"), MESSAGES, ids=short)
+@pytest.mark.parametrize(("rule", "expected", "pattern", "put"), MESSAGES, ids=short)
 def test_a_broken_message_is_found(
-    whole: Case, rule: str, said: str, pattern: bytes, put: bytes
+    demo_email: Case, rule: str, expected: str, pattern: bytes, put: bytes
 ) -> None:
-    """What breaks a rule of messages is found under the rule's name."""
-    broken, count = re.subn(pattern, put, whole.message(), count=1)
+    """A message that breaks a rule has a finding of that rule."""
+    broken, count = re.subn(pattern, put, demo_email.message(), count=1)
     assert count == 1
-    assert of(rule, said, found(broken, whole.site))
+    assert findings_with(rule, expected, found(broken, demo_email.site))
 
 
-# Parts with a fault each: in the HTML, or in the text.
+# Parts with one fault each, in the HTML or in the text.
 
 
-def picture(source: str = "https://news.example.com/a.png", more: str = "") -> str:
-    """Return a picture at the end of the title, whole unless told otherwise."""
+def image_html(source: str = "https://news.example.com/a.png", more: str = "") -> str:
+    """Return an image at the end of the title, correct by default."""
     return f'<img src="{source}" alt="A" width="9" height="9" {more}></h1>'
 
 
-def link(address: str, words: str = "A page") -> str:
+def link(address: str, text: str = "A page") -> str:
     """Return a link at the end of the title."""
-    return f'</h1><p><a href="{address}">{words}</a></p>'
+    return f'</h1><p><a href="{address}">{text}</a></p>'
 
 
 HTML = [
     ("size", "bytes, and Gmail cuts it", "</h1>", "x" * 90_000 + "</h1>"),
-    ("remote-load", "<img> loads from a.example", "</h1>", picture("https://a.example/a.png")),
-    ("remote-load", "<img srcset> loads", "</h1>", picture("", 'srcset="a.png 2x"')),
-    ("image-alt", "a.png has no alt", "</h1>", picture().replace('alt="A"', "")),
-    ("image-size", "has no width and height", "</h1>", picture().replace('width="9"', "")),
-    ("image-size", "has no width and height", "</h1>", picture().replace('"9"', '"100%"')),
-    ("image-address", "has no https URL", "</h1>", picture("http://news.example.com/a.png")),
-    ("image-address", "'data:image/png;base64,' has", "</h1>", picture("data:image/png;base64,")),
-    ("image-address", "'a.png' has no https", "</h1>", picture("a.png")),
-    ("pixel", "is too small to see", "</h1>", picture().replace('"9"', '"1"')),
-    ("pixel", "is hidden", "</h1>", picture(more='style="display: none"')),
+    ("remote-load", "<img> loads from a.example", "</h1>", image_html("https://a.example/a.png")),
+    ("remote-load", "<img srcset> loads", "</h1>", image_html("", 'srcset="a.png 2x"')),
+    ("image-alt", "a.png has no alt", "</h1>", image_html().replace('alt="A"', "")),
+    ("image-size", "has no width and height", "</h1>", image_html().replace('width="9"', "")),
+    ("image-size", "has no width and height", "</h1>", image_html().replace('"9"', '"100%"')),
+    ("image-address", "has no https URL", "</h1>", image_html("http://news.example.com/a.png")),
+    (
+        "image-address",
+        "'data:image/png;base64,' has",
+        "</h1>",
+        image_html("data:image/png;base64,"),
+    ),
+    ("image-address", "'a.png' has no https", "</h1>", image_html("a.png")),
+    ("pixel", "is too small to see", "</h1>", image_html().replace('"9"', '"1"')),
+    ("pixel", "is hidden", "</h1>", image_html(more='style="display: none"')),
     (
         "background-image",
         "<td background> loads",
@@ -557,63 +569,67 @@ SETTINGS = [
 
 
 def with_part(case: Case, part: str, pattern: str, put: str) -> Case:
-    """Return the letter with every match of a pattern in one of its parts replaced."""
-    hidden = re.findall("mso-hide: all[^>]*>([^<]*)", case.letter.html)[0]
-    before = str(getattr(case.letter, part))
+    """Return the email with every match of a pattern in one of its parts replaced."""
+    hidden = re.findall("mso-hide: all[^>]*>([^<]*)", case.rendered.html)[0]
+    before = str(getattr(case.rendered, part))
     after, count = re.subn(pattern, put.replace("{preheader}", hidden), before)
     assert count
-    return evolve(case, letter=evolve(case.letter, **{part: after}))
+    return evolve(case, rendered=evolve(case.rendered, **{part: after}))
 
 
-def of(rule: str, said: str, lines: list[str]) -> list[str]:
-    """Return the lines of a rule that hold some words."""
-    return [line for line in lines if line.startswith(f"{rule}: ") and said in line]
+def findings_with(rule: str, expected: str, lines: list[str]) -> list[str]:
+    """Return the findings of a rule that contain some words."""
+    return [line for line in lines if line.startswith(f"{rule}: ") and expected in line]
 
 
-@pytest.mark.parametrize(("rule", "said", "pattern", "put"), HTML, ids=short)
-def test_broken_html_is_found(whole: Case, rule: str, said: str, pattern: str, put: str) -> None:
-    """What breaks a rule of HTML, or of both parts, is found under the rule's name."""
-    case = with_part(whole, "html", pattern, put)
-    assert of(rule, said, found(case.message(), case.site))
-
-
-@pytest.mark.parametrize(("rule", "said", "pattern", "put"), TEXT, ids=short)
-def test_a_broken_text_is_found(whole: Case, rule: str, said: str, pattern: str, put: str) -> None:
-    """What the text says otherwise than the HTML is found under the rule's name."""
-    case = with_part(whole, "text", pattern, put)
-    assert of(rule, said, found(case.message(), case.site))
-
-
-@pytest.mark.parametrize(("rule", "said", "contact"), SETTINGS, ids=short)
-def test_broken_settings_are_found(
-    whole: Case, rule: str, said: str, contact: dict[str, str]
+@pytest.mark.parametrize(("rule", "expected", "pattern", "put"), HTML, ids=short)
+def test_broken_html_is_found(
+    demo_email: Case, rule: str, expected: str, pattern: str, put: str
 ) -> None:
-    """A letter of nobody, or from nowhere, is found under the rule's name."""
-    site = evolve(whole.site, contact=evolve(whole.site.contact, **contact))
-    assert found(whole.message(), site) == [f"{rule}: {said}"]
-    assert lint_rendered_email(whole.letter, site) == []
+    """HTML that breaks a rule has a finding of that rule."""
+    case = with_part(demo_email, "html", pattern, put)
+    assert findings_with(rule, expected, found(case.message(), case.site))
 
 
-def test_every_rule_has_a_broken_letter() -> None:
-    """No rule is without a letter that breaks it, and nothing is found under another name."""
+@pytest.mark.parametrize(("rule", "expected", "pattern", "put"), TEXT, ids=short)
+def test_a_broken_text_is_found(
+    demo_email: Case, rule: str, expected: str, pattern: str, put: str
+) -> None:
+    """A text part that contradicts the HTML has a finding of the rule for it."""
+    case = with_part(demo_email, "text", pattern, put)
+    assert findings_with(rule, expected, found(case.message(), case.site))
+
+
+@pytest.mark.parametrize(("rule", "expected", "contact"), SETTINGS, ids=short)
+def test_broken_settings_are_found(
+    demo_email: Case, rule: str, expected: str, contact: dict[str, str]
+) -> None:
+    """An email without a sender or a postal address has a finding of the rule for it."""
+    site = evolve(demo_email.site, contact=evolve(demo_email.site.contact, **contact))
+    assert found(demo_email.message(), site) == [f"{rule}: {expected}"]
+    assert lint_rendered_email(demo_email.rendered, site) == []
+
+
+def test_every_rule_has_a_broken_email() -> None:
+    """Each rule has an example that breaks it, and no other rule has a finding in it."""
     tried = {row[0] for rows in (MESSAGES, HTML, TEXT, SETTINGS) for row in rows}
     assert tried == set(RULES)
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
-def test_a_rule_says_why(rule: Rule) -> None:
-    """A rule is on unless the settings say otherwise, has a sentence for a reason, and a source."""
+def test_a_rule_has_a_reason(rule: Rule) -> None:
+    """A rule is on by default and has a reason and a source."""
     assert rule.severity in {"warning", "error"}
     assert re.fullmatch(r"[A-Z].+\.", rule.reason)
     assert rule.source
 
 
 def test_rules_have_stable_names() -> None:
-    """Settings name rules, so names are words with hyphens between them."""
+    """The names of rules are words with hyphens, because settings use them."""
     assert [name for name in RULES if not re.fullmatch("[a-z]+(-[a-z]+)*", name)] == []
 
 
-# Sixteen faults that are easily made; the sixteenth, what runs sideways, a browser finds.
+# Sixteen common faults; the sixteenth, horizontal overflow, is found by a browser.
 
 PLANTED = {
     "missing lang": ("language", '<html lang="en"', "<html"),
@@ -651,22 +667,22 @@ PLANTED = {
 
 
 @pytest.mark.parametrize("fault", PLANTED)
-def test_the_sixteen_planted_faults(whole: Case, fault: str) -> None:
-    """Each is found by the rule that is meant for it and by no other, in either kind of letter."""
+def test_the_sixteen_planted_faults(demo_email: Case, fault: str) -> None:
+    """Each fault is found only by the rule meant for it, in both kinds of email."""
     rule, pattern, put = PLANTED[fault]
-    case = with_part(whole, "html", pattern, put)
+    case = with_part(demo_email, "html", pattern, put)
     assert {problem.key for problem in lint_email(case.message(), case.site)} == {rule}
-    assert {problem.key for problem in lint_rendered_email(case.letter, case.site)} == {rule}
+    assert {problem.key for problem in lint_rendered_email(case.rendered, case.site)} == {rule}
 
 
-def test_nothing_is_found_where_nothing_was_planted(whole: Case) -> None:
-    """The letter in which the faults are planted is the newest of the demonstration, and whole."""
-    assert "February 2024" in whole.letter.subject
-    assert found(whole.message(), whole.site) == []
-    assert lint_rendered_email(whole.letter, whole.site) == []
+def test_nothing_is_found_before_a_fault_is_planted(demo_email: Case) -> None:
+    """The demonstration's newest email, which the faults are planted in, has no finding."""
+    assert "February 2024" in demo_email.rendered.subject
+    assert found(demo_email.message(), demo_email.site) == []
+    assert lint_rendered_email(demo_email.rendered, demo_email.site) == []
 
 
-# Whole letters that look broken.
+# Correct emails that look broken.
 
 
 @pytest.mark.parametrize(
@@ -681,10 +697,10 @@ def test_nothing_is_found_where_nothing_was_planted(whole: Case) -> None:
     ],
     ids=["signed", "encoded subject", "no Reply-To", "no mail to leave", "folded", "folded too"],
 )
-def test_a_whole_message_has_no_fault(whole: Case, pattern: bytes, put: bytes) -> None:
-    """What a relay may do to a letter, and what a letter may lack, is no fault."""
-    changed, count = re.subn(pattern, put, whole.message(), count=1)
-    assert (count, found(changed, whole.site)) == (1, [])
+def test_a_correct_message_has_no_finding(demo_email: Case, pattern: bytes, put: bytes) -> None:
+    """Changes that a relay may make, and fields that are optional, are no findings."""
+    changed, count = re.subn(pattern, put, demo_email.message(), count=1)
+    assert (count, found(changed, demo_email.site)) == (1, [])
 
 
 BODY = "</h1>"
@@ -712,7 +728,7 @@ OUTLOOK = (
         '<a href="https://news.example.com/a.png">Contact</a>',
         OUTLOOK,
         '<p id="a">Contact</p><a href="#a">Contact</a>',
-        '<a href="https://news.example.com/">' + picture().removesuffix("</h1>") + "</a>",
+        '<a href="https://news.example.com/">' + image_html().removesuffix("</h1>") + "</a>",
         '<a name="a"></a><a>Contact</a>',
         '<table role="none"><tr><td>Contact</td></tr></table>',
         '<p style="color:transparent;color:inherit;background:none">Contact</p>',
@@ -722,28 +738,28 @@ OUTLOOK = (
         '<a href="mailto:?to=a@b.example">Contact</a>',
     ],
 )
-def test_whole_html_has_no_fault(whole: Case, put: str) -> None:
-    """What only looks like something forbidden is no fault."""
-    case = with_part(whole, "html", BODY, BODY + put)
+def test_correct_html_has_no_finding(demo_email: Case, put: str) -> None:
+    """HTML that only resembles a fault has no finding."""
+    case = with_part(demo_email, "html", BODY, BODY + put)
     assert found(case.message(), case.site) == []
 
 
 @pytest.mark.parametrize(
     "put", ["See (https://news.example.com/).", "<https://news.example.com/#a>"]
 )
-def test_a_whole_text_has_no_fault(whole: Case, put: str) -> None:
-    """What stands around an address in a text is no part of it."""
-    case = with_part(whole, "text", r"\Z", put)
+def test_a_correct_text_has_no_finding(demo_email: Case, put: str) -> None:
+    """Punctuation around a URL in a text is not part of the URL."""
+    case = with_part(demo_email, "text", r"\Z", put)
     assert found(case.message(), case.site) == []
 
 
-def test_html_that_names_its_encoding_is_read(whole: Case) -> None:
-    """A newsroom's own template may be XHTML."""
-    case = with_part(whole, "html", r"\A", '<?xml version="1.0" encoding="utf-8"?>\n')
+def test_html_that_names_its_encoding_is_read(demo_email: Case) -> None:
+    """The template of a site may be XHTML."""
+    case = with_part(demo_email, "html", r"\A", '<?xml version="1.0" encoding="utf-8"?>\n')
     assert found(case.message(), case.site) == []
 
 
-# Whatever comes in.
+# Any input.
 
 HOSTILE = [
     b"\r\n\r\n",
@@ -779,62 +795,64 @@ HTML_LIKE = st.lists(
 
 @settings(deadline=None, max_examples=200)
 @given(data=st.binary() | st.lists(st.sampled_from(HOSTILE) | st.binary()).map(b"".join))
-def test_no_bytes_end_a_run(whole: Case, data: bytes) -> None:
-    """Whatever bytes there are instead of a letter, they are looked at, and are none."""
-    problems = lint_email(data, whole.site)
+def test_no_bytes_crash_the_check(demo_email: Case, data: bytes) -> None:
+    """Any bytes can be checked as a message, and are found to be none."""
+    problems = lint_email(data, demo_email.site)
     assert problems
     assert {problem.key for problem in problems} <= set(RULES)
 
 
 @settings(deadline=None, max_examples=300)
 @given(html=HTML_LIKE, text=HTML_LIKE)
-def test_no_parts_end_a_run(whole: Case, html: str, text: str) -> None:
-    """Whatever stands in the two parts, every rule looks at all of it."""
-    problems = lint_rendered_email(RenderedEmail("", html, text), whole.site)
+def test_no_parts_crash_the_check(demo_email: Case, html: str, text: str) -> None:
+    """Every rule can check any two parts."""
+    problems = lint_rendered_email(RenderedEmail("", html, text), demo_email.site)
     assert {problem.key for problem in problems} <= set(RULES) - {"readable"}
 
 
 @settings(deadline=None, max_examples=100)
 @given(data=st.data())
-def test_a_damaged_message_ends_no_run(whole: Case, data: st.DataObject) -> None:
-    """A message cut, doubled or garbled anywhere is looked at to the end."""
-    message = whole.message()
+def test_a_damaged_message_does_not_crash_the_check(demo_email: Case, data: st.DataObject) -> None:
+    """A message that is cut, doubled or garbled anywhere is checked to the end."""
+    message = demo_email.message()
     start, end = sorted(data.draw(st.tuples(*[st.integers(0, len(message))] * 2)))
     middle = data.draw(st.binary(max_size=30) | st.sampled_from(HOSTILE))
-    assert isinstance(lint_email(message[:start] + middle + message[end:], whole.site), list)
+    assert isinstance(lint_email(message[:start] + middle + message[end:], demo_email.site), list)
 
 
 @pytest.mark.parametrize("html", ["", " ", "<!-- -->", "\0", "<h1>", "<style>@media", "x" * 1000])
-def test_strange_html_ends_no_run(whole: Case, html: str) -> None:
-    """HTML that is none is looked at to the end, and found to be none."""
-    problems = lint_rendered_email(evolve(whole.letter, html=html), whole.site)
+def test_invalid_html_does_not_crash_the_check(demo_email: Case, html: str) -> None:
+    """Text that is not HTML is checked to the end and reported."""
+    problems = lint_rendered_email(evolve(demo_email.rendered, html=html), demo_email.site)
     assert {"title", "dark-mode", "preheader", "contact"} <= {problem.key for problem in problems}
 
 
-def test_half_a_character_ends_no_run(whole: Case) -> None:
-    """What cannot be written as UTF-8 is a finding like any other."""
-    letter = evolve(whole.letter, html=whole.letter.html.replace("<h1", "\ud800<h1"))
-    assert "readable" in {problem.key for problem in lint_rendered_email(letter, whole.site)}
+def test_a_lone_surrogate_does_not_crash_the_check(demo_email: Case) -> None:
+    """A character that UTF-8 cannot encode is a finding like any other."""
+    rendered = evolve(
+        demo_email.rendered, html=demo_email.rendered.html.replace("<h1", "\ud800<h1")
+    )
+    assert "readable" in {problem.key for problem in lint_rendered_email(rendered, demo_email.site)}
 
 
 # How long it takes.
 
 
-def seconds(letter: RenderedEmail, site: Site) -> float:
-    """Return the processor's time for one letter, the best of five."""
+def seconds(rendered: RenderedEmail, site: Site) -> float:
+    """Return the processor time for one email, the best of five."""
     times = []
     for _ in range(5):
         start = process_time()
-        lint_rendered_email(letter, site)
+        lint_rendered_email(rendered, site)
         times.append(process_time() - start)
     return min(times)
 
 
-def test_a_letter_of_full_size_is_looked_at_at_once(tmp_path: Path) -> None:
-    """A letter of 90 KB takes 20 milliseconds, here with room for a slow machine."""
+def test_an_email_of_full_size_is_checked_quickly(tmp_path: Path) -> None:
+    """A 90 KB email takes about 20 milliseconds; slow machines have some margin."""
     (case, *_) = cases(sites.write(tmp_path, MANY))
-    assert 80_000 < len(case.letter.html) <= MAX_HTML_BYTES
-    assert seconds(case.letter, case.site) < 0.06
+    assert 80_000 < len(case.rendered.html) <= MAX_HTML_BYTES
+    assert seconds(case.rendered, case.site) < 0.06
 
 
 @pytest.mark.parametrize(
@@ -842,8 +860,8 @@ def test_a_letter_of_full_size_is_looked_at_at_once(tmp_path: Path) -> None:
     "<!--[if_mso]> <!-- @media prefers-color-scheme:dark <a/href=x> <p> font: <style> <table> "
     "https://a. background:url( rgb( { a{ <div/style='{'> <b>x mailto: & \0".split(" "),
 )
-def test_no_letter_takes_for_ever(whole: Case, piece: str) -> None:
-    """Whatever is repeated, the time grows with the size of the letter and not faster."""
+def test_no_email_takes_quadratic_time(demo_email: Case, piece: str) -> None:
+    """The time grows no faster than the size of the email, whatever is repeated."""
     opened = f"<style>{piece}" if piece[0] in "@pfbr{a" else f"<body>{piece}"
-    letter = evolve(whole.letter, html=opened + piece * (MAX_HTML_BYTES // len(piece)))
-    assert seconds(letter, whole.site) < 2
+    rendered = evolve(demo_email.rendered, html=opened + piece * (MAX_HTML_BYTES // len(piece)))
+    assert seconds(rendered, demo_email.site) < 2

@@ -1,4 +1,4 @@
-"""`postroom check --links`: what is asked, how often, and what is said of the answers."""
+"""`postroom check --links`: the requests, their number, and the findings about the responses."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ MOVES = {"/moved": "/well", "/lost": "/missing", "/round": "/round", "/away": "g
 
 @frozen
 class Site:
-    """A web server of our own, and what it was asked."""
+    """A local web server and the requests that it received."""
 
     url: str
-    asked: list[str] = field(factory=list)
+    requests: list[str] = field(factory=list)
 
 
 @contextmanager
 def serving() -> Iterator[Site]:
-    """Run a web server that answers by the tables above; `/get` knows no HEAD."""
+    """Run a web server that answers by the tables above; `/get` does not support HEAD."""
     questions: list[str] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -72,7 +72,7 @@ def serving() -> Iterator[Site]:
 
 @contextmanager
 def running(server: socketserver.TCPServer) -> Iterator[str]:
-    """Let `server` answer as long as the block lasts, and return its address."""
+    """Run `server` for the length of the block and yield its URL."""
     with server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
@@ -91,25 +91,25 @@ def server() -> Iterator[Site]:
 
 
 def loopback(address: NetworkAddress) -> bool:
-    """Let this machine be asked, and no other."""
+    """Allow requests to this machine and to no other."""
     return address.is_loopback
 
 
 class Clock:
-    """Time that passes only where somebody sleeps."""
+    """A clock that only `sleep` moves."""
 
     def __init__(self) -> None:
         self.now = 0.0
         self.slept: list[float] = []
 
     def sleep(self, seconds: float) -> None:
-        """Let `seconds` pass."""
+        """Move the clock by `seconds`."""
         self.slept.append(seconds)
         self.now += seconds
 
 
 def web() -> LinkChecker:
-    """Return what asks this machine, and never waits."""
+    """Return a checker that requests from this machine and never waits."""
     return LinkChecker(HostThrottle(lambda: 0.0, lambda _: None), loopback)
 
 
@@ -131,23 +131,23 @@ def web() -> LinkChecker:
         ("/away", "does not redirect to a web page"),
     ],
 )
-def test_an_answer_says_whether_a_link_is_well(server: Site, path: str, fault: str) -> None:
-    """What is there is well, also behind a redirect or a refusal of programs; the rest is told."""
+def test_the_response_decides_whether_a_link_works(server: Site, path: str, fault: str) -> None:
+    """A page behind a redirect or a refusal of programs works; other failures are reported."""
     assert web().fault(server.url + path) == fault
 
 
-def test_a_head_is_enough(server: Site) -> None:
-    """A page is asked for its head alone; the whole of it only where that did not go well."""
+def test_head_comes_before_get(server: Site) -> None:
+    """A page is requested with HEAD first, and with GET only if HEAD fails."""
     web().faults([f"{server.url}/well"])
-    assert server.asked == ["HEAD /well"]
+    assert server.requests == ["HEAD /well"]
     web().faults([f"{server.url}/get", f"{server.url}/missing"])
-    assert sorted(server.asked[1:]) == [
+    assert sorted(server.requests[1:]) == [
         "GET /get", "GET /missing", "HEAD /get", "HEAD /missing",
     ]  # fmt: skip
 
 
-def test_nobody_who_does_not_answer_is_waited_for(server: Site) -> None:
-    """A name that is not known, a closed door and a host without TLS are told in a few words."""
+def test_an_unreachable_host_is_reported(server: Site) -> None:
+    """An unknown name, a closed port and a host without TLS are reported in a few words."""
     port = server.url.rpartition(":")[2]
     faults = web().faults(
         ["http://nobody.invalid/", "http://127.0.0.1:1/", f"https://127.0.0.1:{port}/"]
@@ -162,38 +162,38 @@ def test_nobody_who_does_not_answer_is_waited_for(server: Site) -> None:
     ["127.0.0.1", "10.0.0.1", "192.168.1.1", "169.254.169.254", "::1", "fd00::1", "0.1.2.3",
      "100.64.0.1", "224.0.0.1", "::ffff:127.0.0.1"],
 )  # fmt: skip
-def test_no_machine_inside_is_public(address: str) -> None:
-    """The machine itself, its network and what a cloud says of itself there are never asked."""
+def test_no_internal_machine_is_public(address: str) -> None:
+    """No request goes to the machine, its network or a cloud's metadata service."""
     assert not is_public(ip_address(address))
 
 
 @pytest.mark.parametrize("address", ["93.184.216.34", "2606:2800:220:1:248:1893:25c8:1946"])
-def test_machines_of_the_internet_are_public(address: str) -> None:
-    """What stands in the public internet may be asked."""
+def test_hosts_of_the_internet_are_public(address: str) -> None:
+    """Hosts of the public internet may receive requests."""
     assert is_public(ip_address(address))
 
 
-def test_this_machine_is_not_asked(server: Site) -> None:
-    """Without the test's leave, neither an address nor a name of this machine is asked."""
+def test_this_machine_gets_no_request(server: Site) -> None:
+    """Neither an IP address nor a name of this machine gets a request by default."""
     port = server.url.rpartition(":")[2]
     guarded = LinkChecker(HostThrottle(lambda: 0.0, lambda _: None))
     for host in ("127.0.0.1", "localhost", "[::1]", "2130706433", "0x7f.1"):
         assert guarded.fault(f"http://{host}:{port}/well") in {
             "leads to this computer or a private network", "has an unknown host",
         }  # fmt: skip
-    assert server.asked == []
+    assert server.requests == []
 
 
 def test_a_redirect_into_this_machine_is_not_followed(server: Site) -> None:
-    """Where a page leads on is looked at as closely as the link itself."""
+    """The target of a redirect is checked as strictly as the link itself."""
     admitted = iter([True, False])
     once = LinkChecker(HostThrottle(lambda: 0.0, lambda _: None), lambda _: next(admitted))
     assert once.fault(f"{server.url}/moved") == "leads to this computer or a private network"
-    assert server.asked == ["HEAD /moved"]
+    assert server.requests == ["HEAD /moved"]
 
 
-def test_a_host_is_asked_once_a_second() -> None:
-    """The questions to one host stand a second apart; others do not wait for it."""
+def test_a_host_gets_one_request_a_second() -> None:
+    """Requests to one host are a second apart; other hosts do not wait."""
     clock = Clock()
     pace = HostThrottle(lambda: clock.now, clock.sleep)
     for host in ("a.example", "b.example", "a.example", "a.example", "b.example"):
@@ -204,19 +204,19 @@ def test_a_host_is_asked_once_a_second() -> None:
     assert clock.slept == [1.0, 1.0]
 
 
-def test_a_real_server_is_asked_at_that_pace(server: Site) -> None:
-    """HEAD and GET count as two questions, and so does each step of a redirect."""
+def test_a_real_server_gets_one_request_a_second(server: Site) -> None:
+    """HEAD and GET count as two requests, and so does each step of a redirect."""
     clock = Clock()
     paced = LinkChecker(HostThrottle(lambda: clock.now, clock.sleep), loopback)
     assert paced.fault(f"{server.url}/missing") == "responds 404 Not Found"
     assert paced.fault(f"{server.url}/moved") == ""
-    assert (len(server.asked), clock.slept) == (4, [1.0, 1.0, 1.0])
+    assert (len(server.requests), clock.slept) == (4, [1.0, 1.0, 1.0])
 
 
-def test_pictures_and_files_in_the_head_are_asked_for(
+def test_images_and_enclosures_are_requested(
     make_site: MakeSite, server: Site, postroom: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A lead picture and an enclosure elsewhere are told with the line of their key."""
+    """A remote lead image or enclosure is reported with the line of its key."""
     monkeypatch.setattr("postroom.cli.check.make_link_checker", web)
     url = server.url
     head = f"image: {{src: {url}/missing.png, alt: A}}\n"
@@ -227,12 +227,12 @@ def test_pictures_and_files_in_the_head_are_asked_for(
     assert found == [f"posts/a.md:7: enclosure: '{url}/gone.png' responds 410 Gone"]
 
 
-# Hosts that mean no good.
+# Hostile hosts.
 
 
 @contextmanager
-def telling(answer: Callable[[socket.socket, bytes], None]) -> Iterator[Site]:
-    """Run a server that reads a question and then does as it likes."""
+def serving_raw(answer: Callable[[socket.socket, bytes], None]) -> Iterator[Site]:
+    """Run a server that reads a request and then calls `behave`."""
     questions: list[str] = []
 
     class Handler(socketserver.BaseRequestHandler):
@@ -250,32 +250,32 @@ def telling(answer: Callable[[socket.socket, bytes], None]) -> Iterator[Site]:
 
 
 def hangs(connection: socket.socket, _question: bytes) -> None:
-    """Say nothing until the other side goes away."""
+    """Send nothing until the client disconnects."""
     connection.recv(1)
 
 
 def drips(connection: socket.socket, _question: bytes) -> None:
-    """Say one byte at a time, for ever."""
+    """Send one byte at a time without end."""
     for byte in itertools.cycle(b"HTTP/1.1 200 OK\r\nA: b\r\n"):
         connection.sendall(bytes([byte]))
         time.sleep(0.02)
 
 
-def goes_on(connection: socket.socket, _question: bytes) -> None:
-    """Ask to wait for the answer, for ever."""
+def informs(connection: socket.socket, _question: bytes) -> None:
+    """Send `100 Continue` without end."""
     while True:
         connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n" * 99)
 
 
-def heads(connection: socket.socket, _question: bytes) -> None:
-    """Begin an answer whose head has no end."""
+def endless_header(connection: socket.socket, _question: bytes) -> None:
+    """Begin a response whose header has no end."""
     connection.sendall(b"HTTP/1.1 200 OK\r\n")
     for number in itertools.count():
         connection.sendall(b"X-%d: %s\r\n" % (number, b"x" * 9_000))
 
 
 def garbles(connection: socket.socket, _question: bytes) -> None:
-    """Say what is no HTTP at all."""
+    """Send bytes that are not HTTP."""
     connection.sendall(b"\0\xff" * 9_000 + b"\r\n\r\n")
 
 
@@ -285,39 +285,39 @@ def garbles(connection: socket.socket, _question: bytes) -> None:
     [
         (hangs, "does not respond within 0 seconds"),
         (drips, "does not respond within 0 seconds"),
-        (goes_on, "does not respond within 0 seconds"),
-        (heads, "does not respond with HTTP"),
+        (informs, "does not respond within 0 seconds"),
+        (endless_header, "does not respond with HTTP"),
         (garbles, "does not respond with HTTP"),
     ],
 )
-def test_no_host_holds_up_a_run(
+def test_no_host_delays_a_run(
     answer: Callable[[socket.socket, bytes], None], fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A host that hangs, drips or never ends is left after the time that every host has."""
+    """A host that hangs or never ends its response is given up after the time limit."""
     if fault.startswith("does not respond within"):
         monkeypatch.setattr("postroom.lint.external_links._TIMEOUT", 0.3)
-    with telling(answer) as site:
+    with serving_raw(answer) as site:
         began = time.monotonic()
         found = web().faults([f"{site.url}/{number}" for number in range(30)])
         assert time.monotonic() - began < 9
-    assert {one for one in found.values() if not one.startswith(fault)} == set()
+    assert {reported for reported in found.values() if not reported.startswith(fault)} == set()
     if fault.startswith("does not respond within"):
-        # Eight are asked at once; nobody asks again who saw that the host is silent.
-        assert len(site.asked) <= 16
+        # Eight requests run at once; none is repeated after the host was found silent.
+        assert len(site.requests) <= 16
 
 
 def greets(connection: socket.socket, _question: bytes) -> None:
-    """Begin to speak of keys, and come to no end."""
+    """Begin a TLS handshake and never finish it."""
     connection.sendall(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc")
     while True:
         connection.sendall(b"\x03")
         time.sleep(0.02)
 
 
-def test_no_handshake_holds_up_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What comes before the answer, with TLS, has no more time than the answer."""
+def test_no_handshake_delays_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time limit of a host includes the TLS handshake."""
     monkeypatch.setattr("postroom.lint.external_links._TIMEOUT", 0.3)
-    with telling(greets) as site:
+    with serving_raw(greets) as site:
         began = time.monotonic()
         secure = site.url.replace("http:", "https:")
         assert web().fault(f"{secure}/") == "does not respond within 0 seconds"
@@ -325,23 +325,23 @@ def test_no_handshake_holds_up_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_a_silent_host_is_not_mistaken_for_the_one_that_leads_there(
+def test_a_host_that_redirects_to_a_silent_one_is_not_silent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Who sends us on to a host that hangs is asked all the same."""
+    """A host that redirects to a silent one still gets requests."""
     monkeypatch.setattr("postroom.lint.external_links._TIMEOUT", 2.0)
-    with telling(hangs) as site, serving() as well:
+    with serving_raw(hangs) as site, serving() as working:
         monkeypatch.setitem(MOVES, "/there", f"{site.url}/")
         asking = web()
-        assert asking.fault(f"{well.url}/there") == "does not respond within 2 seconds"
-        assert asking.fault(f"{well.url}/well") == ""
+        assert asking.fault(f"{working.url}/there") == "does not respond within 2 seconds"
+        assert asking.fault(f"{working.url}/well") == ""
         assert asking.fault(f"{site.url}/other") == "does not respond within 2 seconds"
-        assert site.asked == ["HEAD /", "GET /"]
+        assert site.requests == ["HEAD /", "GET /"]
 
 
 @pytest.mark.parametrize("method", ["HEAD", "GET"])
 def test_ten_gigabytes_are_not_read(method: str) -> None:
-    """Of a page without end no more is taken than lies on the way when it is known to be there."""
+    """Of an endless page only the bytes already on the way are read."""
     sent = []
 
     def pours(connection: socket.socket, question: bytes) -> None:
@@ -350,31 +350,35 @@ def test_ten_gigabytes_are_not_read(method: str) -> None:
         while status == b"200 OK":
             sent.append(connection.send(b"x" * 65_536))
 
-    with telling(pours) as site:
+    with serving_raw(pours) as site:
         assert web().fault(f"{site.url}/film.mp4") == ""
-        assert site.asked[-1] == f"{method} /film.mp4"
+        assert site.requests[-1] == f"{method} /film.mp4"
     assert sum(sent) < 50_000_000
 
 
-def test_a_redirect_may_be_written_in_any_letters(server: Site) -> None:
+def test_a_redirect_may_contain_any_characters(server: Site) -> None:
     """Bytes outside ASCII in a redirect are encoded, as browsers do."""
     assert web().fault(f"{server.url}/town") == ""
-    assert server.asked == ["HEAD /town", "HEAD /K%C3%B6ln"]
+    assert server.requests == ["HEAD /town", "HEAD /K%C3%B6ln"]
 
 
 @pytest.mark.slow
-def test_hostile_hosts_end_no_check(
+def test_hostile_hosts_do_not_stop_the_check(
     make_site: MakeSite, postroom: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The command tells each link to a host that hangs, at its place, and goes on."""
+    """The command reports each link to a host that hangs, and continues."""
     monkeypatch.setattr("postroom.lint.external_links._TIMEOUT", 2.0)
     monkeypatch.setattr("postroom.cli.check.make_link_checker", web)
-    with telling(hangs) as site, serving() as well:
-        links = f"[Our past]({site.url}/) [Our year]({well.url}/round) [Us]({well.url}/busy)\n"
+    with serving_raw(hangs) as site, serving() as working:
+        links = (
+            f"[Our past]({site.url}/) [Our year]({working.url}/round) [Us]({working.url}/busy)\n"
+        )
         folder = make_site({"posts/a.md": f"{POST}\n{links}"})
         outcome = postroom(folder, "check", "--links", "--format", "json")
-    found = [one for one in json.loads(outcome.out)["findings"] if "outside" in one["rule"]]
-    assert [(one["line"], one["what"].partition("' ")[2]) for one in found] == [
+    found = [
+        finding for finding in json.loads(outcome.out)["findings"] if "outside" in finding["rule"]
+    ]
+    assert [(finding["line"], finding["what"].partition("' ")[2]) for finding in found] == [
         (11, "does not respond within 2 seconds"),
         (11, "redirects more than 5 times"),
     ]
@@ -383,7 +387,7 @@ def test_hostile_hosts_end_no_check(
 
 @pytest.fixture
 def posts_with_links(make_site: MakeSite, server: Site) -> Path:
-    """Return a newsroom whose post links to the server."""
+    """Return a site whose post links to the server."""
     text = POST + (
         f"\nSee [our report]({server.url}/well#part), [our past]({server.url}/missing),\n"
         f"[the same]({server.url}/missing) and ![a plan]({server.url}/gone.png).\n"
@@ -393,12 +397,12 @@ def posts_with_links(make_site: MakeSite, server: Site) -> Path:
     )
 
 
-def test_links_elsewhere_are_asked_on_demand(posts_with_links: Path, server: Site, postroom: Run,
+def test_external_links_are_requested_on_demand(posts_with_links: Path, server: Site, postroom: Run,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """Nothing is asked without --links; with it, each address once, and each place is told."""
+    """Only --links makes requests; each URL is requested once and reported at each place."""
     assert postroom(posts_with_links, "check").err == ""
-    assert server.asked == []
+    assert server.requests == []
     assert not (posts_with_links / ".postroom").exists()
     monkeypatch.setattr("postroom.cli.check.make_link_checker", web)
     outcome = postroom(posts_with_links, "check", "--links")
@@ -410,37 +414,37 @@ def test_links_elsewhere_are_asked_on_demand(posts_with_links: Path, server: Sit
         f"posts/a.md:12:1: '{url}/missing' responds 404 Not Found; {repair}",
         f"posts/a.md:12:{26 + len(url)}: '{url}/gone.png' responds 410 Gone; {repair}",
     ]
-    assert sorted(server.asked) == [
+    assert sorted(server.requests) == [
         "GET /gone.png", "GET /missing", "HEAD /gone.png", "HEAD /missing", "HEAD /well",
     ]  # fmt: skip
 
 
-def test_what_is_well_is_not_asked_again(posts_with_links: Path, server: Site, postroom: Run,
+def test_working_links_are_not_requested_again(posts_with_links: Path, server: Site, postroom: Run,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """A second run asks only for what led nowhere; after a week it asks for all of it."""
+    """A second run requests only broken links; after a week it requests all."""
     monkeypatch.setattr("postroom.cli.check.make_link_checker", web)
     file = posts_with_links / ".postroom/links.json"
     postroom(posts_with_links, "check", "--links")
     answered = json.loads(file.read_bytes())
     assert list(answered) == [f"{server.url}/well"]
-    # Each call begins at the same instant.
+    # Each call starts at the same instant.
     file.write_text(json.dumps({url: time - 60 for url, time in answered.items()}))
-    server.asked.clear()
+    server.requests.clear()
     assert postroom(posts_with_links, "check", "--links").out == "0 errors, 3 warnings\n"
-    assert "HEAD /well" not in server.asked
-    assert len(server.asked) == 4
-    kept = json.loads(file.read_bytes())
-    file.write_text(json.dumps({url: time - CACHE_LIFETIME - 1 for url, time in kept.items()}))
-    server.asked.clear()
+    assert "HEAD /well" not in server.requests
+    assert len(server.requests) == 4
+    cached = json.loads(file.read_bytes())
+    file.write_text(json.dumps({url: time - CACHE_LIFETIME - 1 for url, time in cached.items()}))
+    server.requests.clear()
     postroom(posts_with_links, "check", "--links")
-    assert "HEAD /well" in server.asked
+    assert "HEAD /well" in server.requests
 
 
-def test_what_cannot_be_kept_is_told_all_the_same(
+def test_findings_do_not_need_the_cache(
     posts_with_links: Path, postroom: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where no answer can be kept, as in a folder that is only read, findings are not lost."""
+    """Findings are reported even if the cache cannot be written."""
     monkeypatch.setattr("postroom.cli.check.make_link_checker", web)
     (posts_with_links / ".postroom").write_text("no folder")
     outcome = postroom(posts_with_links, "check", "--links")
@@ -452,8 +456,8 @@ def test_what_cannot_be_kept_is_told_all_the_same(
     ["", "{", "[]", "null", '{"https://a.example/": "soon"}', '{"https://a.example/": 2e12}',
      '{"https://a.example/": true}', "[" * 100_000, "\udc80"],
 )  # fmt: skip
-def test_a_damaged_memory_means_none(tmp_path: Path, text: str) -> None:
-    """Whatever stands in the file of answers, at worst everything is asked again."""
+def test_a_damaged_cache_is_ignored(tmp_path: Path, text: str) -> None:
+    """A damaged cache means at worst that every link is requested again."""
     file = tmp_path / "links.json"
     file.write_bytes(text.encode(errors="surrogateescape"))
     assert load_link_cache(file, 1e9).ok == {}

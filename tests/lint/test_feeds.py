@@ -1,4 +1,4 @@
-"""The rules for feeds: each finds what is broken, and nothing that we write breaks one."""
+"""The rules for feeds: each finds its fault, and no feed that Postroom writes has one."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ JSON = """\
 
 
 def found(text: str, path: str) -> set[str]:
-    """Return the names of the rules that object."""
+    """Return the names of the rules with findings."""
     return {problem.key for problem in lint_feed(text.encode(), path)}
 
 
@@ -73,8 +73,8 @@ def found(text: str, path: str) -> set[str]:
     [(ATOM, "atom.xml"), (RSS, "rss.xml"), (JSON, "feed.json")],
     ids=["atom", "rss", "json"],
 )
-def test_a_whole_feed_has_no_problem(text: str, path: str) -> None:
-    """Nothing is said of the feeds that the broken examples are made of."""
+def test_a_correct_feed_has_no_finding(text: str, path: str) -> None:
+    """The feeds that the broken examples are made of have no finding."""
     assert lint_feed(text.encode(), path) == []
 
 
@@ -106,8 +106,8 @@ def test_a_whole_feed_has_no_problem(text: str, path: str) -> None:
         "two-alternates", "no-length", "no-summary", "not-closed", "forbidden-character",
     ],
 )  # fmt: skip
-def test_what_is_wrong_in_atom_is_found(old: str, new: str, rule: str) -> None:
-    """Each fault of an Atom feed is found by the rule for it alone."""
+def test_faults_in_atom_are_found(old: str, new: str, rule: str) -> None:
+    """Each fault of an Atom feed is found by its rule alone."""
     assert ATOM.count(old) == 1
     assert found(ATOM.replace(old, new), "atom.xml") == {rule}
 
@@ -144,14 +144,14 @@ def test_what_is_wrong_in_atom_is_found(old: str, new: str, rule: str) -> None:
         "no-length", "odd-length", "no-type", "not-closed",
     ],
 )  # fmt: skip
-def test_what_is_wrong_in_rss_is_found(old: str, new: str, rule: str) -> None:
-    """Each fault of an RSS feed is found by the rule for it alone."""
+def test_faults_in_rss_are_found(old: str, new: str, rule: str) -> None:
+    """Each fault of an RSS feed is found by its rule alone."""
     assert RSS.count(old) == 1
     assert found(RSS.replace(old, new), "rss.xml") == ({rule} if rule else set())
 
 
 def test_a_late_description_is_found() -> None:
-    """A description after the content comes too late for readers that take the first."""
+    """A description after the content is too late for feed readers that take the first."""
     late = RSS.replace("<description>In short</description>", "").replace(
         "</content:encoded>", "</content:encoded><description>late</description>"
     )
@@ -172,8 +172,8 @@ def test_a_late_description_is_found() -> None:
     ],
     ids=["urn-x", "relative", "empty", "script", "not-closed", "list", "no-items", "text"],
 )
-def test_what_is_wrong_in_json_is_found(old: str, new: str, rule: str) -> None:
-    """Each fault of a JSON Feed is found, and whatever else is JSON is no feed."""
+def test_faults_in_json_are_found(old: str, new: str, rule: str) -> None:
+    """Each fault of a JSON Feed is found, and other JSON is not a feed."""
     assert JSON.count(old) == 1
     assert found(JSON.replace(old, new), "feed.json") == {rule}
 
@@ -194,7 +194,7 @@ def test_what_is_wrong_in_json_is_found(old: str, new: str, rule: str) -> None:
     ],
 )
 def test_harmless_content_passes(html: str) -> None:
-    """What every reader shows is not objected to."""
+    """Content that every feed reader shows has no finding."""
     assert list(lint_content(html)) == []
 
 
@@ -225,8 +225,8 @@ def test_harmless_content_passes(html: str) -> None:
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("path", FORMATS)
-def test_what_readers_refuse_is_found_in_every_format(html: str, what: str, path: str) -> None:
-    """Content that a reader would drop, block or resolve wrongly is found in each format."""
+def test_refused_content_is_found_in_every_format(html: str, what: str, path: str) -> None:
+    """Content that a feed reader drops, blocks or resolves wrongly is found in each format."""
     if path == "feed.json":
         text = JSON.replace('"C"', json.dumps(html))
     else:
@@ -239,7 +239,7 @@ def test_what_readers_refuse_is_found_in_every_format(html: str, what: str, path
 
 
 def test_every_format_has_a_check() -> None:
-    """Each row of `FORMATS` has one check, and both kinds of its files are found."""
+    """Each row of `FORMATS` has one check, which finds both kinds of its files."""
     assert CHECKS.keys() == {form.key for form in models.FORMATS}
     for form in models.FORMATS:
         assert is_feed_path(form.file)
@@ -248,8 +248,8 @@ def test_every_format_has_a_check() -> None:
     assert not is_feed_path("posts/atom.xml")
 
 
-def test_a_feed_too_large_to_be_read_is_found() -> None:
-    """More than 5 MB is refused by validators; the repair names the setting."""
+def test_an_oversized_feed_is_found() -> None:
+    """A feed of more than 5 MB, which validators refuse, is found; the hint names the setting."""
     large = ATOM.replace(">C<", f">{'x' * 5_000_000}<")
     (problem,) = lint_feed(large.encode(), "public/atom.xml")
     assert str(problem) == (
@@ -260,7 +260,7 @@ def test_a_feed_too_large_to_be_read_is_found() -> None:
 
 @frozen
 class Built:
-    """The output of a newsroom in a folder, and how many posts it has."""
+    """The output of a site in a folder, and its number of posts."""
 
     folder: Path
     feeds: tuple[Path, ...]
@@ -269,7 +269,7 @@ class Built:
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """Return a newsroom of 500 odd posts, with its feeds written."""
+    """Return a site of more than 500 posts with its feeds."""
     site_dir = tmp_path_factory.mktemp("large")
     for path, contents in site_files(500).items():
         (site_dir / path).parent.mkdir(parents=True, exist_ok=True)
@@ -281,7 +281,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """Return the demonstration newsroom of this repository, with its feeds written."""
+    """Return the demonstration site of this repository with its feeds."""
     return built(ROOT, tmp_path_factory.mktemp("demo-output"))
 
 
@@ -300,21 +300,21 @@ def built(site_dir: Path, output: Path) -> Built:
 
 @pytest.fixture(params=["demo", "large"])
 def made(request: pytest.FixtureRequest) -> Built:
-    """Return each newsroom in turn."""
+    """Return each site in turn."""
     result = request.getfixturevalue(request.param)
     assert isinstance(result, Built)
     return result
 
 
-def test_no_feed_of_ours_has_a_problem(made: Built) -> None:
-    """Every feed, archive, topic and language of a newsroom passes every rule."""
+def test_no_written_feed_has_a_finding(made: Built) -> None:
+    """Every feed, archive, topic and language of a site passes every rule."""
     assert len(made.feeds) >= 15
     problems = [str(p) for path in made.feeds for p in lint_feed(path.read_bytes(), path.name)]
     assert problems == []
 
 
-def test_every_format_says_the_same(made: Built) -> None:
-    """The same entries stand in Atom, RSS and JSON Feed: ids, titles, addresses, dates, content."""
+def test_every_format_has_the_same_entries(made: Built) -> None:
+    """Atom, RSS and JSON Feed hold the same ids, titles, URLs, dates and contents."""
     atoms = [path for path in made.feeds if path.name.endswith("atom.xml")]
     assert 3 * len(atoms) == len(made.feeds)
     for atom in atoms:
@@ -329,7 +329,7 @@ def test_every_format_says_the_same(made: Built) -> None:
 
 
 def test_no_two_entries_share_a_time(made: Built) -> None:
-    """Readers drop entries of one time: each `updated` of a newsroom is its own."""
+    """Each `updated` of a site is unique, because feed readers drop entries of equal times."""
     everything = {
         item.id: item.updated
         for path in made.feeds
@@ -340,17 +340,19 @@ def test_no_two_entries_share_a_time(made: Built) -> None:
     assert len(set(everything.values())) == made.posts
 
 
-def test_json_keeps_to_the_schema(made: Built) -> None:
+def test_json_feeds_follow_the_schema(made: Built) -> None:
     """Every JSON Feed is valid by our schema of JSON Feed 1.1."""
     schema = json.loads(Path(__file__).parents[1].joinpath("jsonfeed-1.1.schema.json").read_bytes())
     validator = jsonschema.Draft202012Validator(schema)
     documents = [json.loads(path.read_bytes()) for path in made.feeds if path.suffix == ".json"]
-    assert [fault.message for one in documents for fault in validator.iter_errors(one)] == []
+    assert [
+        fault.message for document in documents for fault in validator.iter_errors(document)
+    ] == []
 
 
 @pytest.mark.parametrize("file", FORMATS[:2])
 def test_sfeed_reads_every_entry(made: Built, program: Callable[[str], str], file: str) -> None:
-    """Sfeed makes one line of each entry, with its id and address."""
+    """Sfeed prints one line for each entry, with its id and URL."""
     data = (made.folder / file).read_bytes()
     done = subprocess.run([program("sfeed")], input=data, capture_output=True, check=True)
     lines = [line.split("\t") for line in done.stdout.decode().splitlines()]
@@ -361,7 +363,7 @@ def test_sfeed_reads_every_entry(made: Built, program: Callable[[str], str], fil
 
 @pytest.mark.parametrize("file", FORMATS[:2])
 def test_feedparser_reads_every_entry(made: Built, file: str) -> None:
-    """A strict parser finds each entry's id, title and address as they are."""
+    """A strict parser finds the id, title and URL of each entry."""
     data = (made.folder / file).read_bytes()
     parsed = feedparser.parse(data)
     assert parsed.bozo is False
@@ -372,7 +374,7 @@ def test_feedparser_reads_every_entry(made: Built, file: str) -> None:
 
 @pytest.mark.parametrize("file", FORMATS)
 def test_reader_reads_every_entry(made: Built, file: str) -> None:
-    """A real feed reader shows each entry with its title and address."""
+    """A real feed reader shows each entry with its title and URL."""
     known = items((made.folder / file).read_bytes())
     with serving(made.folder) as server, subscribed(server.url + file) as reader:
         assert poll(reader).new == len(known)
@@ -383,7 +385,7 @@ def test_reader_reads_every_entry(made: Built, file: str) -> None:
 def test_newsboat_reads_every_entry(
     made: Built, program: Callable[[str], str], tmp_path: Path, file: str
 ) -> None:
-    """Newsboat stores each entry with its title and address."""
+    """Newsboat stores each entry with its title and URL."""
     known = items((made.folder / file).read_bytes())
     with serving(made.folder) as server:
         stored = newsboat(program("newsboat"), tmp_path, server.url + file)

@@ -1,4 +1,4 @@
-"""The formats of `postroom check`: golden, and readable by what they are for."""
+"""The output formats of `postroom check`: reviewed, and readable by the programs they are for."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ and [what comes](/posts/later/#why).
 
 
 @pytest.mark.parametrize("form", ["text", "json", "github"])
-def test_each_format_is_the_golden_one(make_site: MakeSite, postroom: Run, form: str) -> None:
-    """What a newsroom of many faults is told is, byte for byte, what was read and found good."""
+def test_each_format_is_golden(make_site: MakeSite, postroom: Run, form: str) -> None:
+    """The output for a site of many faults equals the reviewed one, byte for byte."""
     folder = make_site(POSTS, SETTINGS)
     outcome = postroom(folder, "check", "--format", form)
     assert outcome.code == 1
@@ -54,10 +54,8 @@ def test_each_format_is_the_golden_one(make_site: MakeSite, postroom: Run, form:
 
 
 @pytest.mark.parametrize("form", ["json", "github"])
-def test_what_cannot_be_built_has_the_same_form(
-    make_site: MakeSite, postroom: Run, form: str
-) -> None:
-    """A fault that stops a build is told as findings are, for a program reads them."""
+def test_build_errors_have_the_same_format(make_site: MakeSite, postroom: Run, form: str) -> None:
+    """An error that stops the build is written in the format of findings."""
     folder = make_site({"posts/a.md": "---\ndate: soon\n---\n# A\n"})
     outcome = postroom(folder, "check", "--format", form)
     assert (outcome.code, outcome.err) == (1, "")
@@ -70,8 +68,8 @@ def test_what_cannot_be_built_has_the_same_form(
     assert postroom(folder, "check", "--format", form).code == 2
 
 
-def test_fix_leaves_json_alone(make_site: MakeSite, postroom: Run) -> None:
-    """What --fix did is told beside the document, not in it."""
+def test_fix_does_not_write_into_json(make_site: MakeSite, postroom: Run) -> None:
+    """The changes of --fix are printed outside the JSON document."""
     folder = make_site({"posts/2026-11-20-a.md": "# A\n"}, SETTINGS)
     outcome = postroom(folder, "check", "--fix", "--format", "json")
     assert outcome.err == (
@@ -84,7 +82,7 @@ def test_fix_leaves_json_alone(make_site: MakeSite, postroom: Run) -> None:
 def test_annotations_name_files_from_the_root_of_the_repository(
     make_site: MakeSite, postroom: Run, tmp_path: Path
 ) -> None:
-    """A newsroom in a folder of a repository is found by who reads the annotations there."""
+    """Annotations of a site in a folder of a repository have paths from the repository's root."""
     (tmp_path / ".git").mkdir()
     folder = make_site({"posts/2026-11-20-a.md": "# A\n"}, SETTINGS, name="site")
     (folder / "posts/deep").mkdir()
@@ -94,7 +92,7 @@ def test_annotations_name_files_from_the_root_of_the_repository(
 
 
 def unescaped(text: str) -> str:
-    """Return what the runner of GitHub Actions makes of an escaped text."""
+    """Return the text that the runner of GitHub Actions reads from an escaped one."""
     for code, character in (("%0D", "\r"), ("%0A", "\n"), ("%3A", ":"), ("%2C", ","), ("%25", "%")):
         text = text.replace(code, character)
     return text
@@ -104,8 +102,8 @@ TEXT = st.text(st.sampled_from("ab%:,\r\n;=é 25A0D3C"), min_size=1, max_size=12
 
 
 @given(path=TEXT, what=TEXT, line=st.integers(0, 99))
-def test_an_annotation_holds_any_words(path: str, what: str, line: int) -> None:
-    """No path and no sentence ends a command or a property early, or starts one of its own."""
+def test_an_annotation_holds_any_text(path: str, what: str, line: int) -> None:
+    """No path and no message ends a command or property early, or starts another."""
     finding = LintFinding(Problem(f"x/{path}/y", line, 0, "", what, "", "post-link"), "error")
     made = format_annotations([finding], "")
     assert made.endswith("\n")
@@ -121,8 +119,8 @@ def test_an_annotation_holds_any_words(path: str, what: str, line: int) -> None:
 
 
 @given(what=st.text(max_size=20), key=st.text(max_size=5))
-def test_json_holds_any_words(what: str, key: str) -> None:
-    """Every finding comes back from JSON as it was."""
+def test_json_holds_any_text(what: str, key: str) -> None:
+    """Every finding reads back unchanged from JSON."""
     finding = LintFinding(Problem("a.md", 3, 4, key, what, "repair", "post-link"), "warning")
     read = json.loads(format_json([finding]))
     assert (read["errors"], read["warnings"]) == (0, 1)

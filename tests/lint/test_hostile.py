@@ -1,4 +1,4 @@
-"""`postroom check` and posts that mean no good: each is told in lines, in time, without a trace."""
+"""`postroom check` reports hostile posts in lines, in bounded time and without a traceback."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.generated_sites import PIXEL
 from tests.support.site import CommandResult, MakeSite
 
 Run = Callable[..., CommandResult]
-# By which root reads whatever it likes.
+# The capability by which root reads any file.
 RIGHTS = "-dac_override,-dac_read_search"
 REPLACE = "replace it with a file that can be read"
 HUGE = "".join(f"Number {n} of many paragraphs, [each](/) with a link.\n\n" for n in range(38_000))
@@ -28,7 +28,7 @@ DEEP = "is nested in more than 100 elements, which no mail program shows; nest l
 def check(
     make_site: MakeSite, postroom: Run
 ) -> Callable[[bytes | Callable[[Path], None]], CommandResult]:
-    """Return a function that checks a newsroom with a post, or with what is put into posts/."""
+    """Return a function that checks a site with a post or with other files in posts/."""
 
     def checked(bad: bytes | Callable[[Path], None]) -> CommandResult:
         folder = make_site({"posts/good.md": post()}, SETTINGS)
@@ -58,7 +58,7 @@ def another(body: str) -> bytes:
     "contents", [PIXEL, b"\x00" * 999, bytes(range(256)) * 99, b"\x7fELF\x02\x01\x00"]
 )
 def test_a_post_of_bytes_is_one_line(check: Check, contents: bytes) -> None:
-    """A picture, a program or noise with the ending of a post is named as what it is."""
+    """A binary file with the extension of a post is reported in one line."""
     outcome = check(contents)
     assert outcome.code == 1
     (line,) = outcome.errors
@@ -67,7 +67,7 @@ def test_a_post_of_bytes_is_one_line(check: Check, contents: bytes) -> None:
 
 @pytest.mark.slow
 def test_a_post_of_two_megabytes_is_read(check: Check) -> None:
-    """A book is a post like any other; its feeds are too large and its links are looked at."""
+    """A post of 2 MB is read; its feeds are too large and its links are checked."""
     assert len(HUGE) > 2_000_000
     outcome = check(another(HUGE))
     assert outcome.code == 0
@@ -75,25 +75,25 @@ def test_a_post_of_two_megabytes_is_read(check: Check) -> None:
 
 
 def test_ten_thousand_links_are_ten_thousand_lines(check: Check) -> None:
-    """Each link to nowhere is told with its line, and once."""
+    """Each broken link is reported once, with its line."""
     outcome = check(another(LINKS))
     assert outcome.code == 1
     assert outcome.out == "10,000 errors, 0 warnings\n"
     assert outcome.errors[-1].startswith("posts/bad.md:10006:1: '/nowhere/9999/' leads to nowhere/")
 
 
-def in_circles(posts: Path) -> None:
-    """Let links lead to each other, to themselves, to the folder around them and to nowhere."""
+def make_circular_links(posts: Path) -> None:
+    """Make links to each other, to themselves, to their folder and to nothing."""
     for name, target in (("a.md", "b.md"), ("b.md", "a.md"), ("c.md", "c.md"), ("d", "../posts")):
         (posts / name).symlink_to(target)
     (posts / "e.md").symlink_to("gone.md")
     os.mkfifo(posts / "f.md")
 
 
-def test_links_in_circles_are_named(check: Check) -> None:
-    """What leads round and round is left after one step, and named."""
+def test_circular_links_are_reported(check: Check) -> None:
+    """A circular link is not followed and is reported."""
     loop = f"cannot be read: too many levels of symbolic links; {REPLACE}"
-    assert check(in_circles).errors == [
+    assert check(make_circular_links).errors == [
         f"posts/a.md: {loop}",
         f"posts/b.md: {loop}",
         f"posts/c.md: {loop}",
@@ -103,13 +103,11 @@ def test_links_in_circles_are_named(check: Check) -> None:
     ]
 
 
-def test_a_post_that_is_closed_to_us_is_named(
-    make_site: MakeSite, program: Callable[[str], str]
-) -> None:
-    """A file without the right to read it is told with what the system says."""
+def test_an_unreadable_post_is_reported(make_site: MakeSite, program: Callable[[str], str]) -> None:
+    """A file without read permission is reported with the error of the system."""
     folder = make_site({"posts/good.md": post(), "posts/bad.md": ""}, SETTINGS)
     (folder / "posts/bad.md").chmod(0)
-    # Nothing is closed to root, unless root gives the right away.
+    # Root can read everything unless it drops that capability.
     drop = [program("setpriv"), f"--bounding-set={RIGHTS}", f"--inh-caps={RIGHTS}"]
     command = [sys.executable, "-m", "postroom", "check"]
     done = subprocess.run(
@@ -136,8 +134,8 @@ def test_a_post_that_is_closed_to_us_is_named(
     ],
     ids=["div", "100,000 sections", "quotes", "lists", "crossed", "in a line", "tables"],
 )
-def test_what_is_nested_too_deep_is_named(check: Check, body: str, line: int) -> None:
-    """Deeper than parsers follow is an error of the post at its line, before it costs time."""
+def test_too_deep_nesting_is_reported(check: Check, body: str, line: int) -> None:
+    """Nesting deeper than parsers follow is an error at its line, found in bounded time."""
     began = time.process_time()
     assert check(another(body)).errors == [f"posts/bad.md:{line}: {DEEP}"]
     assert time.process_time() - began < 10
@@ -155,8 +153,8 @@ def test_what_is_nested_too_deep_is_named(check: Check, body: str, line: int) ->
     ],
     ids=["div", "quotes", "lists", "tables", "open paragraphs", "breaks"],
 )
-def test_what_is_nested_less_deep_passes(make_site: MakeSite, postroom: Run, body: str) -> None:
-    """As deep as is allowed, pages, feeds and letters still hold what stands behind it."""
+def test_allowed_nesting_passes(make_site: MakeSite, postroom: Run, body: str) -> None:
+    """Pages, feeds and emails contain the text inside the deepest allowed nesting."""
     folder = make_site({"posts/a.md": another(body)}, SETTINGS)
     outcome = postroom(folder, "check")
     assert (outcome.code, outcome.err) == (0, "")

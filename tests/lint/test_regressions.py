@@ -1,4 +1,4 @@
-"""`postroom check --against`: what readers of an earlier output, or feed, would lose."""
+"""`postroom check --against`: what feed readers lose compared with an earlier output or feed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def post(number: int, day: str, **lines: str) -> str:
 
 @pytest.fixture
 def site_dir(make_site: MakeSite, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a newsroom of five posts, built: its archive has two documents of two posts."""
+    """Return a site of five posts, built: its archive has two documents of two posts."""
     files = {f"posts/{n}.md": post(n, f"1{n}") for n in range(5)}
     folder = make_site(files, CHECKS)
     monkeypatch.chdir(folder)
@@ -41,7 +41,7 @@ def site_dir(make_site: MakeSite, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def found(folder: Path, postroom: Run, against: str = "public") -> list[str]:
-    """Return what is said of the newsroom as it is now, the repairs left out."""
+    """Return the findings about the site, without hints."""
     outcome = postroom(folder, "check", "--against", against)
     return [
         line.partition(";")[0] + line[line.rfind(" [") :]
@@ -50,8 +50,8 @@ def found(folder: Path, postroom: Run, against: str = "public") -> list[str]:
 
 
 @pytest.mark.parametrize("against", ["public", *(f"public/{name}" for name in FEEDS)])
-def test_nothing_is_said_of_what_stayed(site_dir: Path, postroom: Run, against: str) -> None:
-    """The same posts with a new one on top, or at another domain, change nothing for readers."""
+def test_unchanged_posts_have_no_finding(site_dir: Path, postroom: Run, against: str) -> None:
+    """A new post or another domain changes nothing for feed readers."""
     assert found(site_dir, postroom, against) == []
     (site_dir / "posts/5.md").write_text(post(5, "20"))
     assert found(site_dir, postroom, against) == []
@@ -61,10 +61,8 @@ def test_nothing_is_said_of_what_stayed(site_dir: Path, postroom: Run, against: 
 
 
 @pytest.mark.parametrize("against", ["public", *(f"public/{name}" for name in FEEDS)])
-def test_a_new_id_at_an_old_address_is_an_error(
-    site_dir: Path, postroom: Run, against: str
-) -> None:
-    """A post whose id changed would be shown anew; the repair is to write the old one."""
+def test_a_new_id_at_an_old_url_is_an_error(site_dir: Path, postroom: Run, against: str) -> None:
+    """A post with a changed id would be shown again; the hint is the old id."""
     (site_dir / "posts/4.md").write_text(post(4, "14", id="tag:x.example,2026:four"))
     outcome = postroom(site_dir, "check", "--against", against)
     assert outcome.code == 1
@@ -76,8 +74,8 @@ def test_a_new_id_at_an_old_address_is_an_error(
     ]
 
 
-def test_a_moved_post_is_named(site_dir: Path, postroom: Run) -> None:
-    """A post that keeps its id and stands elsewhere breaks links; its old slug is the repair."""
+def test_a_moved_post_is_reported(site_dir: Path, postroom: Run) -> None:
+    """A post with the same id at another URL breaks links; the hint is its old slug."""
     (site_dir / "posts/4.md").rename(site_dir / "posts/four.md")
     (line,) = postroom(site_dir, "check", "--against", "public/atom.xml").warnings
     url = "https://news.example.com/posts"
@@ -88,8 +86,8 @@ def test_a_moved_post_is_named(site_dir: Path, postroom: Run) -> None:
 
 
 @pytest.mark.parametrize("change", ["deleted", "draft", "waits"])
-def test_a_post_that_is_gone_is_named(site_dir: Path, postroom: Run, change: str) -> None:
-    """Deleted, a draft again or put off: readers have it, and its address answers no more."""
+def test_a_missing_post_is_reported(site_dir: Path, postroom: Run, change: str) -> None:
+    """A deleted, drafted or postponed post is reported, because its URL stops working."""
     path = site_dir / "posts/4.md"
     if change == "deleted":
         path.unlink()
@@ -102,28 +100,28 @@ def test_a_post_that_is_gone_is_named(site_dir: Path, postroom: Run, change: str
     assert line == f"feed.json: {address} is no longer published [earlier-gone]"
 
 
-def test_a_withdrawn_post_is_not_gone(site_dir: Path, postroom: Run) -> None:
-    """A post that is taken back as Postroom does it keeps its id, its address and its slot."""
+def test_a_withdrawn_post_is_not_missing(site_dir: Path, postroom: Run) -> None:
+    """A post withdrawn with `withdrawn:` keeps its id, its URL and its slot."""
     (site_dir / "posts/1.md").write_text(post(1, "11", withdrawn="2026-11-20"))
     assert found(site_dir, postroom) == []
 
 
-def test_a_backdated_post_that_rewrites_the_history_is_named(site_dir: Path, postroom: Run) -> None:
-    """A post dated among those that are archived is told, with the documents that it changes."""
-    told = []
+def test_a_backdated_post_that_changes_archives_is_reported(site_dir: Path, postroom: Run) -> None:
+    """A post dated among the archived ones is reported with the documents that it changes."""
+    findings = []
     for day in ("12", "01", "14"):
         (site_dir / "posts/old.md").write_text(post(9, day))
-        told.append(found(site_dir, postroom))
+        findings.append(found(site_dir, postroom))
     end = "which feed readers do not fetch again [earlier-history]"
-    assert told == [
+    assert findings == [
         [f"posts/old.md:3: date: 2026-11-12 changes history/2, {end}"],
         [f"posts/old.md:3: date: 2026-11-01 changes history/1 to 2, {end}"],
         [],
     ]
 
 
-def test_other_chunks_rewrite_the_history(site_dir: Path, postroom: Run) -> None:
-    """Another number of entries, or a deleted post, makes every document after it another one."""
+def test_another_chunk_size_changes_archives(site_dir: Path, postroom: Run) -> None:
+    """Another number of entries or a deleted post changes every later document."""
     (site_dir / "postroom.yaml").write_text(SETTINGS + CHECKS.replace("entries: 2", "entries: 3"))
     assert found(site_dir, postroom) == [
         (
@@ -156,10 +154,10 @@ BOMB = (
         ("a.xml", BOMB, "is neither Atom, RSS nor JSON Feed"),
     ],
 )
-def test_what_is_no_feed_is_wrong_use(
+def test_a_file_that_is_no_feed_is_wrong_use(
     site_dir: Path, postroom: Run, name: str, text: str | None, what: str
 ) -> None:
-    """Something else than an output or a feed is named, and nothing is looked at."""
+    """A path that is neither an output nor a feed is reported, and nothing is checked."""
     if text is None:
         (site_dir / name).mkdir()
     else:
@@ -179,24 +177,26 @@ def test_what_is_no_feed_is_wrong_use(
     ],
     ids=["bad address", "odd values", "no values", "empty entries"],
 )
-def test_odd_entries_of_a_feed_are_gone_posts(site_dir: Path, postroom: Run, text: str) -> None:
-    """An entry that nobody can make sense of is one that is no longer published, never a trace."""
+def test_invalid_entries_of_a_feed_are_missing_posts(
+    site_dir: Path, postroom: Run, text: str
+) -> None:
+    """An entry that cannot be read counts as no longer published, without a traceback."""
     name = "a.json" if text.startswith("{") else "a.xml"
     (site_dir / name).write_text(text)
-    told = found(site_dir, postroom, name)
-    assert told
-    assert all(line.endswith("is no longer published [earlier-gone]") for line in told)
+    findings = found(site_dir, postroom, name)
+    assert findings
+    assert all(line.endswith("is no longer published [earlier-gone]") for line in findings)
 
 
-def test_a_feed_that_is_not_there_is_wrong_use(site_dir: Path, postroom: Run) -> None:
-    """A slip in the name is told with the name."""
+def test_a_missing_feed_is_wrong_use(site_dir: Path, postroom: Run) -> None:
+    """A path that does not exist is reported with its name."""
     outcome = postroom(site_dir, "check", "--against", "publik")
     assert outcome.code == 2
     assert "'publik' does not exist" in outcome.err
 
 
-def test_a_feed_that_leads_to_itself_is_no_feed(site_dir: Path, postroom: Run) -> None:
-    """A link in a circle where a feed should be is named, and nothing is looked at."""
+def test_a_circular_link_is_no_feed(site_dir: Path, postroom: Run) -> None:
+    """A circular link in place of a feed is reported, and nothing is checked."""
     (site_dir / "old").mkdir()
     (site_dir / "old/atom.xml").symlink_to("atom.xml")
     outcome = postroom(site_dir, "check", "--against", "old")
@@ -206,8 +206,8 @@ def test_a_feed_that_leads_to_itself_is_no_feed(site_dir: Path, postroom: Run) -
     )
 
 
-def test_an_entity_is_no_way_to_a_file(site_dir: Path, postroom: Run) -> None:
-    """A feed that names a file of this machine gets nothing of it shown."""
+def test_an_entity_shows_no_local_file(site_dir: Path, postroom: Run) -> None:
+    """A feed with an entity of a local file shows nothing of that file."""
     (site_dir / "secret").write_text("hidden words")
     (site_dir / "a.xml").write_text(
         f'<!DOCTYPE rss [<!ENTITY x SYSTEM "file://{site_dir}/secret">]>'

@@ -1,4 +1,4 @@
-"""The table of rules: whole, told in docs/checks.md word by word, and known to the settings."""
+"""The table of rules: complete, documented in docs/checks.md and known to the settings."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from tests.support.site import ROOT, SETTINGS
 PAGE = (ROOT / "docs/checks.md").read_text("utf-8")
 
 
-def told() -> dict[str, list[tuple[str, ...]]]:
-    """Return the rows of the tables in docs/checks.md that have rules, by their headings."""
+def documented() -> dict[str, list[tuple[str, ...]]]:
+    """Return the rows of the tables of rules in docs/checks.md, by their headings."""
     sections = re.findall(r"^### (.+)\n((?:(?!##).*\n)*)", PAGE, re.MULTILINE)
     row = re.compile(r"^\| `([a-z0-9-]+)` \| (\w+) \| (.+) \| (.+) \|$", re.MULTILINE)
     return {heading: row.findall(text) for heading, text in sections}
 
 
-def test_the_page_of_checks_tells_every_rule() -> None:
-    """docs/checks.md has a line for each rule, under its kind, with severity, reason and source."""
+def test_the_docs_list_every_rule() -> None:
+    """docs/checks.md lists each rule under its kind, with severity, reason and source."""
     meant = {
         kind: [(rule.name, rule.severity, rule.reason, rule.source) for rule in rules]
         for kind, rules in KINDS.items()
     }
-    assert told() == meant
+    assert documented() == meant
 
 
-def test_no_name_stands_for_two_rules() -> None:
-    """Each rule has a name of its own, and says of what kind it is."""
+def test_names_of_rules_are_unique() -> None:
+    """Each rule has a unique name and a kind."""
     assert len(RULES) == sum(len(rules) for rules in KINDS.values())
     assert {name.partition("-")[0] for name in RULES} == {
         "post", "settings", "feed", "page", "email", "earlier",
@@ -39,7 +39,7 @@ def test_no_name_stands_for_two_rules() -> None:
 
 
 @pytest.mark.parametrize("severity", ["off", "warning", "error"])
-def test_the_settings_may_judge_every_rule(severity: str) -> None:
+def test_the_settings_can_change_every_rule(severity: str) -> None:
     """Each rule can be switched off, or made a warning or an error."""
     lines = "".join(f"  {name}: {severity}\n" for name in RULES)
     site = parse_settings(f"{SETTINGS}checks:\n{lines}".encode())
@@ -47,7 +47,7 @@ def test_the_settings_may_judge_every_rule(severity: str) -> None:
 
 
 def test_an_unknown_rule_is_an_error() -> None:
-    """A rule that there is not is named with its line, and the rule that was meant."""
+    """An unknown rule is reported with its line and the most similar rule."""
     with pytest.raises(SettingsError) as caught:
         parse_settings(f"{SETTINGS}checks: {{post-link-word: off}}\n".encode())
     assert str(caught.value) == (

@@ -1,4 +1,4 @@
-"""Every rule of check: a newsroom that breaks it is told so, and one that keeps it is not."""
+"""Every rule of check: a site that breaks it has a finding; a site that nearly does has none."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ SETTINGS = "contact: {organization: Example Company}\n"
 
 
 def post(body: str = "Words.\n", **lines: str | None) -> str:
-    """Return a post with nothing wrong in it but for `lines` and `body`."""
+    """Return a post that is correct except for `lines` and `body`."""
     head = {**LINES, **lines}
     written = "".join(f"{key}: {value}\n" for key, value in head.items() if value is not None)
     return f"---\n{written}---\n{body}"
 
 
 def other(body: str = "Words.\n", **lines: str) -> str:
-    """Return a second post with nothing wrong in it but for `lines` and `body`."""
+    """Return a second post that is correct except for `lines` and `body`."""
     return post(body, **{**OTHER, **lines})
 
 
@@ -57,7 +57,7 @@ Look = Callable[..., list[Problem]]
 
 
 @pytest.fixture
-def look(make_site: MakeSite, tmp_path: Path) -> Look:
+def check_site(make_site: MakeSite, tmp_path: Path) -> Look:
     """Return a function that builds a site and runs all rules on it."""
 
     def problems(
@@ -76,18 +76,18 @@ def look(make_site: MakeSite, tmp_path: Path) -> Look:
     return problems
 
 
-def test_a_whole_site_has_no_finding(look: Look) -> None:
-    """Nothing is said of the newsroom that the broken ones are made of."""
-    assert look() == []
+def test_a_correct_site_has_no_finding(check_site: Look) -> None:
+    """The site that the broken examples are made of has no finding."""
+    assert check_site() == []
 
 
 @frozen
 class Case:
-    """A rule, a newsroom that breaks it, and one that is as near to it as can be and does not."""
+    """A rule, a site that breaks it, and a site that nearly breaks it."""
 
     rule: str
     broken: Files
-    whole: Files
+    near: Files
     says: str
 
 
@@ -228,18 +228,18 @@ POSTS = (
 
 
 @pytest.mark.parametrize("case", POSTS, ids=lambda case: case.rule)
-def test_what_is_wrong_in_posts_is_found(case: Case, look: Look) -> None:
-    """A post that breaks a rule is told with its line, and by that rule alone."""
-    found = look(case.broken)
+def test_faults_in_posts_are_found(case: Case, check_site: Look) -> None:
+    """A post that breaks a rule is reported with its line, and by that rule alone."""
+    found = check_site(case.broken)
     assert {problem.rule for problem in found} - FOLLOWS == {case.rule}
-    told = [str(problem) for problem in found if problem.rule == case.rule]
-    assert any(case.says in line for line in told), told
+    findings = [str(problem) for problem in found if problem.rule == case.rule]
+    assert any(case.says in line for line in findings), findings
 
 
 @pytest.mark.parametrize("case", POSTS, ids=lambda case: case.rule)
-def test_what_is_nearly_wrong_in_posts_passes(case: Case, look: Look) -> None:
-    """A post that keeps a rule by a hair is not named for it."""
-    assert [str(problem) for problem in look(case.whole) if problem.rule == case.rule] == []
+def test_posts_that_nearly_break_a_rule_pass(case: Case, check_site: Look) -> None:
+    """A post that nearly breaks a rule has no finding of it."""
+    assert [str(problem) for problem in check_site(case.near) if problem.rule == case.rule] == []
 
 
 ENTRY = "<id>tag:news.example.com,2026:second</id>"
@@ -295,7 +295,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[LintContext, Path]:
 
 
 @pytest.mark.parametrize("rule", OUTPUT)
-def test_what_is_wrong_in_the_output_is_found(rule: str, built: tuple[LintContext, Path]) -> None:
+def test_faults_in_the_output_are_found(rule: str, built: tuple[LintContext, Path]) -> None:
     """A problem in a feed, page, stylesheet or email has the path of the file."""
     name, old, new = OUTPUT[rule]
     context, output = built
@@ -306,33 +306,33 @@ def test_what_is_wrong_in_the_output_is_found(rule: str, built: tuple[LintContex
         found = run_rules(context, LintTarget(output))
     finally:
         (output / name).write_text(before, "utf-8")
-    told = {problem.rule: problem.path for problem in found}
+    findings = {problem.rule: problem.path for problem in found}
     place = f"public/{name.replace('.txt', '.html')}"
-    assert told.get(rule) == ("posts/a.md" if rule == "page-title" else place)
+    assert findings.get(rule) == ("posts/a.md" if rule == "page-title" else place)
 
 
 def test_every_rule_has_a_broken_example() -> None:
-    """No rule is without an example here; those of messages have theirs with the letters."""
+    """Each rule has an example here, or in the tests of emails."""
     known = {case.rule for case in POSTS} | OUTPUT.keys() | {"settings-url", "settings-language"}
     others = {"post-link-outside", "earlier-id", "earlier-address", "earlier-gone"}
     missing = RULES.keys() - known - others - {"earlier-history"}
     assert {name for name in missing if not name.startswith("email-")} == set()
 
 
-def test_a_broken_link_of_a_post_is_not_told_of_its_pages(look: Look) -> None:
-    """What a post leads to is told once, at the post, however many pages show it."""
+def test_a_broken_link_of_a_post_is_reported_once(check_site: Look) -> None:
+    """A broken link of a post is reported at the post, however many pages show it."""
     files = a("[One](nothing.md), [two](/past/), [three](#why), [four](b.md), [five](c.md)\n")
     over = OVER.replace(OTHER["id"], "urn:x-c:c")
-    found = look({**files, "posts/b.md": DRAFT, "posts/c.md": over})
+    found = check_site({**files, "posts/b.md": DRAFT, "posts/c.md": over})
     assert {problem.path for problem in found} == {"posts/a.md"}
     assert len(found) == 5
 
 
-def test_a_broken_link_of_a_template_is_told_once(look: Look) -> None:
-    """One finding stands for all pages that a template makes, with their number."""
+def test_a_broken_link_of_a_template_is_reported_once(check_site: Look) -> None:
+    """A fault of a template is one finding with the number of its pages."""
     base = (Path(__file__).parents[2] / "templates/pages/base.html").read_text("utf-8")
     broken = base.replace("<footer", '<a href="{{ relative_url(site.url) }}jobs/">Jobs</a><footer')
-    (problem,) = look({"templates/pages/base.html": broken})
+    (problem,) = check_site({"templates/pages/base.html": broken})
     # Index, two posts, a year, a digest, subscribe, contact, 404.
     assert str(problem) == (
         "public/404.html: a link leads to jobs/index.html, which does not exist, on 8 pages;"
@@ -340,16 +340,16 @@ def test_a_broken_link_of_a_template_is_told_once(look: Look) -> None:
     )
 
 
-def test_addresses_of_another_program_are_not_judged(look: Look) -> None:
-    """Where another program makes the pages, only what is surely wrong is told."""
+def test_urls_of_another_generator_are_not_checked(check_site: Look) -> None:
+    """If another program makes the pages, only certain faults are reported."""
     settings = f"{SETTINGS}pages: {{enabled: false}}\n"
     text = "[About us](/about/) [More of it](nothing.md) [The draft](/posts/b/)\n"
-    found = look({**a(text), "posts/b.md": DRAFT}, settings)
+    found = check_site({**a(text), "posts/b.md": DRAFT}, settings)
     assert [problem.rule for problem in found] == ["post-link", "post-link-unpublished"]
 
 
-def test_files_of_others_in_the_output_are_there(make_site: MakeSite, postroom: Run) -> None:
-    """What somebody put into public/ can be linked to, and nothing that the next build removes."""
+def test_links_may_lead_to_foreign_files_in_the_output(make_site: MakeSite, postroom: Run) -> None:
+    """Links to foreign files in public/ work, unless the next build removes the file."""
     text = post("[Our map](/map.pdf) and [our past](/old.html)\n")
     folder = make_site({"posts/a.md": text, "public/map.pdf": b"%PDF"}, SETTINGS)
     (folder / "public/.postroom.json").write_text('{"files": {"old.html": ["x"]}}')
@@ -360,18 +360,18 @@ def test_files_of_others_in_the_output_are_there(make_site: MakeSite, postroom: 
     ]
 
 
-def test_files_beside_posts_are_not_ours_to_judge(look: Look) -> None:
-    """A page, a feed or a letter that lies beside a post is copied, and no rule is for it."""
+def test_attachments_are_not_checked(check_site: Look) -> None:
+    """A page, a feed or an email that is attached to a post is not checked."""
     body = "[A page](x.html), [a feed](feed.json), [a style](style.css)\n"
     twice = b"<title>We</title><p id=a><p id=a><a href=/nothing></a>"
     files = {"posts/x.html": twice, "posts/feed.json": b"[]", "posts/style.css": b"p { color: red"}
-    assert look({**a(body), **files}) == []
+    assert check_site({**a(body), **files}) == []
 
 
-def test_a_page_may_be_empty(look: Look) -> None:
-    """A template of a newsroom may make a page without anything in it."""
+def test_a_page_may_be_empty(check_site: Look) -> None:
+    """A template of a site may make an empty page."""
     pages = {"contact": "\n", "404": "", "subscribe": "<!-- nothing -->"}
-    assert look({f"templates/pages/{name}.html": text for name, text in pages.items()}) == []
+    assert check_site({f"templates/pages/{name}.html": text for name, text in pages.items()}) == []
 
 
 @pytest.mark.parametrize(
@@ -396,24 +396,24 @@ def test_a_page_may_be_empty(look: Look) -> None:
         ("", ""),
     ],
 )  # fmt: skip
-def test_colours_are_held_against_each_other(css: str, says: str, look: Look) -> None:
-    """Text that a stylesheet of the newsroom makes hard to read is found in both modes."""
-    told = [str(problem) for problem in look({"templates/style.css": css})]
-    assert any(says in line for line in told) if says else told == []
+def test_contrast_of_stylesheets_is_checked(css: str, says: str, check_site: Look) -> None:
+    """Low contrast of a site's stylesheet is found in both colour schemes."""
+    findings = [str(problem) for problem in check_site({"templates/style.css": css})]
+    assert any(says in line for line in findings) if says else findings == []
 
 
 @pytest.mark.parametrize("accent", ["#ffee00", "#ffffff", "#000000", "#ff0000", "#14171a"])
-def test_no_accent_of_the_settings_is_hard_to_read(accent: str, look: Look) -> None:
-    """Whatever colour the settings choose, the theme makes it readable."""
-    assert look(settings=f'{SETTINGS}theme: {{accent: "{accent}"}}\n') == []
+def test_every_accent_is_readable(accent: str, check_site: Look) -> None:
+    """The theme makes any colour of the settings readable."""
+    assert check_site(settings=f'{SETTINGS}theme: {{accent: "{accent}"}}\n') == []
 
 
-def test_settings_are_looked_at(make_site: MakeSite, postroom: Run) -> None:
-    """An address without encryption and a language without words are told with their key."""
+def test_settings_are_checked(make_site: MakeSite, postroom: Run) -> None:
+    """A URL without encryption and a language without translations are reported with their key."""
     folder = make_site({"posts/a.md": post()}, SETTINGS)
-    whole = (folder / "postroom.yaml").read_text()
+    valid = (folder / "postroom.yaml").read_text()
     assert postroom(folder, "check").err == ""
-    odd = whole.replace("https:", "http:").replace("language: en", "language: tlh")
+    odd = valid.replace("https:", "http:").replace("language: en", "language: tlh")
     (folder / "postroom.yaml").write_text(odd)
     url, language = postroom(folder, "check").warnings
     assert language == (
@@ -435,26 +435,26 @@ def test_settings_are_looked_at(make_site: MakeSite, postroom: Run) -> None:
         ("checks: {post-link-words: error}\n", 1, "1 error, 0 warnings\n"),
     ],
 )
-def test_the_settings_judge(
+def test_the_settings_set_severities(
     make_site: MakeSite, postroom: Run, settings: str, code: int, out: str
 ) -> None:
-    """A rule is as severe as the settings say, and silent where they switch it off."""
+    """A rule has the severity of the settings, and no finding if it is off."""
     text = post("[Click here](https://a.example/)\n")
     files = {"posts/a.md": text, "posts/b.md": other()}
     outcome = postroom(make_site(files, SETTINGS + settings), "check")
     assert (outcome.code, outcome.out) == (code, out)
 
 
-def test_a_post_that_waits_is_looked_at(look: Look) -> None:
-    """What is wrong in a post that waits for its date is told before it goes out."""
-    (problem,) = look(a("[More of it](nothing.md)\n", date="2026-12-24"))
+def test_a_future_post_is_checked(check_site: Look) -> None:
+    """A fault in a post with a future date is reported before it is published."""
+    (problem,) = check_site(a("[More of it](nothing.md)\n", date="2026-12-24"))
     assert (problem.path, problem.line, problem.rule) == ("posts/a.md", 7, "post-link")
 
 
-def test_lines_count_from_the_top_of_the_file(look: Look) -> None:
-    """A mark of byte order, returns, a heading that is the title: the line is the editor's."""
+def test_lines_count_from_the_top_of_the_file(check_site: Look) -> None:
+    """Line numbers are those of the editor, with any byte order mark, line ends or title."""
     text = "\ufeff---\r\ndate: 2026-11-20\r\n---\r\n\r\n# We moved\r\n\r\nWörter [hier](/x)\r\n"
-    found = look({"posts/a.md": text})
+    found = check_site({"posts/a.md": text})
     assert {(p.line, p.column) for p in found if p.rule == "post-link"} == {(7, 8)}
 
 
@@ -473,10 +473,10 @@ mail: {from: News <news@example.com>, unsubscribe: "https://news.example.com"}
         ("mail:", "checks: {email-reply-address: off}\nmail:", []),
     ],
 )
-def test_a_letter_is_looked_at_as_a_subscriber_gets_it(
+def test_the_email_of_a_subscriber_is_checked(
     make_site: MakeSite, postroom: Run, old: str, new: str, rules: list[str]
 ) -> None:
-    """Where letters can be sent, the newest is looked at with its fields and its ways to leave."""
+    """The newest email is checked with its header fields if the site can send emails."""
     folder = make_site({"posts/a.md": post()}, MAIL.replace(old, new))
     outcome = postroom(folder, "check")
     assert [line[line.rfind("[") + 1 : -1] for line in outcome.errors] == rules

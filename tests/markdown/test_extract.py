@@ -38,8 +38,8 @@ from postroom.markdown.extract import MarkdownHeading, MarkdownImage, MarkdownLi
         ("", []),
     ],
 )  # fmt: skip
-def test_links_are_found_where_they_stand(text: str, links: list[MarkdownLink]) -> None:
-    """Every way to write a link is found, with its words, at the place where an editor shows it."""
+def test_links_are_found_with_their_positions(text: str, links: list[MarkdownLink]) -> None:
+    """Every way to write a link is found, with its text and the position in an editor."""
     assert list(extract_places(text).links) == links
 
 
@@ -60,8 +60,8 @@ def test_images_are_found_with_their_positions(text: str, images: list[MarkdownI
     assert list(extract_places(text).images) == images
 
 
-def test_headings_are_found_where_they_stand() -> None:
-    """Both kinds of Markdown's headings and those of HTML are found with their levels."""
+def test_headings_are_found_with_their_positions() -> None:
+    """Headings of Markdown and HTML are found with their levels and positions."""
     text = "# One\n\nTwo\n---\n\n> ### Three\n\n<h4 id='x'>Four</h4>\n\n    # code\n"
     found = [
         MarkdownHeading(1, 1, 1),

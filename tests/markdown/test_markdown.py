@@ -1,4 +1,4 @@
-"""Markdown becomes HTML that is safe anywhere, and text that can be read anywhere."""
+"""Markdown becomes safe HTML with absolute URLs, and readable plain text."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def text(markdown: str) -> str:
     return to_text(markdown, RESOLVE)
 
 
-# --- HTML: addresses ---
+# --- HTML: URLs ---
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def text(markdown: str) -> str:
     ],
 )
 def test_every_link_is_absolute(markdown: str, address: str) -> None:
-    """Wherever the HTML is read, its links lead to one place."""
+    """Links lead to the same place wherever the HTML is read."""
     assert parser.fromstring(page(markdown)).xpath("//a/@href") == [address]
 
 
@@ -104,14 +104,14 @@ def test_every_link_is_absolute(markdown: str, address: str) -> None:
         ("<del cite='javascript:b'>x</del>", "<del>x</del>"),
     ],
 )
-def test_every_other_address_is_absolute_too(markdown: str, expected: str) -> None:
-    """Pictures in all their sizes, posters, films and sources of quotations."""
+def test_every_other_url_is_absolute_too(markdown: str, expected: str) -> None:
+    """Images in all sizes, posters, videos and sources of quotations have absolute URLs."""
     assert page(markdown).removeprefix("<p>").removesuffix("</p>") == (
         expected.removeprefix("<p>").removesuffix("</p>")
     )
 
 
-# --- HTML: what does not survive ---
+# --- HTML: removed content ---
 
 TRICKS = {
     "script": "<script>alert(1)</script>",
@@ -173,7 +173,7 @@ ATTRIBUTES = frozenset(
 
 
 def assert_harmless(made: str) -> None:
-    """Check every element, attribute and address of `made` as a browser would see them."""
+    """Check every element, attribute and URL of `made` as a browser parses it."""
     for element in parser.fromstring(f"<div>{made}</div>").iter():
         assert element.tag in TAGS
         for name, value in element.attrib.items():
@@ -183,7 +183,9 @@ def assert_harmless(made: str) -> None:
                 assert parts.scheme.lower() in {"http", "https", "mailto", "tel"}
                 assert parts.netloc or parts.scheme in {"mailto", "tel"}
             if name == "srcset":
-                assert all(one.startswith(("https://", "http://")) for one in value.split(", "))
+                assert all(
+                    candidate.startswith(("https://", "http://")) for candidate in value.split(", ")
+                )
             if name == "style":
                 assert re.fullmatch(r"text-align:\s*(left|center|right|justify|start|end);?", value)
             if (element.tag, name) == ("input", "type"):
@@ -192,16 +194,16 @@ def assert_harmless(made: str) -> None:
 
 
 @pytest.mark.parametrize("markdown", TRICKS.values(), ids=TRICKS)
-def test_nothing_that_runs_or_leaves_its_place_survives(markdown: str) -> None:
-    """Scripts, styles, forms, frames, handlers and dangerous addresses are gone."""
+def test_active_content_is_removed(markdown: str) -> None:
+    """Scripts, styles, forms, frames, event handlers and dangerous URLs are removed."""
     made = page(markdown)
     assert_harmless(made)
     assert "evil.example" not in made
 
 
 @pytest.mark.parametrize("tag", sorted(HIDDEN))
-def test_a_tag_that_is_never_closed_swallows_nothing(tag: str) -> None:
-    """Who writes about a tag without quoting it finds the rest of the text where it was."""
+def test_an_unclosed_tag_hides_no_text(tag: str) -> None:
+    """An unquoted tag without an end hides none of the text after it."""
     markdown = f"# Two <{tag}>\n\nOne <{tag}> three.\n\nFour <{tag} a=b>\n"
     shown = parser.fromstring(page(markdown)).text_content()
     words = f"Two <{tag}> One <{tag}> three. Four <{tag} a=b>".split()
@@ -213,8 +215,8 @@ def test_a_tag_that_is_never_closed_swallows_nothing(tag: str) -> None:
 
 
 @pytest.mark.parametrize("tag", sorted(HIDDEN))
-def test_what_is_never_shown_goes_with_all_that_is_in_it(tag: str) -> None:
-    """The code of a script is no news, neither in HTML nor in text."""
+def test_invisible_elements_are_removed_with_their_content(tag: str) -> None:
+    """The code of a script is in neither the HTML nor the text."""
     markdown = (
         f"One.\n\nTwo <{tag}>hidden</{tag.upper()}>three.\n\n<{tag}>hidden</{tag}>\n\nFour.\n"
     )
@@ -261,8 +263,8 @@ def test_what_is_never_shown_goes_with_all_that_is_in_it(tag: str) -> None:
     ],
     ids=["inline", "attributes", "list", "code", "table", "tasks", "signs", "details"],
 )
-def test_what_writers_need_survives(markdown: str, expected: str) -> None:
-    """Emphasis, lists, code, aligned tables and tasks come out as they were meant."""
+def test_ordinary_markup_survives(markdown: str, expected: str) -> None:
+    """Emphasis, lists, code, aligned tables and task lists keep their meaning."""
     assert page(markdown) == expected
 
 
@@ -283,7 +285,7 @@ def test_what_writers_need_survives(markdown: str, expected: str) -> None:
     ],
 )
 def test_a_frame_becomes_a_link(markdown: str, expected: str) -> None:
-    """No feed reader shows a frame, but everyone can follow a link."""
+    """A frame, which no feed reader shows, becomes a link."""
     assert page(markdown) == expected
 
 
@@ -295,18 +297,18 @@ def test_a_frame_becomes_a_link(markdown: str, expected: str) -> None:
         ("<H1 id=a>A</H1>\n\n## B", '<h2 id="a">A</h2>\n<h3>B</h3>'),
     ],
 )
-def test_the_title_is_the_only_first_heading(markdown: str, expected: str) -> None:
-    """A heading of the first level in the text moves all headings one level down."""
+def test_headings_are_moved_below_the_title(markdown: str, expected: str) -> None:
+    """A first-level heading in the text moves all headings one level down."""
     assert page(markdown) == expected
 
 
 def test_headings_stop_at_the_sixth_level() -> None:
-    """There is no seventh."""
+    """Headings have six levels at most."""
     assert shift_headings(Html("<h2 id='a'>A</h2><h5>B</h5>"), 2) == "<h4 id='a'>A</h4><h6>B</h6>"
 
 
 def test_images_of_known_size_have_width_and_height() -> None:
-    """A browser then keeps their place free; a size that the author wrote stays."""
+    """Images get width and height, unless the author wrote a size."""
     made = Html('<img src="a?b&amp;c" alt="x"><img src="d" width="1">')
     assert add_image_sizes(made, {"a?b&c": (30, 20), "d": (3, 2)}) == (
         '<img src="a?b&amp;c" width="30" height="20" alt="x"><img src="d" width="1">'
@@ -362,7 +364,7 @@ MARKDOWN = st.lists(PIECES, max_size=25).map("".join) | st.text(max_size=80)
 @settings(deadline=None, max_examples=100)
 @given(MARKDOWN)
 def test_any_text_becomes_harmless_html(markdown: str) -> None:
-    """Whatever is written, browsers see only what is allowed, and cleaning again finds nothing."""
+    """Any text becomes HTML of allowed elements only, and cleaning it again changes nothing."""
     made = sanitize(page(markdown), RESOLVE)
     assert_harmless(made)
     assert sanitize(made, RESOLVE) == made
@@ -466,7 +468,7 @@ too.
 [2] https://news.example.com/posts/a/e"""
 
 
-def test_everything_at_once_reads_well_as_text() -> None:
+def test_a_long_text_reads_well_as_text() -> None:
     """Headings, lists, quotations, code, tables, notes and links keep their order and sense."""
     assert text(GOLDEN) == GOLDEN_TEXT
 
@@ -539,7 +541,7 @@ def test_everything_at_once_reads_well_as_text() -> None:
     ],
 )
 def test_small_things_read_well_as_text(markdown: str, expected: str) -> None:
-    """No word is lost, none runs into another, and nothing that HTML would hide is shown."""
+    """No word is lost, none joins another, and invisible HTML stays invisible."""
     assert text(markdown) == expected
 
 
@@ -552,8 +554,8 @@ WIDE = """\
 
 
 @pytest.mark.parametrize("margin", ["", "> ", "- "])
-def test_a_table_too_wide_for_lines_is_a_list_of_its_rows(margin: str) -> None:
-    """Each cell stands on a line of its own behind the words above its column, if it has any."""
+def test_a_wide_table_becomes_a_list_of_rows(margin: str) -> None:
+    """Each cell has its own line behind the header of its column, if there is one."""
     written = margin + WIDE.replace("\n|", f"\n{'> ' if '>' in margin else ' ' * len(margin)}|")
     rest = "> " if ">" in margin else " " * len(margin)
     assert text(written).splitlines()[:6] == [
@@ -566,16 +568,16 @@ def test_a_table_too_wide_for_lines_is_a_list_of_its_rows(margin: str) -> None:
     ]
 
 
-def test_a_wide_head_without_rows_is_kept() -> None:
-    """A table that is nothing but a head too wide for a line loses no word."""
+def test_a_wide_table_header_without_rows_keeps_its_words() -> None:
+    """A table that is only a header too wide for a line loses no word."""
     head = " | ".join(["many words in a cell"] * 4)
     assert text(f"| {head} |\n|---|---|---|---|\n") == "\n".join(
         ["- many words in a cell"] + 3 * ["  many words in a cell"]
     )
 
 
-def test_addresses_are_never_broken() -> None:
-    """An address longer than a line stands on one of its own."""
+def test_urls_are_never_broken() -> None:
+    """A URL longer than a line has its own line."""
     address = f"https://example.org/{'x' * 80}?a-b=c,d"
     assert text(f"See <{address}> now, or [here]({address}).") == (
         f"See\n{address}\nnow, or here [1].\n\n[1] {address}"
@@ -583,7 +585,7 @@ def test_addresses_are_never_broken() -> None:
 
 
 def test_links_are_numbered_once() -> None:
-    """The same address has the same number wherever it is linked."""
+    """The same URL has the same number wherever it is linked."""
     assert text("[a](x) [b](y) **[c](x)** [d](./x)").splitlines() == [
         "a [1] b [2] c [1] d [1]",
         "",
@@ -609,12 +611,12 @@ def test_links_are_numbered_once() -> None:
     ],
 )
 def test_lines_break_between_words(written: str, lines: list[str]) -> None:
-    """At nine columns: words stay whole, and ideographs, two columns wide, part from each other."""
+    """Lines break between words and between ideographs, which are two columns wide."""
     assert wrap(written, 9) == lines
 
 
 def test_margins_count_as_columns() -> None:
-    """What stands before the first and the other lines takes of the width."""
+    """The indents of the first and the other lines count as columns."""
     assert wrap("aa bb cc dd", 7, "- ", "  ") == ["- aa bb", "  cc dd"]
 
 
@@ -628,7 +630,7 @@ BLOCKS = st.sampled_from(["", "# ", "- ", "  - ", "1. ", "> ", "> > ", "- > "])
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(BLOCKS, SENTENCES), max_size=6))
 def test_no_line_is_too_long(blocks: list[tuple[str, str]]) -> None:
-    """No line has more than 72 columns, unless one word alone has them; every word is there."""
+    """No line exceeds 72 columns unless it is a single word, and no word is lost."""
     written = "\n\n".join(mark + sentence for mark, sentence in blocks)
     lines = text(written).split("\n")
     long = [re.sub(r"^([-> ]|\d+\. )+", "", line) for line in lines if len(line) > 72]
@@ -641,7 +643,7 @@ def test_no_line_is_too_long(blocks: list[tuple[str, str]]) -> None:
 @settings(deadline=None, max_examples=100)
 @given(MARKDOWN)
 def test_any_text_becomes_plain_text(markdown: str) -> None:
-    """Whatever is written, there is a text, a line and a heading of it."""
+    """Any text has a plain text, a line and a heading."""
     assert isinstance(text(markdown), str)
     assert "\n" not in inline_text(markdown)
     assert "\n" not in first_paragraph(markdown)
@@ -675,7 +677,7 @@ def test_any_text_becomes_plain_text(markdown: str) -> None:
     ],
 )
 def test_a_heading_at_the_top_is_the_title(markdown: str, title: str, rest: str) -> None:
-    """It is taken out of the text, which keeps its number of lines."""
+    """The title is taken out of the text, which keeps its number of lines."""
     assert first_heading(markdown) == (title, rest)
 
 
@@ -702,8 +704,8 @@ def test_a_heading_at_the_top_is_the_title(markdown: str, title: str, rest: str)
         ("", ""),
     ],
 )
-def test_the_first_paragraph_sums_up(markdown: str, summary: str) -> None:
-    """Headings, images, lists, quotations, notes and code are skipped."""
+def test_the_first_paragraph_is_the_summary(markdown: str, summary: str) -> None:
+    """The summary skips headings, images, lists, quotations, notes and code."""
     assert first_paragraph(markdown) == summary
 
 
@@ -718,7 +720,7 @@ def test_the_first_paragraph_sums_up(markdown: str, summary: str) -> None:
     ],
 )
 def test_a_long_line_is_cut_at_a_word(written: str, short: str) -> None:
-    """At nine characters: at a blank where one is near, else anywhere, always with a sign of it."""
+    """A long line is cut at a near space, or else anywhere, and ends with an ellipsis."""
     assert shorten(written, 9) == short
 
 
@@ -742,14 +744,14 @@ MONSTERS = {
 
 @pytest.mark.parametrize("work", [page, text, first_paragraph, first_heading])
 @pytest.mark.parametrize("markdown", MONSTERS.values(), ids=MONSTERS)
-def test_no_text_takes_for_ever(markdown: str, work: Callable[[str], object]) -> None:
-    """Texts made to be slow are done in moments."""
+def test_no_text_takes_quadratic_time(markdown: str, work: Callable[[str], object]) -> None:
+    """Texts made to be slow are converted in moments."""
     started = time.process_time()
     with suppress(DepthError):
         work(markdown)
     assert time.process_time() - started < 3
 
 
-def test_an_address_that_cannot_be_joined_leads_home() -> None:
-    """A broken address does no harm."""
+def test_an_invalid_url_becomes_the_base_url() -> None:
+    """A URL that cannot be joined becomes the base URL."""
     assert resolve_urls(HERE)("http://[") == HERE

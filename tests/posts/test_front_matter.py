@@ -1,4 +1,4 @@
-"""A post's head: what authors write, in the many ways they write it."""
+"""The front matter of a post, in the many forms that authors write."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ from postroom.text import slugify
 DAY = date(2026, 11, 22)
 
 
-def head(text: str) -> FrontMatter:
-    """Return the head that `text` is, which must be without fault."""
+def parse(text: str) -> FrontMatter:
+    """Return the front matter that `text` is; it has no error."""
     read, errors, _ = front_matter.parse_front_matter(text, "posts/a.md")
     assert errors == []
     return read
 
 
-def said(problems: list[Problem]) -> list[str]:
+def printed(problems: list[Problem]) -> list[str]:
     """Return problems as they are printed, from the line on."""
     return [str(problem).removeprefix("posts/a.md:") for problem in problems]
 
 
-def faults(text: str) -> list[str]:
-    """Return what is wrong with the head `text`."""
+def problems_of(text: str) -> list[str]:
+    """Return the problems of the front matter `text`."""
     read, errors, warnings = front_matter.parse_front_matter(text, "posts/a.md")
     assert errors
     assert (read, warnings) == (FrontMatter(), [])
-    return said(errors)
+    return printed(errors)
 
 
 def test_every_key_arrives_typed() -> None:
-    """All keys there are, written out, become one frozen value; all others are kept beside it."""
-    read = head(
+    """All known keys become one frozen value, and unknown keys are kept beside it."""
+    read = parse(
         "title: We  moved\n"
         "date: 2026-11-22\n"
         "updated: 2026-11-23 09:30\n"
@@ -96,9 +96,9 @@ def test_every_key_arrives_typed() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "\n", "# later\n", "title:\ndate: ~\nimage: null\n"])
-def test_a_head_may_say_nothing(text: str) -> None:
-    """Keys without a value are not written, and no key at all is a head too."""
-    read = head(text)
+def test_front_matter_may_be_empty(text: str) -> None:
+    """Keys without a value count as missing, and front matter without keys is valid."""
+    read = parse(text)
     assert (read.title, read.date, read.image) == ("", None, None)
 
 
@@ -129,8 +129,8 @@ LOCAL, UTC_TIME = datetime(2026, 11, 22, 9, 30), datetime(2026, 11, 22, 9, 30, t
     ],
 )
 def test_a_date_may_be_written_in_many_ways(written: str, time: datetime | None) -> None:
-    """Day alone, or with a time, seconds and an offset, as RFC 3339 and its kin write them."""
-    assert head(f"date: {written}\n").date == WrittenDate(DAY, time)
+    """A date is a day, or a time with optional seconds and offset, as in RFC 3339."""
+    assert parse(f"date: {written}\n").date == WrittenDate(DAY, time)
 
 
 @pytest.mark.parametrize(
@@ -143,8 +143,8 @@ def test_a_date_may_be_written_in_many_ways(written: str, time: datetime | None)
     ],
 )
 def test_a_day_may_lack_its_zeros(written: str, day: date) -> None:
-    """Days of eleven centuries can be written, with or without zeros in front."""
-    assert head(f"date: {written}\n").date == WrittenDate(day)
+    """Days of eleven centuries can be written with or without leading zeros."""
+    assert parse(f"date: {written}\n").date == WrittenDate(day)
 
 
 NO_DATE = "write a date such as 2026-11-22 or 2026-11-22 09:30"
@@ -190,9 +190,9 @@ ODD_YEAR = "write a year from 1900 to 2999"
     ],
 )
 @pytest.mark.parametrize("key", ["date", "updated", "withdrawn"])
-def test_an_unreadable_date_comes_with_a_readable_one(key: str, written: str, repair: str) -> None:
-    """A date that is none, or cannot be, is shown with a way to write it."""
-    assert faults(f"title: A\n{key}: {written}\n") == [
+def test_an_invalid_date_is_reported_with_a_valid_one(key: str, written: str, repair: str) -> None:
+    """An invalid date is reported with a valid way to write it."""
+    assert problems_of(f"title: A\n{key}: {written}\n") == [
         f"3:{len(key) + 3}: {key}: found '{written}'; {repair}"
     ]
 
@@ -200,7 +200,7 @@ def test_an_unreadable_date_comes_with_a_readable_one(key: str, written: str, re
 @pytest.mark.parametrize("written", ["[2026]", "{year: 2026}"])
 def test_a_date_is_no_list_and_no_mapping(written: str) -> None:
     """A value of a wrong type is reported in one line."""
-    (fault,) = faults(f"date: {written}\n")
+    (fault,) = problems_of(f"date: {written}\n")
     assert fault.endswith("; write one line of text")
 
 
@@ -222,8 +222,8 @@ SCRIPTS = {
 
 @pytest.mark.parametrize("slug", SCRIPTS.values(), ids=SCRIPTS)
 def test_a_slug_may_be_in_any_script(slug: str) -> None:
-    """Letters, vowel signs, accents and digits of every script stay as they are."""
-    assert head(f"slug: {slug}\n").slug == slug
+    """Slugs keep characters, vowel signs, accents and digits of every script."""
+    assert parse(f"slug: {slug}\n").slug == slug
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_a_title_makes_a_slug(text: str, slug: str) -> None:
 
 @settings(deadline=None, max_examples=200)
 @given(st.text(max_size=150))
-@example("İstanbul ǅ ς ΑΣ \u0345α")  # noqa: RUF001 - letters whose small form is special
+@example("İstanbul ǅ ς ΑΣ \u0345α")  # noqa: RUF001 - characters with special lower-case forms
 def test_a_slug_is_a_slug_of_itself(text: str) -> None:
     """The suggested slug is accepted and is a folder name on any file system."""
     slug = slugify(text)
@@ -275,9 +275,9 @@ def test_a_slug_is_a_slug_of_itself(text: str) -> None:
         ("'!!!'", "write letters, digits and hyphens"),
     ],
 )
-def test_a_wrong_slug_comes_back_right(written: str, repair: str) -> None:
+def test_an_invalid_slug_has_a_valid_hint(written: str, repair: str) -> None:
     """The hint is a valid slug, if one can be made."""
-    assert faults(f"slug: {written}\n") == [
+    assert problems_of(f"slug: {written}\n") == [
         f"2:7: slug: found '{written.strip(chr(39))}'; {repair}"
     ]
 
@@ -293,8 +293,8 @@ def test_a_wrong_slug_comes_back_right(written: str, repair: str) -> None:
     ],
 )
 def test_an_image_has_a_short_and_a_long_form(written: str, image: WrittenImage | None) -> None:
-    """An address alone, or with a description."""
-    assert head(f"image: {written}\n").image == image
+    """An image is a URL alone, or a URL with a description."""
+    assert parse(f"image: {written}\n").image == image
 
 
 @pytest.mark.parametrize(
@@ -311,8 +311,8 @@ def test_an_image_has_a_short_and_a_long_form(written: str, image: WrittenImage 
 def test_an_enclosure_has_a_short_and_a_long_form(
     written: str, enclosure: WrittenEnclosure
 ) -> None:
-    """An address alone, or with its type and its length in bytes."""
-    assert head(f"enclosure: {written}\n").enclosure == enclosure
+    """An enclosure is a URL alone, or a URL with a type and a length in bytes."""
+    assert parse(f"enclosure: {written}\n").enclosure == enclosure
 
 
 @pytest.mark.parametrize(
@@ -353,14 +353,14 @@ def test_an_enclosure_has_a_short_and_a_long_form(
         ),
     ],
 )
-def test_a_wrong_value_is_told_with_its_repair(line: str, fault: str) -> None:
+def test_an_invalid_value_has_a_hint(line: str, fault: str) -> None:
     """An error has its place, its key, the value that was found and a hint."""
-    assert faults(line + "\n") == [fault]
+    assert problems_of(line + "\n") == [fault]
 
 
-def test_all_faults_of_a_head_are_told_at_once() -> None:
-    """A person who mends a post wants every fault in it."""
-    assert faults("title: A\nslug: A B\ndate: soon\nimage: {}\ndraft: z\nlang: e\n") == [
+def test_all_problems_are_reported_at_once() -> None:
+    """All problems of a post's front matter are reported at once."""
+    assert problems_of("title: A\nslug: A B\ndate: soon\nimage: {}\ndraft: z\nlang: e\n") == [
         "3:7: slug: found 'A B'; write a-b",
         f"4:7: date: found 'soon'; {NO_DATE}",
         "5: image.src: is missing; add src: …",
@@ -383,9 +383,9 @@ def test_all_faults_of_a_head_are_told_at_once() -> None:
         ("", False),
     ],
 )
-def test_a_draft_is_told_in_any_word_for_true(written: str, *, draft: bool) -> None:
-    """The words of both YAML 1.1 and 1.2 are understood, with and without quotes."""
-    assert head(f"draft: {written}\n").draft is draft
+def test_draft_accepts_every_word_for_true(written: str, *, draft: bool) -> None:
+    """The words of YAML 1.1 and 1.2 are understood, with and without quotes."""
+    assert parse(f"draft: {written}\n").draft is draft
 
 
 @pytest.mark.parametrize(
@@ -400,26 +400,26 @@ def test_a_draft_is_told_in_any_word_for_true(written: str, *, draft: bool) -> N
         ("updatd", "updated"),
     ],
 )
-def test_a_key_that_nearly_is_one_is_warned_of(key: str, near: str) -> None:
-    """A slip of the pen is kept as it is, with a warning that names the key that was meant."""
+def test_a_misspelled_key_is_a_warning(key: str, near: str) -> None:
+    """A misspelled key is kept, with a warning that names the intended key."""
     read, errors, warnings = front_matter.parse_front_matter(f"title: A\n{key}: x\n", "posts/a.md")
     assert errors == []
     assert read.extra == {key: "x"}
-    assert said(warnings) == [f"3:1: {key}: is not a key of Postroom; did you mean '{near}'?"]
+    assert printed(warnings) == [f"3:1: {key}: is not a key of Postroom; did you mean '{near}'?"]
 
 
 @pytest.mark.parametrize("key", ["layout", "tags", "categories", "permalink", "weight", "language"])
-def test_a_key_of_another_program_is_kept_in_silence(key: str) -> None:
+def test_an_unknown_key_is_no_warning(key: str) -> None:
     """Templates can use unknown keys, and there is no warning."""
     read, errors, warnings = front_matter.parse_front_matter(f"{key}: x\n", "posts/a.md")
     assert (read.extra, errors, warnings) == ({key: "x"}, [], [])
 
 
-def test_a_head_is_no_novel() -> None:
-    """Sixteen KiB of head are read, one byte more is refused at once."""
+def test_the_size_of_front_matter_is_limited() -> None:
+    """Front matter of 16 KiB is read; one byte more is refused."""
     room = 16 * 1024 - len("summary: ")
-    assert len(head("summary: " + "x" * room).summary) == room
-    assert faults("summary: " + "x" * (room + 1)) == [
+    assert len(parse("summary: " + "x" * room).summary) == room
+    assert problems_of("summary: " + "x" * (room + 1)) == [
         "2:1: front matter: longer than 16 KiB; shorten it"
     ]
 
@@ -453,8 +453,8 @@ def test_front_matter_stands_between_two_fences(
 
 @settings(deadline=None, max_examples=60)
 @given(st.text(alphabet="ab:-[]{}#'\" \n0", max_size=60))
-def test_any_head_is_read_or_told_why_not(text: str) -> None:
-    """Whatever stands in a head, the answer is a head or problems of one line each."""
+def test_any_front_matter_is_read_or_reported(text: str) -> None:
+    """Any front matter is read or has problems of one line each."""
     read, errors, warnings = front_matter.parse_front_matter(text, "posts/a.md")
     assert not (errors and read != FrontMatter())
     assert all(str(problem).startswith("posts/a.md:") for problem in errors + warnings)

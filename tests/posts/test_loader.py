@@ -34,7 +34,7 @@ ABSENT = (
 
 
 def site_of(more: str = "", zone: str = "Europe/Berlin") -> Site:
-    """Return the settings of the tests with `more` of them, in another zone if wanted."""
+    """Return the settings of the tests with `more` settings, in another time zone if given."""
     return parse_settings((SETTINGS.replace("Europe/Berlin", zone) + more).encode())
 
 
@@ -46,12 +46,12 @@ def load(
     *,
     drafts: bool = False,
 ) -> LoadedPosts:
-    """Return what the texts, keyed by their paths under `posts/`, make at the instant `at`."""
+    """Return the posts of the texts, keyed by their paths under `posts/`, at the instant `at`."""
     folder = SourceFolder({path: text.encode() for path, text in texts.items()}, sizes or {})
     return loader.read_posts(folder, site or site_of(), at, drafts=drafts)
 
 
-def one(
+def load_post(
     text: str,
     path: str = f"{DATED}we-moved.md",
     site: Site | None = None,
@@ -62,12 +62,12 @@ def one(
     return post
 
 
-def faults(
+def problems_of(
     texts: Mapping[str, str | bytes],
     site: Site | None = None,
     sizes: Mapping[str, int] | None = None,
 ) -> list[str]:
-    """Return what is wrong with the texts, as it is printed."""
+    """Return the problems of the texts as they are printed."""
     folder = SourceFolder(
         {path: text.encode() if isinstance(text, str) else text for path, text in texts.items()},
         sizes or {},
@@ -79,12 +79,12 @@ def faults(
 
 
 def first_hour(identity: str) -> timedelta:
-    """Return the moment of the first hour at which a post with a day alone stands."""
+    """Return the place within its first hour of a post with a day alone."""
     digest = hashlib.sha256(identity.encode()).digest()
     return timedelta(seconds=int.from_bytes(digest[:4], "big") % 3600)
 
 
-# --- What makes a post ---
+# --- Parts of a post ---
 
 
 @pytest.mark.parametrize(
@@ -92,9 +92,9 @@ def first_hour(identity: str) -> timedelta:
     ["# We *moved*\n\nHello.\n", "\n \n# We *moved* #\nHello.", "We *moved*\n===\n\nHello."],
     ids=["heading", "blank lines before", "underlined"],
 )
-def test_a_dated_file_with_a_heading_is_a_whole_post(text: str) -> None:
-    """The file's name gives day and slug, the first heading the title; nothing else is needed."""
-    post = one(text)
+def test_a_dated_file_with_a_heading_is_a_post(text: str) -> None:
+    """The file name gives day and slug, and the first heading the title."""
+    post = load_post(text)
     assert (post.title, post.slug, post.day) == ("We moved", "we-moved", date(2026, 11, 20))
     assert post.url == "https://news.example.com/posts/we-moved/"
     assert post.id == TAG + "2026-11-20-we-moved.md"
@@ -113,14 +113,14 @@ def test_a_dated_file_with_a_heading_is_a_whole_post(text: str) -> None:
         ("# A" + " " * 50_000 + "B", "A B"),
     ],
 )
-def test_a_heading_becomes_a_title_of_words(heading: str, title: str) -> None:
-    """Mark-up goes, words and numbers stay."""
-    assert one(f"{heading}\n\nHello.\n").title == title
+def test_a_heading_becomes_a_plain_title(heading: str, title: str) -> None:
+    """Mark-up is removed from a title; words and numbers stay."""
+    assert load_post(f"{heading}\n\nHello.\n").title == title
 
 
 def test_front_matter_goes_before_name_and_heading() -> None:
-    """What the author writes on purpose counts; the heading then stays in the text, below it."""
-    post = one(
+    """Front matter has priority; the heading then stays in the text, one level lower."""
+    post = load_post(
         "---\ntitle: New office\ndate: 2026-11-19\nslug: office\n---\n# We moved\n\nHello.\n"
     )
     assert (post.title, post.slug, post.day) == ("New office", "office", date(2026, 11, 19))
@@ -128,8 +128,11 @@ def test_front_matter_goes_before_name_and_heading() -> None:
 
 
 def test_a_heading_that_repeats_the_title_is_not_printed_twice() -> None:
-    """The page prints the title already."""
-    assert one("---\ntitle: We moved\n---\n# We moved\n\nHello.\n").html.strip() == "<p>Hello.</p>"
+    """A heading equal to the title is removed, because the page shows the title."""
+    assert (
+        load_post("---\ntitle: We moved\n---\n# We moved\n\nHello.\n").html.strip()
+        == "<p>Hello.</p>"
+    )
 
 
 @pytest.mark.parametrize(
@@ -144,34 +147,37 @@ def test_a_heading_that_repeats_the_title_is_not_printed_twice() -> None:
     ],
 )
 def test_a_file_name_gives_day_and_slug(path: str, slug: str) -> None:
-    """The day in front of a name is not part of the slug, unless there is nothing else."""
-    post = one("# A\n", path)
+    """The day in front of a file name is part of the slug only if nothing else is."""
+    post = load_post("# A\n", path)
     assert (post.slug, post.day) == (slug, date(2026, 11, 20))
 
 
 @pytest.mark.parametrize("line_break", ["\r\n", "\r"], ids=["windows", "old mac"])
 def test_a_file_of_another_system_is_read_like_any_other(line_break: str) -> None:
-    """A byte order mark and other line breaks change nothing."""
+    """A byte order mark and other line endings change nothing."""
     text = "---\ntitle: We moved\ndate: 2026-11-20\nid: urn:x-a:b\n---\n\nHello\nyou.\n"
     plain = load({"a.md": text}).posts
     folder = SourceFolder({"a.md": b"\xef\xbb\xbf" + text.replace("\n", line_break).encode()})
     assert loader.read_posts(folder, site_of(), AT).posts == plain
 
 
-def test_keys_of_others_reach_templates() -> None:
-    """What Postroom does not know is kept as it was written."""
-    assert one("---\nlayout: wide\nn: 017\n---\n# A\n").extra == {"layout": "wide", "n": "017"}
+def test_unknown_keys_reach_templates() -> None:
+    """Unknown keys are kept unchanged."""
+    assert load_post("---\nlayout: wide\nn: 017\n---\n# A\n").extra == {
+        "layout": "wide",
+        "n": "017",
+    }
 
 
 def test_a_summary_is_the_first_paragraph_unless_one_is_written() -> None:
-    """Headings and images are not part of a summary."""
+    """A summary contains no headings and images."""
     text = "# A\n\n![Door](door.png)\n\n## Why\n\nWe *moved* to a\nnew office.\n\nMore.\n"
-    assert one(text).summary == "We moved to a new office."
-    assert one("---\nsummary: In short\n---\n" + text).summary == "In short"
+    assert load_post(text).summary == "We moved to a new office."
+    assert load_post("---\nsummary: In short\n---\n" + text).summary == "In short"
 
 
 @pytest.mark.parametrize(
-    ("path", "text", "said"),
+    ("path", "text", "expected"),
     [
         (
             "2026-11-20-a.md",
@@ -239,27 +245,27 @@ def test_a_summary_is_the_first_paragraph_unless_one_is_written() -> None:
         ),
     ],
 )
-def test_a_text_that_is_no_post_is_told_why(path: str, text: str, said: list[str]) -> None:
+def test_an_invalid_post_is_reported(path: str, text: str, expected: list[str]) -> None:
     """An error has its file, its line and a hint."""
-    assert faults({path: text}) == [f"posts/{path}{line}" for line in said]
+    assert problems_of({path: text}) == [f"posts/{path}{line}" for line in expected]
 
 
-def test_bytes_that_are_not_utf_8_are_told() -> None:
-    """The byte and its line are named."""
-    assert faults({"a.md": b"# A\n\nM\xfcller\n", "b.md": "# B\n".encode("utf-16")}) == [
+def test_bytes_that_are_not_utf_8_are_reported() -> None:
+    """The error names the invalid byte and its line."""
+    assert problems_of({"a.md": b"# A\n\nM\xfcller\n", "b.md": "# B\n".encode("utf-16")}) == [
         "posts/a.md:3: byte 0xFC is not UTF-8; save the file as UTF-8",
         "posts/b.md:1: byte 0xFF is not UTF-8; save the file as UTF-8",
     ]
 
 
-def test_all_faults_of_all_posts_are_told_at_once() -> None:
-    """A run names everything that must be mended, in the order of files and lines."""
+def test_all_problems_of_all_posts_are_reported_at_once() -> None:
+    """A run reports all problems in the order of files and lines."""
     texts = {
         "b.md": "---\ntitle: B\ndate: soon\nslug: B B\n---\n",
         "a.md": "Hello.\n",
         "c.md": "---\ntitle: C\ndate: 2026-11-20\nenclosure: gone.mp3\n---\n",
     }
-    assert faults(texts) == [
+    assert problems_of(texts) == [
         "posts/a.md:1: date: is missing; add date: …, or name the file 2026-11-22-a.md",
         "posts/a.md:1: title: is missing; add title: …, or begin the text with '# Title'",
         ("posts/b.md:3:7: date: found 'soon'; write a date such as 2026-11-22 or 2026-11-22 09:30"),
@@ -268,7 +274,7 @@ def test_all_faults_of_all_posts_are_told_at_once() -> None:
     ]
 
 
-# --- When ---
+# --- Dates ---
 
 
 def post_with(*lines: str) -> str:
@@ -285,21 +291,21 @@ def post_with(*lines: str) -> str:
         ("2026-11-20 09:30Z", "2026-11-20T09:30:00+00:00"),
     ],
 )
-def test_a_time_without_a_zone_is_in_the_sites(written: str, instant: str) -> None:
-    """Berlin's clock counts in Berlin, in summer and in winter; an offset goes before it."""
-    post = one(post_with(f"date: {written}"))
+def test_a_time_without_an_offset_is_in_the_sites_time_zone(written: str, instant: str) -> None:
+    """A time is in the site's time zone, in summer and in winter, unless it has an offset."""
+    post = load_post(post_with(f"date: {written}"))
     assert post.published.astimezone(UTC).isoformat() == instant
     assert post.published.utcoffset() == post.published.astimezone(site_of().timezone).utcoffset()
 
 
-def test_the_day_of_a_post_is_the_sites() -> None:
-    """What is published in the evening elsewhere may be the next day at home."""
-    assert one(post_with("date: 2026-11-19 20:00 -05:00")).day == date(2026, 11, 20)
+def test_the_day_of_a_post_is_in_the_sites_time_zone() -> None:
+    """An evening elsewhere may be the next day in the site's time zone."""
+    assert load_post(post_with("date: 2026-11-19 20:00 -05:00")).day == date(2026, 11, 20)
 
 
 def test_a_day_alone_is_spread_over_its_first_hour() -> None:
-    """The second is a hash of the id: the same on every machine, and different for each post."""
-    post = one(post_with("date: 2026-11-20", f"id: {TAG}a"))
+    """The second is a hash of the id, the same on every machine and different for each post."""
+    post = load_post(post_with("date: 2026-11-20", f"id: {TAG}a"))
     midnight = datetime(2026, 11, 19, 23, 0, tzinfo=UTC)
     assert post.published == midnight + first_hour(f"{TAG}a")
     assert post.published.isoformat() == "2026-11-20T00:57:10+01:00"
@@ -313,8 +319,8 @@ def test_a_day_alone_is_spread_over_its_first_hour() -> None:
         ("America/New_York", "2026-11-22T05:00:00+00:00"),
     ],
 )
-def test_a_day_alone_is_due_as_soon_as_it_begins_at_home(zone: str, midnight: str) -> None:
-    """A second before local midnight the post waits; at midnight it is out, hash or no hash."""
+def test_a_day_alone_is_due_at_local_midnight(zone: str, midnight: str) -> None:
+    """A post with a day alone waits until local midnight, and then no longer."""
     at = datetime.fromisoformat(midnight)
     text = post_with("date: 2026-11-22")
     before = load({"a.md": text}, at - timedelta(seconds=1), site_of(zone=zone))
@@ -324,7 +330,7 @@ def test_a_day_alone_is_due_as_soon_as_it_begins_at_home(zone: str, midnight: st
 
 
 def test_a_time_is_due_to_the_second() -> None:
-    """A post with a time waits for it."""
+    """A post with a time waits for that second."""
     text = post_with("date: 2026-11-22 13:00")
     at = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
     assert load({"a.md": text}, at - timedelta(seconds=1)).waiting == ("posts/a.md",)
@@ -334,14 +340,14 @@ def test_a_time_is_due_to_the_second() -> None:
 @pytest.mark.parametrize(
     ("zone", "midnight"),
     [
-        # No midnight on that day: the clock goes from 23:59 to 1:00.
+        # That day has no midnight: 1:00 follows 23:59.
         ("America/Sao_Paulo", "2018-11-04T03:00:00+00:00"),
-        # Two of them: the first counts.
+        # That day has two midnights: the first counts.
         ("America/Havana", "2026-11-01T04:00:00+00:00"),
     ],
 )
-def test_a_day_without_one_midnight_begins_all_the_same(zone: str, midnight: str) -> None:
-    """Days on which the clock is changed at midnight have an instant and an order."""
+def test_a_day_without_exactly_one_midnight_begins(zone: str, midnight: str) -> None:
+    """Days on which daylight saving time changes at midnight have a beginning and an order."""
     at = datetime.fromisoformat(midnight)
     site = site_of(zone=zone)
     text = post_with(f"date: {at.astimezone(site.timezone).date()}", "id: urn:x-a:b")
@@ -350,7 +356,7 @@ def test_a_day_without_one_midnight_begins_all_the_same(zone: str, midnight: str
 
 
 def test_a_draft_is_never_published() -> None:
-    """It is named, and shown only to those who ask for it."""
+    """A draft is counted, and shown only with `--drafts`."""
     texts = {"a.md": post_with("date: 2026-11-20", "draft: true"), "2026-11-19-b.md": "# B\n"}
     assert [post.title for post in load(texts).posts] == ["B"]
     assert load(texts).drafts == ("posts/a.md",)
@@ -370,7 +376,7 @@ def test_posts_come_newest_first() -> None:
 
 
 def test_equal_instants_are_spread_in_the_order_of_their_ids() -> None:
-    """Of three posts of one minute each has a second of its own, however the files are named."""
+    """Posts of one minute get different seconds, in an order independent of file names."""
     texts = {
         f"{path}.md": post_with("date: 2026-11-20 09:00", f"id: {TAG}{name}")
         for path, name in (("x", "c"), ("y", "a"), ("z", "b"))
@@ -380,24 +386,24 @@ def test_equal_instants_are_spread_in_the_order_of_their_ids() -> None:
     assert seconds == {"a": 0, "b": 1, "c": 2, "0": 3}
 
 
-def test_updated_is_what_the_author_says_else_the_date() -> None:
-    """No file time and no build time ever gets in."""
-    plain = one(post_with("date: 2026-11-18"))
+def test_updated_is_by_default_the_date() -> None:
+    """The time of the last change does not depend on the file or the build."""
+    plain = load_post(post_with("date: 2026-11-18"))
     assert (plain.updated, plain.updated_day) == (plain.published, date(2026, 11, 18))
-    told = one(post_with("date: 2026-11-18", "updated: 2026-11-20 09:00"))
+    told = load_post(post_with("date: 2026-11-18", "updated: 2026-11-20 09:00"))
     assert told.updated.isoformat() == "2026-11-20T09:00:00+01:00"
     assert (told.updated_day, told.day) == (date(2026, 11, 20), date(2026, 11, 18))
 
 
 def test_an_update_on_the_day_of_the_post_is_later_than_the_post() -> None:
-    """Both days stand for the same second; the update moves to the next."""
-    post = one(post_with("date: 2026-11-18", "updated: 2026-11-18"))
+    """An update on the day of the post has the next second."""
+    post = load_post(post_with("date: 2026-11-18", "updated: 2026-11-18"))
     assert post.updated == post.published + timedelta(seconds=1)
 
 
 @pytest.mark.parametrize("key", ["updated", "withdrawn"])
-def test_what_lies_in_the_future_has_not_happened(key: str) -> None:
-    """An update, or a withdrawal, counts from its day on."""
+def test_a_future_update_or_withdrawal_has_no_effect(key: str) -> None:
+    """An update or a withdrawal counts from its day on."""
     text = post_with("date: 2026-11-18", f"{key}: 2026-11-23")
     midnight = datetime(2026, 11, 22, 23, 0, tzinfo=UTC)
     (before,) = load({"a.md": text}, midnight - timedelta(seconds=1)).posts
@@ -408,8 +414,8 @@ def test_what_lies_in_the_future_has_not_happened(key: str) -> None:
 
 
 def test_a_withdrawal_goes_before_an_update() -> None:
-    """Once it has come, its day is the day of the last change."""
-    post = one(post_with("date: 2026-11-18", "updated: 2026-11-21", "withdrawn: 2026-11-20"))
+    """The day of a withdrawal is the day of the last change."""
+    post = load_post(post_with("date: 2026-11-18", "updated: 2026-11-21", "withdrawn: 2026-11-20"))
     assert (post.withdrawn, post.updated_day) == (date(2026, 11, 20), date(2026, 11, 20))
 
 
@@ -419,8 +425,8 @@ MOMENTS = st.sampled_from(
 
 
 @st.composite
-def newsrooms(draw: st.DrawFn) -> dict[str, str]:
-    """Draw posts whose dates, updates and withdrawals collide as often as can be."""
+def colliding_posts(draw: st.DrawFn) -> dict[str, str]:
+    """Draw posts whose dates, updates and withdrawals often collide."""
     texts = {}
     for number in range(draw(st.integers(1, 8))):
         lines = [f"date: {draw(MOMENTS) or '2026-11-18'}"]
@@ -431,11 +437,11 @@ def newsrooms(draw: st.DrawFn) -> dict[str, str]:
 
 
 @settings(deadline=None, max_examples=60)
-@given(newsrooms(), st.integers(0, 4), st.randoms(use_true_random=False))
+@given(colliding_posts(), st.integers(0, 4), st.randoms(use_true_random=False))
 def test_no_two_times_are_ever_equal(
     texts: dict[str, str], day: int, chance: random.Random
 ) -> None:
-    """Readers drop posts of equal times: all differ, keep their order, and no file order counts."""
+    """All times differ and keep their order, because feed readers drop posts of equal times."""
     at = datetime(2026, 11, 18 + day, 23, 30, tzinfo=UTC)
     found = load(texts, at).posts
     assert len({post.updated for post in found}) == len(found)
@@ -448,8 +454,8 @@ def test_no_two_times_are_ever_equal(
     assert load(dict(shuffled), at).posts == found
 
 
-def test_a_hundred_thousand_posts_of_one_minute_take_no_time() -> None:
-    """Spreading equal instants does not walk over those that are taken again and again."""
+def test_spreading_equal_instants_takes_linear_time() -> None:
+    """Spreading equal instants does not visit the same taken seconds again and again."""
     started = time.monotonic()
     taken: dict[datetime, datetime] = {}
     found = [take_instant(AT + timedelta(seconds=n % 2), taken) for n in range(100_000)]
@@ -457,8 +463,8 @@ def test_a_hundred_thousand_posts_of_one_minute_take_no_time() -> None:
     assert sorted(found) == [AT + timedelta(seconds=n) for n in range(100_000)]
 
 
-def test_the_hour_that_stands_twice_on_the_clock_keeps_its_order() -> None:
-    """Half past two comes before ten past two when the clock was put back between them."""
+def test_a_repeated_hour_keeps_its_order() -> None:
+    """Half past two of summer time precedes ten past two of winter time."""
     texts = {
         "a.md": post_with("date: 2026-10-25 02:30 +02:00"),
         "b.md": post_with("date: 2026-10-25 02:10 +01:00"),
@@ -474,22 +480,26 @@ def test_the_hour_that_stands_twice_on_the_clock_keeps_its_order() -> None:
     assert len({post.published for post in found}) == 3
 
 
-def test_a_time_of_long_ago_can_be_written_in_a_feed() -> None:
-    """Shanghai was 8 hours, 5 minutes and 43 seconds ahead in 1900; a feed has no seconds there."""
+def test_an_offset_with_seconds_can_be_written_in_a_feed() -> None:
+    """An offset of 1900 with seconds is rounded, because feeds allow none."""
     (post,) = load(
         {"a.md": post_with("date: 1900-06-01 12:00Z")}, site=site_of(zone="Asia/Shanghai")
     ).posts
     assert post.published.isoformat() == "1900-06-01T20:05:00+08:05"
 
 
-# --- Who ---
+# --- Identity ---
 
 
 def test_a_written_id_is_the_id() -> None:
-    """Whatever becomes of name, title and domain."""
+    """A written id does not depend on file name, title and domain."""
     text = post_with("date: 2026-11-20", "id: urn:uuid:1225c695-cfb8-4ebb-aaaa-80da344efa6a")
     moved = parse_settings(SETTINGS.replace("news.example.com/", "example.org/").encode())
-    for post in (one(text, "a.md"), one(text, "b/c.md"), one(text, "a.md", moved)):
+    for post in (
+        load_post(text, "a.md"),
+        load_post(text, "b/c.md"),
+        load_post(text, "a.md", moved),
+    ):
         assert post.id == "urn:uuid:1225c695-cfb8-4ebb-aaaa-80da344efa6a"
     assert load({"a.md": text}).warnings == ()
     assert load({"a.md": text}).unnamed == ()
@@ -503,8 +513,8 @@ def test_a_written_id_is_the_id() -> None:
         ("2026-11-20-50%.md", f"{TAG}2026-11-20-50%25.md"),
     ],
 )
-def test_without_an_id_the_path_makes_one_and_a_warning(path: str, identity: str) -> None:
-    """The warning holds the very line that keeps this id when the file is renamed."""
+def test_a_missing_id_is_derived_from_the_path_with_a_warning(path: str, identity: str) -> None:
+    """The warning contains the line that keeps this id when the file is renamed."""
     loaded = load({path: "# A\n"})
     assert loaded.posts[0].id == identity
     assert loaded.unnamed == ((f"posts/{path}", identity),)
@@ -514,19 +524,19 @@ def test_without_an_id_the_path_makes_one_and_a_warning(path: str, identity: str
 
 
 def test_a_derived_id_written_down_changes_nothing() -> None:
-    """Following the warning gives the same post."""
-    before = one("# A\n\nHello.\n")
-    after = one(f'---\nid: "{before.id}"\n---\n# A\n\nHello.\n')
+    """Following the hint of the warning gives the same post."""
+    before = load_post("# A\n\nHello.\n")
+    after = load_post(f'---\nid: "{before.id}"\n---\n# A\n\nHello.\n')
     assert after == before
 
 
-def test_two_posts_of_one_id_are_both_named() -> None:
+def test_two_posts_with_one_id_are_both_reported() -> None:
     """The error names both posts."""
     texts = {
         "a.md": post_with("date: 2026-11-20", f"id: {TAG}x", "slug: a"),
         "b.md": post_with("slug: b", "date: 2026-11-20", f"id: {TAG}x"),
     }
-    assert faults(texts) == [
+    assert problems_of(texts) == [
         (
             f"posts/b.md:5: id: '{TAG}x' is also the id of posts/a.md;"
             " change it in the post that is not published yet"
@@ -534,7 +544,7 @@ def test_two_posts_of_one_id_are_both_named() -> None:
     ]
 
 
-def test_two_posts_with_one_url_are_both_named() -> None:
+def test_two_posts_with_one_url_are_both_reported() -> None:
     """Equal slugs are reported, both from the front matter and from file names."""
     texts = {
         "2026-11-20-we-moved.md": "# A\n",
@@ -542,7 +552,7 @@ def test_two_posts_with_one_url_are_both_named() -> None:
         "c.md": post_with("date: 2026-11-20", "slug: we-moved"),
     }
     tail = "write another slug: … in one of them"
-    assert faults(texts, site_of()) == [
+    assert problems_of(texts, site_of()) == [
         (
             "posts/2026-11-19-we-moved.md:1: slug: 'we-moved' makes the same URL as"
             f" posts/2026-11-20-we-moved.md; {tail}"
@@ -555,7 +565,7 @@ def test_two_posts_with_one_url_are_both_named() -> None:
 
 
 def test_a_day_in_the_permalink_tells_equal_slugs_apart() -> None:
-    """What has addresses of its own need not have a slug of its own."""
+    """Equal slugs are allowed if the URLs differ."""
     site = site_of('pages: {permalink: "/{year}/{month}/{day}/{slug}/"}\n')
     texts = {"2026-11-20-news.md": "# A\n", "2026-11-19-news.md": "# B\n"}
     assert [post.url for post in load(texts, site=site).posts] == [
@@ -564,12 +574,12 @@ def test_a_day_in_the_permalink_tells_equal_slugs_apart() -> None:
     ]
 
 
-def test_drafts_do_not_stand_in_the_way_of_posts() -> None:
-    """A draft may still share its slug with a post; a waiting post may not."""
+def test_drafts_do_not_collide_with_posts() -> None:
+    """A draft may share its slug with a post; a future post may not."""
     text = post_with("date: 2026-11-20", "slug: a", "draft: true")
     assert len(load({"a.md": text, "b.md": text.replace("draft: true", "")}).posts) == 1
     waiting = post_with("date: 2026-12-24", "slug: a")
-    assert len(faults({"a.md": waiting, "b.md": text.replace("draft: true", "")})) == 1
+    assert len(problems_of({"a.md": waiting, "b.md": text.replace("draft: true", "")})) == 1
 
 
 @pytest.mark.parametrize(
@@ -591,19 +601,19 @@ def test_drafts_do_not_stand_in_the_way_of_posts() -> None:
 def test_a_permalink_is_filled_in(permalink: str, path: str, url: str) -> None:
     """The fields make a percent-encoded URL below that of the site."""
     site = site_of(f'pages: {{permalink: "{permalink}"}}\n')
-    assert one("# A\n", path, site).url == f"https://news.example.com/{url}"
+    assert load_post("# A\n", path, site).url == f"https://news.example.com/{url}"
 
 
-def test_a_site_may_live_below_a_path() -> None:
-    """Addresses are joined to the whole `url`."""
+def test_a_site_may_have_a_path() -> None:
+    """URLs are joined to the whole `url`."""
     site = parse_settings(SETTINGS.replace(".com/\n", ".com/news\n").encode())
-    post = one("# A\n\n[pic](a.png)\n", site=site, sizes={"a.png": 1})
+    post = load_post("# A\n\n[pic](a.png)\n", site=site, sizes={"a.png": 1})
     assert post.url == "https://news.example.com/news/posts/we-moved/"
     assert 'href="https://news.example.com/news/posts/we-moved/a.png"' in post.html
     assert post.attachments == (Attachment("posts/a.png", "posts/we-moved/a.png"),)
 
 
-# --- What lies beside ---
+# --- Attachments ---
 
 AROUND = {"2026/door.jpg": 3, "2026/pics/a b.png": 4, "logo.svg": 5, "other/ü.pdf": 6}
 HOME = "https://news.example.com/"
@@ -634,8 +644,8 @@ HOME = "https://news.example.com/"
         ("?a=b", "posts/we-moved/?a=b", ""),
     ],
 )
-def test_a_relative_address_finds_what_it_names(written: str, address: str, source: str) -> None:
-    """Another post's file leads to its page, a file beside is copied along, the rest is joined."""
+def test_a_relative_url_finds_its_target(written: str, address: str, source: str) -> None:
+    """Another post's file becomes its page, a file beside is copied, and other URLs are joined."""
     texts = {
         "2026/2026-11-20-we-moved.md": f"# A\n\n[x]({written})\n",
         "2026/next.md": post_with("date: 2026-11-19"),
@@ -656,35 +666,35 @@ def test_a_relative_address_finds_what_it_names(written: str, address: str, sour
         ("mailto:a@example.com", "mailto:a@example.com"),
     ],
 )
-def test_an_address_elsewhere_stays(written: str, address: str) -> None:
-    """What names another place is not looked for at home."""
-    post = one(f"# A\n\n[x]({written})\n", sizes=AROUND)
+def test_an_external_url_stays(written: str, address: str) -> None:
+    """A URL of another site is not searched in the folder."""
+    post = load_post(f"# A\n\n[x]({written})\n", sizes=AROUND)
     assert re.findall('href="([^"]*)"', post.html) == [address]
 
 
-def test_files_beside_a_post_go_with_it() -> None:
-    """Each file that a post names is copied once, below the post's address."""
+def test_attachments_are_copied_with_the_post() -> None:
+    """Each file that a post names is copied once, below the post's URL."""
     text = (
         "---\ndate: 2026-11-20\nimage: {src: door.jpg, alt: The door}\n---\n# A\n\n"
         "![Door](door.jpg) <img srcset='door.jpg 1x, ../logo.svg 2x'> [file](pics/a%20b.png)\n"
     )
-    post = one(text, "2026/we-moved.md", sizes=AROUND)
+    post = load_post(text, "2026/we-moved.md", sizes=AROUND)
     assert post.image is not None
     assert (post.image.src, post.image.alt) == (
         "https://news.example.com/posts/we-moved/door.jpg",
         "The door",
     )
-    assert sorted(post.attachments, key=lambda one: one.source) == [
+    assert sorted(post.attachments, key=lambda load_post: load_post.source) == [
         Attachment("posts/2026/door.jpg", "posts/we-moved/door.jpg"),
         Attachment("posts/2026/pics/a b.png", "posts/we-moved/pics/a b.png"),
         Attachment("posts/logo.svg", "posts/we-moved/c2b3a5f0-logo.svg"),
     ]
 
 
-def test_files_go_beside_a_page_that_is_a_file() -> None:
-    """Below a permalink that ends with .html they have a folder of its name."""
+def test_attachments_of_a_page_that_is_a_file_have_a_folder() -> None:
+    """Attachments of a permalink that ends with .html have a folder of its name."""
     site = site_of('pages: {permalink: "/n/{slug}.html"}\n')
-    post = one("# A\n\n[x](a.pdf)\n", site=site, sizes={"a.pdf": 1})
+    post = load_post("# A\n\n[x](a.pdf)\n", site=site, sizes={"a.pdf": 1})
     assert post.attachments == (Attachment("posts/a.pdf", "n/we-moved/a.pdf"),)
     assert 'href="https://news.example.com/n/we-moved/a.pdf"' in post.html
 
@@ -710,9 +720,9 @@ def test_files_go_beside_a_page_that_is_a_file() -> None:
         ),
     ],
 )
-def test_an_enclosure_is_whole(written: str, enclosure: Enclosure) -> None:
-    """Type and length of a file beside the post are found; those of other files are written."""
-    post = one(f"---\nenclosure: {written}\n---\n# A\n", sizes={"talk.mp3": 9, "talk.m4a": 8})
+def test_an_enclosure_has_a_type_and_a_length(written: str, enclosure: Enclosure) -> None:
+    """Type and length of a file beside the post are found; those of others are written."""
+    post = load_post(f"---\nenclosure: {written}\n---\n# A\n", sizes={"talk.mp3": 9, "talk.m4a": 8})
     assert post.enclosure == enclosure
 
 
@@ -725,21 +735,21 @@ def test_an_enclosure_is_whole(written: str, enclosure: Enclosure) -> None:
         ("empty.mp3", "the length of 'empty.mp3' is unknown"),
     ],
 )
-def test_an_enclosure_that_no_feed_can_announce_is_refused(written: str, missing: str) -> None:
-    """RSS wants address, type and length; what cannot be found must be written."""
+def test_an_enclosure_without_type_or_length_is_refused(written: str, missing: str) -> None:
+    """RSS requires URL, type and length, so those that cannot be found must be written."""
     text = f"---\nenclosure: {written}\n---\n# A\n"
     repair = "write {url: …, type: audio/mpeg, length: 1234567}, or name a file beside the post"
-    assert faults({"2026-11-20-a.md": text}, sizes={"data.xyz": 3, "empty.mp3": 0}) == [
+    assert problems_of({"2026-11-20-a.md": text}, sizes={"data.xyz": 3, "empty.mp3": 0}) == [
         f"posts/2026-11-20-a.md:2: enclosure: {missing}; {repair}"
     ]
 
 
 @pytest.mark.parametrize("key", ["image", "enclosure"])
 @pytest.mark.parametrize("written", ["gone.png", "../gone.png", "javascript:alert(1)"])
-def test_a_file_that_is_not_there_is_refused(key: str, written: str) -> None:
+def test_a_missing_file_is_refused(key: str, written: str) -> None:
     """A missing image or enclosure is an error."""
     text = f"---\n{key}: {written}\n---\n# A\n"
-    assert faults({"2026-11-20-a.md": text}) == [
+    assert problems_of({"2026-11-20-a.md": text}) == [
         f"posts/2026-11-20-a.md:2: {key}: {ABSENT.format(written)}"
     ]
 
@@ -747,7 +757,7 @@ def test_a_file_that_is_not_there_is_refused(key: str, written: str) -> None:
 # --- On disk ---
 
 
-def test_a_folder_is_read_with_all_its_folders(make_site: MakeSite) -> None:
+def test_folders_are_read_recursively(make_site: MakeSite) -> None:
     """Hidden files and files that begin with an underscore are skipped."""
     folder = make_site(
         {
@@ -783,7 +793,7 @@ def test_links_inside_the_site_are_followed(make_site: MakeSite) -> None:
 
 
 def refusals(folder: Path) -> list[str]:
-    """Return what is said of the posts in `folder`."""
+    """Return the problems of the posts in `folder`."""
     with pytest.raises(ContentError) as caught:
         loader.load_posts(folder, site_of(), AT)
     return [str(problem) for problem in caught.value.problems]
@@ -792,8 +802,8 @@ def refusals(folder: Path) -> list[str]:
 REPLACE = "replace it with a file that can be read"
 
 
-def test_links_that_lead_out_are_refused(make_site: MakeSite, tmp_path: Path) -> None:
-    """A pull request cannot publish what lies on the machine that builds, nor what is hidden."""
+def test_links_out_of_the_site_are_refused(make_site: MakeSite, tmp_path: Path) -> None:
+    """A post can publish neither other files of the machine nor hidden files."""
     (tmp_path / "secret.md").write_text("# Secret\n")
     folder = make_site({".postroom/postroom.db": "addresses"})
     (folder / "posts/a.md").symlink_to(tmp_path / "secret.md")
@@ -809,8 +819,8 @@ def test_links_that_lead_out_are_refused(make_site: MakeSite, tmp_path: Path) ->
     ]
 
 
-def test_what_cannot_be_read_is_told(make_site: MakeSite) -> None:
-    """A loop of links, a broken one, a folder, a pipe: each is a fault and no trace."""
+def test_an_unreadable_file_is_reported(make_site: MakeSite) -> None:
+    """A circular link, a broken link, a folder and a pipe are errors without a traceback."""
     folder = make_site({"shared/x/y.md": "# Y\n"})
     (folder / "posts/a.md").symlink_to("b.md")
     (folder / "posts/b.md").symlink_to("a.md")
@@ -829,21 +839,21 @@ def test_what_cannot_be_read_is_told(make_site: MakeSite) -> None:
     ]
 
 
-def test_a_name_that_is_no_text_is_told(make_site: MakeSite) -> None:
-    """Some file systems allow names that are not UTF-8, and no address can hold them."""
+def test_a_file_name_that_is_not_utf_8_is_reported(make_site: MakeSite) -> None:
+    """A file name that is not UTF-8 is an error, because no URL can contain it."""
     folder = make_site()
     (Path(os.fsdecode(os.fsencode(folder) + b"/posts/caf\xe9.md"))).write_text("# A\n")
     assert refusals(folder) == [f"posts/caf\udce9.md: has a name that is not UTF-8; {REPLACE}"]
 
 
-def test_a_name_of_two_lines_is_told_in_one(make_site: MakeSite) -> None:
-    """No file's name can forge a line of its own in what is printed."""
+def test_a_file_name_of_two_lines_is_printed_in_one(make_site: MakeSite) -> None:
+    """No file name can forge a line of the output."""
     folder = make_site({"posts/a\nerror: b.md": ""})
     assert refusals(folder)[0].startswith("posts/a\\x0aerror: b.md:1: date: is missing")
 
 
-def test_a_folder_that_cannot_be_listed_is_told(make_site: MakeSite) -> None:
-    """Posts never vanish in silence: a folder deeper than the system can name is a fault."""
+def test_a_folder_that_cannot_be_listed_is_reported(make_site: MakeSite) -> None:
+    """A folder with a path too long for the system is an error, so that no post is lost."""
     folder = make_site()
     home = Path.cwd()
     os.chdir(folder / "posts")
@@ -853,12 +863,12 @@ def test_a_folder_that_cannot_be_listed_is_told(make_site: MakeSite) -> None:
             os.chdir("x" * 250)
     finally:
         os.chdir(home)
-    (said,) = refusals(folder)
-    assert said.endswith(f": cannot be read: file name too long; {REPLACE}")
+    (expected,) = refusals(folder)
+    assert expected.endswith(f": cannot be read: file name too long; {REPLACE}")
     shutil.rmtree(folder / "posts")
 
 
-def test_no_posts_folder_is_a_fault_and_an_empty_one_is_none(make_site: MakeSite) -> None:
+def test_the_folder_of_posts_is_required_but_may_be_empty(make_site: MakeSite) -> None:
     """A site may have no posts, but a missing folder of posts is an error."""
     folder = make_site()
     assert loader.load_posts(folder, site_of(), AT) == LoadedPosts(())
@@ -866,7 +876,7 @@ def test_no_posts_folder_is_a_fault_and_an_empty_one_is_none(make_site: MakeSite
     assert refusals(folder) == ["posts: is not a folder; create it, or set posts: in postroom.yaml"]
 
 
-def test_posts_may_lie_elsewhere(make_site: MakeSite) -> None:
+def test_the_folder_of_posts_can_be_set(make_site: MakeSite) -> None:
     """With `posts:`, paths are relative to the site and ids to the folder of the posts."""
     folder = make_site({"content/news/2026-11-20-a.md": "# A\n"})
     (post,) = loader.load_posts(folder, site_of("posts: content/news\n"), AT).posts

@@ -45,8 +45,8 @@ def test_a_new_site_builds_at_once(tmp_path: Path, postroom: Postroom) -> None:
     assert "2 posts → public/: " in built.out
 
 
-def test_git_ignores_what_is_made(tmp_path: Path, postroom: Postroom) -> None:
-    """The output, Postroom's own folder, and what holds addresses stay out of git."""
+def test_git_ignores_generated_files(tmp_path: Path, postroom: Postroom) -> None:
+    """Git ignores the output, Postroom's own folder, and files with email addresses."""
     postroom(tmp_path, "init", "my-news")
     lines = (tmp_path / "my-news/.gitignore").read_text().splitlines()
     assert [line for line in lines if line[0] != "#"] == [
@@ -92,14 +92,14 @@ def test_a_folder_name_of_another_encoding_makes_a_title(
 
 
 @pytest.mark.parametrize("place", ["a/b/c", "./here/", "a/../b"])
-def test_folders_on_the_way_are_made(tmp_path: Path, postroom: Postroom, place: str) -> None:
+def test_parent_folders_are_created(tmp_path: Path, postroom: Postroom, place: str) -> None:
     """`init` creates the folders above the site."""
     (tmp_path / "a").mkdir()
     assert postroom(tmp_path, "init", place).code == 0
     assert postroom(tmp_path / place, "build").code == 0
 
 
-def test_the_folder_at_hand_can_become_a_site(tmp_path: Path, postroom: Postroom) -> None:
+def test_the_current_folder_can_become_a_site(tmp_path: Path, postroom: Postroom) -> None:
     """`init .` creates a site in the current folder and keeps the files there."""
     (tmp_path / "README.md").write_text("mine")
     assert postroom(tmp_path, "init", ".").code == 0
@@ -122,7 +122,7 @@ def test_the_folder_at_hand_can_become_a_site(tmp_path: Path, postroom: Postroom
 def test_a_repository_can_become_a_site(
     tmp_path: Path, postroom: Postroom, before: str, after: str
 ) -> None:
-    """What git ignores there stays ignored, and what is made is ignored from now on."""
+    """An existing .gitignore keeps its lines and gets those for generated files."""
     (tmp_path / ".gitignore").write_text(before, newline="")
     made = postroom(tmp_path, "init", ".")
     assert (made.code, made.out.splitlines()[-1]) == (0, "Next: postroom build")
@@ -153,25 +153,25 @@ def test_a_second_init_changes_nothing(tmp_path: Path, postroom: Postroom) -> No
 @pytest.mark.parametrize(
     ("name", "reason"), [("file", "file exists"), ("file/x", "not a directory")]
 )
-def test_a_file_in_the_way_is_named(
+def test_a_file_in_place_of_the_folder_is_reported(
     tmp_path: Path, postroom: Postroom, name: str, reason: str
 ) -> None:
-    """`init` with the path of a file is one line and exit code 1."""
+    """`init` with the path of a file prints one line and returns exit code 1."""
     (tmp_path / "file").write_text("mine")
     outcome = postroom(tmp_path, "init", name)
     assert (outcome.code, len(outcome.errors)) == (1, 1)
     assert outcome.errors[0].endswith(f"cannot be written: {reason}")
 
 
-def test_a_folder_name_that_is_too_long_is_named(tmp_path: Path, postroom: Postroom) -> None:
-    """A name that the file system cannot hold is one line, and exit code 1."""
+def test_a_folder_name_that_is_too_long_is_reported(tmp_path: Path, postroom: Postroom) -> None:
+    """A name too long for the file system is one line and exit code 1."""
     outcome = postroom(tmp_path, "init", "x" * 256)
     assert (outcome.code, len(outcome.err.splitlines())) == (1, 1)
     assert outcome.errors[0].endswith(": file name too long")
 
 
 def test_a_new_post_is_a_draft_with_an_id(make_site: MakeSite, postroom: Postroom) -> None:
-    """`new` writes a draft of today with its title and an id that is the settings' and its name."""
+    """`new` writes a draft of today with its title and an id of the site's id and the file name."""
     folder = make_site({})
     outcome = postroom(folder, "new", "We moved: “again”!")
     path = "posts/2026-11-22-we-moved-again.md"
@@ -192,7 +192,7 @@ def test_a_new_post_is_a_draft_with_an_id(make_site: MakeSite, postroom: Postroo
 def test_without_its_draft_line_a_new_post_is_published(
     make_site: MakeSite, postroom: Postroom
 ) -> None:
-    """A new post builds as it is, without a warning, once it is no draft any more."""
+    """A new post without its draft line builds without a warning."""
     folder = make_site({})
     path = folder / postroom(folder, "new", "We moved").out.strip()
     path.write_text(path.read_text().replace("draft: true\n", "") + "To a new office.\n")
@@ -201,7 +201,7 @@ def test_without_its_draft_line_a_new_post_is_published(
     assert b"We moved" in (folder / "public/posts/we-moved/index.html").read_bytes()
 
 
-def test_the_day_is_that_of_the_site(
+def test_the_day_is_in_the_sites_time_zone(
     make_site: MakeSite, postroom: Postroom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A new post has the current date in the time zone of the site, not of the machine."""
@@ -231,7 +231,7 @@ def test_a_post_is_not_written_twice(make_site: MakeSite, postroom: Postroom) ->
 def test_a_title_without_letters_is_refused(
     make_site: MakeSite, postroom: Postroom, title: str
 ) -> None:
-    """A title that makes no file name is wrong use, and nothing is written."""
+    """A title that gives no file name is wrong use, and nothing is written."""
     folder = make_site({})
     outcome = postroom(folder, "new", "--", title)
     shown = " ".join(title.split())
@@ -241,10 +241,10 @@ def test_a_title_without_letters_is_refused(
 
 
 @pytest.mark.parametrize("character", ["\x01", "\x1b", "\ufffe", "\udce9"])
-def test_a_title_that_no_feed_can_hold_is_refused(
+def test_a_title_with_a_control_character_is_refused(
     make_site: MakeSite, postroom: Postroom, character: str
 ) -> None:
-    """A character that XML forbids is named when the post is made, not when it is built."""
+    """A character that XML forbids is reported when the post is created."""
     folder = make_site({})
     outcome = postroom(folder, "new", f"a{character}b")
     code = f"U+{ord(character):04X}"
@@ -257,7 +257,7 @@ def test_a_title_that_no_feed_can_hold_is_refused(
 def test_a_long_title_makes_a_short_name(
     make_site: MakeSite, postroom: Postroom, title: str
 ) -> None:
-    """A title may be longer than a file's name can be: the name is cut, the title is not."""
+    """The file name of a long title is cut; the title is not."""
     folder = make_site({})
     outcome = postroom(folder, "new", title)
     assert outcome.code == 0
@@ -275,8 +275,8 @@ TITLES = st.text(LETTERS, max_size=60).map(lambda text: f"a{text}") | st.lists(
 
 @settings(deadline=None, max_examples=100)
 @given(title=TITLES)
-def test_every_title_comes_back(tmp_path_factory: pytest.TempPathFactory, title: str) -> None:
-    """Read again, a new post has the title and the id that it was given, and its file's slug."""
+def test_every_title_reads_back(tmp_path_factory: pytest.TempPathFactory, title: str) -> None:
+    """A new post reads back with its title, its id and the slug of its file."""
     folder = tmp_path_factory.mktemp("newsroom")
     shown = " ".join(title.split())
     if any(forbidden_characters(shown)):
@@ -295,7 +295,7 @@ def test_every_title_comes_back(tmp_path_factory: pytest.TempPathFactory, title:
 
 @given(title=st.text(LETTERS, max_size=200))
 def test_a_file_name_is_plain(tmp_path_factory: pytest.TempPathFactory, title: str) -> None:
-    """The name of a new post is its date and the words of its title, and nothing else."""
+    """The name of a new post consists of its date and the words of its title."""
     folder = tmp_path_factory.mktemp("newsroom")
     try:
         path = scaffold.create_post(folder, SITE, title, TODAY)
@@ -325,7 +325,7 @@ ID = "tag:news.example.com,2026:x.md"
     ids="plain head windows mark empty bare decoy".split(),
 )
 def test_an_id_is_written_and_nothing_else(tmp_path: Path, before: str, after: str) -> None:
-    """A missing id becomes one line of the front matter; every other byte and the mode stay."""
+    """A missing id becomes one line of front matter; every other byte and the mode stay."""
     file = tmp_path / "x.md"
     file.write_bytes(before.encode())
     file.chmod(0o640)
@@ -339,7 +339,7 @@ def test_an_id_is_written_and_nothing_else(tmp_path: Path, before: str, after: s
     "before", ["---\n[title]\n---\nA\n", "---\ntitle: T\n", "---\ntitle: T\n...\n---\nA\n"]
 )
 def test_an_id_that_cannot_be_written_changes_nothing(tmp_path: Path, before: str) -> None:
-    """Where a line would not be the post's id, the file is named and stays as it is."""
+    """A file to which the id cannot be added is reported and unchanged."""
     file = tmp_path / "x.md"
     file.write_text(before)
     with pytest.raises(ContentError, match=r"^posts/x\.md:1: id: cannot be written here; add it "):
@@ -353,10 +353,10 @@ def test_an_id_that_cannot_be_written_changes_nothing(tmp_path: Path, before: st
     body=st.text(st.sampled_from("ab -#:\n'é"), max_size=30),
     end=st.sampled_from(["\n", "\r\n"]),
 )
-def test_a_written_id_is_the_one_it_had(
+def test_a_written_id_is_the_derived_one(
     tmp_path_factory: pytest.TempPathFactory, head: list[str] | None, body: str, end: str
 ) -> None:
-    """A post with its id written down is the same post: no reader sees it anew."""
+    """A post with its derived id written down is not shown again by feed readers."""
     folder = tmp_path_factory.mktemp("newsroom")
     file = folder / "posts/2026-11-20-x.md"
     file.parent.mkdir()
@@ -371,4 +371,4 @@ def test_a_written_id_is_the_one_it_had(
         return
     after = loader.load_posts(folder, SITE, AT)
     assert after.posts == (before,)
-    assert not [one for one in after.warnings if one.key == "id"]
+    assert not [warning for warning in after.warnings if warning.key == "id"]

@@ -1,4 +1,4 @@
-"""Whatever is wrong, `postroom build` names all of it, and what was published stays as it was."""
+"""`postroom build` reports all errors of a site and leaves the published files unchanged."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def snapshot(folder: Path) -> dict[str, tuple[bytes, int]]:
 
 
 def refused(site_dir: Path, postroom: Build, code: int) -> list[str]:
-    """Return the errors of a build that must fail with `code` and leave `public/` alone."""
+    """Return the errors of a build that fails with `code` and leaves `public/` unchanged."""
     before = snapshot(site_dir / "public")
     outcome = postroom(site_dir, "build")
     assert (outcome.code, outcome.out) == (code, "")
@@ -59,7 +59,7 @@ def write(site_dir: Path, files: Mapping[str, str | bytes]) -> None:
 
 
 def post(head: str, body: str = "Hello.\n") -> str:
-    """Return a post with this head, and a body."""
+    """Return a post with this front matter and a body."""
     return f"---\n{head.rstrip()}\n---\n\n{body}"
 
 
@@ -220,20 +220,20 @@ POSTS: Mapping[str, tuple[str | bytes, str]] = {
 }
 
 
-@pytest.mark.parametrize(("contents", "said"), POSTS.values(), ids=POSTS)
-def test_a_bad_post_is_named_and_nothing_is_touched(
-    site_dir: Path, postroom: Build, contents: str | bytes, said: str
+@pytest.mark.parametrize(("contents", "expected"), POSTS.values(), ids=POSTS)
+def test_an_invalid_post_is_reported_and_nothing_changes(
+    site_dir: Path, postroom: Build, contents: str | bytes, expected: str
 ) -> None:
-    """File, line, key, what was found and what to write instead; `public/` stays byte for byte."""
+    """An error has file, line, key, value and hint; `public/` stays byte for byte."""
     write(site_dir, {"posts/a.md": contents})
-    assert refused(site_dir, postroom, 1) == [said]
+    assert refused(site_dir, postroom, 1) == [expected]
 
 
 def with_line(line: str) -> str:
-    """Return good settings in which `line` takes the place of the one with its key, or follows."""
+    """Return valid settings in which `line` replaces the line of its key or is appended."""
     key = line.partition(":")[0]
-    kept = [one for one in SETTINGS.splitlines() if not one.startswith(f"{key}:")]
-    return "\n".join([*kept, line]) + "\n"
+    others = [setting for setting in SETTINGS.splitlines() if not setting.startswith(f"{key}:")]
+    return "\n".join([*others, line]) + "\n"
 
 
 BAD_SETTINGS: Mapping[str, tuple[str | bytes, str]] = {
@@ -289,16 +289,16 @@ BAD_SETTINGS: Mapping[str, tuple[str | bytes, str]] = {
 }
 
 
-@pytest.mark.parametrize(("contents", "said"), BAD_SETTINGS.values(), ids=BAD_SETTINGS)
-def test_bad_settings_are_named_and_nothing_is_touched(
-    site_dir: Path, postroom: Build, contents: str | bytes, said: str
+@pytest.mark.parametrize(("contents", "expected"), BAD_SETTINGS.values(), ids=BAD_SETTINGS)
+def test_invalid_settings_are_reported_and_nothing_changes(
+    site_dir: Path, postroom: Build, contents: str | bytes, expected: str
 ) -> None:
-    """The exit code is 2, for it is no post that must be mended."""
+    """The exit code is 2, because no post must be corrected."""
     write(site_dir, {"postroom.yaml": contents})
-    assert refused(site_dir, postroom, 2) == [said]
+    assert refused(site_dir, postroom, 2) == [expected]
 
 
-def test_empty_settings_name_all_that_is_needed(site_dir: Path, postroom: Build) -> None:
+def test_empty_settings_name_all_required_keys(site_dir: Path, postroom: Build) -> None:
     """Five settings are required, and all missing ones are reported at once."""
     write(site_dir, {"postroom.yaml": ""})
     assert refused(site_dir, postroom, 2) == [
@@ -311,7 +311,7 @@ def test_empty_settings_name_all_that_is_needed(site_dir: Path, postroom: Build)
 
 
 def test_without_settings_there_is_no_site(site_dir: Path, postroom: Build) -> None:
-    """The message says how to change to a site or to create one."""
+    """The hint is to change to a site or to create one."""
     (site_dir / "postroom.yaml").unlink()
     assert refused(site_dir, postroom, 2) == [
         (
@@ -354,26 +354,24 @@ TEMPLATES = {
 }
 
 
-@pytest.mark.parametrize(("contents", "said"), TEMPLATES.values(), ids=TEMPLATES)
-def test_a_template_that_fails_is_named_by_file_and_line(
-    site_dir: Path, postroom: Build, contents: str, said: str
+@pytest.mark.parametrize(("contents", "expected"), TEMPLATES.values(), ids=TEMPLATES)
+def test_a_failing_template_is_reported_by_file_and_line(
+    site_dir: Path, postroom: Build, contents: str, expected: str
 ) -> None:
     """An error in a template of the site is reported with the line of the template."""
     write(site_dir, {"templates/pages/post.html": contents})
-    assert refused(site_dir, postroom, 1) == [f"templates/pages/post.html:{said}"]
+    assert refused(site_dir, postroom, 1) == [f"templates/pages/post.html:{expected}"]
 
 
-def test_a_template_without_end_is_stopped(site_dir: Path, postroom: Build) -> None:
-    """A template that includes itself is named, and the program lives on."""
+def test_an_endless_template_is_stopped(site_dir: Path, postroom: Build) -> None:
+    """A template that includes itself is an error and does not crash the program."""
     write(site_dir, {"templates/pages/post.html": "{% include 'pages/post.html' %}\n"})
-    (said,) = refused(site_dir, postroom, 1)
-    assert said.startswith("templates/pages/post.html:1: RecursionError: ")
+    (expected,) = refused(site_dir, postroom, 1)
+    assert expected.startswith("templates/pages/post.html:1: RecursionError: ")
 
 
-def test_a_post_that_cannot_be_read_is_named(
-    site_dir: Path, postroom: Build, tmp_path: Path
-) -> None:
-    """Links in a circle, dangling links and links out of the site are errors."""
+def test_an_unreadable_post_is_reported(site_dir: Path, postroom: Build, tmp_path: Path) -> None:
+    """Circular links, dangling links and links out of the site are errors."""
     (tmp_path / "secret.md").write_text("# Secret\n")
     for name, target in (("a.md", "a.md"), ("b.md", "gone.md"), ("c.md", "../../secret.md")):
         (site_dir / "posts" / name).symlink_to(target)
@@ -388,7 +386,7 @@ def test_a_post_that_cannot_be_read_is_named(
 
 
 def test_twenty_megabytes_of_front_matter_take_no_time(site_dir: Path, postroom: Build) -> None:
-    """A head as long as a library is refused before anybody reads it."""
+    """Front matter that is too long is refused before it is parsed."""
     line = "key: " + "x" * 995 + "\n"
     write(site_dir, {"posts/a.md": post(HEAD + "summary: |\n" + f"  {line}" * 20_000)})
     started = time.process_time()
@@ -398,7 +396,7 @@ def test_twenty_megabytes_of_front_matter_take_no_time(site_dir: Path, postroom:
     assert time.process_time() - started < 2
 
 
-def test_all_faults_of_all_posts_are_named_in_one_run(site_dir: Path, postroom: Build) -> None:
+def test_all_errors_are_reported_in_one_run(site_dir: Path, postroom: Build) -> None:
     """One run reports all errors."""
     write(
         site_dir,
@@ -437,8 +435,8 @@ def test_all_faults_of_all_posts_are_named_in_one_run(site_dir: Path, postroom: 
     ]
 
 
-def test_a_mended_site_is_built_again(site_dir: Path, postroom: Build) -> None:
-    """A refused build leaves nothing behind that stands in the way of the next."""
+def test_a_corrected_site_builds_again(site_dir: Path, postroom: Build) -> None:
+    """A refused build leaves no file that stops the next one."""
     write(site_dir, {"posts/a.md": post("title: A")})
     refused(site_dir, postroom, 1)
     write(site_dir, {"posts/a.md": post(HEAD)})
@@ -462,8 +460,8 @@ def test_no_posts_yet_make_an_empty_feed_and_a_hint(make_site: MakeSite, postroo
     assert feedparser.parse(folder / "public/atom.xml").bozo == 0
 
 
-def test_posts_that_wait_are_told_beside_the_hint(make_site: MakeSite, postroom: Build) -> None:
-    """Who wonders where a post is reads that it waits, or is a draft."""
+def test_posts_held_back_are_counted_beside_the_hint(make_site: MakeSite, postroom: Build) -> None:
+    """The build prints how many posts wait or are drafts."""
     folder = make_site(
         {"posts/2026-12-24-a.md": "# A\n", "posts/2026-11-20-b.md": "---\ndraft: yes\n---\n# B\n"}
     )
@@ -473,8 +471,8 @@ def test_posts_that_wait_are_told_beside_the_hint(make_site: MakeSite, postroom:
     assert outcome.out.splitlines()[1].startswith("no post is published yet")
 
 
-def test_no_posts_folder_is_no_empty_site(site_dir: Path, postroom: Build) -> None:
-    """A folder that was renamed must not empty a feed that people follow."""
+def test_a_missing_folder_of_posts_is_no_empty_site(site_dir: Path, postroom: Build) -> None:
+    """A renamed folder of posts is an error, so that no feed becomes empty."""
     shutil.move(site_dir / "posts", site_dir / "news")
     assert refused(site_dir, postroom, 1) == [
         "posts: is not a folder; create it, or set posts: in postroom.yaml"
@@ -482,32 +480,34 @@ def test_no_posts_folder_is_no_empty_site(site_dir: Path, postroom: Build) -> No
 
 
 @frozen
-class Head:
-    """A head that is fine, however odd."""
+class FrontMatter:
+    """Valid front matter, however unusual."""
 
     text: str
     title: str
 
 
 ODD = {
-    "no": Head("title: no", "no"),
-    "number": Head("title: 1.10", "1.10"),
-    "time": Head("title: 12:30", "12:30"),
-    "octal": Head("title: 017", "017"),
-    "date": Head("title: 2026-11-22", "2026-11-22"),
-    "quotes": Head("title: 'News: it''s \"here\"'", 'News: it\'s "here"'),
-    "mark-up": Head("title: <script>alert(1)</script> & more", "<script>alert(1)</script> & more"),
-    "two lines": Head("title: We\n  moved", "We moved"),
-    "right to left": Head("title: انتقلنا", "انتقلنا"),
-    "invisible break": Head("title: We\u2028moved", "We moved"),
+    "no": FrontMatter("title: no", "no"),
+    "number": FrontMatter("title: 1.10", "1.10"),
+    "time": FrontMatter("title: 12:30", "12:30"),
+    "octal": FrontMatter("title: 017", "017"),
+    "date": FrontMatter("title: 2026-11-22", "2026-11-22"),
+    "quotes": FrontMatter("title: 'News: it''s \"here\"'", 'News: it\'s "here"'),
+    "mark-up": FrontMatter(
+        "title: <script>alert(1)</script> & more", "<script>alert(1)</script> & more"
+    ),
+    "two lines": FrontMatter("title: We\n  moved", "We moved"),
+    "right to left": FrontMatter("title: انتقلنا", "انتقلنا"),
+    "invisible break": FrontMatter("title: We\u2028moved", "We moved"),
 }
 
 
 @pytest.mark.parametrize("head", ODD.values(), ids=ODD)
-def test_an_odd_title_arrives_as_it_was_written(
-    make_site: MakeSite, postroom: Build, head: Head
+def test_an_unusual_title_reaches_the_feed_unchanged(
+    make_site: MakeSite, postroom: Build, head: FrontMatter
 ) -> None:
-    """From the head of a post to the feed that others read, nothing is turned into anything."""
+    """No value is converted on the way from front matter to the feed."""
     text = post(f"{head.text}\ndate: 2026-11-20\nid: urn:x-a:b")
     folder = make_site({"posts/a.md": text})
     outcome = postroom(folder, "build")

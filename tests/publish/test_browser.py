@@ -239,12 +239,12 @@ POSITIONS = """texts => texts.map(text => {
 
 @each([view for view in VIEWS if "arabic" in view])
 @pytest.mark.parametrize(
-    "words", [("14", "Quayside", "Row"), ("+971", "123", "4567")], ids=["address", "phone"]
+    "texts", [("14", "Quayside", "Row"), ("+971", "123", "4567")], ids=["address", "phone"]
 )
-def test_latin_data_keeps_its_order(view: View, words: tuple[str, ...]) -> None:
+def test_latin_data_keeps_its_order(view: View, texts: tuple[str, ...]) -> None:
     """A postal address and a phone number in an Arabic page read from left to right."""
     view.show(800)
-    places = view.evaluate(POSITIONS, words)
+    places = view.evaluate(POSITIONS, texts)
     assert (min(places) > 0, places) == (True, sorted(places))
 
 
@@ -306,7 +306,7 @@ def overflowing_without(selector: str, view: View) -> list[int]:
         view.page.evaluate(Axe().axe_script)
 
 
-# These tests can fail.
+# The checks find faults.
 
 FAULTY = """<!doctype html><html lang="en"><title>Faulty</title><main><h1>Faulty</h1>
 <p style="color: #bbbbbb; width: 2000px">Too pale and too wide.</p><h4>Skipped</h4>

@@ -1,4 +1,4 @@
-"""A build makes the same bytes everywhere, at the right time and in the right place."""
+"""Builds are reproducible, depend on the given instant, and write only to the output folder."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ VARIATIONS: Mapping[str, Mapping[str, str]] = {
 
 
 def test_the_same_site_makes_the_same_bytes_everywhere(make_site: MakeSite) -> None:
-    """Neither zone, locale, hash order nor folder stands in the output of one instant."""
+    """The output does not depend on time zone, locale, hash order or folder."""
     builds = []
     for name, variables in VARIATIONS.items():
         folder = make_site(RICH, RICH_SETTINGS, name=name)
@@ -80,7 +80,7 @@ def test_the_same_site_makes_the_same_bytes_everywhere(make_site: MakeSite) -> N
 
 
 def test_an_unchanged_site_touches_no_file(make_site: MakeSite, postroom: Postroom) -> None:
-    """A second build changes no file or folder of the output, so that readers get a 304."""
+    """A second build changes no file or folder of the output, so that feed readers get a 304."""
     folder = make_site(RICH, RICH_SETTINGS)
     postroom(folder, "build")
     before = stamps(folder / "public")
@@ -90,8 +90,8 @@ def test_an_unchanged_site_touches_no_file(make_site: MakeSite, postroom: Postro
     assert again.out.endswith(f": 0 files written, {count} unchanged, 0 removed\n")
 
 
-def test_time_passes_without_a_trace(make_site: MakeSite, postroom: Postroom) -> None:
-    """While no post falls due, a build at another instant changes nothing."""
+def test_another_instant_changes_nothing(make_site: MakeSite, postroom: Postroom) -> None:
+    """A build at another instant changes nothing unless a post is due."""
     folder = make_site(RICH, RICH_SETTINGS)
     postroom(folder, "build", "--at", "2026-11-22T12:00:00Z")
     before = stamps(folder / "public")
@@ -108,10 +108,10 @@ def test_time_passes_without_a_trace(make_site: MakeSite, postroom: Postroom) ->
     ],
     ids=["day", "time", "offset"],
 )
-def test_a_post_appears_when_its_time_has_come(
+def test_a_post_appears_at_its_date(
     make_site: MakeSite, postroom: Postroom, date: str, before: str, after: str
 ) -> None:
-    """A post waits to the second; a day begins in the time zone of the site."""
+    """A post appears at its second, or when its day begins in the time zone of the site."""
     folder = make_site({"posts/a.md": POST, "posts/due.md": note("due", date, title="Due")})
     assert "1 post → public/, 1 waiting" in postroom(folder, "build", "--at", before).out
     waiting = tree(folder / "public")
@@ -123,7 +123,7 @@ def test_a_post_appears_when_its_time_has_come(
 
 
 def test_at_goes_before_the_environment(make_site: MakeSite, postroom: Postroom) -> None:
-    """`--at` decides, or else SOURCE_DATE_EPOCH, but not the clock."""
+    """`--at` overrides SOURCE_DATE_EPOCH, which overrides the current time."""
     folder = make_site({"posts/a.md": POST, "posts/b.md": note("b", "2026-12-01")})
     assert "1 post → public/, 1 waiting" in postroom(folder, "build").out
     later = postroom(folder, "build", "--at", "2026-12-02T00:00:00+01:00")
@@ -133,13 +133,13 @@ def test_at_goes_before_the_environment(make_site: MakeSite, postroom: Postroom)
 
 
 @pytest.mark.parametrize("epoch", [None, ""], ids=["unset", "empty"])
-def test_without_an_instant_it_is_now(
+def test_the_default_instant_is_now(
     make_site: MakeSite,
     postroom: Postroom,
     monkeypatch: pytest.MonkeyPatch,
     epoch: str | None,
 ) -> None:
-    """Without `--at` and SOURCE_DATE_EPOCH the present counts."""
+    """Without `--at` and SOURCE_DATE_EPOCH the current time counts."""
     if epoch is None:
         monkeypatch.delenv("SOURCE_DATE_EPOCH")
     else:
@@ -152,10 +152,10 @@ def test_without_an_instant_it_is_now(
 @pytest.mark.parametrize(
     "epoch", ["soon", "1.5", "9" * 12, "9" * 40, "253402300799", "-" + "9" * 11]
 )
-def test_a_bad_epoch_is_named(
+def test_an_invalid_epoch_is_reported(
     make_site: MakeSite, postroom: Postroom, monkeypatch: pytest.MonkeyPatch, epoch: str
 ) -> None:
-    """A SOURCE_DATE_EPOCH that is no instant of our time is one line, and exit code 2."""
+    """An invalid SOURCE_DATE_EPOCH is one line and exit code 2."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", epoch)
     outcome = postroom(make_site({"posts/a.md": POST}), "build")
     assert (outcome.code, len(outcome.err.splitlines())) == (2, 1)
@@ -165,18 +165,20 @@ def test_a_bad_epoch_is_named(
 @pytest.mark.parametrize(
     "instant", ["", "soon", "2026-02-30T00:00:00Z", "9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z"]
 )
-def test_a_bad_instant_is_named(make_site: MakeSite, postroom: Postroom, instant: str) -> None:
-    """An `--at` that is no instant of our time is wrong use."""
+def test_an_invalid_instant_is_reported(
+    make_site: MakeSite, postroom: Postroom, instant: str
+) -> None:
+    """An invalid `--at` is wrong use."""
     outcome = postroom(make_site({"posts/a.md": POST}), "build", "--at", instant)
     assert outcome.code == 2
     assert f"Error: Invalid value for '--at': '{instant}' is " in outcome.err
 
 
 @pytest.mark.parametrize("written", ["2026-11-22", "2026-11-22T09:00", "2026-11-22 09:00:30"])
-def test_an_instant_without_offset_is_put_right(
+def test_an_instant_without_offset_has_a_hint(
     make_site: MakeSite, postroom: Postroom, written: str
 ) -> None:
-    """Where `--at` lacks its offset, the message shows how to write it, and that works."""
+    """The hint for an `--at` without offset is a valid way to write it."""
     folder = make_site({"posts/a.md": POST})
     outcome = postroom(folder, "build", "--at", written)
     assert outcome.code == 2
@@ -185,8 +187,8 @@ def test_an_instant_without_offset_is_put_right(
     assert postroom(folder, "build", "--at", advice).code == 0
 
 
-def test_drafts_are_built_only_when_asked(make_site: MakeSite, postroom: Postroom) -> None:
-    """A draft is published by `--drafts` and gone again with the next build without it."""
+def test_drafts_are_built_only_on_demand(make_site: MakeSite, postroom: Postroom) -> None:
+    """A draft is published with `--drafts` and removed by the next build without it."""
     draft = note("draft").replace("---\n", "---\ndraft: true\n", 1)
     folder = make_site({"posts/a.md": POST, "posts/draft.md": draft})
     page = folder / "public/posts/draft/index.html"
@@ -199,7 +201,7 @@ def test_drafts_are_built_only_when_asked(make_site: MakeSite, postroom: Postroo
 
 
 def test_a_deleted_post_leaves_no_page(make_site: MakeSite, postroom: Postroom) -> None:
-    """When a post's file is deleted, its page, its folder and its attachments go."""
+    """The page, folder and attachments of a deleted post are removed."""
     folder = make_site(RICH, RICH_SETTINGS)
     postroom(folder, "build")
     assert (folder / "public/posts/third/plan.png").exists()
@@ -209,7 +211,7 @@ def test_a_deleted_post_leaves_no_page(make_site: MakeSite, postroom: Postroom) 
 
 
 def test_attachments_are_copied(make_site: MakeSite, postroom: Postroom) -> None:
-    """A file that a post names is copied beside its page, byte for byte, and when it changes."""
+    """A file that a post names is copied beside its page, and again when it changes."""
     files = {"posts/a.md": note("a", text="![x](img/ä%20b.png)"), "posts/img/ä b.png": b"\x00\xff1"}
     folder = make_site({**files, "posts/img/unused.png": b"2"})
     postroom(folder, "build")
@@ -235,7 +237,7 @@ def test_attachments_are_copied(make_site: MakeSite, postroom: Postroom) -> None
     ],
     ids=["index", "digest", "feed as folder", "style as folder"],
 )
-def test_a_post_cannot_take_a_place_of_ours(
+def test_a_post_cannot_replace_a_page_of_postroom(
     make_site: MakeSite, postroom: Postroom, permalink: str, name: str, clash: str
 ) -> None:
     """A post with the URL of a page that Postroom makes is reported, and nothing is written."""
@@ -246,7 +248,9 @@ def test_a_post_cannot_take_a_place_of_ours(
     assert not (folder / "public").exists()
 
 
-def test_an_attachment_cannot_take_a_place_of_ours(make_site: MakeSite, postroom: Postroom) -> None:
+def test_an_attachment_cannot_replace_a_page_of_postroom(
+    make_site: MakeSite, postroom: Postroom
+) -> None:
     """A file beside a post cannot replace the email of a digest."""
     files = {"posts/digest.md": note("a", text="[x](2026-11/email.txt)")}
     folder = make_site(
@@ -266,10 +270,8 @@ def test_the_logo_is_copied(make_site: MakeSite, postroom: Postroom) -> None:
     assert (folder / "public/art/logo.png").read_bytes() == b"\x89PNG"
 
 
-def test_a_post_called_digest_stands_beside_the_digests(
-    make_site: MakeSite, postroom: Postroom
-) -> None:
-    """A post may have the slug `digest`: its page and the digests' pages are all there."""
+def test_a_post_may_have_the_slug_digest(make_site: MakeSite, postroom: Postroom) -> None:
+    """A post with the slug `digest` does not replace the pages of digests."""
     folder = make_site(
         {"posts/digest.md": note("a", title="My digest")}, "pages: {permalink: '/{slug}/'}\n"
     )
@@ -290,7 +292,7 @@ PATTERNS = ["/{slug}/", "/{path}/", "/{year}/{month}/{day}/{slug}.html", "/a/{pa
     address=st.sampled_from(["https://news.example.com/", "https://example.com/our/news/"]),
 )
 def test_no_name_leads_out_of_the_output(name: str, permalink: str, address: str) -> None:
-    """Whatever a file in posts/ is called, its page lies below the output, or it is named."""
+    """A page is below the output folder whatever the name of the post's file, or it is an error."""
     text = (
         f"title: News\nurl: {address}\nid: 'tag:example.com,2026:'\nlanguage: en\ntimezone: UTC\n"
         f"pages: {{permalink: '{permalink}'}}\n"
@@ -311,7 +313,7 @@ def test_no_name_leads_out_of_the_output(name: str, permalink: str, address: str
 
 
 def test_without_pages_the_feed_and_digests_stay(make_site: MakeSite, postroom: Postroom) -> None:
-    """With `pages.enabled: false` another generator's pages stay, and we add feed and digests."""
+    """With `pages.enabled: false` the build keeps foreign pages and writes feeds and digests."""
     theirs = {"public/index.html": "theirs", "public/posts/we-moved/index.html": "theirs"}
     folder = make_site(
         {"posts/2026-11-20-we-moved.md": POST, **theirs}, "pages: {enabled: false}\n"
@@ -323,8 +325,8 @@ def test_without_pages_the_feed_and_digests_stay(make_site: MakeSite, postroom: 
     assert b"https://news.example.com/posts/we-moved/" in made["atom.xml"]
 
 
-def test_a_faulty_post_changes_nothing(make_site: MakeSite, postroom: Postroom) -> None:
-    """While one post is wrong nothing is written, and the old output stays as it is."""
+def test_an_invalid_post_changes_nothing(make_site: MakeSite, postroom: Postroom) -> None:
+    """A build with an invalid post writes nothing and keeps the old output."""
     folder = make_site({"posts/a.md": POST})
     postroom(folder, "build")
     before = stamps(folder / "public")
@@ -336,10 +338,10 @@ def test_a_faulty_post_changes_nothing(make_site: MakeSite, postroom: Postroom) 
     assert stamps(folder / "public") == before
 
 
-def test_a_strange_file_in_the_output_stops_the_build(
+def test_a_foreign_file_in_the_output_stops_the_build(
     make_site: MakeSite, postroom: Postroom
 ) -> None:
-    """A file of another program in the way is one line and exit code 1."""
+    """A file of another program in place of a page is one line and exit code 1."""
     folder = make_site({"posts/a.md": POST, "public/atom.xml": "theirs"})
     outcome = postroom(folder, "build")
     assert (outcome.code, outcome.errors) == (
@@ -349,10 +351,10 @@ def test_a_strange_file_in_the_output_stops_the_build(
     assert tree(folder / "public") == {"atom.xml": b"theirs"}
 
 
-def test_a_changed_file_that_is_no_longer_made_is_a_warning(
+def test_a_changed_file_that_is_no_longer_needed_is_a_warning(
     make_site: MakeSite, postroom: Postroom
 ) -> None:
-    """Somebody's change to a page that goes is kept, with a warning and exit code 0."""
+    """A file changed by someone else is kept, with a warning and exit code 0."""
     folder = make_site({"posts/a.md": POST, "posts/b.md": note("b")})
     postroom(folder, "build")
     (folder / "public/posts/b/index.html").write_text("changed")
@@ -365,7 +367,7 @@ def test_a_changed_file_that_is_no_longer_made_is_a_warning(
 
 
 def test_two_builds_at_once(make_site: MakeSite, postroom: Postroom) -> None:
-    """A build into a folder in which another one writes is one line and exit code 1."""
+    """A build into a folder that another build writes is one line and exit code 1."""
     folder = make_site({"posts/a.md": POST})
     postroom(folder, "build")
     descriptor = os.open(folder / "public", os.O_RDONLY)
@@ -379,7 +381,7 @@ def test_two_builds_at_once(make_site: MakeSite, postroom: Postroom) -> None:
     assert postroom(folder, "build").code == 0
 
 
-# Stands for a disk that is full: no file may grow beyond a few bytes.
+# Simulates a full disk: no file may grow beyond a few bytes.
 FULL = """\
 import resource, sys
 from postroom.cli.main import main
@@ -389,7 +391,7 @@ sys.exit(main(["build"]))
 
 
 def test_a_full_disk_is_one_line(make_site: MakeSite, postroom: Postroom) -> None:
-    """Where nothing can be written one line says so, and the old output stays whole."""
+    """A full disk is one line, and the old output stays complete."""
     folder = make_site({"posts/a.md": POST})
     postroom(folder, "build")
     before = tree(folder / "public")
@@ -399,7 +401,7 @@ def test_a_full_disk_is_one_line(make_site: MakeSite, postroom: Postroom) -> Non
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"error: {folder}/public: cannot be written: file too large\n"
-    # Nothing is left that would keep the disk full.
+    # No temporary file remains.
     assert tree(folder / "public") == before
     assert postroom(folder, "build").code == 0
 
@@ -422,7 +424,7 @@ def test_a_full_disk_is_one_line(make_site: MakeSite, postroom: Postroom) -> Non
 def test_output_and_sources_do_not_mix(
     make_site: MakeSite, postroom: Postroom, start: str, output: str, fault: str
 ) -> None:
-    """An `--output` that is, holds or lies among the sources is wrong use, and changes nothing."""
+    """An `--output` that is, contains or is inside the sources is wrong use."""
     folder = make_site({"posts/a.md": POST, "posts/sub/b.md": note("b")})
     (folder / "link").symlink_to("posts")
     before = tree(folder.parent)
@@ -432,8 +434,8 @@ def test_output_and_sources_do_not_mix(
     assert tree(folder.parent) == before
 
 
-def test_the_setting_for_output_cannot_mix_either(make_site: MakeSite, postroom: Postroom) -> None:
-    """An `output:` among the posts is refused just as the option is."""
+def test_the_output_setting_has_the_same_limits(make_site: MakeSite, postroom: Postroom) -> None:
+    """An `output:` among the posts is refused like the option."""
     folder = make_site({"news/a.md": POST}, "posts: news\noutput: news/public\n")
     outcome = postroom(folder, "build")
     what = "'news/public' is inside news/, a folder of sources"
@@ -441,7 +443,7 @@ def test_the_setting_for_output_cannot_mix_either(make_site: MakeSite, postroom:
     assert (outcome.code, outcome.errors) == (2, [line])
 
 
-def test_output_may_stand_anywhere_else(make_site: MakeSite, postroom: Postroom) -> None:
+def test_output_may_be_anywhere_else(make_site: MakeSite, postroom: Postroom) -> None:
     """`--output` is relative to the current folder and may be outside the site."""
     folder = make_site({"posts/a.md": POST})
     assert postroom(folder / "posts", "build", "--output", "../site").code == 0

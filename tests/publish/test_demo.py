@@ -29,26 +29,26 @@ def demo(tmp_path: Path) -> Path:
 
 
 def test_the_demo_builds_without_a_warning(demo: Path, postroom: Postroom) -> None:
-    """Whoever tries the example sees every post published, and no complaint."""
+    """The build of the demonstration publishes every post without a warning."""
     outcome = postroom(demo, "build")
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.out.partition(":")[0] == f"{len(POSTS)} posts → public/"
 
 
 def test_the_demo_passes_every_check(demo: Path, postroom: Postroom) -> None:
-    """Whoever takes the example for a model has nothing to mend."""
+    """The demonstration has no finding."""
     outcome = postroom(demo, "check", "--strict")
     assert (outcome.code, outcome.out, outcome.err) == (0, "0 errors, 0 warnings\n", "")
 
 
 def test_the_demo_has_posts() -> None:
-    """The example holds enough to fill a page."""
+    """The demonstration has enough posts to fill a page."""
     assert len(POSTS) >= 7
 
 
 @pytest.mark.parametrize("path", POSTS, ids=lambda path: path.stem)
-def test_every_post_of_the_demo_is_a_good_example(path: Path) -> None:
-    """Every post of the example has an id, a summary, a title, a date and topics of its own."""
+def test_every_post_of_the_demo_is_complete(path: Path) -> None:
+    """Every post has an id, a summary, a title, a date and topics."""
     parts = front_matter.split_post(path.read_text("utf-8"))
     assert parts is not None
     head, errors, warnings = front_matter.parse_front_matter(parts.head or "", path.name)
@@ -60,14 +60,14 @@ def test_every_post_of_the_demo_is_a_good_example(path: Path) -> None:
 
 
 def test_the_demo_uses_the_topics_of_its_settings(demo: Path) -> None:
-    """Each topic of the settings has a post, and each post's topics stand in the settings."""
+    """Each topic of the settings has a post, and each post's topics are in the settings."""
     site = load_settings(demo)
     found = {topic for post in loader.load_posts(demo, site, AT).posts for topic in post.topics}
     assert found == set(site.topics)
 
 
-def test_the_feed_of_the_demo_is_the_golden_one(demo: Path, postroom: Postroom) -> None:
-    """The example's Atom feed is, byte for byte, the one that was looked at and found good."""
+def test_the_feed_of_the_demo_is_golden(demo: Path, postroom: Postroom) -> None:
+    """The Atom feed of the demonstration equals the reviewed one, byte for byte."""
     assert postroom(demo, "build").code == 0
     made = (demo / "public/atom.xml").read_bytes()
     made, marks = re.subn(rb'(<generator\b[^>]* version=")[^"]*', rb"\1VERSION", made)

@@ -33,7 +33,7 @@ def stamps(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def refused(folder: Path, files: Mapping[str, bytes | Path]) -> list[str]:
-    """Return what `replace` objects to."""
+    """Return the problems of a refused `replace`."""
     with pytest.raises(OutputError) as caught:
         replace_output(folder, files)
     return [str(problem) for problem in caught.value.problems]
@@ -48,26 +48,26 @@ def fill(folder: Path, files: Mapping[str, bytes]) -> None:
 
 @pytest.fixture
 def public(tmp_path: Path) -> Path:
-    """Return an output folder that is not there yet."""
+    """Return an output folder that does not exist yet."""
     return tmp_path / "public"
 
 
 def test_writes_files_into_new_folders(public: Path) -> None:
-    """Every file stands where its path says, with the folders that it needs."""
+    """Files are written with the folders that their paths need."""
     files = {"a": b"one", "b/c/d.html": b"two", "b/ü.txt": b""}
     assert replace_output(public, files) == OutputSummary(written=3)
     assert tree(public) == files
 
 
 def test_copies_a_file(public: Path, tmp_path: Path) -> None:
-    """Contents may be a file that is copied."""
+    """The contents of a file may be copied from another file."""
     (tmp_path / "picture").write_bytes(b"\x89PNG")
     assert replace_output(public, {"x.png": tmp_path / "picture"}) == OutputSummary(written=1)
     assert tree(public) == {"x.png": b"\x89PNG"}
 
 
 def test_an_unchanged_run_touches_nothing(public: Path) -> None:
-    """A second run with the same files changes no inode and no time, not even the manifest's."""
+    """A second run with the same files changes no inode and no time, also of the manifest."""
     files = {"a": b"one", "b/c": b"two"}
     replace_output(public, files)
     before = stamps(public)
@@ -75,8 +75,8 @@ def test_an_unchanged_run_touches_nothing(public: Path) -> None:
     assert stamps(public) == before
 
 
-def test_only_what_changed_is_written(public: Path) -> None:
-    """A file whose contents are the same keeps its inode and time while others change."""
+def test_only_changed_files_are_written(public: Path) -> None:
+    """An unchanged file keeps its inode and time while others change."""
     replace_output(public, {"same": b"1", "other": b"2"})
     before = stamps(public)[str(public / "same")]
     assert replace_output(public, {"same": b"1", "other": b"3"}) == OutputSummary(
@@ -86,15 +86,15 @@ def test_only_what_changed_is_written(public: Path) -> None:
     assert tree(public) == {"same": b"1", "other": b"3"}
 
 
-def test_what_is_no_longer_made_is_removed(public: Path) -> None:
-    """A file that is no longer made goes, and the folders that it leaves empty go with it."""
+def test_files_no_longer_needed_are_removed(public: Path) -> None:
+    """A file that is no longer needed is removed with the folders that become empty."""
     replace_output(public, {"a": b"1", "b/c/d": b"2"})
     assert replace_output(public, {"a": b"1"}) == OutputSummary(unchanged=1, removed=1)
     assert [path.name for path in public.iterdir() if path.name != MANIFEST] == ["a"]
 
 
-def test_files_of_others_are_not_touched(public: Path) -> None:
-    """What we did not make stays as it is, also in a folder that we leave."""
+def test_foreign_files_are_unchanged(public: Path) -> None:
+    """Foreign files stay, also in a folder of removed files."""
     foreign = {"theirs.html": b"<p>", "b/c/theirs": b"1", ".htaccess": b"deny"}
     fill(public, foreign)
     before = {path: stamps(public)[str(public / path)] for path in foreign}
@@ -105,8 +105,8 @@ def test_files_of_others_are_not_touched(public: Path) -> None:
     assert {path: stamps(public)[str(public / path)] for path in foreign} == before
 
 
-def test_a_strange_file_in_our_place_is_refused(public: Path) -> None:
-    """A file of another program in the way is reported, and nothing changes."""
+def test_a_foreign_file_with_a_needed_path_is_refused(public: Path) -> None:
+    """A foreign file with the path of an output file is an error, and nothing changes."""
     fill(public, {"index.html": b"theirs"})
     assert refused(public, {"index.html": b"ours", "a": b"1"}) == [
         "public/index.html: was not made by Postroom; move it away, delete it, or build elsewhere"
@@ -114,15 +114,15 @@ def test_a_strange_file_in_our_place_is_refused(public: Path) -> None:
     assert tree(public) == {"index.html": b"theirs"}
 
 
-def test_an_equal_file_in_our_place_is_taken_over(public: Path) -> None:
-    """A file that holds just what we would write counts as ours, and may change later."""
+def test_an_equal_foreign_file_is_adopted(public: Path) -> None:
+    """A foreign file with the same contents is adopted and may change later."""
     fill(public, {"index.html": b"same"})
     assert replace_output(public, {"index.html": b"same"}) == OutputSummary(unchanged=1)
     assert replace_output(public, {"index.html": b"new"}) == OutputSummary(written=1)
 
 
 def test_changed_files_are_refused(public: Path) -> None:
-    """All files that were changed after a build are reported at once, and nothing changes."""
+    """All files changed after a build are reported at once, and nothing changes."""
     replace_output(public, {"a": b"1", "b": b"2", "c": b"3"})
     fill(public, {"a": b"changed", "b": b"changed"})
     before = stamps(public)
@@ -134,8 +134,8 @@ def test_changed_files_are_refused(public: Path) -> None:
     assert stamps(public) == before
 
 
-def test_a_changed_file_that_is_no_longer_made_is_left_alone(public: Path) -> None:
-    """Somebody's change outlives our file: we warn once, and it is theirs from then on."""
+def test_a_changed_file_that_is_no_longer_needed_stays(public: Path) -> None:
+    """A file changed by someone else causes one warning and is foreign from then on."""
     replace_output(public, {"a": b"1", "b": b"2"})
     fill(public, {"b": b"changed"})
     written = replace_output(public, {"a": b"1"})
@@ -162,8 +162,8 @@ def test_a_changed_file_that_is_no_longer_made_is_left_alone(public: Path) -> No
     ],
     ids="empty cut null list bare number names no-hashes bytes deep".split(),
 )
-def test_a_damaged_manifest_is_named(public: Path, manifest: bytes) -> None:
-    """A manifest that cannot be read stops the run with one line, and nothing changes."""
+def test_a_damaged_manifest_is_reported(public: Path, manifest: bytes) -> None:
+    """An unreadable manifest stops the run with one line, and nothing changes."""
     replace_output(public, {"a": b"1"})
     fill(public, {MANIFEST: manifest})
     repair = "delete it; the next build will name the files that differ"
@@ -171,8 +171,8 @@ def test_a_damaged_manifest_is_named(public: Path, manifest: bytes) -> None:
     assert tree(public) == {"a": b"1"}
 
 
-def test_a_deleted_manifest_costs_nothing_that_is_unchanged(public: Path) -> None:
-    """Without its manifest a folder is taken over file by file where the contents agree."""
+def test_without_a_manifest_equal_files_are_adopted(public: Path) -> None:
+    """Without a manifest each file with the same contents is adopted."""
     replace_output(public, {"a": b"1", "b": b"2"})
     (public / MANIFEST).unlink()
     assert refused(public, {"a": b"1", "b": b"3"})[0].startswith("public/b: was not made")
@@ -195,8 +195,8 @@ def test_a_forged_manifest_removes_nothing_outside(public: Path, tmp_path: Path,
 @pytest.mark.parametrize(
     "path", ["../a", "a/../../b", "/etc/passwd", "", ".", "a\0b", "..", "a\\b", "a/.."]
 )
-def test_a_path_that_leads_out_is_refused(public: Path, path: str) -> None:
-    """A path that is not plainly below the folder is refused before the folder is even made."""
+def test_a_path_out_of_the_folder_is_refused(public: Path, path: str) -> None:
+    """A path out of the folder is refused before the folder is created."""
     shown = path.replace("\0", "\\x00")
     line = f"{shown}: would lie outside the output folder; rename the post"
     assert refused(public, {path: b"x", "fine": b"y"}) == [line.removeprefix(": ")]
@@ -204,8 +204,8 @@ def test_a_path_that_leads_out_is_refused(public: Path, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", [MANIFEST, f"{MANIFEST}/x", ".postroom.tmp", ".postroom.tmp/0"])
-def test_our_own_names_cannot_be_taken(public: Path, path: str) -> None:
-    """No file may take the place of the manifest or of the staging folder."""
+def test_reserved_names_are_refused(public: Path, path: str) -> None:
+    """No file may replace the manifest or the staging folder."""
     assert refused(public, {path: b"x"}) == [
         f"{path}: is a name that Postroom reserves; use another"
     ]
@@ -215,7 +215,7 @@ def test_our_own_names_cannot_be_taken(public: Path, path: str) -> None:
 def test_nothing_is_written_through_a_folder_that_is_a_link(
     public: Path, tmp_path: Path, target: str
 ) -> None:
-    """A folder of the output that is a symbolic link is refused, wherever it leads."""
+    """A folder of the output that is a symbolic link is refused, whatever its target."""
     (tmp_path / "elsewhere").mkdir()
     public.mkdir()
     (public / "posts").symlink_to(tmp_path / target)
@@ -229,7 +229,7 @@ def test_nothing_is_written_through_a_folder_that_is_a_link(
 
 
 def test_nothing_is_written_through_a_file_that_is_a_link(public: Path, tmp_path: Path) -> None:
-    """A file of the output that is a symbolic link is refused, and its target stays."""
+    """A file of the output that is a symbolic link is refused, and its target is unchanged."""
     (tmp_path / "secret").write_bytes(b"s")
     public.mkdir()
     (public / "a").symlink_to(tmp_path / "secret")
@@ -248,7 +248,7 @@ def test_the_output_folder_itself_may_be_a_link(public: Path, tmp_path: Path) ->
 
 
 def test_a_folder_where_a_file_is_needed_is_refused(public: Path) -> None:
-    """Somebody's folder is not replaced by a file."""
+    """A foreign folder is not replaced by a file."""
     fill(public, {"a/theirs": b"1"})
     assert refused(public, {"a": b"x", "b": b"y"}) == [
         "public/a: is a folder where a file is needed; move it away, delete it, or build elsewhere"
@@ -257,7 +257,7 @@ def test_a_folder_where_a_file_is_needed_is_refused(public: Path) -> None:
 
 
 def test_a_file_where_a_folder_is_needed_is_refused(public: Path) -> None:
-    """Somebody's file is not replaced by a folder."""
+    """A foreign file is not replaced by a folder."""
     fill(public, {"a": b"1"})
     assert refused(public, {"a/b/c": b"x", "b": b"y"}) == [
         "public/a: is a file where a folder is needed; move it away, delete it, or build elsewhere"
@@ -266,14 +266,14 @@ def test_a_file_where_a_folder_is_needed_is_refused(public: Path) -> None:
 
 
 def test_an_output_folder_that_is_a_file_is_refused(public: Path) -> None:
-    """Where the output folder should be made stands a file: one line says so."""
+    """A file in place of the output folder is one line."""
     public.write_bytes(b"x")
     assert refused(public, {"a": b"1"}) == [f"{public}: cannot be written: file exists"]
     assert public.read_bytes() == b"x"
 
 
 def test_a_name_that_is_too_long_is_refused(public: Path) -> None:
-    """A name that the file system cannot hold is one line, and nothing is written."""
+    """A name too long for the file system is one line, and nothing is written."""
     long = "x" * 256
     assert refused(public, {"a": b"1", long: b"2"}) == [
         f"{public / long}: cannot be written: file name too long"
@@ -291,7 +291,7 @@ STEPS = frozenset("flock mkdir open remove rename replace rmdir unlink write".sp
 def killed_after(steps: int, folder: Path, files: Mapping[str, bytes]) -> bool:
     """Run `replace` in a process that dies before file system step number `steps`, if it has one.
 
-    What it wrote and did not close is lost with it. Returns whether it died.
+    Data written to files that are still open is lost. Return whether the process died.
     """
     done = 0
 
@@ -315,8 +315,8 @@ def killed_after(steps: int, folder: Path, files: Mapping[str, bytes]) -> bool:
     return code == KILLED
 
 
-def whole(folder: Path, *states: Mapping[str, bytes]) -> bool:
-    """Tell whether each file is as one of `states` has it, and those of others are there."""
+def is_complete(folder: Path, *states: Mapping[str, bytes]) -> bool:
+    """Tell whether each file is that of one of `states` and foreign files exist."""
     found = {path: data for path, data in tree(folder).items() if ".postroom.tmp" not in path}
     paths = {path for state in states for path in state}
     ours = all(found.get(path) in {state.get(path) for state in states} for path in paths)
@@ -327,39 +327,39 @@ def whole(folder: Path, *states: Mapping[str, bytes]) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("following", [NEW, OTHER, OLD], ids=["again", "other", "back"])
 def test_a_run_may_be_killed_at_any_step(tmp_path: Path, following: dict[str, bytes]) -> None:
-    """Killed before any step, a run leaves each file whole, and the next run puts all right."""
+    """A run killed at any step leaves complete files, and the next run corrects the folder."""
     steps = 0
     while True:
         public = tmp_path / f"{steps}"
         fill(public, THEIRS)
         replace_output(public, OLD)
         died = killed_after(steps, public, NEW)
-        assert whole(public, OLD, NEW)
+        assert is_complete(public, OLD, NEW)
         replace_output(public, following)
         assert tree(public) == {**following, **THEIRS}
         assert replace_output(public, following) == OutputSummary(unchanged=len(following))
         if not died:
             break
         steps += 1
-    # Fewer would mean that the steps are no longer seen: eight files, folders and manifests.
+    # Fewer steps would mean that they are no longer counted.
     assert steps > 20
 
 
-def test_one_run_after_another_may_be_killed(tmp_path: Path) -> None:
-    """Two runs with different contents may die one after the other; the third puts all right."""
+def test_two_runs_may_be_killed(tmp_path: Path) -> None:
+    """After two killed runs with different contents the third corrects the folder."""
     for steps in range(0, 60, 3):
         public = tmp_path / f"{steps}"
         fill(public, THEIRS)
         replace_output(public, OLD)
         killed_after(steps, public, NEW)
         killed_after(steps, public, OTHER)
-        assert whole(public, OLD, NEW, OTHER)
+        assert is_complete(public, OLD, NEW, OTHER)
         replace_output(public, OLD)
         assert tree(public) == {**OLD, **THEIRS}
 
 
 def test_two_runs_at_once(public: Path, tmp_path: Path) -> None:
-    """While one run writes, another is refused with one line, and the first ends well."""
+    """A second run at the same time is refused with one line, and the first one succeeds."""
     os.mkfifo(tmp_path / "pipe")
     child = os.fork()
     if child == 0:
@@ -368,7 +368,7 @@ def test_two_runs_at_once(public: Path, tmp_path: Path) -> None:
             os._exit(0)
         finally:
             os._exit(1)
-    # Opens as soon as the child, in the midst of its run, wants to read.
+    # Opens when the child reads in the middle of its run.
     with (tmp_path / "pipe").open("wb") as pipe:
         assert refused(public, {"a": b"second"}) == [
             "public: another build is writing here; wait until it has finished"
@@ -389,7 +389,7 @@ FILES = st.dictionaries(
 def test_the_last_run_decides(
     tmp_path_factory: pytest.TempPathFactory, runs: list[dict[str, bytes]]
 ) -> None:
-    """After any runs the folder holds exactly the last one's files, and those of others."""
+    """The folder contains exactly the files of the last run, and foreign files."""
     public = tmp_path_factory.mktemp("public")
     fill(public, {"d/theirs": b"theirs"})
     for files in runs:
@@ -405,7 +405,7 @@ def test_the_last_run_decides(
     "path", [".git/config", "a/.git/HEAD", ".htaccess", "posts/.x", "a/.well-known/x"]
 )
 def test_nothing_hidden_is_written(tmp_path: Path, path: str) -> None:
-    """No file is written to a hidden path: git runs programs that its settings name."""
+    """No file is written to a hidden path, because git runs programs that its settings name."""
     with pytest.raises(OutputError) as caught:
         replace_output(tmp_path, {path: b"x"})
     what = "is hidden, so no host would serve it"
@@ -414,8 +414,8 @@ def test_nothing_hidden_is_written(tmp_path: Path, path: str) -> None:
 
 
 @pytest.mark.parametrize("link", [".postroom.tmp", ".postroom.json"])
-def test_what_postroom_keeps_for_itself_is_no_link(tmp_path: Path, link: str) -> None:
-    """A branch cannot turn the staging folder or the manifest into a way to another folder."""
+def test_internal_paths_may_not_be_links(tmp_path: Path, link: str) -> None:
+    """A staging folder or manifest that is a symbolic link is refused."""
     public, git = tmp_path / "public", tmp_path / ".git"
     public.mkdir()
     git.mkdir()

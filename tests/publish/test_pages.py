@@ -1,4 +1,4 @@
-"""The pages of the archive: where they lie, what they know, and how they lead to each other."""
+"""The pages of the archive: their paths, their contents and the links between them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BELOW = "https://example.org/press/news/"
 
 
 def site_at(address: str) -> Site:
-    """Return the settings of a site at the URL `address`."""
+    """Return the settings of a site at a URL."""
     return parse_settings(SETTINGS.replace("https://news.example.com/", address).encode())
 
 
@@ -54,17 +54,15 @@ PLACES = st.builds(
     ],
 )
 @pytest.mark.parametrize("site", SITES, ids=["root", "below"])
-def test_an_address_has_its_place_in_the_output(
-    site: Site, place: str, path: str, root: str
-) -> None:
+def test_a_url_has_its_path_in_the_output(site: Site, place: str, path: str, root: str) -> None:
     """The page of a folder is its index.html, at any path of the site on its host."""
     assert output_path(site.url + place, site) == path
     assert relative_root(site.url + place, site) == root
 
 
 @given(here=PLACES, there=PLACES, site=st.sampled_from(SITES))
-def test_a_near_address_leads_to_the_same_place(here: str, there: str, site: Site) -> None:
-    """Seen from any page, the near form of an address means that address, and names no host."""
+def test_a_relative_url_has_the_same_target(here: str, there: str, site: Site) -> None:
+    """A relative URL has the same target from any page and names no host."""
     page, target = site.url + here, site.url + there
     seen = relative_url(target, site, relative_root(page, site))
     assert urljoin(page, seen) == target
@@ -81,7 +79,7 @@ def test_a_near_address_leads_to_the_same_place(here: str, there: str, site: Sit
         "#x",
     ],
 )
-def test_addresses_of_others_stay(address: str) -> None:
+def test_external_urls_stay(address: str) -> None:
     """Only URLs of the site become relative."""
     assert relative_url(address, SITES[0], "../") == address
     assert relative_html(Html(f'<a href="{address}">x</a>'), SITES[0], "../") == (
@@ -103,14 +101,14 @@ def test_addresses_of_others_stay(address: str) -> None:
     ],
     ids=["link", "picture", "source", "code", "words"],
 )
-def test_only_addresses_change_in_html(written: str, seen: str | None) -> None:
-    """Addresses in HTML become relative; words that look like them stay as the author wrote."""
+def test_only_urls_change_in_html(written: str, seen: str | None) -> None:
+    """URLs in HTML attributes become relative; URLs in text stay as the author wrote them."""
     assert relative_html(Html(written), SITES[0], "../") == (seen or written)
 
 
 @given(st.lists(st.integers(), max_size=6))
 def test_each_item_has_its_neighbours(items: list[int]) -> None:
-    """In a newest-first row the one before is newer and the one after older."""
+    """The previous item of a newest-first list is newer and the next one is older."""
     rows = list(find_neighbours(items))
     assert [item for item, _, _ in rows] == items
     assert [newer for _, newer, _ in rows[1:]] == items[:-1]
@@ -141,8 +139,8 @@ def note(date: str, title: str, more: str = "", text: str = "Text.") -> str:
     return f"---\ntitle: {title}\ndate: {date}\n{more}---\n{text}\n"
 
 
-def test_pages_know_their_place(make_site: MakeSite, postroom: Postroom) -> None:
-    """Index, posts and digests get their posts newest first, neighbours, and the way between."""
+def test_pages_have_posts_and_neighbours(make_site: MakeSite, postroom: Postroom) -> None:
+    """Index, posts and digests get their posts newest first, their neighbours and breadcrumbs."""
     files = {
         "posts/a.md": note("2026-09-01", "A"),
         "posts/b.md": note("2026-09-30", "B", "lang: de\n"),
@@ -164,7 +162,7 @@ def test_pages_know_their_place(make_site: MakeSite, postroom: Postroom) -> None
 
 
 def test_the_index_shows_the_newest_ten(make_site: MakeSite, postroom: Postroom) -> None:
-    """The front page shows ten posts; the older ones have their digests and pages."""
+    """The front page shows ten posts; digests and pages show the older ones."""
     days = [f"2026-10-{day:02}" for day in range(1, 26)]
     files = {f"posts/{day}-note.md": note(day, f"N{day}", f"slug: n{day}\n") for day in days}
     folder = make_site({**files, **OWN})
@@ -176,7 +174,7 @@ def test_the_index_shows_the_newest_ten(make_site: MakeSite, postroom: Postroom)
 
 
 def local_links(page: Path, public: Path, root: str) -> Iterator[Path]:
-    """Yield each file below `public`, which stands at the path `root`, that the page leads to."""
+    """Yield each file below `public`, which is at the path `root`, that the page links to."""
     tree = html.parse(page).getroot()
     for _, attribute, address, _ in tree.iterlinks():
         parts = urlsplit(address)
@@ -191,10 +189,10 @@ def local_links(page: Path, public: Path, root: str) -> Iterator[Path]:
 
 @pytest.mark.parametrize("address", ["https://news.example.com/", BELOW], ids=["root", "below"])
 @pytest.mark.parametrize("permalink", ["/posts/{slug}/", "/{year}/{slug}.html"])
-def test_no_page_leads_nowhere(
+def test_no_page_has_a_broken_link(
     make_site: MakeSite, postroom: Postroom, address: str, permalink: str
 ) -> None:
-    """Every near address on every page leads to a file of the output, opened from anywhere."""
+    """Every relative URL on every page leads to a file of the output."""
     text = "![p](ü.png) [b](b.md) [top](#top)\n\n| a |\n|---|\n| [c](c.md#x) |\n"
     files: dict[str, str | bytes] = {
         "posts/a.md": note("2026-09-01", "Ä", "enclosure: a.mp3\nimage: ü.png\n", text),
@@ -218,15 +216,13 @@ def test_no_page_leads_nowhere(
 
 
 def text_of(page: Path, path: str) -> list[str]:
-    """Return the words of each element of a page at an XPath."""
+    """Return the text of each element of a page at an XPath."""
     found = html.parse(page).getroot().xpath(path)
-    return [" ".join(one.text_content().split()) for one in found]
+    return [" ".join(element.text_content().split()) for element in found]
 
 
-def test_the_page_for_missing_pages_works_at_any_depth(
-    make_site: MakeSite, postroom: Postroom
-) -> None:
-    """A host shows it at any address, so its links begin at the root of the host."""
+def test_the_404_page_works_at_any_depth(make_site: MakeSite, postroom: Postroom) -> None:
+    """The links of the 404 page begin at the root of the host, because it appears at any URL."""
     folder = make_site({"posts/a.md": POST})
     settings = folder / "postroom.yaml"
     settings.write_text(settings.read_text().replace("https://news.example.com/", BELOW))
@@ -238,8 +234,8 @@ def test_the_page_for_missing_pages_works_at_any_depth(
     assert {address.rpartition("/")[2] for address in feeds} <= {"atom.xml", "rss.xml", "feed.json"}
 
 
-def test_the_index_leads_to_years_and_topics(make_site: MakeSite, postroom: Postroom) -> None:
-    """At the head of each page and below the news there are ways to all older news."""
+def test_the_index_links_to_years_and_topics(make_site: MakeSite, postroom: Postroom) -> None:
+    """The navigation of each page and the list of posts link to all older posts."""
     files = {
         "posts/a.md": note("2025-09-01", "A", "topics: [Ships]\n"),
         "posts/b.md": note("2026-09-30", "B", "topics: [Ships]\nimage: p.png\n"),
@@ -256,10 +252,8 @@ def test_the_index_leads_to_years_and_topics(make_site: MakeSite, postroom: Post
     assert text_of(public / "archive/2025/index.html", "//main//a") == ["2026", "2025", "A"]
 
 
-def test_where_pages_are_made_elsewhere_topics_are_words(
-    make_site: MakeSite, postroom: Postroom
-) -> None:
-    """Without a page for it a topic is named, but leads nowhere."""
+def test_without_pages_topics_are_no_links(make_site: MakeSite, postroom: Postroom) -> None:
+    """A topic without a page is text without a link."""
     files = {"posts/a.md": note("2026-09-01", "A", "topics: [Ships]\n")}
     folder = make_site(files, "pages: {enabled: false, permalink: '/{slug}/'}\n")
     assert postroom(folder, "build").code == 0
@@ -271,7 +265,7 @@ def test_where_pages_are_made_elsewhere_topics_are_words(
 def test_the_page_to_follow_has_one_row_for_each_feed(
     make_site: MakeSite, postroom: Postroom
 ) -> None:
-    """First comes the main feed with its address, then topics and languages in a row each."""
+    """The main feed has the first row with its URL, then each topic and language has one."""
     files = {
         "posts/a.md": note("2026-09-01", "A", "topics: [Ships, الميناء]\n"),
         "posts/b.md": note("2026-09-30", "B", "lang: ar\n"),

@@ -1,4 +1,4 @@
-"""Topics: their addresses, their spellings, and a feed for each in every format."""
+"""Topics: their URLs, their spellings, and a feed for each in every format."""
 
 from __future__ import annotations
 
@@ -63,15 +63,15 @@ def tagged(*names_of_posts: list[str]) -> dict[str, str]:
         ("Cafe\u0301", "café"),
     ],
 )
-def test_an_address_is_readable_in_any_script(name: str, slug: str) -> None:
-    """The URL of a topic keeps the letters of its script and spells out signs."""
+def test_a_url_is_readable_in_any_script(name: str, slug: str) -> None:
+    """The URL of a topic keeps the characters of its script and spells out signs."""
     assert topic_slug(name) == slug
 
 
-def test_feeds_lie_where_they_say(
+def test_feeds_are_at_their_own_urls(
     make_site: MakeSite, postroom: Callable[..., CommandResult]
 ) -> None:
-    """Each topic's feeds and page lie in the output under the address it calls its own."""
+    """Each topic's feeds and page are in the output at the URLs that they name."""
     texts = tagged(*([name] for name in NAMES_OF_TOPICS))
     folder = make_site({f"posts/{path}": text for path, text in texts.items()})
     outcome = postroom(folder, "build")
@@ -81,13 +81,13 @@ def test_feeds_lie_where_they_say(
         assert {path.name for path in place.iterdir()} == {"index.html", *FORMATS}
         for file in FORMATS:
             data = (place / file).read_bytes()
-            assert own_address(data).isascii()
-            assert unquote(urlsplit(own_address(data)).path) == f"/topics/{slug}/{file}"
+            assert own_url(data).isascii()
+            assert unquote(urlsplit(own_url(data)).path) == f"/topics/{slug}/{file}"
             assert len(items(data)) == 1
 
 
-def own_address(data: bytes) -> str:
-    """Return the address that a feed calls its own."""
+def own_url(data: bytes) -> str:
+    """Return the URL that a feed names as its own."""
     if data.startswith(b"{"):
         return str(json.loads(data)["feed_url"])
     (link,) = etree.fromstring(data).iterfind(".//a:link[@rel='self']", NAMES)
@@ -96,8 +96,8 @@ def own_address(data: bytes) -> str:
 
 @given(others=st.sets(st.sampled_from(NAMES_OF_TOPICS)), settled=st.booleans())
 @settings(deadline=None, max_examples=40)
-def test_an_address_does_not_depend_on_other_topics(*, others: set[str], settled: bool) -> None:
-    """Whatever topics come and go, all others keep their addresses."""
+def test_a_url_does_not_depend_on_other_topics(*, others: set[str], settled: bool) -> None:
+    """A topic keeps its URL whatever other topics exist."""
     names = sorted(others)
     site = site_with(f"topics: {json.dumps(names, ensure_ascii=False)}\n" if settled else "")
     texts = {} if settled else tagged(*([name] for name in names))
@@ -111,7 +111,7 @@ def test_an_address_does_not_depend_on_other_topics(*, others: set[str], settled
 
 
 def test_spellings_of_one_topic_are_one_topic() -> None:
-    """Names that differ in case or punctuation alone share a feed, named as the oldest is."""
+    """Names that differ only in case or punctuation share a feed with the oldest name."""
     texts = tagged(["Company news"], ["company News!"], ["COMPANY-NEWS", "company news"])
     known = read(texts, site_with())
     (topic,) = group_by_topic(known, site_with())
@@ -120,14 +120,14 @@ def test_spellings_of_one_topic_are_one_topic() -> None:
     assert len(items(feeds(texts).files["topics/company-news/atom.xml"])) == 3
 
 
-def test_the_settings_say_how_a_topic_is_spelled() -> None:
-    """A spelling in the settings goes before that of the oldest post."""
+def test_the_settings_decide_the_spelling_of_a_topic() -> None:
+    """A spelling in the settings overrides that of the oldest post."""
     site = site_with("topics: [Company News]\n")
     (topic,) = group_by_topic(read(tagged(["company news"]), site), site)
     assert (topic.name, len(topic.posts)) == ("Company News", 1)
 
 
-def test_other_spellings_are_named(
+def test_other_spellings_are_reported(
     make_site: MakeSite, postroom: Callable[..., CommandResult]
 ) -> None:
     """Each unusual spelling of a topic is reported with its file and the usual one."""
@@ -140,10 +140,10 @@ def test_other_spellings_are_named(
     ]
 
 
-def test_a_topic_that_can_have_no_address_is_named(
+def test_a_topic_without_a_url_is_reported(
     make_site: MakeSite, postroom: Callable[..., CommandResult]
 ) -> None:
-    """A topic without a letter or digit has no feed and causes a warning."""
+    """A topic without an alphanumeric character has no feed and causes a warning."""
     folder = make_site({f"posts/{path}": text for path, text in tagged(["🎉"]).items()})
     outcome = postroom(folder, "check")
     assert [line for line in outcome.warnings if "post-topic" in line] == [
@@ -153,14 +153,14 @@ def test_a_topic_that_can_have_no_address_is_named(
 
 
 def test_topics_of_the_settings_come_first() -> None:
-    """Topics stand in the order of the settings, then those of posts alone by name."""
+    """Topics are in the order of the settings, then those of posts alone by name."""
     site = site_with("topics: [Zebra, Apple]\n")
     known = group_by_topic(read(tagged(["mango"], ["Banana", "Apple"]), site), site)
     assert [topic.name for topic in known] == ["Zebra", "Apple", "Banana", "mango"]
 
 
 def test_topic_posts_come_newest_first() -> None:
-    """A topic holds its posts once each, the newest first."""
+    """A topic has each of its posts once, the newest first."""
     texts = tagged(["A"], ["B"], ["A", "a"], ["A"])
     known = read(texts, site_with())
     (first, second) = group_by_topic(known, site_with())
@@ -179,13 +179,13 @@ def test_a_topic_without_posts_has_an_empty_feed(file: str) -> None:
 
 @pytest.mark.parametrize("file", FORMATS)
 def test_topic_feeds_can_be_turned_off(file: str) -> None:
-    """`feeds: {topics: false}` leaves the main feed alone."""
+    """`feeds: {topics: false}` leaves only the main feed."""
     made = feeds(tagged(["A"]), "feeds: {topics: false}\n")
     assert [path for path in made.files if path.endswith(file)] == [file]
 
 
-def test_a_topic_feed_names_itself_and_leads_to_its_page() -> None:
-    """A topic's feed has an id and a title of its own and leads to the topic's page."""
+def test_a_topic_feed_names_itself_and_links_to_its_page() -> None:
+    """A topic's feed has its own id and title and links to the topic's page."""
     made = feeds(tagged(["R&D"]))
     root = etree.fromstring(made.files["topics/r-and-d/atom.xml"])
     assert root.findtext("a:id", "", NAMES) == "tag:news.example.com,2026:topics/r-and-d"

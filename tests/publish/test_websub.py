@@ -1,4 +1,4 @@
-"""Telling the hub: over real connections to hubs of every mood."""
+"""Notifications of a WebSub hub, over real connections to hubs of all kinds."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ FEED = "https://news.example.com/atom.xml"
 
 
 @frozen
-class Answer:
-    """What a hub answers: a status with headers; status 0 hangs up in mid-reply."""
+class Response:
+    """A response of a hub: a status with headers; status 0 closes the connection in mid-reply."""
 
     status: int
     headers: tuple[tuple[str, str], ...] = ()
@@ -28,19 +28,19 @@ class Answer:
 
 @define
 class Hub:
-    """A hub that gives its answers one after the other, the last one again and again."""
+    """A hub that gives its responses in order and repeats the last one."""
 
-    answers: list[Answer]
+    answers: list[Response]
     url: str = ""
-    asked: list[tuple[str, str, dict[str, list[str]]]] = field(factory=list)
+    requests: list[tuple[str, str, dict[str, list[str]]]] = field(factory=list)
 
-    def next(self) -> Answer:
-        """Return the next answer."""
+    def next(self) -> Response:
+        """Return the next response."""
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
 
 @contextmanager
-def hub(*answers: Answer) -> Iterator[Hub]:
+def hub(*answers: Response) -> Iterator[Hub]:
     """Run a hub on a free port of this machine."""
     made = Hub(list(answers))
 
@@ -48,7 +48,7 @@ def hub(*answers: Answer) -> Iterator[Hub]:
         def do_POST(self) -> None:
             length = int(self.headers.get("Content-Length", "0"))
             form = parse_qs(self.rfile.read(length).decode(), strict_parsing=True)
-            made.asked.append((self.path, self.headers["Content-Type"], form))
+            made.requests.append((self.path, self.headers["Content-Type"], form))
             answer = made.next()
             if not answer.status:
                 self.wfile.write(b"HTTP/1.1 20")
@@ -59,7 +59,7 @@ def hub(*answers: Answer) -> Iterator[Hub]:
             self.end_headers()
 
         def do_GET(self) -> None:
-            made.asked.append((self.path, "GET", {}))
+            made.requests.append((self.path, "GET", {}))
             self.send_response(200)
             self.end_headers()
 
@@ -84,8 +84,8 @@ def closed_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def told(*answers: Answer) -> tuple[PingResult, list[float], Hub]:
-    """Return what came of telling a hub that answers so, the pauses made, and the hub."""
+def notify(*answers: Response) -> tuple[PingResult, list[float], Hub]:
+    """Return the result of notifying a hub with these responses, the pauses, and the hub."""
     pauses: list[float] = []
     with hub(*answers) as there:
         (result,) = ping_hub(there.url, [FEED], pauses.append)
@@ -93,39 +93,39 @@ def told(*answers: Answer) -> tuple[PingResult, list[float], Hub]:
 
 
 @pytest.mark.parametrize("status", [200, 202, 204])
-def test_a_hub_hears_what_changed(status: int) -> None:
-    """A hub gets the form that hubs know, once, and any 2xx is taken for a yes."""
-    result, pauses, there = told(Answer(status))
+def test_a_hub_is_notified_of_a_feed(status: int) -> None:
+    """A hub gets the form of WebSub once, and any 2xx is success."""
+    result, pauses, there = notify(Response(status))
     assert (result.feed, result.accepted, result.tries, pauses) == (FEED, True, 1, [])
     assert result.detail.startswith(str(status))
     form = {"hub.mode": ["publish"], "hub.url": [FEED]}
-    assert there.asked == [("/", "application/x-www-form-urlencoded", form)]
+    assert there.requests == [("/", "application/x-www-form-urlencoded", form)]
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 422])
 def test_a_refusal_is_final(status: int) -> None:
-    """What the hub refuses is not tried again."""
-    result, pauses, there = told(Answer(status))
-    assert (result.accepted, result.tries, pauses, len(there.asked)) == (False, 1, [], 1)
+    """A refused notification is not repeated."""
+    result, pauses, there = notify(Response(status))
+    assert (result.accepted, result.tries, pauses, len(there.requests)) == (False, 1, [], 1)
     assert result.detail.startswith(str(status))
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
-def test_trouble_that_passes_is_tried_again(status: int) -> None:
-    """A busy hub is asked again after a pause."""
-    result, pauses, there = told(Answer(status), Answer(204))
-    assert (result.accepted, result.tries, pauses, len(there.asked)) == (True, 2, [2.0], 2)
+def test_a_temporary_failure_is_retried(status: int) -> None:
+    """A busy hub is notified again after a pause."""
+    result, pauses, there = notify(Response(status), Response(204))
+    assert (result.accepted, result.tries, pauses, len(there.requests)) == (True, 2, [2.0], 2)
 
 
 def test_pauses_grow_and_end() -> None:
     """After three tries the last response is reported."""
-    result, pauses, there = told(Answer(503))
-    assert (result.accepted, result.tries, pauses, len(there.asked)) == (False, 3, [2.0, 4.0], 3)
+    result, pauses, there = notify(Response(503))
+    assert (result.accepted, result.tries, pauses, len(there.requests)) == (False, 3, [2.0, 4.0], 3)
     assert result.detail == "503 Service Unavailable"
 
 
 @pytest.mark.parametrize(
-    ("asked", "pause"),
+    ("value", "pause"),
     [
         ("7", 7.0),
         ("9999999", 60.0),
@@ -137,22 +137,22 @@ def test_pauses_grow_and_end() -> None:
     ],
     ids=["seconds", "too-long", "date", "negative", "superscript", "zero", "empty"],
 )
-def test_a_hub_may_say_how_long_to_wait(asked: str, pause: float) -> None:
-    """Retry-After in seconds is kept to, up to a minute; anything else is a usual pause."""
-    result, pauses, _ = told(Answer(503, (("Retry-After", asked),)), Answer(204))
+def test_retry_after_is_respected(value: str, pause: float) -> None:
+    """Retry-After in seconds is respected up to a minute; any other value is ignored."""
+    result, pauses, _ = notify(Response(503, (("Retry-After", value),)), Response(204))
     assert (result.accepted, pauses) == (True, [pause])
 
 
-def test_a_hub_that_hangs_up_is_tried_again() -> None:
-    """A reply that breaks off is trouble that may pass."""
-    result, pauses, there = told(Answer(0), Answer(204))
-    assert (result.accepted, result.tries, pauses, len(there.asked)) == (True, 2, [2.0], 2)
-    result, _, _ = told(Answer(0))
+def test_a_closed_connection_is_retried() -> None:
+    """An incomplete reply is a temporary failure."""
+    result, pauses, there = notify(Response(0), Response(204))
+    assert (result.accepted, result.tries, pauses, len(there.requests)) == (True, 2, [2.0], 2)
+    result, _, _ = notify(Response(0))
     assert (result.accepted, result.detail.startswith("no answer: ")) == (False, True)
 
 
 def test_a_missing_hub_is_reported() -> None:
-    """Without a connection there are three tries and a plain word."""
+    """A hub without a server is tried three times and reported."""
     pauses: list[float] = []
     (result,) = ping_hub(f"http://127.0.0.1:{closed_port()}/", [FEED], pauses.append)
     assert (result.accepted, result.tries, pauses) == (False, 3, [2.0, 4.0])
@@ -160,35 +160,37 @@ def test_a_missing_hub_is_reported() -> None:
 
 
 @pytest.mark.parametrize("address", ["http://hub..example.com/", "http://127.0.0.1:0/"])
-def test_an_address_that_leads_nowhere_is_told(address: str) -> None:
+def test_an_invalid_hub_url_is_reported(address: str) -> None:
     """A hub URL that allows no connection is reported without a crash."""
     (result,) = ping_hub(address, [FEED], lambda _: None)
     assert (result.accepted, result.detail.startswith("no answer: ")) == (False, True)
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_hub_that_moved_has_heard_nothing(status: int) -> None:
-    """A redirect is no yes: followed, it would become another kind of request."""
-    result, _, there = told(Answer(status, (("Location", "/elsewhere"),)))
-    assert (result.accepted, result.tries, len(there.asked)) == (False, 1, 1)
+def test_a_redirect_is_a_failure(status: int) -> None:
+    """A redirect is a failure, because following it would change the kind of request."""
+    result, _, there = notify(Response(status, (("Location", "/elsewhere"),)))
+    assert (result.accepted, result.tries, len(there.requests)) == (False, 1, 1)
     assert result.detail.startswith(f"{status} ")
     assert result.detail.endswith(": the hub has moved to /elsewhere")
 
 
-def test_each_feed_is_told_for_itself() -> None:
+def test_feeds_are_notified_separately() -> None:
     """The hub is notified of the other feeds if it refuses one."""
-    with hub(Answer(403), Answer(204)) as there:
+    with hub(Response(403), Response(204)) as there:
         results = list(ping_hub(there.url, ["https://a.example/1", "https://a.example/2"], print))
         assert [result.accepted for result in results] == [False, True]
-        assert [form["hub.url"] for _, _, form in there.asked] == [
+        assert [form["hub.url"] for _, _, form in there.requests] == [
             ["https://a.example/1"],
             ["https://a.example/2"],
         ]
 
 
-def test_all_feeds_are_told(make_site: MakeSite, postroom: Callable[..., CommandResult]) -> None:
-    """`postroom ping` tells of every feed that can be subscribed to, a line each."""
-    with hub(Answer(204)) as there:
+def test_all_feeds_are_notified(
+    make_site: MakeSite, postroom: Callable[..., CommandResult]
+) -> None:
+    """`postroom ping` notifies the hub of every public feed and prints a line for each."""
+    with hub(Response(204)) as there:
         folder = make_site({"posts/a.md": POST}, f"feeds: {{hub: '{there.url}'}}\n")
         outcome = postroom(folder, "ping")
     base = "https://news.example.com/"
@@ -198,16 +200,18 @@ def test_all_feeds_are_told(make_site: MakeSite, postroom: Callable[..., Command
     ]
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.out.splitlines() == [f"told: {feed} (204 No Content)" for feed in feeds]
-    assert [form["hub.url"] for _, _, form in there.asked] == [[feed] for feed in feeds]
+    assert [form["hub.url"] for _, _, form in there.requests] == [[feed] for feed in feeds]
 
 
-def test_named_feeds_are_told(make_site: MakeSite, postroom: Callable[..., CommandResult]) -> None:
-    """Feeds are named by path or URL, and the hub is notified of no others."""
-    with hub(Answer(204)) as there:
+def test_named_feeds_are_notified(
+    make_site: MakeSite, postroom: Callable[..., CommandResult]
+) -> None:
+    """The hub is notified only of the feeds named by path or URL."""
+    with hub(Response(204)) as there:
         folder = make_site({"posts/a.md": POST}, f"feeds: {{hub: '{there.url}'}}\n")
         outcome = postroom(folder, "ping", "topics/company-news/rss.xml", FEED)
     assert outcome.code == 0
-    assert [form["hub.url"][0] for _, _, form in there.asked] == [
+    assert [form["hub.url"][0] for _, _, form in there.requests] == [
         "https://news.example.com/topics/company-news/rss.xml",
         FEED,
     ]
@@ -215,7 +219,7 @@ def test_named_feeds_are_told(make_site: MakeSite, postroom: Callable[..., Comma
 
 def test_a_refused_feed_fails(make_site: MakeSite, postroom: Callable[..., CommandResult]) -> None:
     """A refused feed is an error with exit code 1, and the hub is notified of the others."""
-    with hub(Answer(403), Answer(204)) as there:
+    with hub(Response(403), Response(204)) as there:
         folder = make_site({"posts/a.md": POST}, f"feeds: {{hub: '{there.url}'}}\n")
         outcome = postroom(folder, "ping", "atom.xml", "rss.xml")
     assert outcome.code == 1
@@ -224,8 +228,8 @@ def test_a_refused_feed_fails(make_site: MakeSite, postroom: Callable[..., Comma
 
 
 def test_tries_are_counted(make_site: MakeSite, postroom: Callable[..., CommandResult]) -> None:
-    """The line of a feed says if it took more than one try."""
-    with hub(Answer(503, (("Retry-After", "1"),)), Answer(204)) as there:
+    """The line of a feed has the number of tries if there were several."""
+    with hub(Response(503, (("Retry-After", "1"),)), Response(204)) as there:
         folder = make_site({"posts/a.md": POST}, f"feeds: {{hub: '{there.url}'}}\n")
         outcome = postroom(folder, "ping", "atom.xml")
     assert outcome.out == f"told: {FEED} (204 No Content after 2 tries)\n"
@@ -235,10 +239,10 @@ def test_an_unknown_feed_is_refused(
     make_site: MakeSite, postroom: Callable[..., CommandResult]
 ) -> None:
     """For a misspelled feed the right name is suggested, and the hub is not notified."""
-    with hub(Answer(204)) as there:
+    with hub(Response(204)) as there:
         folder = make_site({"posts/a.md": POST}, f"feeds: {{hub: '{there.url}'}}\n")
         outcome = postroom(folder, "ping", "atom.xm", "rss.xml")
-    assert (outcome.code, outcome.out, there.asked) == (2, "", [])
+    assert (outcome.code, outcome.out, there.requests) == (2, "", [])
     assert outcome.errors == [
         (
             "FEED: 'atom.xm' is not a feed of this site;"
@@ -247,7 +251,7 @@ def test_an_unknown_feed_is_refused(
     ]
 
 
-def test_no_hub_is_a_wrong_setting(
+def test_a_missing_hub_setting_is_an_error(
     make_site: MakeSite, postroom: Callable[..., CommandResult]
 ) -> None:
     """Without feeds.hub there is no hub to notify."""

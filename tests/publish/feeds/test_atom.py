@@ -1,4 +1,4 @@
-"""The Atom feed as its standard wants it, and as real feed readers see it."""
+"""The Atom feed follows RFC 4287, and feed readers read it."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def note(identity: str, date: str = "2026-11-20", text: str = "Text.", more: str
 
 
 def children(element: etree._Element, name: str) -> list[etree._Element]:
-    """Return the Atom elements called `name` right below `element`."""
+    """Return the Atom elements called `name` directly below `element`."""
     return list(element.findall(ATOM + name))
 
 
 def value(element: etree._Element, name: str) -> str:
-    """Return the text of the one Atom element called `name` right below `element`."""
+    """Return the text of the only Atom element called `name` directly below `element`."""
     (found,) = children(element, name)
     return found.text or ""
 
@@ -54,7 +54,7 @@ def links(element: etree._Element) -> list[dict[str, str]]:
 
 
 def seconds(element: etree._Element, name: str) -> datetime:
-    """Return the instant in the one element called `name`."""
+    """Return the instant in the only element called `name`."""
     text = value(element, name)
     assert INSTANT.fullmatch(text)
     return datetime.fromisoformat(text)
@@ -91,8 +91,8 @@ def test_the_number_of_entries_can_be_set(build: Build) -> None:
     assert ids == ["07", "06", "05"]
 
 
-def test_what_the_standard_requires_is_there_once(build: Build) -> None:
-    """A feed and each entry have one id, title and time, and nothing twice (RFC 4287 §4.1)."""
+def test_required_elements_occur_once(build: Build) -> None:
+    """A feed and each entry have one id, title and time (RFC 4287 §4.1)."""
     feed = etree.fromstring(build({"posts/a.md": note("a"), "posts/b.md": note("b")}))
     assert feed.tag == f"{ATOM}feed"
     entries = children(feed, "entry")
@@ -108,8 +108,8 @@ def test_what_the_standard_requires_is_there_once(build: Build) -> None:
     assert value(feed, "title") == "Example News"
 
 
-def test_the_feed_was_updated_when_its_newest_entry_was(build: Build) -> None:
-    """The feed's time is the latest of its entries', never that of the build."""
+def test_the_feeds_time_is_that_of_its_newest_entry(build: Build) -> None:
+    """The feed's time is the latest of its entries, not the time of the build."""
     files = {
         "posts/a.md": note("a", "2026-11-01", more="updated: 2026-11-21 10:00\n"),
         "posts/b.md": note("b", "2026-11-20"),
@@ -121,7 +121,7 @@ def test_the_feed_was_updated_when_its_newest_entry_was(build: Build) -> None:
 
 
 def test_times_have_offsets_and_differ(build: Build) -> None:
-    """Times are whole instants; those of equal dates differ, since readers drop equal ones."""
+    """Times are whole seconds and differ, since feed readers drop entries of equal times."""
     names = "abcdef"
     feed = etree.fromstring(build({f"posts/{name}.md": note(name) for name in names}))
     entries = children(feed, "entry")
@@ -135,7 +135,7 @@ def test_times_have_offsets_and_differ(build: Build) -> None:
 def test_links_say_what_they_are(build: Build) -> None:
     """The feed names itself and its page, an entry its page and its enclosure, with all they are.
 
-    An enclosure without relation, type and length is taken for the post's own link by readers.
+    An enclosure without relation, type and length is taken for the post's own link by feed readers.
     """
     enclosure = "enclosure: talk.mp3\n"
     files = {"posts/a.md": note("a", more=enclosure), "posts/talk.mp3": b"ID3" * 1000}
@@ -155,8 +155,8 @@ def test_links_say_what_they_are(build: Build) -> None:
     ]
 
 
-def test_a_remote_enclosure_is_taken_as_written(build: Build) -> None:
-    """An enclosure on another host keeps its address, type and length."""
+def test_a_remote_enclosure_is_unchanged(build: Build) -> None:
+    """An enclosure on another host keeps its URL, type and length."""
     there = "{url: https://cdn.example.org/a%20b.mp3, type: audio/x-own, length: 7}"
     feed = etree.fromstring(build({"posts/a.md": note("a", more=f"enclosure: {there}\n")}))
     assert links(children(feed, "entry")[0])[1] == {
@@ -173,7 +173,7 @@ def test_a_remote_enclosure_is_taken_as_written(build: Build) -> None:
     ids=["title", "organization"],
 )
 def test_authors_are_named(build: Build, contact: str, publisher: str) -> None:
-    """The publisher is the feed's author; a post's own authors stand in its entry, in order."""
+    """The publisher is the feed's author; an entry names the post's own authors in order."""
     files = {"posts/a.md": note("a", more="authors: [Zoë, Adam]\n"), "posts/b.md": note("b")}
     feed = etree.fromstring(build(files, contact))
     assert [value(author, "name") for author in children(feed, "author")] == [publisher]
@@ -185,7 +185,7 @@ def test_authors_are_named(build: Build, contact: str, publisher: str) -> None:
 
 
 def test_topics_are_categories(build: Build) -> None:
-    """A post's topics are its categories, as they are written and in their order."""
+    """A post's topics are its categories, in their order and spelling."""
     topics = "topics: [Zebra & Co, 'Über <uns>', apples]\n"
     feed = etree.fromstring(build({"posts/a.md": note("a", more=topics)}))
     categories = children(children(feed, "entry")[0], "category")
@@ -196,8 +196,8 @@ def test_topics_are_categories(build: Build) -> None:
     ]
 
 
-def test_the_summary_stands_before_the_content(build: Build) -> None:
-    """A summary is written before the whole text: the author's own, else the first paragraph."""
+def test_the_summary_precedes_the_content(build: Build) -> None:
+    """The summary, written or the first paragraph, precedes the content."""
     own = note("a", "2026-11-21", more="summary: A < B & C\n")
     plain = note("b", text="First *one*\nhere.\n\nSecond.")
     feed = etree.fromstring(build({"posts/a.md": own, "posts/b.md": plain}))
@@ -221,8 +221,8 @@ LINKS = """\
 """
 
 
-def test_all_addresses_in_the_content_are_absolute(build: Build) -> None:
-    """Content is HTML in which no address depends on where it is read, footnotes included."""
+def test_all_urls_in_the_content_are_absolute(build: Build) -> None:
+    """Every URL in the content is absolute, footnotes included."""
     feed = etree.fromstring(build({"posts/a.md": note("a", text=LINKS), "posts/pic.png": b"1"}))
     (content,) = children(children(feed, "entry")[0], "content")
     assert content.get("type") == "html"
@@ -241,8 +241,8 @@ def test_all_addresses_in_the_content_are_absolute(build: Build) -> None:
     assert "https://news.example.com/posts/a/#f" in found
 
 
-def test_the_language_of_a_post_is_said_where_it_differs(build: Build) -> None:
-    """An entry in another language than the feed's carries `xml:lang`, others do not."""
+def test_a_different_language_of_a_post_is_marked(build: Build) -> None:
+    """An entry in another language than the feed's has `xml:lang`; others do not."""
     files = {
         "posts/a.md": note("a", "2026-11-03", more="lang: zh-Hant\n"),
         "posts/b.md": note("b", "2026-11-02", more="lang: en\n"),
@@ -265,7 +265,7 @@ TITLES = {
 
 
 @pytest.mark.parametrize("title", TITLES.values(), ids=TITLES.keys())
-def test_a_title_comes_back_exactly(build: Build, title: str) -> None:
+def test_a_title_reads_back(build: Build, title: str) -> None:
     """A title is plain text, which feed readers show as it was written."""
     written = "'" + title.replace("'", "''") + "'"
     text = f"---\ntitle: {written}\ndate: 2026-11-20\nid: tag:example.com,2026:x\n---\nText.\n"
@@ -275,16 +275,16 @@ def test_a_title_comes_back_exactly(build: Build, title: str) -> None:
     assert (element.text, element.get("type", "text")) == (title, "text")
 
 
-def test_an_empty_feed_is_still_a_feed(build: Build) -> None:
-    """Without a post there is a feed with an id, a title and a time that never changes."""
+def test_an_empty_feed_is_valid(build: Build) -> None:
+    """A feed without posts has an id, a title and a time that never changes."""
     feed = etree.fromstring(build({}))
     assert children(feed, "entry") == []
     assert value(feed, "id")
     assert seconds(feed, "updated") == datetime.fromisoformat("2000-01-01T00:00:00+00:00")
 
 
-def test_an_edit_announces_nothing(make_site: MakeSite, postroom: Postroom) -> None:
-    """New text in an old post changes its content alone; only `updated:` changes its time."""
+def test_an_edit_changes_no_time(make_site: MakeSite, postroom: Postroom) -> None:
+    """An edit of an old post changes its content alone; only `updated:` changes its time."""
     folder = make_site({"posts/a.md": note("a"), "posts/b.md": note("b", "2026-10-01")})
 
     def entry(text: str) -> dict[str, str]:
@@ -303,7 +303,7 @@ def test_an_edit_announces_nothing(make_site: MakeSite, postroom: Postroom) -> N
 
 @frozen
 class Item:
-    """An entry as a reader knows it."""
+    """An entry as a feed reader reads it."""
 
     guid: str
     title: str
@@ -387,7 +387,7 @@ def newsboat(program: Callable[[str], str], tmp_path: Path) -> Callable[[str], N
 def test_newsboat_sees_exactly_the_posts(
     make_site: MakeSite, postroom: Postroom, newsboat: Callable[[str], Newsboat]
 ) -> None:
-    """It lists each post once, with id, title, link and enclosure, and no more after a rebuild."""
+    """Newsboat lists each post once, with id, title, link and enclosure, also after a rebuild."""
     folder = make_site(NEWS)
     postroom(folder, "build")
     with serving(folder / "public") as server:
@@ -400,7 +400,7 @@ def test_newsboat_sees_exactly_the_posts(
 def test_renaming_retitling_and_moving_make_nothing_new(
     make_site: MakeSite, postroom: Postroom, newsboat: Callable[[str], Newsboat]
 ) -> None:
-    """Every file renamed, every post retitled, the domain moved: newsboat sees no new entry."""
+    """Newsboat sees no new entry after new file names, new titles and a new domain."""
     folder = make_site(NEWS)
     postroom(folder, "build")
     with serving(folder / "public") as server:
@@ -440,15 +440,15 @@ HEADS = st.fixed_dictionaries(
 )
 
 
-def quoted(written: object) -> str:
-    """Return a value as YAML may quote it; what stands in it is for Postroom to judge."""
-    if isinstance(written, list):
-        return "[" + ", ".join(map(quoted, written)) + "]"
-    return "'" + str(written).replace("'", "''").replace("\n", " ") + "'"
+def quoted(post_with: object) -> str:
+    """Return a value quoted for YAML, valid or not."""
+    if isinstance(post_with, list):
+        return "[" + ", ".join(map(quoted, post_with)) + "]"
+    return "'" + str(post_with).replace("'", "''").replace("\n", " ") + "'"
 
 
-def written(head: dict[str, object], body: str) -> str:
-    """Return a post with this head and body."""
+def post_with(head: dict[str, object], body: str) -> str:
+    """Return a post with this front matter and body."""
     lines = "".join(f"{name}: {quoted(value)}\n" for name, value in head.items())
     return f"---\n{lines}date: 2026-11-20\nid: tag:example.com,2026:x\n---\n{body}\n"
 
@@ -456,8 +456,8 @@ def written(head: dict[str, object], body: str) -> str:
 @settings(deadline=None, max_examples=100)
 @given(head=HEADS, body=ANY)
 def test_the_feed_of_any_text_is_well_formed(head: dict[str, object], body: str) -> None:
-    """Any text at all makes a well-formed feed with that very post, or a fault that names it."""
-    texts = {"x.md": written(head, body)}
+    """Any text gives a well-formed feed with that post, or an error that names it."""
+    texts = {"x.md": post_with(head, body)}
     try:
         (post,) = generated_sites.read(texts, SITE)
     except ContentError as error:
@@ -480,7 +480,7 @@ def test_any_post_can_be_built(
 ) -> None:
     """Any post that loads can be built: no text breaks a page, a feed or an email."""
     try:
-        known = generated_sites.read({"x.md": written(head, body)}, SITE)
+        known = generated_sites.read({"x.md": post_with(head, body)}, SITE)
     except ContentError:
         return
     made = make_outputs(tmp_path_factory.getbasetemp(), SITE, known)

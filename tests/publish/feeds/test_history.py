@@ -1,4 +1,4 @@
-"""The whole history: archives that never change, and a head that covers the rest (RFC 5005)."""
+"""The complete history: archives that never change, and a head document (RFC 5005)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def chain(folder: Path, file: str) -> list[str]:
 
 
 def older(data: bytes) -> str:
-    """Return the path of the archive that a document leads on to, if any."""
+    """Return the path of the next older archive, if any."""
     if data.startswith(b"{"):
         address = str(json.loads(data).get("next_url", ""))
     else:
@@ -54,7 +54,7 @@ def older(data: bytes) -> str:
 
 
 def merged(documents: list[bytes]) -> dict[str, Item]:
-    """Return what a reader knows that merges all documents by id: the newest `updated` wins."""
+    """Return the entries after merging all documents by id: the newest `updated` wins."""
     known: dict[str, Item] = {}
     for data in documents:
         found = items(data)
@@ -70,20 +70,20 @@ def merged(documents: list[bytes]) -> dict[str, Item]:
 @given(
     count=st.integers(0, 75),
     entries=st.integers(3, 20),
-    gone=st.sets(st.integers(0, 74), max_size=5),
+    deleted=st.sets(st.integers(0, 74), max_size=5),
     withdrawn=st.sets(st.integers(0, 74), max_size=5),
     backdated=st.booleans(),
 )
 @settings(deadline=None, max_examples=25)
 def test_the_chain_holds_every_post(
-    *, count: int, entries: int, gone: set[int], withdrawn: set[int], backdated: bool
+    *, count: int, entries: int, deleted: set[int], withdrawn: set[int], backdated: bool
 ) -> None:
-    """From the head back to the oldest archive stands every published post and nothing else."""
+    """The chain from the head to the oldest archive has exactly the published posts."""
     texts = short_posts(range(count))
     for number in withdrawn & set(range(count)):
         day = FIRST_DAY + timedelta(days=number)
         texts[f"{number:03}.md"] = short_post(number, day, f"withdrawn: {day}\n")
-    texts = {path: text for path, text in texts.items() if int(path[:3]) not in gone}
+    texts = {path: text for path, text in texts.items() if int(path[:3]) not in deleted}
     texts |= BACKDATED if backdated else {}
     made = made_with(texts, entries)
     expected = {post.id: post for post in read(texts, site_with())}
@@ -95,7 +95,7 @@ def test_the_chain_holds_every_post(
         for file in FORMATS:
             paths = chain(folder, file)
             known = merged([(folder / path).read_bytes() for path in paths])
-            assert {i: (one.title, one.url) for i, one in known.items()} == {
+            assert {i: (entry.title, entry.url) for i, entry in known.items()} == {
                 i: (post.title, post.url) for i, post in expected.items()
             }
             assert len(paths) - 1 == (len(texts) // entries if len(texts) > entries else 0)
@@ -104,7 +104,7 @@ def test_the_chain_holds_every_post(
 
 @pytest.mark.parametrize("file", FORMATS[:2])
 @pytest.mark.parametrize(("count", "complete"), [(0, True), (1, True), (5, True), (6, False)])
-def test_a_feed_that_holds_everything_says_so(file: str, count: int, *, complete: bool) -> None:
+def test_a_complete_feed_is_marked(file: str, count: int, *, complete: bool) -> None:
     """Up to `entries` posts the feed is marked complete and there are no archives."""
     files = made_with(short_posts(range(count)), 5).files
     assert (b"<fh:complete/>" in files[file]) is complete
@@ -113,8 +113,8 @@ def test_a_feed_that_holds_everything_says_so(file: str, count: int, *, complete
 
 
 @pytest.mark.parametrize("file", ["atom.xml", "rss.xml"])
-def test_an_archive_says_what_it_is(file: str) -> None:
-    """Each archive is marked as one, names the living feed, and never the archive after it."""
+def test_an_archive_is_marked(file: str) -> None:
+    """Each archive is marked, names the current feed, and never the archive after it."""
     files = made_with(short_posts(range(15)), 4).files
     for number in (1, 2, 3):
         path = f"history/{number}.{file}"
@@ -131,7 +131,7 @@ def test_an_archive_says_what_it_is(file: str) -> None:
 
 
 def test_other_feeds_have_no_history() -> None:
-    """Feeds of topics and languages hold the newest entries only and claim nothing else."""
+    """Feeds of topics and languages have only the newest entries and no history."""
     texts = short_posts(range(9))
     texts = {path: text.replace("\n---", "\ntopics: [A]\n---") for path, text in texts.items()}
     texts["de.md"] = short_post(99, date(2024, 3, 1), "lang: de\n")
@@ -143,7 +143,7 @@ def test_other_feeds_have_no_history() -> None:
 
 
 def test_history_can_be_turned_off() -> None:
-    """With `history: false` the head stands alone and does not call itself complete."""
+    """With `history: false` there is only the head, which is not marked complete."""
     files = feeds(short_posts(range(9)), "feeds: {entries: 3, history: false}\n").files
     assert set(files) == set(FORMATS)
     assert all(older(files[file]) == "" for file in FORMATS)
@@ -157,7 +157,7 @@ def changed(before: Feeds, after: Feeds) -> set[str]:
 
 
 @pytest.mark.parametrize("count", [0, 3, 4, 7, 8, 9, 11, 12, 39])
-def test_publishing_touches_the_head_alone(count: int) -> None:
+def test_publishing_changes_only_the_head(count: int) -> None:
     """A new post changes the heads; every `entries`-th adds one archive in each format."""
     before = made_with(short_posts(range(count)), 4)
     after = made_with(short_posts(range(count + 1)), 4)
@@ -165,14 +165,14 @@ def test_publishing_touches_the_head_alone(count: int) -> None:
     if (count + 1) % 4 == 0 and count > 4:
         expected |= {f"history/{(count + 1) // 4}.{end}" for end in ("atom.xml", "rss.xml", "json")}
     elif count == 4:
-        # The first post too many turns the four before it into the first archive.
+        # The next post moves the four before it into the first archive.
         expected |= {f"history/1.{end}" for end in ("atom.xml", "rss.xml", "json")}
     assert changed(before, after) == expected
 
 
 @pytest.mark.parametrize(("day", "first"), [(0, 1), (5, 2), (9, 3)])
-def test_backdating_touches_what_comes_after(day: int, first: int) -> None:
-    """A backdated post changes the archives from its own on, and none before."""
+def test_backdating_changes_only_later_archives(day: int, first: int) -> None:
+    """A backdated post changes its own and all later archives."""
     texts = short_posts(range(14))
     moment = FIRST_DAY + timedelta(days=day)
     late = {"late.md": short_post(900, moment).replace(f"{moment}\n", f"{moment} 12:00\n")}
@@ -182,7 +182,7 @@ def test_backdating_touches_what_comes_after(day: int, first: int) -> None:
 
 
 def test_a_withdrawn_post_keeps_its_slot() -> None:
-    """Withdrawing an archived post changes its own archive and the head, and no other."""
+    """Withdrawing an archived post changes only its own archive and the head."""
     texts = short_posts(range(14))
     day = FIRST_DAY + timedelta(days=20)
     taken = {"005.md": short_post(5, FIRST_DAY + timedelta(days=5), f"withdrawn: {day}\n")}
@@ -200,7 +200,7 @@ def test_a_withdrawn_post_keeps_its_slot() -> None:
 
 @pytest.mark.parametrize(("days", "stands"), [(0, True), (30, True), (31, False)])
 @pytest.mark.parametrize("file", FORMATS)
-def test_a_withdrawal_stands_in_the_head_for_a_month(file: str, days: int, *, stands: bool) -> None:
+def test_a_withdrawal_is_in_the_head_for_a_month(file: str, days: int, *, stands: bool) -> None:
     """A withdrawn post stays in the head until a post is dated more than 30 days later."""
     withdrawal = date(2024, 6, 1)
     texts = short_posts(range(1, 10))

@@ -1,4 +1,4 @@
-"""Feeds on a plain static server: what did not change is not sent again."""
+"""Feeds on a static server: unchanged files are not sent again."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tests.support.site import CommandResult, MakeSite
 TOPIC = "topics/company-news/"
 
 
-def asked(url: str, since: str = "") -> tuple[int, str, str]:
-    """Return status, Last-Modified and type of the answer for `url`, asked as readers do."""
+def fetch(url: str, since: str = "") -> tuple[int, str, str]:
+    """Request `url` as feed readers do and return status, Last-Modified and type."""
     headers = {"If-Modified-Since": since} if since else {}
     request = urllib.request.Request(url, headers=headers)  # noqa: S310 - our own server
     try:
@@ -42,31 +42,31 @@ def built(make_site: MakeSite, postroom: Callable[..., CommandResult]) -> Path:
 def test_an_unchanged_rebuild_is_not_sent_again(
     built: Path, postroom: Callable[..., CommandResult]
 ) -> None:
-    """After a build that changed nothing, and even a new post, all that is the same answers 304."""
+    """After a build, every unchanged file is answered with 304, even if there is a new post."""
     paths = (*FORMATS, TOPIC + "rss.xml", "lang/de/feed.json", "history/1.atom.xml", "feeds.opml")
     with serving(built / "public") as server:
-        times = {path: asked(server.url + path)[1] for path in paths}
+        times = {path: fetch(server.url + path)[1] for path in paths}
         postroom(built, "build", "--at", "2026-11-25T00:00:00Z")
-        again = {path: asked(server.url + path, times[path])[0] for path in paths}
+        again = {path: fetch(server.url + path, times[path])[0] for path in paths}
         assert again == dict.fromkeys(paths, 304)
         (built / "posts/new.md").write_text(short_post(99, FIRST_DAY.replace(year=2025)))
         postroom(built, "build")
-        after = {path: asked(server.url + path, times[path])[0] for path in paths}
+        after = {path: fetch(server.url + path, times[path])[0] for path in paths}
         assert after == {path: 200 if path in FORMATS else 304 for path in paths}
 
 
 def test_a_changed_text_is_sent_again(built: Path, postroom: Callable[..., CommandResult]) -> None:
-    """A corrected text reaches readers that ask by date, although its time is the same."""
+    """A corrected text reaches feed readers that ask by date, although its time is unchanged."""
     with serving(built / "public") as server:
-        since = asked(server.url + "atom.xml")[1]
+        since = fetch(server.url + "atom.xml")[1]
         post = built / "posts/4/00011.md"
         post.write_text(post.read_text("utf-8").replace("has a", "has the"), "utf-8")
         postroom(built, "build")
-        assert asked(server.url + "atom.xml", since)[0] == 200
+        assert fetch(server.url + "atom.xml", since)[0] == 200
 
 
 def test_feedparser_gets_a_304(built: Path, postroom: Callable[..., CommandResult]) -> None:
-    """A real feed reader that polls again finds no new entry."""
+    """A feed reader that polls again finds no new entry."""
     with serving(built / "public") as server:
         first = feedparser.parse(server.url + "rss.xml")
         postroom(built, "build")
@@ -76,9 +76,9 @@ def test_feedparser_gets_a_304(built: Path, postroom: Callable[..., CommandResul
 
 
 def test_hosts_serve_feeds_as_xml(built: Path) -> None:
-    """The names of the feeds make a plain host serve them in a way that browsers show."""
+    """Static hosts serve the feeds by their names with a type that browsers show."""
     with serving(built / "public") as server:
-        kinds = [asked(server.url + file)[2] for file in FORMATS]
+        kinds = [fetch(server.url + file)[2] for file in FORMATS]
     assert [kind.replace("text/xml", "application/xml") for kind in kinds] == [
         "application/xml",
         "application/xml",

@@ -47,7 +47,7 @@ def old(make_site: MakeSite, postroom: Run) -> Path:
 
 
 def move_everything(folder: Path) -> dict[str, tuple[str, str]]:
-    """Rename every file, retitle every post, move domain and permalink; return what is now true."""
+    """Rename all files, retitle all posts and move the site; return the new values."""
     now = {}
     for number, path in enumerate(sorted((folder / "posts").rglob("*.md"))):
         text = path.read_text("utf-8")
@@ -67,7 +67,7 @@ def move_everything(folder: Path) -> dict[str, tuple[str, str]]:
 
 @contextmanager
 def feed_readers(folder: Path) -> Iterator[list[Reader]]:
-    """Serve `folder` and yield a feed reader for each format, which has not polled yet."""
+    """Serve `folder` and yield a feed reader for each format before its first poll."""
     with serving(folder) as server, ExitStack() as stack:
         yield [stack.enter_context(subscribed(server.url + file)) for file in FORMATS]
 
@@ -78,8 +78,8 @@ def mark_all_as_read(reader: Reader) -> None:
         reader.mark_entry_as_read(entry)
 
 
-def test_a_feed_reader_sees_what_moved_and_nothing_new(old: Path, postroom: Run) -> None:
-    """After every file, title, URL and the domain changed, a feed reader counts 0 new."""
+def test_a_feed_reader_sees_no_new_entry_after_a_move(old: Path, postroom: Run) -> None:
+    """A feed reader sees no new entry after every file, title, URL and the domain changed."""
     with feed_readers(old / "public") as readers:
         for reader in readers:
             assert poll(reader) == PollResult(new=COUNT, modified=0, unmodified=0)
@@ -92,7 +92,7 @@ def test_a_feed_reader_sees_what_moved_and_nothing_new(old: Path, postroom: Run)
             assert list(reader.get_entries(read=False)) == []
 
 
-def test_newsboat_sees_what_moved_and_nothing_new(
+def test_newsboat_sees_no_new_entry_after_a_move(
     old: Path, postroom: Run, program: Callable[[str], str], tmp_path: Path
 ) -> None:
     """Newsboat shows the new titles and URLs of the same posts."""
@@ -110,7 +110,7 @@ def test_newsboat_sees_what_moved_and_nothing_new(
 
 
 def test_without_written_ids_a_renamed_post_is_new(make_site: MakeSite, postroom: Run) -> None:
-    """What the written id protects from: without one, a renamed file is another post."""
+    """A renamed file without a written id is another post."""
     folder = make_site({"posts/2026-01-01-a.md": "# One\n\nText.\n"})
     postroom(folder, "build")
     let_time_pass(folder / "public")
@@ -121,7 +121,7 @@ def test_without_written_ids_a_renamed_post_is_new(make_site: MakeSite, postroom
         assert poll(reader).new == 1
 
 
-def test_written_ids_are_those_that_were_published(make_site: MakeSite, postroom: Run) -> None:
+def test_written_ids_are_the_published_ones(make_site: MakeSite, postroom: Run) -> None:
     """Writing the missing ids changes no byte of any feed."""
     names = ("2026-01-01-a.md", "sub folder/2026-01-02-b c.md", "2026-01-03-新闻.md")
     folder = make_site({f"posts/{name}": "# Title\n\nText.\n" for name in names})
@@ -140,8 +140,8 @@ def test_written_ids_are_those_that_were_published(make_site: MakeSite, postroom
         ]
 
 
-def test_an_edit_announces_nothing(old: Path, postroom: Run) -> None:
-    """A corrected text arrives; nothing is new, no time changes, and nothing is unread again."""
+def test_an_edit_makes_nothing_unread(old: Path, postroom: Run) -> None:
+    """A corrected text is read, but no entry is new, unread or has another time."""
     with feed_readers(old / "public") as readers:
         for reader in readers:
             poll(reader)
@@ -164,8 +164,8 @@ def entry_times(reader: Reader) -> dict[str, tuple[object, object]]:
     return {entry.id: (entry.published, entry.updated) for entry in reader.get_entries()}
 
 
-def test_an_update_moves_its_own_time_alone(old: Path, postroom: Run) -> None:
-    """`updated:` changes that entry's time and the feed's, and no other entry's."""
+def test_an_update_changes_only_its_own_time(old: Path, postroom: Run) -> None:
+    """`updated:` changes the time of that entry and of the feed, and no other."""
     before = items((old / "public/atom.xml").read_bytes())
     path = old / "posts/2026-01-03-news-3.md"
     text = path.read_text("utf-8")
@@ -189,7 +189,7 @@ def test_an_update_moves_its_own_time_alone(old: Path, postroom: Run) -> None:
 def test_no_two_entries_share_a_time(
     *, days: list[int], times: list[str], updated: list[str]
 ) -> None:
-    """Whatever dates authors write, each entry has an `updated` and a `published` of its own."""
+    """Every entry has a unique `updated` and a unique `published`, whatever the dates of posts."""
     texts = {}
     for number, day in enumerate(days):
         extra = f"updated: {updated[number]}\n" if updated[number] else ""
@@ -227,7 +227,7 @@ def test_a_withdrawn_post_is_the_same_post(make_site: MakeSite, postroom: Run) -
 
 
 def identity(item: Item) -> tuple[object, ...]:
-    """Return what must stay as it is."""
+    """Return the values that must not change."""
     return item.id, item.title, item.url, item.published
 
 
@@ -243,8 +243,8 @@ def identity(item: Item) -> tuple[object, ...]:
     ],
     ids=["none", "the-same", "one", "two", "case", "case-of-three"],
 )
-def test_languages_have_feeds_where_there_are_two(lang: list[str], folders: list[str]) -> None:
-    """There are feeds per language from two languages on; spellings of a tag are one language."""
+def test_two_languages_have_feeds(lang: list[str], folders: list[str]) -> None:
+    """Sites of two or more languages have feeds per language; spellings of a tag are one."""
     texts = {
         f"{number}.md": short_post(number, FIRST_DAY.replace(day=9 - number), f"lang: {tag}\n")
         for number, tag in enumerate(lang)
@@ -254,8 +254,8 @@ def test_languages_have_feeds_where_there_are_two(lang: list[str], folders: list
     assert [path for path in made.files if path.startswith("lang/")] == expected
 
 
-def test_a_feed_of_a_language_speaks_it() -> None:
-    """A language's feed names that language for itself, and so its entries need not."""
+def test_a_feed_of_a_language_names_it() -> None:
+    """A language's feed names that language, so its entries do not."""
     made = feeds({**short_posts(range(2)), "de.md": short_post(9, FIRST_DAY, "lang: de\n")}).files
     assert json.loads(made["lang/de/feed.json"])["language"] == "de"
     assert made["lang/de/atom.xml"].count(b'xml:lang="de"') == 1
@@ -274,8 +274,8 @@ def test_a_feed_of_a_language_speaks_it() -> None:
         ("{atom: summary, json: summary}", {"rss.xml"}),
     ],
 )
-def test_content_is_chosen_for_each_format(setting: str, full: set[str]) -> None:
-    """Each format holds the whole text or the summary, as the settings say."""
+def test_content_can_be_set_for_each_format(setting: str, full: set[str]) -> None:
+    """Each format has the whole text or the summary, as in the settings."""
     made = feeds(
         {"a.md": short_post(1, FIRST_DAY, "summary: In short.\n")},
         f"feeds: {{content: {setting}}}\n",
@@ -294,7 +294,7 @@ def test_formats_can_be_chosen(formats: str) -> None:
 
 
 def test_every_format_names_the_hub_and_xml_the_rights() -> None:
-    """Hub, licence and rights stand in Atom as in RSS; JSON Feed knows the hub alone."""
+    """Atom and RSS name hub, licence and rights; JSON Feed names the hub alone."""
     made = feeds(short_posts(range(9)), SETTINGS.replace("feeds: {", "feeds: {entries: 4, ")).files
     for path in ("atom.xml", "history/1.atom.xml", "topics/nothing-yet/atom.xml", "rss.xml"):
         root = etree.fromstring(made[path])

@@ -1,4 +1,4 @@
-"""JSON Feed 1.1: what stands where, and that every document keeps to the format."""
+"""JSON Feed 1.1: the members of the feed and its items, and the validity of every document."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WHOLE: dict[str, Any] = {
 
 
 def document(extra: str = "", settings: str = "") -> dict[str, Any]:
-    """Return the JSON Feed of one post with `extra` lines in its head."""
+    """Return the JSON Feed of one post with `extra` lines in its front matter."""
     text = short_post(1, FIRST_DAY, extra)
     if "date:" in extra:
         text = text.replace(f"date: {FIRST_DAY}\n", "")
@@ -55,8 +55,8 @@ def document(extra: str = "", settings: str = "") -> dict[str, Any]:
         "version", "title", "relative", "unknown", "contentless", "nameless", "date", "attachment",
     ],
 )  # fmt: skip
-def test_our_schema_refuses_what_is_wrong(change: dict[str, Any]) -> None:
-    """The schema that our feeds are measured by takes a whole feed and no broken one."""
+def test_the_schema_refuses_invalid_feeds(change: dict[str, Any]) -> None:
+    """The schema of these tests accepts a valid feed and no invalid one."""
     assert VALIDATOR.is_valid(WHOLE)
     assert not VALIDATOR.is_valid(WHOLE | change)
 
@@ -80,8 +80,8 @@ def test_every_document_is_valid(
     assert faults == []
 
 
-def test_a_small_feed_says_all_there_is() -> None:
-    """A feed says where it is, whose it is and what language it speaks, and its post the rest."""
+def test_a_small_feed_is_complete() -> None:
+    """A feed has its URL, publisher and language, and its item has every other member."""
     found = document(
         "date: 2024-01-01 09:30\nsummary: In short.\ntopics: [R&D]\nauthors: [Ann, Bob]\nlang: de\n"
     )
@@ -117,7 +117,7 @@ def test_names_the_organisation_and_the_hub() -> None:
 
 
 def test_a_summary_stands_alone_as_text() -> None:
-    """With `content: summary` an item has its summary as text and nothing of the rest."""
+    """With `content: summary` an item has only its summary, as text."""
     (item,) = document("summary: In short.\n", "feeds: {content: {json: summary}}\n")["items"]
     assert (item["content_text"], "content_html" in item) == ("In short.", False)
 
@@ -141,7 +141,7 @@ def test_an_image_and_a_file_have_absolute_urls(
 
 
 def test_next_leads_to_the_newest_archive() -> None:
-    """`next_url` leads from the head through all archives to the oldest, which has none."""
+    """`next_url` links the head and all archives to the oldest, which has none."""
     files = feeds(short_posts(range(9)), "feeds: {entries: 3}\n").files
     names = ("feed.json", "history/3.json", "history/2.json", "history/1.json")
     base = "https://news.example.com/"

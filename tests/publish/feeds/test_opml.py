@@ -1,4 +1,4 @@
-"""feeds.opml: the list of feeds that a reader imports."""
+"""feeds.opml: the list of feeds that a feed reader imports."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_lists_each_feed_once(make_site: MakeSite, postroom: Callable[..., Comma
     postroom(folder, "build")
     listed = outlines((folder / "public/feeds.opml").read_bytes())
     base = "https://news.example.com/"
-    assert [one["xmlUrl"].removeprefix(base) for one in listed] == [
+    assert [outline["xmlUrl"].removeprefix(base) for outline in listed] == [
         "atom.xml",
         "topics/company-news/atom.xml",
         "topics/r-and-d/atom.xml",
@@ -43,8 +43,8 @@ def test_lists_each_feed_once(make_site: MakeSite, postroom: Callable[..., Comma
         "lang/en/atom.xml",
         "lang/zh-Hant/atom.xml",
     ]
-    assert {one["type"] for one in listed} == {"rss"}
-    assert all(one["title"] == one["text"] for one in listed)
+    assert {outline["type"] for outline in listed} == {"rss"}
+    assert all(outline["title"] == outline["text"] for outline in listed)
     assert listed[0] == {
         "type": "rss",
         "text": "Example News",
@@ -59,20 +59,20 @@ def test_lists_each_feed_once(make_site: MakeSite, postroom: Callable[..., Comma
     [("atom, rss", "atom.xml"), ("json, rss", "rss.xml"), ("json", "feed.json")],
     ids=["atom", "rss", "json"],
 )
-def test_lists_the_first_format_there_is(
+def test_lists_the_first_enabled_format(
     make_site: MakeSite, postroom: Callable[..., CommandResult], formats: str, file: str
 ) -> None:
-    """Where a format is turned off, the list names another one, and every file is there."""
+    """The list names the first format that is enabled, and every file exists."""
     folder = make_site(site_files(3), f"feeds: {{formats: [{formats}]}}\n")
     postroom(folder, "build")
     listed = outlines((folder / "public/feeds.opml").read_bytes())
-    paths = [one["xmlUrl"].removeprefix("https://news.example.com/") for one in listed]
+    paths = [outline["xmlUrl"].removeprefix("https://news.example.com/") for outline in listed]
     assert {path.rpartition("/")[2] for path in paths} == {file}
     assert len(items((folder / "public" / paths[0]).read_bytes())) == 3
 
 
 def test_is_well_formed_with_any_title() -> None:
-    """A title with markup arrives as it is written, and no feeds make an empty list."""
+    """A title with markup is escaped, and a list without feeds is empty."""
     root = etree.fromstring(write_opml('A & <b> "c"', ()))
     assert (root.tag, root.get("version")) == ("opml", "2.0")
     assert root.findtext("head/title") == 'A & <b> "c"'

@@ -1,4 +1,4 @@
-"""RSS 2.0: the order and form that readers and validators ask for."""
+"""RSS 2.0: the order and form that feed readers and validators require."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from tests.support.site import CommandResult, MakeSite
 
 
 def channel(extra: str = "", settings: str = "") -> etree._Element:
-    """Return the channel of an RSS feed of one post with `extra` lines in its head."""
+    """Return the channel of an RSS feed of one post with `extra` lines in its front matter."""
     texts = {"a.md": short_post(1, FIRST_DAY, extra)}
     found = etree.fromstring(feeds(texts, settings).files["rss.xml"]).find("channel")
     assert found is not None
     return found
 
 
-def test_a_channel_leads_to_the_site_and_knows_itself() -> None:
-    """The channel's link is the site, and its own address stands in one self link."""
+def test_a_channel_links_to_the_site_and_itself() -> None:
+    """The channel's link is the site, and its self link is its own URL."""
     found = channel()
     assert [link.text for link in found.findall("link")] == ["https://news.example.com/"]
     (own,) = found.findall("a:link[@rel='self']", NAMES)
@@ -43,8 +43,8 @@ def test_a_channel_leads_to_the_site_and_knows_itself() -> None:
     }
 
 
-def test_a_channel_says_rights_licence_hub_and_language() -> None:
-    """What the settings say of the feed stands in its channel."""
+def test_a_channel_has_rights_licence_hub_and_language() -> None:
+    """The channel contains the settings about the feed."""
     found = channel(settings=SETTINGS)
     links = {link.get("rel"): link.get("href") for link in found.findall("a:link", NAMES)}
     assert (links["hub"], links["license"]) == (
@@ -73,8 +73,8 @@ def test_a_summary_stands_alone() -> None:
     assert item.find("c:encoded", NAMES) is None
 
 
-def test_titles_hold_hex_references() -> None:
-    """&, < and > in titles are hex references, on which all readers agree; they arrive whole."""
+def test_titles_have_hex_references() -> None:
+    """&, < and > in titles are hex references, which all feed readers read alike."""
     title = "R&D: a < b > c &amp; d"
     text = f"---\ntitle: '{title}'\ndate: 2026-01-01\nid: tag:a.example,2026:1\n---\nx & y\n"
     data = feeds({"a.md": text}, 'title: "P&L"\n'.replace("title", "description")).files["rss.xml"]
@@ -95,23 +95,23 @@ PLAIN_TEXTS = {
 }
 
 
-def shown(markup: str) -> str:
-    """Return what a person sees of HTML: its text, if it has no element."""
+def visible_text(markup: str) -> str:
+    """Return the visible text of HTML without elements."""
     assert not re.search(r"<[A-Za-z/!?]", markup)
     return html.fragment_fromstring(markup, create_parent="div").text_content()
 
 
 @pytest.mark.parametrize("text", PLAIN_TEXTS.values(), ids=PLAIN_TEXTS.keys())
 @pytest.mark.parametrize("content", ["full", "summary"])
-def test_readers_show_descriptions_as_they_were_written(text: str, content: str) -> None:
-    """Text of summaries and of the site is HTML in RSS, text elsewhere, and never markup."""
+def test_feed_readers_show_descriptions_as_written(text: str, content: str) -> None:
+    """Summaries and the site's texts are HTML in RSS and text elsewhere, and never markup."""
     quoted = json.dumps(text)
     settings = f"description: {quoted}\nfeeds: {{content: {content}}}\n"
     files = feeds({"a.md": short_post(1, FIRST_DAY, f"summary: {quoted}\n")}, settings).files
     assert lint_feed(files["rss.xml"], "rss.xml") == []
     rss = feedparser.parse(files["rss.xml"])
     assert rss.entries[0].summary_detail.type == "text/html"
-    assert (shown(rss.entries[0].summary), shown(rss.feed.subtitle)) == (text, text)
+    assert (visible_text(rss.entries[0].summary), visible_text(rss.feed.subtitle)) == (text, text)
     atom = feedparser.parse(files["atom.xml"])
     assert (atom.entries[0].summary, atom.entries[0].summary_detail.type) == (text, "text/plain")
     assert text in etree.fromstring(files["atom.xml"]).xpath("string(*[local-name()='subtitle'])")
@@ -123,10 +123,10 @@ def test_code_in_a_first_paragraph_stays_in_the_description() -> None:
     """A description made from the post's own text keeps what looks like a tag."""
     text = short_post(1, FIRST_DAY).replace("Text 1.", "Write `<tag>` and `&lt;` here.")
     rss = feedparser.parse(feeds({"a.md": text}).files["rss.xml"])
-    assert shown(rss.entries[0].summary) == "Write <tag> and &lt; here."
+    assert visible_text(rss.entries[0].summary) == "Write <tag> and &lt; here."
 
 
-def test_plain_text_holds_hex_references() -> None:
+def test_plain_text_has_hex_references() -> None:
     """Rights, topics and authors are plain text with hex references, as titles are."""
     head = "authors: ['A & <b>']\ntopics: ['R&D <x>']\n"
     settings = "feeds: {rights: '© Us & <you>'}\n"
@@ -140,24 +140,27 @@ def test_plain_text_holds_hex_references() -> None:
 
 
 def test_a_guid_is_no_permalink() -> None:
-    """An item's guid is the post's id and says that it leads nowhere."""
+    """An item's guid is the post's id and is marked as no permalink."""
     (guid,) = channel().iter("guid")
     assert (guid.text, guid.get("isPermaLink")) == ("tag:news.example.com,2026:1", "false")
 
 
 def test_authors_are_creators() -> None:
-    """Names of authors stand in dc:creator: RSS's own author is an address."""
+    """Names of authors are in dc:creator, because RSS's own author is an email address."""
     found = channel("authors: [Ann, Bob & Co]\n")
     assert found.nsmap["dc"] == NAMES["dc"]
-    assert [one.text for one in found.iterfind("item/dc:creator", NAMES)] == ["Ann", "Bob & Co"]
+    assert [element.text for element in found.iterfind("item/dc:creator", NAMES)] == [
+        "Ann",
+        "Bob & Co",
+    ]
     assert list(found.iter("author")) == []
 
 
-@pytest.mark.parametrize(("lang", "said"), [("de", ["de"]), ("en", [])])
-def test_a_language_of_its_own_is_said(lang: str, said: list[str]) -> None:
-    """An item in another language than its feed says so."""
+@pytest.mark.parametrize(("lang", "expected"), [("de", ["de"]), ("en", [])])
+def test_a_different_language_is_marked(lang: str, expected: list[str]) -> None:
+    """An item in another language than the feed's names it."""
     found = channel(f"lang: {lang}\n")
-    assert [one.text for one in found.iterfind("item/dc:language", NAMES)] == said
+    assert [element.text for element in found.iterfind("item/dc:language", NAMES)] == expected
 
 
 @pytest.mark.parametrize(
@@ -211,7 +214,7 @@ def test_an_image_is_in_media_and_in_the_content(
 
 
 def test_an_empty_channel_is_dated_and_valid() -> None:
-    """A feed without posts never takes the present for its date."""
+    """The date of a feed without posts is never the current time."""
     data = feeds({}).files["rss.xml"]
     assert lint_feed(data, "rss.xml") == []
     found = etree.fromstring(data).findtext("channel/lastBuildDate")
@@ -221,7 +224,7 @@ def test_an_empty_channel_is_dated_and_valid() -> None:
 def test_feedparser_reads_every_item(
     make_site: MakeSite, postroom: Callable[..., CommandResult]
 ) -> None:
-    """A strict parser finds nothing to complain of and reads all entries as they are."""
+    """A strict parser finds no fault and reads all entries unchanged."""
     folder = make_site(site_files(20), SETTINGS)
     postroom(folder, "build")
     rss = feedparser.parse((folder / "public/rss.xml").read_bytes())
