@@ -29,7 +29,6 @@ def command_paths(command: click.Command, path: tuple[str, ...] = ()) -> Iterato
 PATHS = list(command_paths(cli))
 
 
-@pytest.mark.xfail(strict=False, reason="the help texts are being rewritten")
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: " ".join(path) or "postroom")
 def test_help_equals_the_golden_file(path: tuple[str, ...]) -> None:
     """Each help text equals its reviewed golden file."""

@@ -224,7 +224,7 @@ def test_a_publish_date_moves_no_date(make_site: MakeSite, postroom: Postroom) -
 
 @pytest.mark.parametrize("folder", ["_drafts", "2026/_drafts", "2026/11/_drafts/more", "_Drafts"])
 def test_folders_of_drafts_stay_out(make_site: MakeSite, postroom: Postroom, folder: str) -> None:
-    """What lies in `_drafts` is out of everything at any depth, also where drafts are shown."""
+    """Files in `_drafts` are left out of every output at any depth, also where drafts are shown."""
     site_dir = make_site({f"posts/{folder}/2026-11-20-a.md": "# We moved\n\nWords.\n"})
     assert shown(site_dir, postroom) == set()
     assert shown(site_dir, postroom, "--drafts") == set()
@@ -313,7 +313,7 @@ def test_a_post_that_expires_after_it_was_sent_is_sent_no_more(
 def test_a_word_that_is_not_understood_is_an_error(line: str, fault: str) -> None:
     """Nothing is published by mistake; the error names the words that are understood."""
     _, errors, _ = front_matter.parse_front_matter(f"{line}\n", "posts/a.md")
-    assert [str(one).startswith(f"posts/a.md:{fault}") for one in errors] == [True], errors
+    assert [str(post).startswith(f"posts/a.md:{fault}") for post in errors] == [True], errors
 
 
 @pytest.mark.parametrize(
@@ -331,7 +331,7 @@ def test_a_slip_in_a_key_that_holds_back_is_warned_of(line: str, near: str) -> N
     """A key that nearly is one, with a value that it could have, is not passed over in silence."""
     _, errors, warnings = front_matter.parse_front_matter(f"{line}\n", "posts/a.md")
     assert errors == []
-    assert [one.hint for one in warnings] == [f"did you mean '{near}'?"]
+    assert [post.hint for post in warnings] == [f"did you mean '{near}'?"]
 
 
 @pytest.mark.parametrize("line", ["publisher: Example Press", "states: [Ohio]", "private_key: a"])

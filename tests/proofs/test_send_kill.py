@@ -116,7 +116,7 @@ class Newsroom:
 
     def uncertain(self) -> set[str]:
         """Return the addresses that `postroom status` lists as uncertain."""
-        return {one["address"] for one in self.status()["uncertain"]}
+        return {delivery["address"] for delivery in self.status()["uncertain"]}
 
     def states(self) -> Counter[str]:
         """Return the number of deliveries in each state, as the killed process left them."""

@@ -249,7 +249,7 @@ class TestMerging:
         Import(store, f"email,state\nreader@example.com,{stored}\n", TERMS)
         result = Import(store, f"email,state\nREADER@example.com,{imported}\n", CONFIRMED)
         assert result.states == {"reader": stored}
-        assert result.summary == ImportSummary(kept_out=1)
+        assert result.summary == ImportSummary(suppressed=1)
         why = f"the subscriber is '{stored}' and stays so"
         assert result.remarks == [ImportRemark(2, "READER@example.com", why, is_fault=False)]
 

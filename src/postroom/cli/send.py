@@ -127,15 +127,21 @@ def command(  # noqa: PLR0913 - click's options are arguments
         if not despite_complaints:
             run.require_few_complaints(store.bounces, current_instant())
         context = _make_context(store, site_dir, site, server, report=progress.show, caught=caught)
-        begin = progress.begin
-        result = (
-            run.resend_uncertain(context, begin)
-            if resend_uncertain
-            else run.send(context, overrides, begin)
-        )
-        progress.end(result.counts)
+        result = _run(context, overrides, progress, resend=resend_uncertain)
     code = print_report(result, approved)
     return 128 + caught[0] if caught else code
+
+
+def _run(
+    context: SendContext, overrides: Overrides, progress: Progress, *, resend: bool
+) -> SendResult:
+    """Execute one run, and end the display of its progress with its counts."""
+    if resend:
+        result = run.resend_uncertain(context, progress.begin)
+    else:
+        result = run.send(context, overrides, progress.begin)
+    progress.end(result.counts)
+    return result
 
 
 def send_test_email(site_dir: Path, site: Site, connection: SmtpConnection, recipient: str) -> int:

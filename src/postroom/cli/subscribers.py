@@ -142,7 +142,7 @@ def add(  # noqa: PLR0913 - click's options are arguments
         newcomers = (store.subscribers.find(key) for key in keys if key not in known)
         active = [newcomer for newcomer in newcomers if newcomer and newcomer.state == "active"]
         _plan_welcome(store, site_dir, site, active)
-    return 1 if summary.faulty or summary.kept_out else 0
+    return 1 if summary.faulty or summary.suppressed else 0
 
 
 def _plan_welcome(
@@ -320,7 +320,7 @@ def _summary(summary: importer.ImportSummary) -> str:
         (summary.added, "added"),
         (summary.known, "known already"),
         (summary.stopped, "stopped"),
-        (summary.kept_out, "suppressed"),
+        (summary.suppressed, "suppressed"),
         (summary.faulty, "with a fault"),
     )
     return (

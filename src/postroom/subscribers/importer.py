@@ -111,7 +111,7 @@ class ImportSummary:
     added: int = 0
     known: int = 0
     stopped: int = 0
-    kept_out: int = 0
+    suppressed: int = 0
     faulty: int = 0
 
 
@@ -190,7 +190,7 @@ class _Import:
             if key in known:
                 self._compare(candidate, known[key], stopped)
             elif hashes[key] in suppressed:
-                self._keep_out(candidate, "the address is suppressed and is not added")
+                self._count_suppressed(candidate, "the address is suppressed and is not added")
             else:
                 newcomers.append(candidate)
         for state, keys in stopped.items():
@@ -213,7 +213,7 @@ class _Import:
         if is_stopped(state) and not is_stopped(stored):
             stopped.setdefault(state, []).append(candidate.key)
         elif is_stopped(stored) and not is_stopped(state):
-            self._keep_out(candidate, f"the subscriber is '{stored}' and stays so")
+            self._count_suppressed(candidate, f"the subscriber is '{stored}' and stays so")
         else:
             self.summary.known += 1
 
@@ -229,8 +229,8 @@ class _Import:
                 reason = "its token is another subscriber's; leave the cell empty for a new one"
                 self._refuse(candidate.line, candidate.subscriber.address, reason)
 
-    def _keep_out(self, candidate: _Candidate, reason: str) -> None:
-        self.summary.kept_out += 1
+    def _count_suppressed(self, candidate: _Candidate, reason: str) -> None:
+        self.summary.suppressed += 1
         address = candidate.subscriber.address
         self.report(ImportRemark(candidate.line, address, reason, is_fault=False))
 
