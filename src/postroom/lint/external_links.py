@@ -21,7 +21,7 @@ from postroom import __version__
 from postroom.settings.validation import percent_encode
 
 CACHE_LIFETIME = 7 * 86_400
-"""Seconds for which a working link is not requested again; broken ones are never cached."""
+"""The seconds for which a working link is not requested again; broken links are not cached."""
 
 
 @frozen

@@ -33,7 +33,7 @@ _CANDIDATES = re.compile(r"(?<=[0-9][wx]),\s*|,\s+")
 _REPORT = "report this as a bug of Postroom"
 _REMOVE = "remove it"
 _LARGEST = 5_000_000
-"""Bytes that validators and some feed readers accept at most."""
+"""The largest feed document, in bytes, that validators and some feed readers accept."""
 
 
 _FILES = "|".join(re.escape(form.file) for form in FORMATS)

@@ -15,7 +15,7 @@ from postroom.models import Html
 from postroom.settings.validation import percent_encode
 
 Resolve = Callable[[str], str]
-"""A function that makes a URL of a text absolute."""
+"""A function that returns the absolute form of a URL in a text."""
 
 OPTIONS = (
     pyromark.Options.ENABLE_TABLES

@@ -22,7 +22,7 @@ FENCE = "---"
 _OPENING = re.compile(rf"{FENCE}[ \t]*\r?\n")
 _CLOSING = re.compile(rf"^{FENCE}[ \t]*\r?$", re.MULTILINE)
 YEARS = range(1900, 3000)
-"""The years of dates in posts."""
+"""The years that dates in posts may have."""
 
 
 @frozen
@@ -64,7 +64,7 @@ class Hold:
 
 @frozen
 class FrontMatter:
-    """The values in the front matter of a post; absent ones are empty."""
+    """The values in the front matter of a post; a value that is not given is empty."""
 
     title: str = ""
     date: WrittenDate | None = None
@@ -330,7 +330,7 @@ _HOLDING: dict[str, validation.Validator[Hold]] = {
     "unpublishDate": _since,
 }
 _HOLDING_NAMES = {_fold(name): name for name in _HOLDING}
-"""The documented keys that hold a post back, by their folded names."""
+"""The documented keys that hold a post back, keyed by their names as `_fold` returns them."""
 
 
 def start_of(moment: WrittenDate, site: Site) -> datetime:

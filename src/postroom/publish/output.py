@@ -34,7 +34,7 @@ Owned: TypeAlias = dict[str, tuple[str, ...]]
 
 @frozen
 class OutputSummary:
-    """The numbers of files that a run wrote, left unchanged and removed, with its warnings."""
+    """How many files a build wrote, left unchanged and removed, and its warnings."""
 
     written: int = 0
     unchanged: int = 0

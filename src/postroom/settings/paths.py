@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg", ".avif", ".ico")
-"""The endings of images that browsers can show."""
+"""The file name suffixes of images that browsers can show."""
 NO_IMAGE = "has no ending of an image"
 
 

@@ -60,7 +60,7 @@ THEME_FOLDER = _theme_folder()
 
 
 class _Loader(FileSystemLoader):
-    """A loader that calls `check`, which may raise, with the path of every template."""
+    """A template loader that calls `check` with each path; `check` raises to refuse the file."""
 
     def __init__(self, folders: Sequence[Path], check: Callable[[Path], None]) -> None:
         super().__init__(folders)
@@ -77,7 +77,7 @@ class _Loader(FileSystemLoader):
 
 @define
 class Theme:
-    """The templates of a site: its own, then those of the theme."""
+    """The templates of a site; its own take precedence over those of the theme."""
 
     site_dir: Path
     language: str

@@ -15,7 +15,7 @@ from postroom.models import DigestFrequency
 
 @frozen
 class Translations:
-    """The texts of the theme in one language: `t.contact` is the heading of the contact block."""
+    """The texts of the theme in one language, as attributes: `contact` heads the contact block."""
 
     language: str
     texts: Mapping[str, str]
