@@ -34,7 +34,7 @@ Owned: TypeAlias = dict[str, tuple[str, ...]]
 
 @frozen
 class OutputSummary:
-    """How many files a build wrote, left unchanged and removed, and its warnings."""
+    """The counts of files that a build wrote, left unchanged and removed, and its warnings."""
 
     written: int = 0
     unchanged: int = 0
