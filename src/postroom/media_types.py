@@ -1,4 +1,4 @@
-"""The media type of a file, by the ending of its name.
+"""Find the media type of a file by the suffix of its name.
 
 The table is Postroom's own, so that a build is the same with every version of Python and on every
 machine. The types are those that IANA registers, or else those that browsers use.
@@ -87,12 +87,15 @@ _TYPES = {
 
 
 def media_type(path: str) -> str:
-    """Return the media type of the file at `path`, or nothing if its ending is not known."""
+    """Return the media type of the file at `path`, or an empty string if it is not known."""
     return _TYPES.get(splitext(path)[1][1:].lower(), "")
 
 
 def content_type(path: str) -> str:
-    """Return the `Content-Type` of the file at `path`; text is UTF-8, an unknown file is bytes."""
+    """Return the value of the `Content-Type` header for the file at `path`.
+
+    Text has the charset UTF-8; a file of an unknown type is `application/octet-stream`.
+    """
     kind = media_type(path) or "application/octet-stream"
     is_text = kind.startswith("text/") or kind == "application/xml"
     return f"{kind}; charset=utf-8" if is_text else kind

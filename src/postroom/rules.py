@@ -1,4 +1,4 @@
-"""The table of lint rules: name, default severity, reason and source."""
+"""The table of lint rules, each with its name, default severity, reason and source."""
 
 from __future__ import annotations
 

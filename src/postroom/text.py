@@ -61,7 +61,10 @@ def wrap(text: str, width: int = 72, first: str = "", rest: str = "") -> list[st
 
 
 def _chunks(text: str) -> Iterator[tuple[str, str, int]]:
-    """Yield the space before each unbreakable chunk, the chunk and its width in columns."""
+    """Split `text` into chunks that must not be broken.
+
+    For each chunk, yield the space before it, the chunk, and its width in columns.
+    """
     wide = _WIDE.search(text)
     for word in _WORD.findall(text):
         space = " "

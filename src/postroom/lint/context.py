@@ -1,4 +1,4 @@
-"""Source posts and settings, as the rules look at them."""
+"""The posts and the settings of a site, in the form in which lint rules use them."""
 
 from __future__ import annotations
 
@@ -22,13 +22,20 @@ _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|/")
 
 
 def file_problem(rule: str, message: str, hint: str, path: str = "") -> Problem:
-    """Return a problem of a whole file; its key is the rule's name without the first word."""
+    """Return a problem that concerns a whole file and has no line.
+
+    Its key is the name of the rule without the first word: `contact` for `email-contact`.
+    """
     return Problem(path, 0, 0, rule.partition("-")[2], message, hint, rule)
 
 
 @frozen
 class LintContext:
-    """The posts of a site at the instant `at`: all source posts, and the published ones."""
+    """The posts of a site at the instant `at`, as input of the lint rules.
+
+    `sources` are all posts, drafts and expired ones included. `published` are the posts that are
+    due at `at`, by their paths below posts/. `by_page` maps paths of pages in the output to posts.
+    """
 
     site: Site
     at: datetime
@@ -63,14 +70,17 @@ class LintContext:
         return post.head.draft or post.has_expired(self.at)
 
     def visible_posts(self) -> Iterator[SourcePost]:
-        """Yield posts that are published or scheduled, without the withdrawn ones."""
+        """Yield the source of each published or scheduled post that is not withdrawn."""
         for source in self.sources:
             post = self.published.get(source.path)
             if not self.is_hidden(source) and not (post and post.withdrawn):
                 yield source
 
     def resolve_path(self, post: SourcePost, url: str) -> str:
-        """Return the path below posts/ to which a relative URL leads, else an empty string."""
+        """Return the path below posts/ to which the relative URL `url` in `post` leads.
+
+        The path is empty if `url` is not relative.
+        """
         if not url or url[0] in "#?" or _ABSOLUTE.match(url):
             return ""
         folder = posixpath.dirname(post.path)
@@ -79,6 +89,6 @@ class LintContext:
     def key_problem(
         self, post: SourcePost, key: str, message: str, hint: str, rule: str
     ) -> Problem:
-        """Return a problem of a key in a post's front matter, with the line of the key."""
+        """Return a problem with `key` in the front matter of `post`, on the line of the key."""
         line = post.head.lines.get(key, 1)
         return Problem(self.source_path(post), line, 0, key, message, hint, rule)

@@ -1,7 +1,8 @@
 """Rules for the contrast between text and background, in stylesheets and in emails.
 
-Colours are compared as they are written: this is no browser. In a stylesheet, a rule that sets one
-of both colours is compared with the other one of the body, in light and in dark mode.
+Colours are read from the source; nothing is rendered as in a browser. If a rule of a stylesheet
+sets only the text colour or only the background, the other colour is that of the body. Light and
+dark mode are checked separately.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _BACKGROUND = ("background", "background-color")
 
 @frozen
 class _StyleRule:
-    """A rule of a stylesheet; `condition` holds the at-rules around it."""
+    """A rule of a stylesheet; `condition` holds the at-rules around it, such as `@media`."""
 
     condition: str
     selector: str
@@ -43,7 +44,7 @@ class _StyleRule:
 
 
 def lint_stylesheet(css: str, path: str) -> Iterator[Problem]:
-    """Yield a problem for each rule of `css` that is hard to read (WCAG 2.2, SC 1.4.3)."""
+    """Yield a problem for each rule of `css` with too little contrast (WCAG 2.2, SC 1.4.3)."""
     rules = list(_parse_rules(css))
     for condition in dict.fromkeys(rule.condition for rule in rules if rule.selector in _PAGE):
         # Rules under a condition add to those without one.
@@ -85,14 +86,17 @@ def _background_colour(values: Mapping[str, str], variables: Mapping[str, str]) 
 
 
 def _resolve_colour(value: str, variables: Mapping[str, str]) -> str:
-    """Return `value`, or that of the variable it names, as `#rrggbb`; empty if it is no colour."""
+    """Return the colour in `value` as `#rrggbb`, or an empty string if it is no colour.
+
+    If `value` is a CSS variable, the colour is looked up in `variables`.
+    """
     if variable := _VARIABLE.fullmatch(value):
         value = variables.get(variable[1], "")
     return parse_colour(value)
 
 
 def _parse_rules(css: str) -> Iterator[_StyleRule]:
-    """Yield the rules of `css`, and those under a condition."""
+    """Yield the rules of `css`, those inside at-rules such as `@media` included."""
     open_: list[str] = []
     values: dict[str, str] = {}
     for text, end in _SEGMENT.findall(_COMMENT.sub("", css)):
@@ -121,7 +125,10 @@ _NOT_SHOWN = frozenset({"head", "script", "style", "title"})
 
 @frozen(cache_hash=True)
 class _Paint:
-    """The colours of text, background and links; an unknown colour stands as it is written."""
+    """The colours of text, background and links that apply to an element of an email.
+
+    A colour that cannot be converted to `#rrggbb` is kept as it is written.
+    """
 
     text: str
     background: str
@@ -210,14 +217,17 @@ def _declarations(style: str) -> Iterator[tuple[str, str]]:
 
 
 def _shorthand_colour(value: str) -> str:
-    """Return the colour in a `background` shorthand, which may hold other values too."""
+    """Return the colour in a `background` property, which may also hold an image or a position."""
     colours = [_email_colour(word) for word in _VALUE.findall(value)]
     single = colours[0] if len(colours) == 1 and "url(" not in value else ""
     return next(filter(is_colour, colours), single)
 
 
 def _email_colour(value: str) -> str:
-    """Return a colour as `#rrggbb`, an unknown one as written, and "" for an inherited one."""
+    """Return the colour `value` as `#rrggbb`, or an empty string if it is inherited.
+
+    A colour that cannot be converted is returned as it is written.
+    """
     return "" if value in _INHERITED else parse_colour(value) or value
 
 

@@ -1,4 +1,8 @@
-"""Run all rules on an email; rules that compare its two parts and check its footer."""
+"""Run all lint rules on an email.
+
+This module also holds the rules that compare the HTML part with the text part, and those that check
+the footer.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +65,10 @@ def _same_words(parts: EmailParts) -> Iterator[Problem]:
 
 
 def _is_missing(block: Element, text: str) -> bool:
-    """Tell whether `text` lacks most words of a block; links and images are written differently."""
+    """Tell whether `text`, the text part of an email, lacks most words of an HTML block.
+
+    Not all words are required, since the text part writes links and images differently.
+    """
     words = [word for run in block.itertext() for word in _WORD.findall(run)]
     # Ideographs are written without spaces, so a line break may stand inside a "word".
     return 2 * sum(word not in text for word in words) > len(words)
@@ -91,7 +98,7 @@ def _forms(url: str) -> tuple[str, ...]:
 
 
 def _trimmed(url: str) -> set[str]:
-    """Return the forms of a URL as written, and without the punctuation after it."""
+    """Return the forms in which `url` may be written, with and without punctuation at its end."""
     return {form for written in (url, url.rstrip(_CLOSING)) for form in _forms(written)}
 
 
@@ -137,7 +144,11 @@ def _signature(parts: EmailParts) -> Iterator[Problem]:
 def _missing_values(
     parts: EmailParts, values: Iterable[tuple[str, str]]
 ) -> Iterator[tuple[str, str]]:
-    """Yield the name of each value that a part lacks, and the name of the part."""
+    """Find values of the settings, such as a phone number, that an email does not show.
+
+    `values` are pairs of a name and a value. For each value that the HTML part or the text part
+    lacks, yield its name and the name of that part: `HTML` or `text`.
+    """
     for name, value in values:
         text = strip_whitespace(value)
         in_link = any(text in link.get("href", "") for link in parts.links)
@@ -178,17 +189,18 @@ _PART_RULES = (*HTML_RULES, *STYLE_RULES, *CONTRAST_RULES, *LINK_RULES, *FOOTER_
 
 
 def lint_email(message: bytes, site: Site, path: str = "email") -> list[Problem]:
-    """Return every problem of one subscriber's message; `path` is where it lies.
+    """Return every problem of `message`, the email of one subscriber.
 
-    Nothing is raised, whatever `message` holds.
+    `path` names the email in the problems. No content of `message` makes this function raise.
     """
     return _at(path, chain(lint_bytes(message), _guarded(_lint_message, message, site)))
 
 
 def lint_rendered_email(email: RenderedEmail, site: Site, path: str = "email") -> list[Problem]:
-    """Return every problem of an email without the links of a subscriber; `path` is where it lies.
+    """Return every problem of an email that is not yet personalized for a subscriber.
 
-    Nothing is raised, whatever `email` holds.
+    Rules for unsubscribe links are left out. `path` names the email in the problems. No content of
+    `email` makes this function raise.
     """
     return _at(path, _lint_parts(EmailParts(email.html, email.text, site)))
 
@@ -214,7 +226,7 @@ def _lint_parts(parts: EmailParts) -> Iterator[Problem]:
 
 
 def _guarded(rule: Callable[..., Iterator[Problem]], *args: object) -> Iterator[Problem]:
-    """Yield the problems that `rule` finds; a crash of the rule is a problem itself."""
+    """Yield the problems that `rule` finds; if the rule raises, yield a problem that says so."""
     try:
         yield from rule(*args)
     except Exception as error:  # noqa: BLE001 - the email package raises anything at strange bytes
@@ -223,5 +235,5 @@ def _guarded(rule: Callable[..., Iterator[Problem]], *args: object) -> Iterator[
 
 
 def _at(path: str, problems: Iterable[Problem]) -> list[Problem]:
-    """Return each problem once, with the path of the email."""
+    """Return `problems` without duplicates, with `path` as the path of each."""
     return [evolve(problem, path=path) for problem in dict.fromkeys(problems)]

@@ -332,7 +332,7 @@ def _directions(parts: EmailParts) -> Iterator[Problem]:
 
 
 def _texts(parts: EmailParts) -> Iterator[tuple[str, Element]]:
-    """Yield the text between any two tags, with the element around it."""
+    """Yield each piece of text between two tags, with the element that contains it."""
     for element in parts.elements:
         if element.tag not in {"style", "title", "script"}:
             for text in (element.text, *(child.tail for child in element)):

@@ -21,12 +21,15 @@ from postroom import __version__
 from postroom.settings.validation import percent_encode
 
 CACHE_LIFETIME = 7 * 86_400
-"""Seconds for which a working link is not requested again; broken ones are never cached."""
+"""The seconds for which a working link is not requested again; broken links are not cached."""
 
 
 @frozen
 class LinkCache:
-    """URLs that worked, each with the time of the response in seconds since 1970."""
+    """URLs that worked when last requested, and need no new request yet.
+
+    Each has the time of its last response, in seconds since 1970.
+    """
 
     file: Path
     ok: dict[str, float] = field(factory=dict)
@@ -71,7 +74,7 @@ _HEADERS = {"User-Agent": f"Postroom/{__version__} (checks whether links work)"}
 
 
 class _RefusedError(OSError):
-    """A URL that is not requested."""
+    """A URL that must not be requested."""
 
 
 def is_public(address: NetworkAddress) -> bool:
@@ -100,7 +103,7 @@ class HostThrottle:
 
 @frozen
 class LinkChecker:
-    """Requests URLs; `admits` tells to which IP addresses it may connect."""
+    """Requests URLs to find broken links; `admits` tells which IP addresses may be connected to."""
 
     throttle: HostThrottle
     admits: Callable[[NetworkAddress], bool] = is_public
@@ -108,7 +111,7 @@ class LinkChecker:
     """Hosts that timed out; they are not requested again."""
 
     def faults(self, urls: Iterable[str]) -> Mapping[str, str]:
-        """Return what is wrong with each URL; the text is empty if it works."""
+        """Map each URL to a text that says what is wrong with it, empty if the URL works."""
         ordered = _interleave_hosts(urls)
         pool = ThreadPoolExecutor(_WORKERS)
         try:
@@ -175,7 +178,7 @@ class LinkChecker:
 
 
 class _Plain(http.client.HTTPConnection):
-    """An HTTP connection to an admitted IP address."""
+    """An unencrypted HTTP connection, only to an IP address that `admits` allows."""
 
     def __init__(
         self, host: str, port: int | None, admits: Callable[[NetworkAddress], bool]
@@ -184,12 +187,12 @@ class _Plain(http.client.HTTPConnection):
         self._admits = admits
 
     def connect(self) -> None:
-        """Connect to the first admitted IP address of the host."""
+        """Connect to the first IP address of the host that `admits` allows."""
         self.sock = _connect(self.host, self.port, self._admits)
 
 
 class _Secure(http.client.HTTPSConnection):
-    """An HTTPS connection to an admitted IP address."""
+    """An HTTPS connection, only to an IP address that `admits` allows."""
 
     def __init__(
         self, host: str, port: int | None, admits: Callable[[NetworkAddress], bool]
@@ -198,7 +201,7 @@ class _Secure(http.client.HTTPSConnection):
         self._admits = admits
 
     def connect(self) -> None:
-        """Connect to the first admitted IP address of the host, and verify the certificate."""
+        """Connect to the first IP address that `admits` allows, and verify the certificate."""
         plain = _connect(self.host, self.port, self._admits)
         self.sock = ssl.create_default_context().wrap_socket(
             plain, server_hostname=self.host, do_handshake_on_connect=False
@@ -209,7 +212,10 @@ class _Secure(http.client.HTTPSConnection):
 
 @contextmanager
 def _deadline(connection: socket.socket) -> Iterator[None]:
-    """Close a connection whose response takes too long as a whole; then raise `TimeoutError`."""
+    """Close `connection` and raise `TimeoutError` if the block takes longer than `_TIMEOUT`.
+
+    A timeout of the socket would limit only the wait for the next bytes, not the whole response.
+    """
     expired = threading.Event()
 
     def close() -> None:
@@ -233,12 +239,15 @@ def _deadline(connection: socket.socket) -> Iterator[None]:
 
 
 def _encode_location(target: str) -> str:
-    """Return the target of a redirect, with bytes outside ASCII encoded as browsers do it."""
+    """Return the target of a redirect with bytes outside ASCII percent-encoded, as browsers do."""
     return percent_encode(target.encode("latin-1"))
 
 
 def _connect(host: str, port: int, admits: Callable[[NetworkAddress], bool]) -> socket.socket:
-    """Return a connection to `host`; one lookup, so that the checked IP address is the one used."""
+    """Return a connection to `host` at an IP address that `admits` allows.
+
+    The name is looked up only once. A second lookup might return an address that was not checked.
+    """
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     places = [place[4] for place in found if admits(ipaddress.ip_address(str(place[4][0])))]
     if not places:
@@ -268,7 +277,7 @@ def _describe(error: Exception) -> str:
 
 
 def _interleave_hosts(urls: Iterable[str]) -> list[str]:
-    """Return URLs in an order that keeps those of one host apart."""
+    """Return `urls` in an order in which URLs of the same host are far apart."""
     by_host: dict[str, list[str]] = {}
     for url in dict.fromkeys(urls):
         by_host.setdefault(urlsplit(url).netloc, []).append(url)

@@ -33,7 +33,7 @@ _CANDIDATES = re.compile(r"(?<=[0-9][wx]),\s*|,\s+")
 _REPORT = "report this as a bug of Postroom"
 _REMOVE = "remove it"
 _LARGEST = 5_000_000
-"""Bytes that validators and some feed readers accept at most."""
+"""The largest feed document, in bytes, that validators and some feed readers accept."""
 
 
 _FILES = "|".join(re.escape(form.file) for form in FORMATS)
@@ -49,7 +49,7 @@ def is_feed_path(path: str) -> bool:
 def lint_feed(data: bytes, path: str) -> list[Problem]:
     """Return every problem of the feed document `data` at `path`.
 
-    The name of the file tells the format. A name of no format raises `KeyError`.
+    The file name in `path` determines the format. Raises `KeyError` if no feed has that name.
     """
     if len(data) > _LARGEST:
         message = f"is larger than {_LARGEST // 1_000_000} MB"
@@ -263,7 +263,10 @@ def _contents(root: Element) -> Iterator[Problem]:
 
 
 def lint_content(text: str) -> Iterator[Problem]:
-    """Yield what feed readers would remove, block or resolve wrongly in the HTML of an entry."""
+    """Yield a problem for HTML of an entry that feed readers would not show as intended.
+
+    They remove some elements, block some content, and resolve relative URLs differently.
+    """
     if not text.strip():
         return
     for element in html.fragment_fromstring(text, create_parent="div").iter():

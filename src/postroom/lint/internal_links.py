@@ -27,7 +27,11 @@ _DATED = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[-_ ]+")
 
 @frozen
 class InternalLinks:
-    """The targets of URLs in posts; `blamed` collects the places in the output of broken ones."""
+    """Finds broken links from posts to pages and files of the same site.
+
+    `blamed` collects the target of each broken link, as a path in the output with the fragment, so
+    that the rules for pages do not report the same link again.
+    """
 
     context: LintContext
     index: SiteIndex
@@ -39,7 +43,10 @@ class InternalLinks:
         return {_stem(path): path for path in self.context.by_path}
 
     def fault(self, post: SourcePost, url: str) -> Problem | None:
-        """Return what is wrong with the target of `url` in `post`, without path and line."""
+        """Return what is wrong with the target of `url` in `post`, or None.
+
+        The caller must add the path and the line to the problem.
+        """
         try:
             absolute = self.absolute(post, url)
         except ValueError:
@@ -60,7 +67,7 @@ class InternalLinks:
         return found
 
     def absolute(self, post: SourcePost, url: str) -> str:
-        """Return the URL as it is published; raises `ValueError` if it is not valid."""
+        """Return `url` as an absolute URL of the output; raises `ValueError` if it is not valid."""
         fragment = urlsplit(url).fragment
         target = self.context.by_path.get(self.context.resolve_path(post, url))
         if target and not target.head.draft:
@@ -120,7 +127,7 @@ class InternalLinks:
         return _fault("post-anchor", message, hint)
 
     def external_url(self, post: SourcePost, url: str) -> str:
-        """Return the absolute URL to request if `url` leads to another site, else nothing."""
+        """Return `url` as an absolute URL if it leads to another site, else an empty string."""
         try:
             absolute = percent_encode(urldefrag(urljoin(post.url, url)).url)
         except ValueError:
@@ -138,13 +145,13 @@ def _fault(rule: str, message: str, hint: str) -> Problem:
 
 
 def _place_in_output(absolute: str, context: LintContext) -> str:
-    """Return the path in the output, with the fragment, to which a URL of the site leads."""
+    """Return the path in the output, and the fragment, to which a URL of the site leads."""
     url, fragment = urldefrag(absolute)
     page = output_path(url.partition("?")[0], context.site)
     return f"{page}#{unquote(fragment)}" if fragment else page
 
 
 def _stem(path: str) -> str:
-    """Return the name of a post's file without folder, date and suffix."""
+    """Return the file name in `path` without the date at its start and without its suffix."""
     stem = posixpath.splitext(posixpath.basename(path))[0]
     return _DATED.sub("", stem).casefold()

@@ -1,4 +1,4 @@
-"""Faults of a link that its text and its URL show, for posts, pages and emails alike."""
+"""Find faults of links in posts, pages and emails without looking at their targets."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def is_generic_link_text(text: str) -> bool:
 def url_fault(url: str, ids: Collection[str] = ()) -> str:
     """Return what is wrong with the URL of a link, or an empty string if it can be followed.
 
-    `ids` are those of the document, to which a URL that begins with `#` may lead.
+    `ids` are the ids in the document; a URL that begins with `#` must name one of them.
     """
     scheme, colon, rest = url.partition(":")
     if url.startswith("#"):

@@ -36,7 +36,7 @@ _TEMPLATE_HINT = "correct the template"
 
 @define
 class Occurrence:
-    """The first page on which something was found, and the number of pages."""
+    """The first page that has a link, a fault or a duplicate id, and the number of such pages."""
 
     page: str
     pages: int = 0
@@ -61,11 +61,14 @@ class SiteIndex:
     """Faults in the HTML, without a path."""
 
     def has_file(self, path: str) -> bool:
-        """Tell whether a web server finds a file for `path`; it adds the index of a folder."""
+        """Tell whether a web server finds a file for `path`: for a folder, its index.html."""
         return path in self.files or f"{path}/index.html" in self.files or self.is_foreign(path)
 
     def has_anchor(self, path: str, fragment: str) -> bool:
-        """Tell whether a browser finds `fragment` on the page at `path`, or may find it."""
+        """Tell whether a browser may find `fragment` on the page at `path`.
+
+        The answer is true for pages whose ids are not known.
+        """
         # HTML Living Standard: an empty fragment and `top` lead to the top, `:~:` to a text.
         if path not in self.ids or fragment.casefold() in {"", "top"} or fragment.startswith(":~:"):
             return True
@@ -91,7 +94,7 @@ class SiteIndex:
             self.links.setdefault(target, Occurrence(path)).pages += 1
 
     def _targets(self, path: str, urls: Iterable[str]) -> Iterator[tuple[str, str]]:
-        """Yield the path and the fragment of each URL that leads into the output."""
+        """Yield the target of each of `urls` that leads into the output, as path and fragment."""
         base = urljoin(self.site.url, quote(path))
         root = relative_root(base, self.site)
         for url in dict.fromkeys(urls):
@@ -132,7 +135,7 @@ def _fault(rule: str, message: str, hint: str, key: str = "") -> Problem:
 
 
 def _faults(root: html.HtmlElement, url: str) -> Iterator[Problem]:
-    """Yield what is wrong in the HTML of the page at `url`."""
+    """Yield a problem for each fault in the HTML of the page at `url`."""
     if not root.get("lang", "").strip():
         yield _fault("page-language", "<html> has no lang", "write <html lang>")
     if not str(_TITLE(root)).strip():
@@ -190,7 +193,10 @@ def _served_file(target: str) -> str:
 def lint_pages(
     index: SiteIndex, context: LintContext, blamed: Collection[str]
 ) -> Iterator[Problem]:
-    """Yield what is wrong with pages; links in `blamed` are reported for a post already."""
+    """Yield the problems of all pages.
+
+    `blamed` holds the targets of links that were already reported for a post; they are left out.
+    """
     for identity, occurrence in index.duplicate_ids.items():
         fault = _fault("page-id", f"the id '{identity}' is not unique", "rename one of them")
         yield _located(fault, occurrence, index)

@@ -31,7 +31,7 @@ _TAG = re.compile(r"tag:[^,:]+,([0-9]{4})(?:-([0-9]{2}))?(?:-([0-9]{2}))?:", re.
 
 
 def lint_front_matter(context: LintContext) -> Iterator[Problem]:
-    """Yield what is wrong in the front matter of published and scheduled posts."""
+    """Yield the problems in the front matter of published and scheduled posts."""
     start = _tag_date(context.site.id)
     for post in context.visible_posts():
         yield from _lint_texts_of_lists(post, context)
@@ -96,7 +96,7 @@ def _equal_dates(context: LintContext) -> Iterator[Problem]:
 
 @frozen
 class ExternalLink:
-    """A link to another site, and the place where it stands."""
+    """A link to another site, and its place in a post."""
 
     url: str
     problem: Problem
@@ -105,7 +105,7 @@ class ExternalLink:
 def lint_texts(
     targets: InternalLinks, external: list[ExternalLink] | None = None
 ) -> Iterator[Problem]:
-    """Yield what is wrong in the texts of published and scheduled posts.
+    """Yield the problems in the texts of published and scheduled posts.
 
     Links to other sites are appended to `external`.
     """
@@ -119,7 +119,7 @@ def lint_texts(
 
 @frozen
 class _Text:
-    """The text of one post."""
+    """The rules for the text of one post."""
 
     post: SourcePost
     targets: InternalLinks
@@ -220,7 +220,7 @@ class _Text:
 
 
 def lint_settings(site: Site) -> Iterator[Problem]:
-    """Yield what is valid but unwise in the settings."""
+    """Yield a problem for each setting that is valid but not advisable."""
     if site.url.startswith("http:"):
         message = f"{site.url} is not encrypted"
         hint = f"write https:{site.url.removeprefix('http:')}, and let the web server redirect"

@@ -24,7 +24,10 @@ _HINT = "name an output folder with a feed, or a feed"
 
 @frozen
 class EarlierFeed:
-    """The entries of an earlier build (id to URL), and the ids in each archive document."""
+    """The feed of an earlier build: its entries (id to URL), and its archive documents.
+
+    For each archive document, the ids of its entries are kept.
+    """
 
     name: str
     entries: Mapping[str, str]
@@ -95,7 +98,10 @@ def _xml_entries(data: bytes) -> Iterator[tuple[str, str]]:
 
 
 def lint_regressions(earlier: EarlierFeed, context: LintContext) -> Iterator[Problem]:
-    """Yield each id and URL that would be lost, and each archive document that would change."""
+    """Yield a problem for each id or URL of the earlier feed that the next build would lose.
+
+    Archive documents that would change are problems, too.
+    """
     published = [post for post in context.sources if post.path in context.published]
     yield from _lost_entries(earlier, context, published)
     yield from _changed_archives(earlier, context, published)
@@ -137,7 +143,10 @@ def _slug(url: str) -> str:
 def _changed_archives(
     earlier: EarlierFeed, context: LintContext, published: Iterable[SourcePost]
 ) -> Iterator[Problem]:
-    """Yield what changes the archive documents that feed readers have (RFC 5005)."""
+    """Yield a problem for each change to an archive document (RFC 5005).
+
+    Feed readers may read such a document only once, and would then miss the change.
+    """
     chunks = history_chunks(context.loaded.posts, context.site.feeds.entries)
     now = {number: frozenset(post.id for post in posts) for number, posts in enumerate(chunks, 1)}
     changed = sorted(n for n, ids in earlier.archives.items() if now.get(n) != ids)

@@ -35,18 +35,22 @@ class LintFinding:
 
     @property
     def rule(self) -> str:
-        """The name of the rule that found it."""
+        """The name of the rule that found the problem."""
         return self.problem.rule
 
     def __str__(self) -> str:
-        """Return the problem's line, followed by the rule's name."""
+        """Return the text of the problem on one line, followed by the name of the rule."""
         return f"{self.problem} [{self.rule}]" if self.rule else str(self.problem)
 
 
 def grade(
     problems: Iterable[Problem], severities: Mapping[str, Severity]
 ) -> tuple[LintFinding, ...]:
-    """Return sorted findings with the severity of the settings or of the rule, without `off`."""
+    """Return `problems` as sorted findings, each with its severity.
+
+    `severities` come from the settings and replace the defaults of the rules. Problems whose
+    severity is `off` are left out.
+    """
     findings = (
         LintFinding(problem, _severity(problem.rule, severities))
         for problem in dict.fromkeys(problems)
@@ -62,10 +66,10 @@ def _severity(rule: str, severities: Mapping[str, Severity]) -> Severity:
 
 @frozen
 class LintTarget:
-    """The output of a build in `folder`, and the newest issue as one subscriber gets it.
+    """The output of a build in `folder`, and `message`, the newest issue as an email.
 
-    `is_foreign` tells whether a path is a file that is served beside the output; `message` is
-    empty if the settings lack what sending needs.
+    `is_foreign` tells whether a path is a file that the build did not make. `message` is empty if
+    the settings lack what sending needs.
     """
 
     folder: Path
@@ -76,7 +80,7 @@ class LintTarget:
 def run_rules(
     context: LintContext, target: LintTarget, external: list[ExternalLink] | None = None
 ) -> list[Problem]:
-    """Return what is wrong with posts and with the output of their build.
+    """Return the problems of the posts, and of the pages, feeds and emails of their build.
 
     Links of posts to other sites are appended to `external`.
     """
@@ -119,7 +123,10 @@ def _lint_emails(target: LintTarget, paths: Iterable[str], site: Site) -> Iterat
 
 
 def _merge(problems: Iterable[Problem]) -> Iterator[Problem]:
-    """Yield each problem once, for the first of its files, with the number of files."""
+    """Merge equal problems of several files into one.
+
+    It has the path of the first file, and its message says how many files have the problem.
+    """
     first: dict[Problem, Problem] = {}
     count: dict[Problem, int] = {}
     for problem in problems:
@@ -138,7 +145,10 @@ def summarize(findings: Sequence[LintFinding]) -> tuple[int, int]:
 
 
 def format_json(findings: Sequence[LintFinding]) -> str:
-    """Return one JSON document; an unknown line or column is 0, an unknown path or key empty."""
+    """Return `findings` as one JSON document.
+
+    A line or column that is not known is 0; a path or key that is not known is empty.
+    """
     errors, warnings = summarize(findings)
     rows = [
         {
@@ -158,7 +168,10 @@ def format_json(findings: Sequence[LintFinding]) -> str:
 
 
 def format_annotations(findings: Sequence[LintFinding], folder: str) -> str:
-    """Return workflow commands; `folder` is the site, relative to the root of the repository."""
+    """Return `findings` as workflow commands of GitHub Actions, which annotate the files.
+
+    `folder` is the path of the site, relative to the root of the repository.
+    """
     return "".join(f"{_annotation(finding, folder)}\n" for finding in findings)
 
 

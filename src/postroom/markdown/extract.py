@@ -39,9 +39,10 @@ class MarkdownLink:
 
 @frozen
 class MarkdownImage:
-    """An image; `decorative` if its author wrote an empty description.
+    """An image.
 
-    `sized` if the author wrote a width and a height.
+    `decorative` is true if the author wrote an empty description, `sized` if the author wrote a
+    width and a height.
     """
 
     address: str
@@ -63,7 +64,7 @@ class MarkdownHeading:
 
 @frozen
 class MarkdownPlaces:
-    """The links, images and headings of a text, in their order."""
+    """The links, images and headings of a text, each in the order of the text."""
 
     links: tuple[MarkdownLink, ...]
     images: tuple[MarkdownImage, ...]
@@ -80,7 +81,7 @@ def extract_places(markdown: str) -> MarkdownPlaces:
 
 @frozen
 class _OpenElement:
-    """An element that is not closed yet; `word` is the index of its first word."""
+    """An element that is not closed yet; `word` is the index at which its text begins."""
 
     kind: str
     address: str
@@ -106,7 +107,7 @@ class _Extractor:
         return [0, *(end.end() for end in re.finditer(b"\n", self.source))]
 
     def places(self) -> MarkdownPlaces:
-        """Return what was collected."""
+        """Return the links, images and headings that were collected."""
         return MarkdownPlaces(tuple(self.links), tuple(self.images), tuple(self.headings))
 
     def take(self, event: object, start: int, end: int) -> None:
@@ -134,7 +135,7 @@ class _Extractor:
         self.open_elements.append(_OpenElement(kind, address, start, len(self.words)))
 
     def _close(self, kind: str) -> None:
-        """Close the innermost element of this kind; tags left open inside it are no links."""
+        """Close the innermost element of this kind; unclosed tags inside it are not links."""
         element = self.open_elements.pop()
         while element.kind != kind:
             element = self.open_elements.pop()

@@ -15,7 +15,7 @@ from postroom.models import Html
 from postroom.settings.validation import percent_encode
 
 Resolve = Callable[[str], str]
-"""A function that makes a URL of a text absolute."""
+"""A function that returns the absolute form of a URL in a text."""
 
 OPTIONS = (
     pyromark.Options.ENABLE_TABLES
@@ -37,7 +37,7 @@ _TAG = re.compile(rf"<(/?)({'|'.join(sorted(HIDDEN))})\b", re.IGNORECASE)
 
 
 def visible_html(source: str) -> str:
-    """Return HTML in which tags of hidden elements that are never closed are plain text.
+    """Return `source` with each unclosed tag of a hidden element escaped, so that it is text.
 
     An author who writes about <title> without code quotes would otherwise lose all text after it.
     """
@@ -86,7 +86,11 @@ def line_too_deep(markdown: str) -> int:
 
 
 def _depth_after(html: str, tags: Counter[str]) -> int:
-    """Open and close `tags` as `html` does, and return the largest number of open tags."""
+    """Return the deepest nesting of elements in `html`.
+
+    `tags` counts the elements that are open where `html` begins. It is updated to those that are
+    open at its end.
+    """
     deepest = 0
     depth = tags.total()
     for closing, written in _TAG_DEPTH.findall(html):
@@ -166,7 +170,7 @@ _HEADING = re.compile(r"<(/?)h([1-6])(?=[ >])")
 
 
 class DepthError(ValueError):
-    """A text nests more elements than programs show; `line` counts from 1."""
+    """A text is nested too deeply to be shown by other programs; `line` counts from 1."""
 
     def __init__(self, line: int) -> None:
         self.line = line
@@ -176,8 +180,8 @@ class DepthError(ValueError):
 def to_html(markdown: str, resolve: Resolve) -> Html:
     """Return `markdown` as sanitised HTML; `resolve` makes each relative URL absolute.
 
-    Raises `DepthError` if it is nested too deeply. The time of the sanitiser grows with the square
-    of the depth, so that is checked before.
+    Raises `DepthError` if it is nested too deeply. The depth is checked before the HTML is
+    sanitised, since the time of that grows with the square of the depth.
     """
     rendered = pyromark.html(markdown, options=OPTIONS)
     if is_too_deep(rendered):
@@ -186,7 +190,10 @@ def to_html(markdown: str, resolve: Resolve) -> Html:
 
 
 def sanitize(source: str, resolve: Resolve) -> Html:
-    """Return the HTML `source` without scripts, frames and layout, with absolute URLs."""
+    """Return the HTML `source` without scripts, frames and layout.
+
+    `resolve` makes each relative URL absolute.
+    """
     source = visible_html(source)
     if "<iframe" in source.casefold():
         source = _IFRAME.sub(_link_for_iframe, source)
@@ -209,7 +216,10 @@ def sanitize(source: str, resolve: Resolve) -> Html:
 
 
 def add_image_sizes(html: Html, sizes: Mapping[str, tuple[int, int]]) -> Html:
-    """Return `html` with width and height on each image in `sizes`, pixels by URL."""
+    """Return `html` with the width and height of each image whose URL is in `sizes`.
+
+    `sizes` maps absolute URLs to width and height in pixels.
+    """
     for url, (width, height) in sizes.items():
         source = f'src="{escape(url)}"'
         for tag in set(re.findall(rf"<img [^>]*{re.escape(source)}[^>]*>", html)):
@@ -227,7 +237,7 @@ def _link_for_iframe(match: re.Match[str]) -> str:
 
 
 def _percent_encoding(resolve: Resolve) -> Resolve:
-    """Return `resolve` with percent-encoded results (RFC 3986 §2)."""
+    """Return a function like `resolve` that percent-encodes its results (RFC 3986 §2)."""
     return lambda url: percent_encode(resolve(url.strip()))
 
 
@@ -258,7 +268,10 @@ def _candidates(srcset: str, resolve: Resolve) -> Iterator[str]:
 
 
 def _below_title(html: Html) -> Html:
-    """Move all headings one level down if there is an h1, since the title is the only h1."""
+    """Return `html` with all headings one level lower if it has an h1.
+
+    The only h1 of a page is the title of the post.
+    """
     return shift_headings(html, 1) if "<h1" in html else html
 
 

@@ -16,7 +16,10 @@ from postroom.text import display_width, shorten, wrap
 
 @define
 class _Margin:
-    """The text before the first and before the other lines of a list item, quote or note."""
+    """The prefixes for the lines of a list item, quote or footnote.
+
+    The first line may have another prefix than the `rest`, such as `- ` and two spaces.
+    """
 
     first: str
     rest: str
@@ -24,7 +27,7 @@ class _Margin:
 
 @define
 class TextWriter:
-    """Writes lines of text from Markdown events."""
+    """Converts the events of a Markdown parser to lines of plain text."""
 
     resolve: Resolve
     width: int
@@ -40,7 +43,7 @@ class TextWriter:
     rows: list[list[str]] = field(factory=list)
 
     def take(self, event: object) -> None:
-        """Take the next event of the document."""
+        """Process the next event of the document."""
         match event:
             case {"Text": str(text)} | {"Code": str(text)} | {"Html": str(text)}:
                 self.words.append(text)
@@ -139,11 +142,11 @@ class TextWriter:
                 self._flush()
 
     def _note(self, label: str) -> str:
-        """Return the mark of a footnote, with the same number as in HTML."""
+        """Return the reference to a footnote, such as `[^1]`, with the same number as in HTML."""
         return f"[^{self.notes.setdefault(label, len(self.notes) + 1)}]"
 
     def _tag(self, source: str) -> None:
-        """Take a tag inside a paragraph; a later tag closes an element that it opens."""
+        """Process an HTML tag inside a paragraph; the end tag of an element is a later event."""
         if source.startswith("</"):
             self._close_tag()
         else:
@@ -151,7 +154,7 @@ class TextWriter:
             self._pieces(made.removesuffix("</a>") if source[:2].lower() == "<a" else made)
 
     def _html(self, source: str) -> None:
-        """Take a block of HTML: its text and the URLs of its links."""
+        """Process a block of HTML: write its text and number its links."""
         self.words.clear()
         self._pieces(sanitize(source, self.resolve))
 
@@ -186,7 +189,11 @@ class TextWriter:
             self._number_link(written, start)
 
     def _number_link(self, url: str, start: int) -> None:
-        """Add the number of the link, unless its text, from `start`, is the URL itself."""
+        """Append the number of the link to `url`, such as ` [1]`.
+
+        The words from index `start` on are the text of the link. A link whose text is the URL
+        itself gets no number.
+        """
         text = "".join(self.words[start:]).strip()
         if url and text not in {url, url.removeprefix("mailto:")}:
             number = self.links.setdefault(url, len(self.links) + 1)
@@ -199,7 +206,10 @@ class TextWriter:
             self.words.append("]")
 
     def _table(self) -> None:
-        """Write a line for each row, or, if one is too long, the cells of each row as a list."""
+        """Write a line for each row of a table.
+
+        If a line would be too long, the cells of each row are written as a list instead.
+        """
         head, *rows = self.rows
         lines = [" | ".join(row) for row in self.rows]
         if (
@@ -317,7 +327,7 @@ def _events(markdown: str) -> Iterator[object]:
 
 
 def _without_hidden(events: Iterable[object]) -> Iterator[object]:
-    """Yield `events` without hidden elements such as scripts and without uninformative tags.
+    """Yield `events` without hidden elements such as scripts, and without tags that add no text.
 
     `<br>` becomes a line break. A hidden element that its block does not close becomes text.
     """
@@ -341,7 +351,10 @@ def _without_hidden(events: Iterable[object]) -> Iterator[object]:
 
 
 def _tag(event: object) -> tuple[str, str, str]:
-    """Return the source, the slash and the name of an inline tag; empty for other events."""
+    """Return the source of an inline tag, `/` if it is an end tag, and its name.
+
+    All three are empty for other events.
+    """
     if not isinstance(event, dict) or "InlineHtml" not in event:
         return "", "", ""
     source = str(event["InlineHtml"])

@@ -1,4 +1,4 @@
-"""Write an id or a topic into a post, with every other byte unchanged."""
+"""Write an id or a topic into a post without changing anything else."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BYTE_ORDER_MARK = "\ufeff"
 def write_id(file: Path, name: str, post_id: str) -> None:
     """Write `post_id` into the front matter of the post in `file`, called `name` in messages.
 
-    Raises `ContentError`, with the file unchanged, if anything else would change.
+    Raises `ContentError` and leaves the file unchanged if the edit would alter anything else.
     """
     before = file.read_bytes()
     after = with_id(before.decode("utf-8"), post_id).encode()
@@ -35,7 +35,7 @@ def write_id(file: Path, name: str, post_id: str) -> None:
 def with_id(text: str, post_id: str) -> str:
     """Return the post `text` with the line `id: "…"` at the end of its front matter.
 
-    A post without front matter gets one; an `id:` without a value gets its value.
+    Front matter is added if there is none. An `id:` without a value is completed instead.
     """
     mark = _BYTE_ORDER_MARK if text.startswith(_BYTE_ORDER_MARK) else ""
     written = text.removeprefix(mark)
@@ -56,7 +56,7 @@ def with_id(text: str, post_id: str) -> str:
 def write_topic(file: Path, written: str, usual: str) -> bool:
     """Replace the topic `written` with `usual` in the front matter of the post in `file`.
 
-    Return False, with the file unchanged, if anything else would change.
+    Return False and leave the file unchanged if the edit would alter anything else.
     """
     before = file.read_bytes()
     after = with_topic(before.decode("utf-8"), written, usual).encode()
@@ -71,7 +71,7 @@ def write_topic(file: Path, written: str, usual: str) -> bool:
 
 
 def with_topic(text: str, written: str, usual: str) -> str:
-    """Return the post `text` with `usual` where its `topics:` have `written`."""
+    """Return the post `text` with the topic `written` replaced by `usual` in its `topics:`."""
     mark = _BYTE_ORDER_MARK if text.startswith(_BYTE_ORDER_MARK) else ""
     parts = split_post(text.removeprefix(mark))
     if parts is None or parts.head is None:

@@ -22,7 +22,7 @@ FENCE = "---"
 _OPENING = re.compile(rf"{FENCE}[ \t]*\r?\n")
 _CLOSING = re.compile(rf"^{FENCE}[ \t]*\r?$", re.MULTILINE)
 YEARS = range(1900, 3000)
-"""The years of dates in posts."""
+"""The years that dates in posts may have."""
 
 
 @frozen
@@ -52,7 +52,10 @@ class WrittenEnclosure:
 
 @frozen
 class Hold:
-    """The effect of a key that holds a post back: a draft, or held back until or from a date."""
+    """The effect of a front-matter key that holds a post back.
+
+    The post is a draft, or it is hidden before the date `until` or from the date `since` on.
+    """
 
     draft: bool = False
     until: WrittenDate | None = None
@@ -61,7 +64,7 @@ class Hold:
 
 @frozen
 class FrontMatter:
-    """The values in the front matter of a post; absent ones are empty."""
+    """The values in the front matter of a post; a value that is not given is empty."""
 
     title: str = ""
     date: WrittenDate | None = None
@@ -84,9 +87,10 @@ class FrontMatter:
 
 @frozen
 class PostText:
-    """A post's front matter, None without a fence, and its body.
+    """A post split into its front matter, which is None if the post has none, and its body.
 
-    The front matter is `text[start:end]` of the post; `body_line` is the first line of the body.
+    The front matter is `text[start:end]` of the post. `body_line` is the line on which the body
+    begins.
     """
 
     head: str | None
@@ -148,12 +152,12 @@ def _reader(name: str) -> validation.Validator[Any]:
 
 
 def _fold(name: str) -> str:
-    """Return `publishdate` for `publishDate`, `publish_date` and `Publish-Date`."""
+    """Return a key without case and separators: `publishdate` for `Publish-Date`."""
     return re.sub("[-_ ]", "", name).casefold()
 
 
 def _make_front_matter(values: Mapping[str, Any]) -> FrontMatter:
-    """Make front matter of the values; if any key holds the post back, it is held back."""
+    """Make front matter of `values`; if several keys hold the post back, all of them apply."""
     holds = [value for value in values.values() if isinstance(value, Hold)]
     return FrontMatter(
         **{name: value for name, value in values.items() if not isinstance(value, Hold)},
@@ -180,9 +184,10 @@ def _near_misses(other: MapNode, path: str) -> list[Problem]:
 
 
 def _near_hold(name: str, value: Node) -> str:
-    """Return the key that holds posts back and that `name` misspells, if `value` fits it.
+    """Return the key that `name` probably misspells, if that key could hold the post back.
 
-    The value tells `publishe: false` from `publisher: Example Press`, a key of another program.
+    Only a key for which `value` is valid counts. This distinguishes `publishe: false` from
+    `publisher: Example Press`, a key of another program.
     """
     near = validation.near_match(name, _HOLDING)
     try:
@@ -277,7 +282,7 @@ _HELD_BACK = (
 
 
 def _hold_if(*, answer: bool) -> validation.Validator[Hold]:
-    """Return a validator of true or false; the value `answer` makes a draft."""
+    """Return a validator of true or false; a post with the value `answer` is a draft."""
     return lambda node: Hold(draft=validation.boolean(node) is answer)
 
 
@@ -325,23 +330,23 @@ _HOLDING: dict[str, validation.Validator[Hold]] = {
     "unpublishDate": _since,
 }
 _HOLDING_NAMES = {_fold(name): name for name in _HOLDING}
-"""The documented keys that hold a post back, by their folded names."""
+"""The documented keys that hold a post back, keyed by their names as `_fold` returns them."""
 
 
 def start_of(moment: WrittenDate, site: Site) -> datetime:
-    """Return the instant at which `moment` has come: a day alone as it begins in the site's zone.
+    """Return the instant of `moment`; a date without a time begins at midnight in the site's zone.
 
-    Where clocks skip midnight, that is the instant at which they do.
+    If the clocks skip midnight on that day, the instant of the clock change is returned.
     """
     written = moment.time or datetime.combine(moment.day, time())
     return (written if written.tzinfo else written.replace(tzinfo=site.timezone)).astimezone(UTC)
 
 
 def instant_of(moment: WrittenDate, identity: str, site: Site) -> datetime:
-    """Return the instant of `moment`.
+    """Return the instant at which a post with the date `moment` is published.
 
-    A date without a time is placed in the first hour of the day by a hash of the id, since feed
-    readers drop entries whose times are equal.
+    A date without a time gets a time in the first hour of the day, which a hash of the id
+    `identity` determines: feed readers drop entries whose times are equal.
     """
     if moment.time is None:
         digest = hashlib.sha256(identity.encode()).digest()
@@ -353,7 +358,8 @@ def instant_of(moment: WrittenDate, identity: str, site: Site) -> datetime:
 def take_instant(instant: datetime, taken: dict[datetime, datetime]) -> datetime:
     """Return `instant`, or the first second after it that is free, and add it to `taken`.
 
-    `taken` maps each instant in use to a later one, so that no run of them is walked twice.
+    `taken` maps each instant in use to a later one at which the search for a free instant goes
+    on, so that a long series of used instants is not searched again for every post.
     """
     passed = []
     while instant in taken:
@@ -366,8 +372,9 @@ def take_instant(instant: datetime, taken: dict[datetime, datetime]) -> datetime
 def to_site_time(instant: datetime, site: Site) -> datetime:
     """Return `instant` in the site's time zone, with a fixed offset of whole minutes.
 
-    Python compares two times of one zone without their offsets, and in autumn an hour occurs
-    twice. RFC 3339 has no offsets with seconds, which zones had long ago.
+    A fixed offset keeps comparisons right: Python ignores the offsets when it compares two times
+    of one zone, although an hour occurs twice when summer time ends. RFC 3339 has no offsets with
+    seconds, which some zones had long ago.
     """
     offset = instant.astimezone(site.timezone).utcoffset() or timedelta()
     return instant.astimezone(timezone(offset - offset % timedelta(minutes=1)))

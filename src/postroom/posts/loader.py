@@ -29,7 +29,7 @@ from postroom.text import topic_slug
 
 
 def group_by_topic(posts: Sequence[Post], site: Site) -> tuple[Topic, ...]:
-    """Return the topics of the settings in their order, then those of the posts by name.
+    """Return the topics of the settings in their order, then other topics of posts by name.
 
     Names that differ only in case or punctuation are one topic. Its name is the one in the
     settings, or else the one in the oldest post.
@@ -53,7 +53,10 @@ def group_by_topic(posts: Sequence[Post], site: Site) -> tuple[Topic, ...]:
 
 @frozen
 class TopicSpelling:
-    """A topic that a post spells differently; `usual` is empty if `written` makes no URL."""
+    """A topic that a post writes differently from its `usual` name.
+
+    `usual` is empty if `written` has no letters or digits, of which a URL could be made.
+    """
 
     path: str
     written: str
@@ -82,7 +85,10 @@ _REFERENCE = re.compile(r"&#(?:[xX]([0-9A-Fa-f]{1,8})|([0-9]{1,8}))")
 
 @frozen
 class _Times:
-    """When a post was published and last changed; `withdrawn` if the change withdrew it."""
+    """The times at which a post was published and last changed.
+
+    `withdrawn` is true if the last change withdrew the post.
+    """
 
     published: datetime
     updated: datetime
@@ -92,9 +98,10 @@ class _Times:
 
 @frozen
 class LoadedPosts:
-    """The posts that are due, newest first, with the names of all others and the warnings.
+    """The posts that are due, newest first, the paths of all other posts, and the warnings.
 
-    `unnamed` holds the path and the derived id of each post that has none of its own.
+    `waiting`, `drafts` and `expired` hold paths of posts that are not due. `unnamed` holds a pair
+    for each post without an `id` of its own: its path and the id derived from the path.
     """
 
     posts: tuple[Post, ...]
@@ -127,7 +134,7 @@ def read_posts(
 def read_every_post(
     folder: SourceFolder, site: Site, at: datetime, *, drafts: bool = False
 ) -> tuple[LoadedPosts, tuple[SourcePost, ...]]:
-    """Return the same as `read_posts`, and the source of every post, drafts included.
+    """Return the result of `read_posts`, and the source of every post, drafts included.
 
     Raises `ContentError` with every error of every post.
     """
@@ -193,9 +200,10 @@ def _report_duplicates(sources: list[SourcePost], report: PostProblems) -> None:
 
 
 def _timeline(sources: Iterable[SourcePost], at: datetime, site: Site) -> dict[str, _Times]:
-    """Return the times of each post, by its path.
+    """Return the times of each post, keyed by its path.
 
-    No two instants are equal: of two equal ones, the later in order of (date, id) is moved.
+    All instants are different: if two are equal, that of the post that comes later in the order of
+    (date, id) is moved on by seconds until it is free.
     """
     taken: dict[datetime, datetime] = {}
     published: dict[str, datetime] = {}
@@ -278,7 +286,10 @@ def _absent(name: str) -> str:
 
 
 def _check_characters(post: Post, source: SourcePost, report: PostProblems) -> Post:
-    """Report a forbidden character that a reference such as `&#11;` makes; return `post`."""
+    """Return `post` after a check for characters that no feed can hold.
+
+    A character reference such as `&#11;` makes such a character. The first one found is reported.
+    """
     for part in (post.title, post.summary, post.html, post.text):
         for _, character in forbidden_characters(part):
             line, column = _place_of_reference(character, source)
@@ -290,7 +301,10 @@ def _check_characters(post: Post, source: SourcePost, report: PostProblems) -> P
 
 
 def _place_of_reference(character: str, source: SourcePost) -> tuple[int, int]:
-    """Return line and column of the reference to `character`, such as `U+000B`, in the file."""
+    """Return the line and column in the file of the reference that makes `character`.
+
+    `character` is a name such as `U+000B`.
+    """
     for match in _REFERENCE.finditer(source.body):
         number = int(match[1], 16) if match[1] else int(match[2])
         if f"U+{number:04X}" == character:

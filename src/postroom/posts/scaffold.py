@@ -42,8 +42,8 @@ def _fill_in(text: str, values: Mapping[str, str]) -> str:
 def create_site(folder: Path, today: date) -> tuple[str, ...]:
     """Create a site in `folder` and return the names of the files that were written.
 
-    An existing `.gitignore` gets the lines that it is missing. Raises `UseError`, with nothing
-    changed, if another of the files exists.
+    An existing `.gitignore` gets the lines that it is missing. Raises `UseError` and changes
+    nothing if any other file of the new site exists already.
     """
     files = dict(render_starter_files(folder.resolve().name, today))
     ignoring = folder / _IGNORING
@@ -65,7 +65,7 @@ def create_site(folder: Path, today: date) -> tuple[str, ...]:
 
 
 def _missing_lines(there: str, wanted: str) -> str:
-    """Return the lines of `wanted` that a `.gitignore` with the text `there` is missing."""
+    """Return the lines of `wanted` that are missing in `there`, the text of a `.gitignore`."""
     known = {line.strip().strip("/") for line in there.splitlines()}
     missing = [line for line in wanted.splitlines(keepends=True) if line.strip("/\n") not in known]
     if all(line.startswith("#") for line in missing):
@@ -96,7 +96,7 @@ def create_post(site_dir: Path, site: Site, title: str, today: date) -> Path:
 
 
 def make_post_id(site: Site, stem: str) -> str:
-    """Return the id of a new post: that of the site, and the name of the file with its date."""
+    """Return the id of a new post: the id of the site, followed by the file name with its date."""
     return site.id + quote(stem)
 
 

@@ -32,7 +32,7 @@ _SUFFIXES = (".md", ".markdown")
 
 @frozen
 class SourceFolder:
-    """The files below `posts/`, by their paths from there with forward slashes."""
+    """The files below `posts/`, keyed by their paths relative to it, with forward slashes."""
 
     texts: Mapping[str, bytes]
     sizes: Mapping[str, int] = Factory(dict)
@@ -77,7 +77,10 @@ def scan_folder(site_dir: Path, posts: str, output: str = "") -> SourceFolder:
 
 
 def _excluded_paths(site_dir: Path, root: Path, output: str) -> frozenset[str]:
-    """Return the paths below `root` of the output folder and of the target of its link."""
+    """Return the paths, below `root`, of the output folder, which is not read as posts.
+
+    If the output folder is a symbolic link, the path of its target is returned, too.
+    """
     if not output:
         return frozenset()
     home, real = os.path.realpath(site_dir), os.path.realpath(root)
@@ -106,7 +109,7 @@ def _files(root: Path, excluded: Collection[str], problems: list[Problem]) -> It
 
 
 def _unfit_reason(path: Path, site_dir: Path) -> str:
-    """Return why the file at `path` must not be read, or nothing if it may be."""
+    """Return why the file at `path` must not be read, or an empty string if it may be read."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
@@ -130,10 +133,10 @@ _DATED_NAME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:[-_ ]+(.+))?")
 
 @frozen
 class SourcePost:
-    """The source of a post: its front matter, its body and what follows from the two.
+    """The source of a post: its front matter, its body, and values derived from these.
 
-    `path` is relative to `posts/`; `instant` is the instant of its date. The post is visible from
-    `begins` until `ends`, if it ends.
+    `path` is relative to `posts/`. `instant` is the instant of the date of the post. The post is
+    visible from `begins` until `ends`, or without end if `ends` is None.
     """
 
     path: str
@@ -173,14 +176,14 @@ class PostProblems:
         self.errors.append(Problem(self.name(source.path), line, 0, key, message, hint))
 
     def warn_missing_id(self, path: str, post_id: str) -> None:
-        """Add a warning that the post at `path` has no id of its own, with the derived one."""
+        """Add a warning that the post at `path` has no id of its own and uses `post_id`."""
         hint = f'add id: "{post_id}"'
         problem = Problem(self.name(path), 1, 0, "id", "is missing", hint, rule="post-id")
         self.warnings.append(problem)
 
 
 def parse_post(path: str, data: bytes, site: Site, report: PostProblems) -> SourcePost | None:
-    """Return the post at `path` with the content `data`, or None after adding its errors."""
+    """Return the post at `path` with the content `data`; if it has errors, report them instead."""
     name = report.name(path)
     text = _decode(data, name, report)
     if text is None:
@@ -259,7 +262,7 @@ def _make_source(
 
 
 def derived_id(site: Site, path: str) -> str:
-    """Return the id of the post at `path` under `posts/` that has none of its own."""
+    """Return the id of a post without an `id` of its own, made from its `path` below `posts/`."""
     return site.id + quote(path)
 
 
@@ -295,7 +298,10 @@ def _permalink(site: Site, slug: str, day: calendar_date, path: str) -> str:
 
 @frozen
 class Attachments:
-    """Resolves the URLs in a post; `found` collects the files that they name, by their paths."""
+    """Resolves the URLs in a post, and finds its attachments.
+
+    An attachment is a file that a URL in the post names. `found` collects them by their paths.
+    """
 
     post: SourcePost
     urls: Mapping[str, str]
@@ -306,7 +312,8 @@ class Attachments:
     def resolve(self, url: str) -> str:
         """Return `url` as an absolute URL.
 
-        A file beside the post becomes an attachment; the file of another post becomes its page.
+        If it names a file beside the post, that file becomes an attachment. If it names the file of
+        another post, the URL of that post is returned.
         """
         try:
             parts = urlsplit(url)
@@ -325,7 +332,7 @@ class Attachments:
         return urljoin(self.post.url, url)
 
     def fetchable(self, url: str) -> str:
-        """Return `url` as an absolute http or https URL, or nothing if it is none.
+        """Return `url` as an absolute http or https URL, or an empty string if it cannot be one.
 
         A relative path must name a file beside the post. Characters beyond ASCII are
         percent-encoded (RFC 3987 §3.1).
@@ -355,7 +362,7 @@ class Attachments:
         return next((self.folder.pixels(path) for path in self._paths(url)), (0, 0))
 
     def image_sizes(self) -> dict[str, tuple[int, int]]:
-        """Return width and height of each attached image, by its absolute URL."""
+        """Return width and height in pixels of each attached image, keyed by its absolute URL."""
         sizes = {self._url(file): self.folder.pixels(path) for path, file in self.found.items()}
         return {url: size for url, size in sizes.items() if all(size)}
 

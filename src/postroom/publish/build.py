@@ -22,14 +22,20 @@ from postroom.theme.i18n import Translations
 
 @frozen
 class Outputs:
-    """The files of a build, by their paths below the output folder, and the maker of each."""
+    """The files of a build, by their paths below the output folder.
+
+    For each file, its maker, such as a post or "the stylesheet", is kept for messages.
+    """
 
     files: dict[str, Contents] = field(factory=dict)
     makers: dict[str, str] = field(factory=dict)
     problems: list[Problem] = field(factory=list)
 
     def add(self, path: str, contents: Contents | str, maker: str) -> None:
-        """Add a file; two whose paths differ at most in case are a problem."""
+        """Add a file to the output.
+
+        A second file with the same path, or with one that differs only in case, is a problem.
+        """
         first = self.makers.setdefault(path.casefold(), maker)
         if first != maker or path in self.files:
             message = f"would be written to {path}, which {first} makes already"
@@ -37,7 +43,7 @@ class Outputs:
         self.files[path] = contents.encode() if isinstance(contents, str) else contents
 
     def report_files_as_folders(self) -> None:
-        """Add a problem for each path below another file."""
+        """Add a problem for each file whose path needs a folder where another file is."""
         for path, maker in self.makers.items():
             folder = path
             while folder := folder.rpartition("/")[0]:
@@ -91,7 +97,7 @@ def _read_logo(site_dir: Path, site: Site) -> bytes:
 
 
 def _replace_withdrawn(post: Post, translations: Translations) -> Post:
-    """Return `post`, with a notice in place of its content if it is withdrawn."""
+    """Return `post`; if it is withdrawn, its content is replaced by a notice."""
     if not post.withdrawn:
         return post
     notice = translations.withdrawn.format(translations.date(post.withdrawn))

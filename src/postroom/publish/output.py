@@ -1,9 +1,9 @@
 """Write the output folder: each file atomically, and only files that Postroom made.
 
 The folder may hold files of other programs. A manifest lists the paths and hashes of Postroom's
-own files; others are never changed. New files are written to a staging folder first and then
-renamed. The manifest is written before and after, so that after a run that was stopped between two
-files it lists both the old and the new hashes.
+own files; other files are never changed. New files are written to a staging folder first and then
+renamed. The manifest is written twice: before the files are renamed, with the old and the new
+hashes, and afterwards with the new ones. So it is right even if a run is stopped between two files.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Owned: TypeAlias = dict[str, tuple[str, ...]]
 
 @frozen
 class OutputSummary:
-    """The numbers of files that a run wrote, left unchanged and removed, with its warnings."""
+    """The counts of files that a build wrote, left unchanged and removed, and its warnings."""
 
     written: int = 0
     unchanged: int = 0
@@ -44,7 +44,7 @@ class OutputSummary:
 
 @frozen
 class _Change:
-    """A file that must be written."""
+    """A file of the output that is new or has changed."""
 
     path: str
     data: bytes
@@ -52,7 +52,7 @@ class _Change:
 
 
 def replace_output(folder: Path, files: Mapping[str, Contents]) -> OutputSummary:
-    """Write `files`, keyed by their paths below `folder`, and remove other files of ours.
+    """Write `files`, keyed by their paths below `folder`, and remove Postroom's other files.
 
     Raises `OutputError`, with nothing changed, if a file of another program is in the way, a path
     leads out of the folder, or another run is writing there.

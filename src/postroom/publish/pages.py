@@ -51,7 +51,7 @@ class PageData:
 
 @frozen
 class MadePage:
-    """A rendered page; `maker` names its source in messages."""
+    """A rendered page; `maker` says in messages what the page was made for, such as a topic."""
 
     path: str
     text: str
@@ -60,7 +60,7 @@ class MadePage:
 
 @frozen
 class PageBuilder:
-    """Renders every page of one build; posts and digests come newest first."""
+    """Renders every page of one build; `posts` and `digests` are sorted, newest first."""
 
     site: Site
     theme: Theme
@@ -87,7 +87,11 @@ class PageBuilder:
         return {topic.name: topic.url for topic in listed}
 
     def all(self) -> Iterator[MadePage]:
-        """Yield every page; with `pages.enabled: false`, only digests, subscribe and stylesheet."""
+        """Yield every page.
+
+        With `pages.enabled: false`, these are only the digests, the subscribe page and the
+        stylesheet.
+        """
         for digest, newer, older in find_neighbours(self.digests):
             yield self._digest(digest, newer, older)
         yield self._subscribe()
@@ -239,7 +243,10 @@ def find_neighbours(items: Sequence[T]) -> Iterator[tuple[T, T | None, T | None]
 
 
 def output_path(url: str, site: Site) -> str:
-    """Return the path in the output of the page at `url`; that of a folder is its index.html."""
+    """Return the path in the output of the page at `url`.
+
+    The path for the URL of a folder is that of its index.html.
+    """
     path = unquote(urlsplit(url).path.removeprefix(urlsplit(site.url).path))
     return path + "index.html" if path.endswith("/") or not path else path
 
@@ -251,7 +258,11 @@ def relative_root(url: str, site: Site) -> str:
 
 
 def relative_url(url: str, site: Site, root: str) -> str:
-    """Return a URL of the site relative to a page, so that pages work at any URL."""
+    """Return `url` relative to a page if it belongs to the site.
+
+    With relative URLs the pages work wherever the output is served. `root` is the relative path
+    from the page to the root of the output.
+    """
     if not url.startswith(site.url):
         return url
     return root + url.removeprefix(site.url) or "./"
@@ -263,7 +274,7 @@ def wrap_short_cells(html: Html) -> Html:
 
 
 def relative_html(html: Html, site: Site, root: str) -> Html:
-    """Return `html` with URLs of the site relative to a page."""
+    """Return `html` with URLs of the site made relative, as by `relative_url`."""
     if f'="{site.url}' not in html:
         return html
     attribute = re.compile(r' ((?:href|src|srcset|poster|cite)=")' + re.escape(site.url))

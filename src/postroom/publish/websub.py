@@ -45,8 +45,9 @@ def ping_hub(
 ) -> Iterator[PingResult]:
     """Notify `hub` of each of `feeds`, one after the other, and yield the results.
 
-    Temporary errors (no connection, 429, 5xx) are tried three times, with growing pauses or those
-    that the hub asks for. Other refusals and redirects are not tried again.
+    After a temporary error (no connection, 429, 5xx) a notification is repeated, up to three tries
+    in all. The pauses between them grow, unless the hub sends Retry-After. After other refusals
+    and redirects it is not repeated.
     """
     for feed in feeds:
         yield _notify(hub, feed, sleep)

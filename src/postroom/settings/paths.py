@@ -1,9 +1,9 @@
-"""Decide which paths a site may name: inside its folder, not hidden, with links resolved.
+"""Decide which paths a site may use: those inside its folder that are not hidden.
 
 A pull request may contain settings, posts and symbolic links. They must neither publish nor
-overwrite files that are hidden or outside the site. Each function returns what is wrong with a
-path, as the rest of a sentence that begins with the path, or nothing. Paths are checked twice: as
-written, and with symbolic links resolved.
+overwrite files that are hidden or outside the site. The functions that check a path return what is
+wrong with it, as the rest of a sentence that begins with the path, or an empty string. Paths are
+checked twice: as written, and with symbolic links resolved.
 """
 
 from __future__ import annotations
@@ -13,34 +13,37 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg", ".avif", ".ico")
-"""The endings of images that browsers can show."""
+"""The file name suffixes of images that browsers can show."""
 NO_IMAGE = "has no ending of an image"
 
 
 def below(folder: str, path: str) -> str:
-    """Return `path`, which is relative to `folder`, relative to the site."""
+    """Return the path relative to the site of `path`, which is relative to `folder`."""
     return path if folder == "." else f"{folder}/{path}"
 
 
 def hidden_segment(path: str) -> str:
-    """Return the first segment of `path` that begins with a dot, or nothing; `.` is none."""
+    """Return the first segment of `path` that begins with a dot, or an empty string.
+
+    The segment `.` is not hidden.
+    """
     return next((part for part in PurePosixPath(path).parts if part.startswith(".")), "")
 
 
 def hidden(path: str) -> str:
-    """Return what is wrong with a `path` that has a hidden segment."""
+    """Return what is wrong with `path` if it has a hidden segment."""
     segment = hidden_segment(path)
     return f"leads to the hidden '{segment}'" if segment else ""
 
 
 def hidden_in_public(path: str) -> str:
-    """Return what is wrong with a `path` of the output that no host would serve."""
+    """Return what is wrong with `path` in the output if no web host would serve it."""
     # RFC 8615 §3: this hidden folder is public.
     return hidden(path.removeprefix("/").removeprefix(".well-known/"))
 
 
 def astray(site: Path, path: Path) -> str:
-    """Return what is wrong with a `path` that resolves to a hidden file or leaves `site`."""
+    """Return what is wrong with `path` if it resolves to a hidden file or leads out of `site`."""
     real, home = Path(os.path.realpath(path)), Path(os.path.realpath(site))
     if not real.is_relative_to(home):
         return "leads out of the site"
@@ -48,7 +51,10 @@ def astray(site: Path, path: Path) -> str:
 
 
 def image_fault(site: Path, path: str) -> str:
-    """Return why the image at `path` must not be published; a missing file is no fault."""
+    """Return why the image at `path` must not be published, or an empty string.
+
+    A missing file is not a fault.
+    """
     if fault := astray(site, site / path):
         return fault
     real = Path(os.path.realpath(site / path))
@@ -58,10 +64,10 @@ def image_fault(site: Path, path: str) -> str:
 
 
 def output_fault(site: Path, folder: Path, sources: Iterable[str]) -> str:
-    """Return why output must not be written into `folder`.
+    """Return why output must not be written into `folder`, or an empty string.
 
-    `sources` are folders of the site that must not contain it. A folder outside the site is
-    allowed unless it is a symbolic link of the site.
+    `sources` are folders of the site that must not contain `folder`. A folder outside the site is
+    allowed unless a symbolic link inside the site leads there.
     """
     real, home = Path(os.path.realpath(folder)), Path(os.path.realpath(site))
     if home.is_relative_to(real):
@@ -79,7 +85,7 @@ def output_fault(site: Path, folder: Path, sources: Iterable[str]) -> str:
 
 
 def _is_inside(site: Path, folder: Path) -> bool:
-    """Tell whether `folder` is written as a path of the site, without resolving links."""
+    """Tell whether `folder`, as written, is inside the site; symbolic links are not resolved."""
     return Path(os.path.abspath(folder)).is_relative_to(os.path.abspath(site))  # noqa: PTH100 - a Path does not remove `..`
 
 

@@ -63,7 +63,7 @@ def load_settings(site_dir: Path) -> Site:
 
 
 def _misplaced(site_dir: Path, site: Site, data: bytes) -> Iterator[Problem]:
-    """Yield a problem for each folder of the settings that is a link to a forbidden place."""
+    """Yield a problem for each folder in the settings that is a link to a forbidden place."""
     if message := paths.astray(site_dir, site_dir / site.posts):
         yield path_problem(data, "posts", site.posts, message, _INSIDE.format("posts"))
     if message := paths.output_fault(site_dir, site_dir / site.output, sources(site)):
@@ -71,12 +71,15 @@ def _misplaced(site_dir: Path, site: Site, data: bytes) -> Iterator[Problem]:
 
 
 def path_problem(data: bytes, key: str, path: str, message: str, hint: str) -> Problem:
-    """Return a problem with `path`, the value of `key` in `data`, on the line of the value."""
+    """Return a problem with `path`, which is the value of the setting `key`.
+
+    `data` are the bytes of `postroom.yaml`, in which the line of the value is found.
+    """
     return Problem(FILE_NAME, *_place(data, key), key, f"'{path}' {message}", hint)
 
 
 def _place(data: bytes, key: str) -> tuple[int, int]:
-    """Return line and column of the value of `key`, such as `theme.logo`; zeros without one."""
+    """Return line and column of the value of `key`, such as `theme.logo`, or zeros if absent."""
     node = parse(data.decode("utf-8-sig"), limit=LIMIT)
     for name in key.split("."):
         if not isinstance(node, MapNode) or name not in node.pairs:
@@ -88,7 +91,8 @@ def _place(data: bytes, key: str) -> tuple[int, int]:
 def sources(site: Site) -> tuple[str, ...]:
     """Return the folders of a site that must not contain the output folder.
 
-    If the posts are the whole site, they contain the output folder, which is not read as posts.
+    If the folder of the posts is the site itself, it is left out: it may contain the output folder,
+    which is not read as posts.
     """
     return ("templates",) if site.posts == "." else (site.posts, "templates")
 

@@ -35,10 +35,10 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 
 @frozen
 class _UrlKind:
-    """One kind of server URL: its variable, and what its messages say.
+    """One kind of server URL: its environment variable, and the words for messages about it.
 
-    `ports` holds the default port of each scheme. The first scheme is without TLS and therefore
-    limited to this machine; `exposes` names what it would send in clear.
+    `ports` holds the default port of each scheme. The first scheme has no TLS and is
+    therefore allowed only for this machine; `exposes` names what it would send unencrypted.
     """
 
     variable: str
@@ -49,7 +49,7 @@ class _UrlKind:
     protected: str
 
     def error(self, message: str, hint: str) -> SettingsError:
-        """Return an error about the value of the variable."""
+        """Return an error about the value of the environment variable."""
         return SettingsError([Problem(self.variable, message=message, hint=hint)])
 
     def not_a_url(self) -> SettingsError:
@@ -159,7 +159,7 @@ class SmtpServer:
 
 
 def parse_smtp_url(url: str | None) -> SmtpServer:
-    """Return the server that the value of `POSTROOM_SMTP_URL` names.
+    """Return the server in `url`, the value of `POSTROOM_SMTP_URL`.
 
     Raises `SettingsError` if there is no value or it is not the URL of an SMTP server.
     """
@@ -195,7 +195,7 @@ class MailboxServer:
 
 
 def parse_mailbox_url(url: str) -> MailboxServer | Path:
-    """Return the server, or the folder of the Maildir, that `POSTROOM_MAILBOX_URL` names.
+    """Return the server, or the folder of the Maildir, in the value of `POSTROOM_MAILBOX_URL`.
 
     Raises `SettingsError` if the value is not the URL of a mailbox.
     """

@@ -1,8 +1,8 @@
 """Validate YAML nodes and convert them to values, with all errors of a document at once.
 
 A *validator* takes a node and returns a value, or raises `ValidationError`. Validators are built
-from validators, so that a section of the settings is one table (see `settings.site`). Every message
-names the place, the key, what was found and what to write instead.
+from other validators, so that a section of the settings is one table (see `settings.site`). Every
+message names the place, the key, the value that was found and what to write instead.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def matching(pattern: str, hint: str) -> Validator[str]:
 
 
 def boolean(node: Node) -> bool:
-    """Read true or false, in the words of YAML 1.1 and 1.2."""
+    """Read true or false, written in any way that YAML 1.1 or 1.2 allows."""
     value = text(node).casefold()
     if value in {"true", "yes", "on"}:
         return True
@@ -121,7 +121,7 @@ def one_of(*words: str) -> Validator[str]:
 
 
 def either(words: tuple[str, ...]) -> str:
-    """Return `one, two or three`."""
+    """Return `words` as an enumeration, such as `one, two or three`."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
 
 
@@ -199,13 +199,13 @@ def mapping(read_value: Validator[T]) -> Validator[dict[str, T]]:
 
 
 def did_you_mean(word: str, words: Iterable[str]) -> str:
-    """Return `, or did you mean 'title'?` if one of `words` is similar, else nothing."""
+    """Return the hint `, or did you mean 'title'?` if one of `words` is similar, else nothing."""
     near = near_match(word, words)
     return f", or did you mean '{near}'?" if near else ""
 
 
 def near_match(word: str, words: Iterable[str]) -> str:
-    """Return the one of `words` that `word` probably misspells, or nothing."""
+    """Return the word among `words` that `word` probably misspells, or an empty string."""
     by_folded = {known.casefold(): known for known in words}
     near = difflib.get_close_matches(word.casefold(), by_folded, 1, 0.75)
     return by_folded[near[0]] if near else ""
@@ -230,12 +230,15 @@ _URN = re.compile(r"urn:[A-Za-z0-9][A-Za-z0-9-]{0,30}[A-Za-z0-9]:.+", re.IGNOREC
 
 
 def percent_encode(url: str | bytes) -> str:
-    """Return `url` with the characters that no URI has percent-encoded (RFC 3986 §2)."""
+    """Percent-encode the characters in `url` that are not allowed in a URI (RFC 3986 §2)."""
     return quote(url, safe="%/:?#[]@!$&'()*+,;=~")
 
 
 def is_uri(value: str) -> bool:
-    """Tell whether `value` is a URI with a scheme (RFC 3986; `tag:`, `urn:` by their own RFCs)."""
+    """Tell whether `value` is a URI with a scheme (RFC 3986).
+
+    `tag:` and `urn:` URIs must have the form that their own RFCs define.
+    """
     if not _URI.fullmatch(value) or not re.match(r"[A-Za-z][A-Za-z0-9+.\-]*:.", value):
         return False
     lowered = value.casefold()

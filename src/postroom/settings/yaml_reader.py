@@ -57,7 +57,7 @@ class ListNode:
 
 @frozen
 class MapNode:
-    """A mapping; its keys have places, too."""
+    """A mapping; its keys have a line and a column, too."""
 
     pairs: dict[str, tuple[ScalarNode, Node]]
     line: int
@@ -69,7 +69,7 @@ Node: TypeAlias = ScalarNode | ListNode | MapNode
 
 @frozen
 class YamlError(Exception):
-    """The text is not YAML, or uses a part of YAML that is refused."""
+    """The text is not YAML, or uses a feature of YAML that is refused, such as aliases."""
 
     line: int
     column: int
@@ -80,7 +80,10 @@ class YamlError(Exception):
 def forbidden_characters(
     text: str, among: re.Pattern[str] = _FORBIDDEN
 ) -> Iterator[tuple[int, str]]:
-    """Yield the offset and the name, as `U+000B`, of each character that no feed can hold."""
+    """Yield the offset and the name, such as `U+000B`, of each forbidden character in `text`.
+
+    By default these are the characters that no feed can hold.
+    """
     for match in among.finditer(text):
         yield match.start(), f"U+{ord(match.group()):04X}"
 
@@ -225,7 +228,7 @@ def _explain(error: yaml.MarkedYAMLError, text: str, first_line: int) -> YamlErr
 
 
 def _comment_near(offset: int, text: str) -> int | None:
-    """Return the offset of a comment on the line of `offset` or the last one before it."""
+    """Return the offset of the comment on the line of `offset`, or of the last one before it."""
     rest = text[offset:].partition("\n")[0]
     last = text[:offset] + rest if rest.strip() else text[:offset].rstrip()
     found = last.rfind(" #", last.rfind("\n") + 1)

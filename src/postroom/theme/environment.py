@@ -1,4 +1,4 @@
-"""Rendering of templates: those of the theme, and those of a site that replace them."""
+"""Render templates: those of the theme, and those of a site that replace them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ _MODULE = re.compile(r"postroom\.models\.")
 
 @frozen
 class ThemeColours:
-    """The accent colour with enough contrast on both backgrounds (WCAG 2.2, SC 1.4.3)."""
+    """The accent colour of a site, adjusted for the light and for the dark background.
+
+    Each variant has enough contrast on its background (WCAG 2.2, SC 1.4.3).
+    """
 
     accent: str
     accent_dark: str
@@ -57,7 +60,7 @@ THEME_FOLDER = _theme_folder()
 
 
 class _Loader(FileSystemLoader):
-    """A loader that calls `check`, which may raise, with the path of every template."""
+    """A template loader that calls `check` with each path; `check` raises to refuse the file."""
 
     def __init__(self, folders: Sequence[Path], check: Callable[[Path], None]) -> None:
         super().__init__(folders)
@@ -74,7 +77,7 @@ class _Loader(FileSystemLoader):
 
 @define
 class Theme:
-    """The templates of a site: its own, then those of the theme."""
+    """The templates of a site; its own take precedence over those of the theme."""
 
     site_dir: Path
     language: str
@@ -173,7 +176,7 @@ class Theme:
         return f"templates/{template}", 0
 
     def _check_path(self, path: Path) -> None:
-        """Raise for a hidden file or a link to another folder: it may lead to a secret."""
+        """Raise if `path` is a hidden file or a link to another folder: it may lead to a secret."""
         real = path.resolve()
         folders = (self.site_dir.resolve() / self.site_templates.name, THEME_FOLDER.resolve())
         message, hint = "is a link to a file in another folder", "replace it by the file itself"
@@ -212,10 +215,10 @@ def tel_url(number: str) -> str:
 
 
 def read_logo(site_dir: Path, site: Site) -> bytes | None:
-    """Return the bytes of the logo, None without the setting or the file.
+    """Return the bytes of the logo, or None if the setting or the file is missing.
 
-    Raises `SettingsError` if the path is not an image inside the site, for a link may lead to a
-    secret.
+    Raises `SettingsError` if the path does not lead to an image inside the site: a symbolic link
+    may lead to a secret.
     """
     path = site.theme.logo
     if not path:

@@ -1,4 +1,4 @@
-"""Translations of the theme, and dates and plural forms, in the language of a site."""
+"""The translations of the theme, with dates and plural forms in the language of a site."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from postroom.models import DigestFrequency
 
 @frozen
 class Translations:
-    """The texts of the theme in one language: `t.contact` is the heading of the contact block."""
+    """The texts of the theme in one language, as attributes: `contact` heads the contact block."""
 
     language: str
     texts: Mapping[str, str]
@@ -33,7 +33,7 @@ class Translations:
         return _direction(self._locale)
 
     def direction_of(self, tag: str) -> str:
-        """Return the text direction of the language `tag`, of this language if it is empty."""
+        """Return the text direction of the language `tag`; an empty tag means this language."""
         return _direction(_locale(tag)) if tag else self.direction
 
     def date(self, day: datetime.date) -> str:

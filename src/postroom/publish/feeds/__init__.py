@@ -1,1 +1,1 @@
-"""Feeds: documents, their archives and one writer for each format."""
+"""The feed documents of a site and their archives, with one writer for each format."""

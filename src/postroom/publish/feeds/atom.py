@@ -1,4 +1,4 @@
-"""Atom 1.0 (RFC 4287)."""
+"""Write feeds as Atom 1.0 (RFC 4287)."""
 
 from __future__ import annotations
 

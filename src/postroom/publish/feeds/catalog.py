@@ -1,8 +1,9 @@
 """List the feed documents of a site: feeds by topic and language, and archives (RFC 5005 §4).
 
-Archives are full chunks of posts, counted from the oldest. They never change: a new post changes
-the feed and, when a chunk is full, adds an archive. The feed always has the posts that are not
-archived yet. Feed and archives overlap, and feed readers merge them by id.
+An archive is a document with a fixed number of posts; the first archive has the oldest posts. A new
+post never changes an archive: it changes the feed and, when enough posts have come, adds an
+archive. The feed always has the posts that are not archived yet. Feed and archives overlap, and
+feed readers merge them by id.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ _WITHDRAWN_FOR = timedelta(days=30)
 def history_chunks(posts: Sequence[Post], size: int) -> list[tuple[Post, ...]]:
     """Return the posts of each archive document, the oldest document first.
 
-    Posts are newest first, in `posts` and in each document. A document has `size` posts; there is
-    none while the feed has room for all posts.
+    Posts are newest first, in `posts` and in each document. A document has `size` posts. No
+    archive is made as long as the feed has room for all posts.
     """
     if len(posts) <= size:
         return []
@@ -54,7 +55,7 @@ STYLESHEET = "feed.css"
 
 @frozen
 class FeedDocument:
-    """A feed document in one format; `listed` is false for archives."""
+    """A feed document in one format; `listed` is true for a feed and false for an archive."""
 
     format: FeedFormat
     feed: Feed

@@ -1,8 +1,9 @@
 """Extend feedgen: links, archives, hubs, licences, languages and styled subtitles.
 
-feedgen 1.0.0 drops the attributes of an entry's links, has no archives, hubs in RSS, licences,
-languages of entries or styled subtitles, writes plain text where RSS has HTML, and dates undated
-elements with the current time. In its trees, elements of the format itself have no namespace.
+feedgen 1.0.0 drops the attributes of an entry's links. It has no archives, hubs in RSS, licences,
+languages of entries or styled subtitles. It writes plain text where RSS has HTML, and gives
+elements without a date the current time. In its XML trees, elements of Atom or RSS itself have no
+namespace.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class AtomLink:
     length: int = 0
 
     def attributes(self) -> dict[str, str]:
-        """Return the attributes of the link, without empty ones."""
+        """Return the XML attributes of the link; empty ones are left out."""
         known = {"href": self.href, "rel": self.rel, "type": self.type}
         known["length"] = str(self.length or "")
         return {name: value for name, value in known.items() if value}
@@ -92,7 +93,7 @@ def _add_entry(generator: FeedGenerator, post: Post, feed: Feed, site: Site) -> 
 
 
 class _FeedExtension(BaseExtension):  # type: ignore[misc]
-    """The links of the feed, its archive elements and its styled subtitle."""
+    """Adds to a feed its links, its archive elements and its styled subtitle."""
 
     def describe(self, feed: Feed, site: Site, media_type: str) -> None:
         self._feed, self._site, self._media_type = feed, site, media_type
@@ -151,7 +152,7 @@ class _FeedExtension(BaseExtension):  # type: ignore[misc]
 
 
 class _EntryExtension(BaseEntryExtension):  # type: ignore[misc]
-    """The links of an entry with all attributes, its image, authors and language."""
+    """Adds to an entry its links with all attributes, its image, authors and language."""
 
     def describe(self, post: Post, site: Site, language: str) -> None:
         self._post, self._site, self._language = post, site, language

@@ -1,4 +1,4 @@
-"""OPML 2.0: the list of all feeds, which feed readers import."""
+"""Write the list of all feeds as OPML 2.0, which feed readers can import."""
 
 from __future__ import annotations
 

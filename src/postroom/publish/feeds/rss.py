@@ -1,4 +1,7 @@
-"""RSS 2.0 with the modules that feed readers expect: content, Dublin Core, Atom links, media."""
+"""Write feeds as RSS 2.0 with the modules that feed readers expect.
+
+These are content, Dublin Core, Atom links and media.
+"""
 
 from __future__ import annotations
 
