@@ -51,7 +51,7 @@ _NO_SUBSCRIBER = "is from an unknown subscriber; read it yourself"
 
 @define
 class _Tally:
-    """Counts of the messages so far, of their kinds and of the changes."""
+    """Counts of the messages by kind, of the changes by kind, and of messages that failed."""
 
     kinds: Counter[ReportKind] = field(factory=Counter)
     changes: Counter[Change] = field(factory=Counter)
@@ -95,9 +95,9 @@ def command(files: tuple[Path, ...], *, as_json: bool) -> int:
 
 
 def _read_stdin() -> bytes:
-    """Return the first bytes of the message on standard input, and read the rest.
+    """Return the first bytes of the message on standard input; read and drop the rest.
 
-    Return nothing for a terminal, and for /dev/null, which cron gives.
+    Return b"" if standard input is a terminal, or /dev/null as under cron.
     """
     try:
         mode = os.fstat(sys.stdin.fileno()).st_mode
@@ -150,7 +150,7 @@ def _open_source(files: tuple[Path, ...]) -> Iterator[mailbox.Mailbox]:
 
 
 class _Files:
-    """Files with one message each, which are only read."""
+    """A `Mailbox` of files with one message each, which are read and never changed."""
 
     def __init__(self, files: tuple[Path, ...]) -> None:
         self._files = files
@@ -172,7 +172,7 @@ class _Files:
 def _process(
     message: MailboxMessage, keys: tokens.Keys, context: BounceContext, tally: _Tally
 ) -> bool:
-    """Apply one message; return whether it was understood."""
+    """Apply one message to the database; return False if a person needs to read it."""
     report = parse_returned_message(message.data, keys)
     tally.kinds[report.kind] += 1
     change = apply_report(report, context, datetime.now(UTC))
@@ -185,7 +185,7 @@ def _process(
 
 
 def _warning(report: ReturnedMessage, change: Change | None) -> str:
-    """Return why a person needs to read the message, "" if nobody does."""
+    """Return why a person needs to read the message, "" if no person needs to."""
     if report.kind == "unknown":
         return _UNKNOWN
     if change is None and report.kind in {"hard", "soft", "refused", "complaint"}:

@@ -46,7 +46,7 @@ _LINK_CACHE = Path(".postroom/links.json")
 
 @frozen
 class _Options:
-    """The options of a call."""
+    """The options with which `postroom check` was called."""
 
     fix: bool
     links: bool
@@ -126,7 +126,7 @@ def _lint(folder: Path, site: Site, options: _Options) -> list[Problem]:
 
 
 def _newest_message(folder: Path, context: LintContext) -> bytes:
-    """Return the newest issue as one subscriber gets it; empty if none can be sent yet."""
+    """Return the newest issue as the message to one subscriber, b"" if none can be sent yet."""
     site = context.site
     digests = group_by_period(context.loaded.posts, site)
     if not digests or not site.mail.sender or not site.mail.unsubscribe.startswith("https:"):
@@ -147,7 +147,7 @@ def _load_context(folder: Path, site: Site, options: _Options) -> LintContext:
 
 
 def _fix(folder: Path, loaded: loader.LoadedPosts, *, quiet: bool) -> bool:
-    """Write ids and topics; return whether a post changed.
+    """Write missing ids and the usual spelling of topics into posts; return whether any changed.
 
     Raises `ContentError` if an id cannot be written.
     """

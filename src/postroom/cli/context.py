@@ -1,4 +1,4 @@
-"""Option types for instants and durations; the store of the site, and its secret keys."""
+"""Option types for instants and durations, and functions that open the store and load the keys."""
 
 from __future__ import annotations
 

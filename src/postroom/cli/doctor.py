@@ -84,7 +84,7 @@ def _check_email(file: BinaryIO) -> Iterator[DiagnosisSection]:
 
 
 def _check_site() -> Iterator[DiagnosisSection]:
-    """Yield the sections one by one, because some take seconds."""
+    """Yield the sections of the report one by one, because some checks take seconds."""
     folder = find_site(Path.cwd())
     site = load_settings(folder)
     yield DiagnosisSection("Settings", environment.check_settings(site))
@@ -127,7 +127,7 @@ def _check_database(folder: Path) -> tuple[Diagnosis, ...]:
 
 
 def _try_write(folder: Path) -> str:
-    """Begin a transaction and roll it back; return the name of the database."""
+    """Try a write transaction and roll it back; return the name of the database."""
     url = os.environ.get("POSTROOM_DATABASE_URL")
     if not url and not (folder / DEFAULT_PATH).exists():
         # Do not create the database: a temporary file shows whether that is possible.

@@ -36,7 +36,7 @@ _COMMANDS = {
 
 
 class _Commands(click.Group):
-    """The commands with their summaries; the module of a command is imported when it is used."""
+    """A click group that knows the summaries, and imports a command's module on first use."""
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -104,7 +104,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _report(show: Callable[[], None], code: int) -> int:
-    """Print an error and return its exit code, even if standard error cannot be written."""
+    """Call `show`, which prints an error, and return `code`, even if printing fails."""
     with suppress(OSError):
         show()
     return code
@@ -118,7 +118,8 @@ def _problem(error: OSError) -> Problem:
 def _open_closed_streams() -> None:
     """Open /dev/null in place of standard streams that are closed, as by `>&-`.
 
-    Otherwise the next file that is opened gets the file descriptor and the output of the stream.
+    Otherwise the next file that is opened would get the file descriptor of the stream, and with it
+    the output meant for the stream.
     """
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
@@ -133,7 +134,8 @@ def _open_closed_streams() -> None:
 def _flush(code: int) -> int:
     """Flush the standard streams and return the exit code.
 
-    Drop output that cannot be written: Python would try again at exit, fail, and print a traceback.
+    Output that cannot be written is dropped. Otherwise Python would try to write it again at exit,
+    fail, and print a traceback.
     """
     for stream in (sys.stdout, sys.stderr):
         try:

@@ -68,7 +68,10 @@ _RHYTHM: Mapping[IssueKind, str] = {
 
 @frozen
 class _PreviewedIssue:
-    """An issue as a run would send it; without the settings, it has no content and no message."""
+    """An issue as a run would send it.
+
+    If settings for sending are missing, `resolved` and `message` are None.
+    """
 
     issue: Issue
     subscribers: int
@@ -152,7 +155,7 @@ def command(  # noqa: PLR0913 - click's options are arguments
 def _plan_segments(
     data: _PlanData, site: Site, run: RunWindow, loaded: LoadedPosts, *, accept_missing: bool
 ) -> list[PlannedSegment]:
-    """Return what a run would do for each segment of the subscribers."""
+    """Return what a run would send to each segment: subscribers who are due the same posts."""
     unnamed = {post_id for _, post_id in loaded.unnamed}
     visible = visible_posts(loaded.posts, site.language, unnamed)
     plan_input = plan.make_plan_input(
@@ -162,7 +165,7 @@ def _plan_segments(
 
 
 def _print_problems(problems: Sequence[Problem], site: Site) -> None:
-    """Print problems with the severity of their rules; missing settings are warnings here."""
+    """Print problems with the severity of their rules; print missing settings as warnings."""
     print_problems([problem for problem in problems if not problem.rule], "warning")
     found = grade((problem for problem in problems if problem.rule), site.checks)
     for severity in ("error", "warning"):
@@ -170,7 +173,7 @@ def _print_problems(problems: Sequence[Problem], site: Site) -> None:
 
 
 class _EmptyStore:
-    """The store of a site that has no database yet: looking must not create one."""
+    """An empty store for a site without a database, because `plan` must not create one."""
 
     def entries(self) -> Iterator[LogEntry]:
         yield from ()
@@ -198,7 +201,7 @@ class _EmptyStore:
 
 @frozen
 class _PlanData:
-    """Everything that is read from the database."""
+    """Everything that `plan` reads from the database."""
 
     planning: PlanningStore
     states: Mapping[State, int]
@@ -259,7 +262,10 @@ def _preview(  # noqa: PLR0913 - everything that an issue depends on
 def _approve(
     previews: Iterable[_PreviewedIssue], segments: Iterable[PlannedSegment], planning: PlanningStore
 ) -> Iterator[ApprovedIssue]:
-    """Yield the issues of a plan file; raises `SettingsError` if one cannot be sent."""
+    """Yield the issues to be written into a plan file.
+
+    Raises `SettingsError` if settings for sending an issue are missing.
+    """
     recipients: defaultdict[Issue, RecipientDigests] = defaultdict(RecipientDigests)
     for segment in segments:
         if segment.issue:

@@ -51,7 +51,7 @@ class Progress:
             self._bar.stop()
 
     def begin(self, plan: SendPlan) -> None:
-        """Print what is planned, and warn of open uncertain deliveries and outdated issues."""
+        """Print how many emails are planned; warn of uncertain deliveries and outdated issues."""
         warn_of_uncertain(plan.uncertain)
         print_outdated("send", plan.outdated, self._zone)
         self._total = plan.subscribers

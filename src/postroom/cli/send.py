@@ -182,7 +182,7 @@ def send_test_email(site_dir: Path, site: Site, connection: SmtpConnection, reci
 
 
 def _check_options(*, to: bool, test: bool, planned: bool, resend: bool, refreshed: bool) -> None:
-    """Raise `UseError` for options that exclude each other."""
+    """Raise `UseError` if the options exclude each other."""
     if to != test:
         raise _misuse("--test and --to", "go together", "postroom send --test --to me@example.com")
     if planned and (test or resend):
@@ -221,7 +221,7 @@ def _make_context(  # noqa: PLR0913 - a run works with all of it
 def _is_too_late(
     store: Store, site: Site, site_dir: Path, overrides: Overrides, window: timedelta
 ) -> bool:
-    """Tell whether a run would start after the window, and print so."""
+    """Tell whether it is too late for `--window`; if so, print the reason."""
     # Without warnings: the run that follows reads the posts again and prints them.
     content = ContentSource(site_dir, site, lambda _: None)
     plan_input = run.look_up_posts(store, site, content, current_instant(), overrides)
@@ -240,7 +240,7 @@ def _is_too_late(
 
 
 def _report_late(store: Store) -> int:
-    """Warn of open uncertain deliveries after a run that sent nothing; return the exit code."""
+    """Warn of open uncertain deliveries if it is too late for a run; return the exit code."""
     uncertain = store.deliveries.count_uncertain()
     if not store.runs.is_under_way():
         uncertain += store.deliveries.count_by_state().get("sending", 0)

@@ -40,7 +40,7 @@ _STATES: tuple[DeliveryState, ...] = (
 
 @frozen
 class _Status:
-    """Everything that is shown."""
+    """Everything that `postroom status` shows."""
 
     runs: tuple[PastRun, ...]
     is_sending: bool
@@ -105,7 +105,7 @@ def _print(status: _Status, zone: ZoneInfo) -> None:
 
 
 def _acknowledge(store: Store, now: datetime) -> tuple[DeliveryRow, ...]:
-    """Close the uncertain deliveries, with those that a crashed run left in `sending`."""
+    """Acknowledge uncertain deliveries, including those that a crashed run left in `sending`."""
     with store.database.locked() as is_ours:
         return store.deliveries.acknowledge(now, dead=is_ours)
 
@@ -178,13 +178,13 @@ def _email_lines(status: _Status) -> Iterator[str]:
 
 
 def _count_deferred(status: _Status) -> int:
-    """Return how many deliveries are deferred, without the refused ones."""
+    """Return how many deliveries are deferred, except those that are listed as refused."""
     refused = sum(row.state == "deferred" for row in status.refused)
     return status.emails.get("deferred", 0) - refused
 
 
 def _row_lines(rows: tuple[DeliveryRow, ...], total: int, zone: ZoneInfo) -> Iterator[str]:
-    """Yield a line for each row, and how many of `total` are not shown."""
+    """Yield a line for each row, and a last line if `total` is more than the number of rows."""
     for row in rows:
         since = (row.refused or row.since).astimezone(zone)
         line = f"{address.display_address(row.address)}, {since:%Y-%m-%d %H:%M}"

@@ -148,7 +148,7 @@ def add(  # noqa: PLR0913 - click's options are arguments
 def _plan_welcome(
     store: Store, site_dir: Path, site: Site, newcomers: Sequence[Subscriber]
 ) -> None:
-    """Plan the welcome issue of each of the `newcomers`, and print how many get one."""
+    """Plan a welcome issue for each of the `newcomers`, and print how many will get one."""
     content = ContentSource(site_dir, site, lambda warnings: print_problems(warnings, "warning"))
     if welcomed := send_welcome(store, site, content, current_instant(), newcomers):
         click.echo(f"{welcomed} will be welcomed by the next: postroom send")

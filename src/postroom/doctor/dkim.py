@@ -1,6 +1,6 @@
-"""DKIM (RFC 6376): the key in the DNS, and the signatures of an email.
+"""Check DKIM (RFC 6376): the public key in the DNS, and the signatures of a received email.
 
-Verifying a signature needs dkimpy, the extra `dkim`.
+Verifying a signature needs the package dkimpy, which the optional dependencies `dkim` install.
 """
 
 from __future__ import annotations
@@ -28,16 +28,17 @@ class SignatureVerdict:
 
 
 class VerificationError(Exception):
-    """The key of a signature could not be looked up; the text says why."""
+    """The public key of a signature could not be looked up; the error text says why."""
 
 
 def verify_signatures(
     message: bytes, number: int, txt: Callable[[str], str | None]
 ) -> SignatureVerdict:
-    """Verify the signature `number` of `message`, counted from 0 at the top (RFC 6376 §6.1.3).
+    """Verify one DKIM signature of `message` (RFC 6376 §6.1.3).
 
-    The lines of `message` end with CR LF. `txt` returns the TXT record of a name, None if there is
-    none, and raises `VerificationError` if the DNS does not answer.
+    `number` selects the DKIM-Signature field, counted from 0 at the top. The lines of `message`
+    must end with CR LF. `txt` takes a domain name and returns its TXT record, or None if there is
+    none; it raises `VerificationError` if the DNS does not answer.
     """
     try:
         import dkim  # noqa: PLC0415 - an extra
@@ -68,7 +69,7 @@ def verify_signatures(
 
 @define
 class _Log:
-    """Collects the errors that dkimpy logs instead of raising."""
+    """A logger for dkimpy that collects the errors which dkimpy logs instead of raising."""
 
     errors: list[str] = Factory(list)
 
@@ -86,7 +87,7 @@ _SEQUENCE, _INTEGER, _BITS = 0x30, 0x02, 0x03
 
 
 def check_dkim_key(domain: str, selector: str, resolver: Resolver) -> tuple[Diagnosis, ...]:
-    """Return the findings about the key `selector` of `domain`."""
+    """Return the findings about the DKIM key that `domain` publishes under `selector`."""
     name = f"{selector}._domainkey.{domain}"
     subject = f"DKIM key {name}"
     answer = resolver.lookup(name, "TXT")
@@ -151,8 +152,8 @@ def _rsa(subject: str, bits: int) -> Diagnosis:
 def rsa_bits(der: bytes) -> int:
     """Return the length of the modulus of an RSA public key, in bits.
 
-    `der` is a SubjectPublicKeyInfo (RFC 5280 §4.1), the usual form, or an RSAPublicKey, that of
-    RFC 6376 §3.6.1. Raises `ValueError` if it is neither.
+    `der` is the key in DER: as a SubjectPublicKeyInfo (RFC 5280 §4.1), which is usual, or as an
+    RSAPublicKey, which RFC 6376 §3.6.1 specifies. Raises `ValueError` if it is neither.
     """
     body, _ = _element(der, _SEQUENCE)
     if body[:1] == bytes([_SEQUENCE]):
@@ -165,7 +166,7 @@ def rsa_bits(der: bytes) -> int:
 
 
 def _element(der: bytes, wanted: int) -> tuple[bytes, bytes]:
-    """Return the contents of the first element of `der`, and the bytes after it (X.690 §8)."""
+    """Return the contents of the first DER element of `der`, and the rest of `der` (X.690 §8)."""
     if len(der) < 2 or der[0] != wanted:
         raise ValueError("unexpected element")
     length, start = der[1], 2
@@ -190,7 +191,11 @@ _MAX_SIGNATURES = 10
 
 @frozen
 class _Signature:
-    """A signature: its number from the top, the signer, and the signed fields in lower case."""
+    """A parsed DKIM-Signature field.
+
+    `number` counts such fields from 0 at the top; `domain` is the signer; `fields` are the names of
+    the signed header fields, in lower case.
+    """
 
     number: int
     domain: str
@@ -202,10 +207,10 @@ class _Signature:
 def check_signatures(
     data: bytes, message: Message, sender: str, resolver: Resolver, verify: Verify
 ) -> Iterator[Diagnosis]:
-    """Yield the findings about the signatures of the email `data`, parsed as `message`.
+    """Yield the findings about the DKIM signatures of the email `data`, parsed as `message`.
 
-    If one is aligned with `sender`, the domain of From, others are ignored: mail servers may add
-    their own.
+    `sender` is the domain of From. If at least one signature is aligned with it, the signatures
+    that are not are ignored, because mail servers may add their own.
     """
     values = message.get_all("DKIM-Signature", [])
     if not values:

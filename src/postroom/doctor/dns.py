@@ -1,6 +1,6 @@
-"""DNS lookups, and the checks of SPF, DMARC and MX records.
+"""Look up DNS records, and check SPF, DMARC and MX records.
 
-Nothing here raises: a failed lookup is a finding.
+No function here raises when a lookup fails: the failure is reported as a finding.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ _TIMEOUT = 5.0
 
 @frozen
 class DnsAnswer:
-    """The records of one name and type, as text.
+    """The DNS records of one name and type, as text.
 
-    The strings of a TXT record are joined without spaces (RFC 7208 §3.3, RFC 6376 §3.6.2.2); an MX
-    record is its host name, "." for the null MX (RFC 7505). The status is `nothing` for a name or
-    type that does not exist, and `failed` without an answer; then `reason` says why.
+    The strings of a TXT record are joined without spaces (RFC 7208 §3.3, RFC 6376 §3.6.2.2). An MX
+    record is given as its host name, which is "." for the null MX (RFC 7505). The status is
+    `nothing` if the name has no such record, and `failed` if no answer came; `reason` then says
+    why.
     """
 
     status: Status
@@ -39,10 +40,10 @@ class DnsAnswer:
 
 
 class SystemResolver:
-    """The name servers of this machine; each question is asked once."""
+    """A resolver that uses the name servers of this machine and caches every answer."""
 
     def __init__(self, timeout: float = _TIMEOUT) -> None:
-        """Use a timeout in seconds for each question."""
+        """Set the `timeout` of each DNS query, in seconds."""
         self._timeout = timeout
         self._cache: dict[tuple[str, RecordType], DnsAnswer] = {}
 
@@ -89,7 +90,7 @@ class Resolver(Protocol):
 def domain_of(mailbox: str) -> str:
     """Return the domain of a mailbox such as `News <news@example.com>`, "" if there is none.
 
-    It is in ASCII and lower case, without a dot at its end.
+    The domain is returned in ASCII and lower case, without a dot at its end.
     """
     local, _, domain = parseaddr(mailbox)[1].rpartition("@")
     try:
@@ -101,7 +102,7 @@ def domain_of(mailbox: str) -> str:
 def parse_tags(text: str) -> dict[str, str] | None:
     """Parse a tag list such as `v=DKIM1; p=…` (RFC 6376 §3.2); return None if it is malformed.
 
-    Names are in lower case. A list with the same name twice is malformed.
+    Tag names are returned in lower case. A list that repeats a tag is malformed.
     """
     tags: dict[str, str] = {}
     for part in filter(str.strip, text.split(";")):
@@ -122,8 +123,9 @@ def lookup_failed(subject: str, name: str, answer: DnsAnswer) -> Diagnosis:
 class DmarcPolicy:
     """The DMARC record that applies to a domain, and its organisational domain.
 
-    `domain` is the one with the record, "" if there is none. Records of a domain that has several
-    are ignored; `several` lists those domains. `failed` is the finding about a failed lookup.
+    `domain` is the domain that has the record, "" if no record applies. If a domain has several
+    DMARC records, they are ignored (RFC 9989) and `several` contains the domain. `failed` is the
+    finding about the first lookup that failed.
     """
 
     organisation: str
@@ -136,9 +138,10 @@ class DmarcPolicy:
 def find_dmarc_policy(domain: str, resolver: Resolver) -> DmarcPolicy:
     """Find the DMARC policy of `domain` by the DNS tree walk (RFC 9989).
 
-    `_dmarc` is looked up at the domain and at each parent. The highest domain with a record is the
-    organisational domain, unless a record has `psd=n` (then that domain) or `psd=y` (then the
-    domain below it).
+    The record `_dmarc` is looked up below the domain and below each of its parent domains. The
+    highest domain with a record is the organisational domain. The walk ends early at a record with
+    `psd=n`, whose domain is then the organisational one, or with `psd=y` (a public suffix), where
+    it is the domain below.
     """
     found: dict[str, str] = {}
     several: list[str] = []
@@ -172,7 +175,10 @@ def _upwards(domain: str) -> tuple[str, ...]:
 
 
 def is_aligned(domain: str, other: str, resolver: Resolver, *, strict: bool = False) -> bool:
-    """Tell whether two domains belong to one organisation (RFC 9989); `strict`: are the same."""
+    """Tell whether two domains are aligned (RFC 9989).
+
+    They are if they have the same organisational domain; with `strict`, only if they are equal.
+    """
     if domain == other:
         return bool(domain)
     if strict or not domain or not other:
@@ -184,7 +190,10 @@ def is_aligned(domain: str, other: str, resolver: Resolver, *, strict: bool = Fa
 
 
 def check_mx(domain: str, use: str, resolver: Resolver) -> tuple[Diagnosis, ...]:
-    """Return whether `domain` accepts email; `use` says for what, such as `bounces`."""
+    """Return the findings about the MX records of `domain`, which must accept email.
+
+    `use` says in the findings what the domain receives, such as `bounces`.
+    """
     subject = f"MX of {domain}"
     answer = resolver.lookup(domain, "MX")
     if answer.status == "failed":
@@ -266,7 +275,10 @@ _MECHANISMS = frozenset("all include a mx ptr ip4 ip6 exists".split())
 
 @frozen
 class SpfTerm:
-    """One mechanism or modifier: `-all`, `include:example.com`, `redirect=example.com`."""
+    """One term of an SPF record, such as `-all`, `include:example.com` or `redirect=example.com`.
+
+    `modifies` tells a modifier (`redirect=…`) from a mechanism (RFC 7208 §4.6.1).
+    """
 
     qualifier: str
     name: str
@@ -276,7 +288,7 @@ class SpfTerm:
 
 @define
 class _SpfEvaluation:
-    """The worst-case cost of a record and of all that it includes."""
+    """The DNS lookups and errors of an SPF record with all its includes, in the worst case."""
 
     resolver: Resolver
     lookups: int = 0
@@ -286,7 +298,10 @@ class _SpfEvaluation:
     failed: list[Diagnosis] = Factory(list)
 
     def follow(self, domain: str, record: str) -> str:
-        """Count the lookups of `record`; return the qualifier of its `all`, "" if there is none."""
+        """Count the lookups of `record`, the SPF record of `domain`, and follow its includes.
+
+        Return the qualifier of its `all`, "" if it has no `all`.
+        """
         redirect = ""
         for text in record.split()[1:]:
             term = parse_spf_term(text)
@@ -343,7 +358,8 @@ class _SpfEvaluation:
 def check_spf(domain: str, resolver: Resolver) -> tuple[Diagnosis, ...]:
     """Return the findings about the SPF record of `domain`.
 
-    Only a receiver knows which mechanism matches, so the worst case counts: none but the last.
+    Lookups are counted for the worst case, in which no mechanism matches before the last one, since
+    only the receiver of an email knows which one matches.
     """
     subject = f"SPF of {domain}"
     answer = resolver.lookup(domain, "TXT")
@@ -398,7 +414,7 @@ def _check_all(subject: str, qualifier: str) -> Iterator[Diagnosis]:
 
 
 def parse_spf_term(text: str) -> SpfTerm | str:
-    """Parse one term of a record (RFC 7208 §12); return a message if it is malformed."""
+    """Parse one term of an SPF record (RFC 7208 §12); return an error text if it is malformed."""
     match = _TERM.fullmatch(text)
     if not match:
         return f"'{text}' is not a mechanism"

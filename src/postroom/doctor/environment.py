@@ -1,7 +1,7 @@
 """Checks of settings, secrets, domains, the SMTP server, the clock and the database.
 
-Nothing is changed and no email is sent. DNS, the SMTP server, the clock and the database are
-arguments.
+The checks change nothing and send no email. They receive the resolver, the SMTP server, the time
+and the database access as arguments.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NO_REPLY = re.compile(r"(do-?not|no)[-_.]?reply", re.IGNORECASE)
 
 
 def check_settings(site: Site) -> tuple[Diagnosis, ...]:
-    """Return the findings about the settings of mail and contact."""
+    """Return the findings about the settings under `mail` and `contact`."""
     missing = {p.key: problem(p.key, p.message, p.hint) for p in missing_settings(site)}
     return (
         *_sender(site, missing),
@@ -74,7 +74,10 @@ def _selector(site: Site) -> Iterator[Diagnosis]:
 
 
 def check_secrets(value: str | None) -> tuple[Diagnosis, ...]:
-    """Return the findings about `POSTROOM_SECRET_KEY`, without any part of its value."""
+    """Return the findings about `value`, the content of `POSTROOM_SECRET_KEY`.
+
+    No finding contains any part of it.
+    """
     try:
         parse_keys(value)
     except SettingsError as error:
@@ -88,7 +91,7 @@ def check_secrets(value: str | None) -> tuple[Diagnosis, ...]:
 
 
 def check_domains(mail: MailSettings, resolver: Resolver) -> Iterator[Diagnosis]:
-    """Yield the findings about SPF, DKIM, DMARC and MX of the domains in `mail`."""
+    """Yield the findings about the SPF, DKIM, DMARC and MX records of the domains in `mail`."""
     sender = domain_of(mail.sender)
     envelope = domain_of(mail.bounces) or sender
     if not sender:
@@ -122,11 +125,11 @@ class RelayFeatures(Protocol):
 
     @property
     def size(self) -> int:
-        """The largest message it accepts, in bytes; 0 if there is no known limit."""
+        """The largest message that the server accepts, in bytes; 0 if it states no limit."""
 
 
 class RelayProbe(Protocol):
-    """An SMTP server to connect to."""
+    """An SMTP server that the doctor can connect to."""
 
     def open(self) -> RelayFeatures:
         """Connect and log in; raises `RelayError`."""
@@ -153,10 +156,10 @@ def check_relay(server: RelayProbe, name: str) -> tuple[Diagnosis, ...]:
 
 
 def check_clock(now: datetime, changed: datetime, due: int, waiting: int) -> tuple[Diagnosis, ...]:
-    """Return whether the clock may be wrong.
+    """Return a finding that says whether the clock, which shows `now`, may be wrong.
 
-    `changed` is when a file of the site was last changed; `due` is the number of published posts,
-    and `waiting` that of posts dated later than `now`.
+    `changed` is the time of the last change to the settings file or a published post. `due` is the
+    number of published posts, `waiting` the number of posts that are dated later than `now`.
     """
     time = f"shows {now.isoformat(timespec='seconds')}"
     if waiting and not due:
@@ -170,9 +173,10 @@ def check_clock(now: datetime, changed: datetime, due: int, waiting: int) -> tup
 
 
 def check_database(try_write: Callable[[], str]) -> tuple[Diagnosis, ...]:
-    """Return whether the database can be written.
+    """Return a finding that says whether the database can be written to.
 
-    `try_write` returns the name of the database, or raises `PostroomError` or `OSError`.
+    `try_write` tries it and returns the name of the database, or raises `PostroomError` or
+    `OSError`.
     """
     try:
         return (ok("database", f"{try_write()} can be written"),)

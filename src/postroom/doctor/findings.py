@@ -1,4 +1,4 @@
-"""A diagnosis: one line with a level, and sections of them."""
+"""The findings of `postroom doctor`, and the sections in which it prints them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Diagnosis:
     def __str__(self) -> str:
         """Return `subject: message; hint` on one line of printable characters.
 
-        DNS records and received emails may hold anything.
+        Other characters are replaced, since DNS records and received emails may contain any.
         """
         line = f"{self.subject}: {'; '.join(part for part in (self.message, self.hint) if part)}"
         return "".join(c if c.isprintable() else "�" for c in " ".join(line.split()))
@@ -57,7 +57,7 @@ def problem(subject: str, message: str, hint: str = "") -> Diagnosis:
 
 
 def as_findings(problems: Iterable[Problem]) -> tuple[Diagnosis, ...]:
-    """Return the problems of another package as findings."""
+    """Convert problems that another package reports into findings of level `problem`."""
     return tuple(
         problem(": ".join(part for part in (p.path, p.key) if part), p.message, p.hint)
         for p in problems

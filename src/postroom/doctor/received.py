@@ -1,4 +1,4 @@
-"""Checks of a received email: fields, parts, signatures, and what the receiver found."""
+"""Check a received email: fields, parts, signatures, and the results of the receiver's checks."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _NEUTRAL = frozenset("none neutral policy temperror softfail".split())
 
 
 def check_received(data: bytes, resolver: Resolver, verify: Verify) -> Iterator[DiagnosisSection]:
-    """Yield the findings about the received email in `data`, by section.
+    """Yield the findings about the received email `data`, section by section.
 
-    `verify` verifies its signatures.
+    `verify` is called to verify a DKIM signature, as `dkim.verify_signatures` does.
     """
     data = restore_line_ends(data)
     # The compat32 policy keeps every field unchanged.
@@ -46,7 +46,7 @@ def check_received(data: bytes, resolver: Resolver, verify: Verify) -> Iterator[
 
 
 def restore_line_ends(data: bytes) -> bytes:
-    """Return the email in a saved file as it was sent, with CR LF at the ends of lines."""
+    """Return the email in a saved file with CR LF at the end of each line, as it was sent."""
     # A file saved from an mbox may begin with its separator line (RFC 4155).
     data = re.sub(rb"\AFrom [^\n]*\n", b"", data.removeprefix(b"\xef\xbb\xbf"))
     return re.sub(rb"\r?\n", b"\r\n", data)
@@ -141,7 +141,7 @@ def _check_return_path(message: Message, sender: str, resolver: Resolver) -> Ite
 
 
 def _check_results(message: Message) -> Iterator[Diagnosis]:
-    """Yield the results of the receiver's own checks (RFC 8601)."""
+    """Yield findings about the Authentication-Results that the receiver added (RFC 8601)."""
     values = [
         _remove_comments(str(value)) for value in message.get_all("Authentication-Results", [])
     ]

@@ -38,10 +38,10 @@ _MAX_LENGTH = 500
 
 @frozen
 class BounceVerdict:
-    """The outcome that a report states.
+    """The outcome of a delivery, as a bounce report states it.
 
-    `status` is the enhanced status code (RFC 3463), `diagnostic` the server's words on one line,
-    and `addresses` are the failed ones, in lower case.
+    `status` is the enhanced status code (RFC 3463), `diagnostic` the server's reply on one line.
+    `addresses` are the email addresses that failed, in lower case.
     """
 
     kind: BounceKind
@@ -51,10 +51,11 @@ class BounceVerdict:
 
 
 def classify(recipients: Iterable[Message]) -> BounceVerdict | None:
-    """Return the verdict of a report's fields, one group a recipient; None without any.
+    """Return the verdict of a report, None if no recipient has one.
 
-    An email has one recipient. A report with several means that their server forwarded it; it
-    failed only if it reached none of them, and is hard only if it is hard for all.
+    `recipients` holds the report's fields, one group for each recipient (RFC 3464 §2.3). Each of
+    our emails has one recipient; a report names several if a server forwarded the email. The email
+    then failed only if it reached none of them, and the bounce is hard only if it is hard for all.
     """
     verdicts: dict[BounceKind, BounceVerdict] = {}
     addresses: set[str] = set()
@@ -89,8 +90,8 @@ def _recipient_verdict(fields: Message) -> BounceVerdict | None:
 def pick_status(code: int, statuses: Iterable[str], diagnostic: str) -> BounceVerdict:
     """Return the verdict on a failure with this reply code and these enhanced status codes.
 
-    Where they differ the mildest counts: the relay's status is not better than that of the server
-    that refused.
+    One code may come from the relay, the other from the server that refused the email. Neither is
+    more reliable, so the mildest one counts if they differ.
     """
     # A temporary reply that repeated until the relay gave up is a permanent failure.
     code = 0 if code // 100 == 4 else code
@@ -103,12 +104,12 @@ def pick_status(code: int, statuses: Iterable[str], diagnostic: str) -> BounceVe
 
 
 def decode_text(fields: Message, name: str) -> str:
-    """Return the value of a field on one line, "" if there is none."""
+    """Return the value of the header field `name` on one line, "" if there is no such field."""
     return _one_line(str(fields.get(name) or ""))
 
 
 def _one_line(value: str) -> str:
-    """Return a value on one line, with printable characters only."""
+    """Return `value` on one line, with printable characters only."""
     printable = "".join(c if c.isprintable() else " " for c in value[: 4 * _MAX_LENGTH])
     return " ".join(printable.split())[:_MAX_LENGTH]
 
@@ -165,9 +166,10 @@ _RETURNED_HEADER = re.compile(r"(?im)^(?:Return-Path|Received|Message-ID|List-Un
 class ReturnedMessage:
     """The kind of an incoming message, and the delivery or subscriber that it is about.
 
-    `delivery` is 0, or an id that we signed; `token` is "", or a subscriber's token. `fingerprint`
-    identifies the message; `message_id` is for people. `addresses` are those that it reports as
-    failed, which proves nothing.
+    `delivery` is the id of a delivery with our valid signature, or 0. `token` is a subscriber's
+    token, or "". `fingerprint` identifies the message, so that it is applied only once;
+    `message_id` names it in warnings. `addresses` are the email addresses that the message reports
+    as failed; anyone can write them, so they prove nothing.
     """
 
     kind: ReportKind
@@ -181,12 +183,12 @@ class ReturnedMessage:
 
     @property
     def is_trusted(self) -> bool:
-        """Whether it has a signed id or a token, which only a recipient of our email can know."""
+        """Whether the message has a signed delivery id or a token; only our emails contain them."""
         return bool(self.delivery or self.token)
 
 
 def parse_returned_message(data: bytes, keys: Keys) -> ReturnedMessage:
-    """Parse the first `MAX_BYTES` of an incoming message; never raises, whatever it holds."""
+    """Parse the first `MAX_BYTES` of an incoming message; never raises, even if it is malformed."""
     data = data[:MAX_BYTES]
     try:
         return _parse(data, keys)
@@ -226,7 +228,10 @@ def _fingerprint(data: bytes) -> str:
 
 
 def _classify_message(message: Message, data: bytes) -> tuple[ReportKind, BounceVerdict | None]:
-    """Return the kind of a message that is not an unsubscribe email, and a bounce's verdict."""
+    """Return the kind of a message, and the verdict if it is a bounce.
+
+    The caller has already recognised unsubscribe emails.
+    """
     parts = list(_parts(message))
     if reports := _field_groups(parts, "message/feedback-report"):
         feedback = decode_text(reports[0], "Feedback-Type").lower()  # RFC 5965 §3.1
@@ -243,7 +248,7 @@ def _classify_message(message: Message, data: bytes) -> tuple[ReportKind, Bounce
 
 
 def _parts(message: Message) -> Iterator[Message]:
-    """Yield the message and all its parts, also those of a returned email."""
+    """Yield the message and all its MIME parts, including those of an email returned inside it."""
     queue = [message]
     for _ in range(_MAX_PARTS):
         if not queue:
@@ -256,7 +261,10 @@ def _parts(message: Message) -> Iterator[Message]:
 
 
 def _field_groups(parts: list[Message], content_type: str) -> list[Message]:
-    """Return the groups of fields in the parts of this content type."""
+    """Return the groups of fields in all parts of this content type.
+
+    A report consists of such groups, each like a message header (RFC 3464 §2.1).
+    """
     found: list[Message] = []
     for part in parts:
         payload = part.get_payload()
@@ -267,7 +275,7 @@ def _field_groups(parts: list[Message], content_type: str) -> list[Message]:
 
 
 def _decode_groups(part: Message, groups: list[Message]) -> list[Message]:
-    """Return the groups of a part, decoded: some servers encode them despite RFC 6522 §3."""
+    """Return the groups of fields in `part`, decoded if they are base64 despite RFC 6522 §3."""
     if decode_text(part, "Content-Transfer-Encoding").lower() != "base64":
         return groups
     encoded = "".join(str(group.get_payload()) for group in groups)
@@ -279,7 +287,10 @@ def _decode_groups(part: Message, groups: list[Message]) -> list[Message]:
 
 
 def _find_delivery(message: Message, text: str, keys: Keys) -> int:
-    """Return the first delivery id that we signed, in the recipients or the whole text; else 0."""
+    """Return the first delivery id with our valid signature, 0 if there is none.
+
+    The fields with the recipient are searched first, then the whole text of the message.
+    """
     for place in (*_recipients(message), text):
         for match in _SIGNED_ADDRESS.finditer(place):
             if (delivery := read_envelope_sender(match[0], keys)) is not None:
@@ -305,7 +316,8 @@ def _is_daemon(message: Message) -> bool:
 def _is_auto_reply(message: Message) -> bool:
     """Tell whether a program sent the message as a reply (RFC 3834 §3).
 
-    "auto-generated" is not a reply: a program may unsubscribe its owner.
+    `Auto-Submitted: auto-generated` does not make it a reply: a mail program that unsubscribes its
+    user may write it.
     """
     submitted = decode_text(message, "Auto-Submitted").partition(";")[0].strip().lower()
     if submitted.startswith("auto-replied") or any(message.get(name) for name in _REPLY_FIELDS):
@@ -317,7 +329,7 @@ def _is_auto_reply(message: Message) -> bool:
 
 
 def _is_automatic(message: Message) -> bool:
-    """Tell whether a program wrote the message (RFC 3834 §5, and fields older than it)."""
+    """Tell whether a program wrote the message, by Auto-Submitted (RFC 3834 §5) or older fields."""
     submitted = decode_text(message, "Auto-Submitted").lower()
     if submitted not in {"", "no"} or any(message.get(name) for name in _AUTOMATIC_FIELDS):
         return True
@@ -327,7 +339,7 @@ def _is_automatic(message: Message) -> bool:
 
 
 def _parse_unstructured(data: bytes, parts: list[Message]) -> BounceVerdict | None:
-    """Return the verdict of a bounce that does not follow RFC 3464, None for other messages."""
+    """Return the verdict of a bounce that does not follow RFC 3464, None if it is not a bounce."""
     # Imported here because it is slow, and most bounces follow the standard.
     from flufl.bounce import all_failures  # noqa: PLC0415
 
@@ -362,7 +374,7 @@ def _plain_texts(parts: list[Message]) -> Iterator[str]:
 
 
 class BounceStore(Protocol):
-    """The database of bounces and complaints; each method is one transaction."""
+    """The database operations for bounces and complaints; each method is one transaction."""
 
     def record_failure(
         self,
@@ -373,11 +385,11 @@ class BounceStore(Protocol):
         hashed: Callable[[str], str],
         at: datetime,
     ) -> Change:
-        """Record that an email did not arrive, hard or soft."""
+        """Record a bounce: a hard one with `hard`, otherwise a soft one."""
         ...
 
     def record_refusal(self, trace: BounceTrace, detail: str, at: datetime) -> Change:
-        """Record that an email was refused for a reason other than its address."""
+        """Record that an email was refused for a reason other than its recipient's address."""
         ...
 
     def record_complaint(
@@ -391,8 +403,9 @@ class BounceStore(Protocol):
 class BounceContext:
     """The dependencies of `apply_report`.
 
-    `unsubscribe` takes a token and an instant, and returns whether anything changed;
-    `find_subscriber` takes a token; `hash_address` makes the suppression hash of an address key.
+    `unsubscribe` takes a token and an instant, and returns whether anything changed.
+    `find_subscriber` returns the subscriber with a token. `hash_address` takes an
+    `EmailAddress.key` and returns the hash that the suppression list stores.
     """
 
     store: BounceStore
@@ -402,10 +415,10 @@ class BounceContext:
 
 
 def apply_report(report: ReturnedMessage, context: BounceContext, at: datetime) -> Change | None:
-    """Apply a report at the instant `at`; return None if it changes nothing.
+    """Apply a report to the database at the instant `at`; return None if it is ignored.
 
-    Only a signed delivery id or a token is believed, never an address that a report names.
-    Applying a report twice changes nothing more.
+    The subscriber is found by a signed delivery id or a token, never by an email address that the
+    report names. Applying the same report again changes nothing.
     """
     if not report.is_trusted:
         return None

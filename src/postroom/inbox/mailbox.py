@@ -1,4 +1,4 @@
-"""Mailboxes of incoming messages: IMAP and Maildir."""
+"""Read incoming messages from a mailbox, over IMAP or in a Maildir."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from postroom.settings.urls import MAILBOX_URL_VAR, MailboxServer
 
 @frozen
 class MailboxMessage:
-    """A message in a mailbox: its name there, and its first bytes.
+    """A message in a mailbox: its UID or file name there, and its first bytes.
 
-    `error` says why it could not be read; then `data` is empty.
+    If the message could not be read, `error` says why and `data` is empty.
     """
 
     name: str
@@ -29,7 +29,7 @@ class MailboxMessage:
 
 
 class Mailbox(Protocol):
-    """A source of messages, from which nothing is deleted."""
+    """A source of messages; reading and marking them deletes none."""
 
     def unread(self, max_bytes: int) -> Iterator[MailboxMessage]:
         """Yield messages that are neither seen nor flagged, at most `max_bytes` of each.
@@ -89,7 +89,7 @@ class Imap:
         return MailboxMessage(uid, bodies[0]) if bodies else None
 
     def mark(self, message: MailboxMessage, *, understood: bool) -> None:
-        """Set the flag of a message."""
+        """Set the flag `\\Seen` if the message was understood, otherwise `\\Flagged`."""
         flag = r"(\Seen)" if understood else r"(\Flagged)"
         with _readable_errors(self._server):
             self._require_ok(self._connection.uid("STORE", message.name, "+FLAGS.SILENT", flag))
@@ -104,10 +104,10 @@ class Imap:
 
 @contextmanager
 def open_imap(server: MailboxServer, trust: ssl.SSLContext | None = None) -> Iterator[Imap]:
-    """Connect, log in and open the folder; log out at the end of the block.
+    """Connect to an IMAP server, log in and open the folder; log out at the end of the block.
 
-    The server's certificate is verified against `trust`, by default the system's store. Raises
-    `MailboxError`.
+    The server's certificate is verified against `trust`, by default against the certificates that
+    the system trusts. Raises `MailboxError`.
     """
     with _readable_errors(server):
         connection = _connect(server, trust)
@@ -140,7 +140,7 @@ def _log_in(connection: imaplib.IMAP4, server: MailboxServer) -> None:
 
 @contextmanager
 def _readable_errors(server: MailboxServer) -> Iterator[None]:
-    """Turn every error of the connection into a `MailboxError` of one line."""
+    """Turn every error of the IMAP connection into a `MailboxError` with a one-line message."""
     try:
         yield
     except ssl.SSLCertVerificationError as error:
@@ -210,7 +210,7 @@ class Maildir:
         ]
 
     def mark(self, message: MailboxMessage, *, understood: bool) -> None:
-        """Move a message to `cur` with its flag, in one rename."""
+        """Move a message to `cur` and set its flag, with a single rename."""
         place, _, name = message.name.partition("/")
         base, _, flags = name.partition(_INFO)
         flags = "".join(sorted({*flags, "S" if understood else "F"}))
@@ -225,9 +225,9 @@ class Maildir:
 
 @contextmanager
 def open_mailbox(location: MailboxServer | Path) -> Iterator[Mailbox]:
-    """Open a mailbox for a block.
+    """Open the IMAP mailbox or the Maildir at `location` for the duration of a `with` block.
 
-    Raises `SettingsError` if a path is not a Maildir, and `MailboxError` if a server fails.
+    Raises `SettingsError` if a path is not a Maildir, and `MailboxError` if an IMAP server fails.
     """
     if isinstance(location, Path):
         yield Maildir(location)

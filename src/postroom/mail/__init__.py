@@ -1,1 +1,1 @@
-"""Email addresses, tokens and rules that several parts share."""
+"""Email addresses, tokens, and the rules for bounces and unsubscribing."""

@@ -33,12 +33,12 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class AddressError(ValueError):
-    """An invalid email address; the text of the error says why."""
+    """Raised for an invalid email address; the error text says why it is invalid."""
 
 
 @frozen
 class EmailAddress:
-    """A valid email address in its three forms."""
+    """A valid email address: as stored, as people read it, and as a key for comparison."""
 
     ascii: str
     """The form for headers, envelopes and the database."""
@@ -49,7 +49,7 @@ class EmailAddress:
 
 
 def address_key(ascii_form: str) -> str:
-    """Return the comparison key of a valid address in its ASCII form."""
+    """Return the key by which a valid address, given in its ASCII form, is compared with others."""
     return ascii_form.casefold()
 
 
@@ -89,12 +89,12 @@ def _validate(text: str) -> EmailAddress:
 
 
 def _sentence(message: str) -> str:
-    """Return a message of the library in our style: no capital, no full stop."""
+    """Return an error message of email-validator in our style: no capital letter, no full stop."""
     return message[:1].lower() + message[1:].rstrip(".")
 
 
 def display_address(ascii_form: str) -> str:
-    """Return the form for people of an address in its stored ASCII form."""
+    """Return the address in the form that people read, from its stored ASCII form."""
     local, _, domain = ascii_form.rpartition("@")
     if "xn--" not in domain:
         return ascii_form

@@ -1,8 +1,9 @@
-"""Classification of bounces, and the limits of failures and complaints.
+"""Classify bounces, and decide how many failures and complaints are too many.
 
 Most refusals are not the fault of the email address: a relay with a wrong setting refuses every
 email. So a subscriber is removed at once only for a status that says the email address itself is
-bad (a hard bounce). Soft bounces remove a subscriber only if they last, and only a few a day.
+bad (a hard bounce). Soft bounces remove a subscriber only if they continue for weeks, and remove
+only a few subscribers a day.
 """
 
 from __future__ import annotations
@@ -43,9 +44,9 @@ _MIN_COMPLAINTS = 2
 
 
 def enhanced_status(text: str) -> str:
-    """Return the enhanced status (RFC 3463) in the text of a server's reply, "" without one.
+    """Return the enhanced status code (RFC 3463) in a server's reply, "" if it has none.
 
-    `text` is the part after the reply code, as in `5.1.1 no such user`.
+    `text` is the reply without its three-digit reply code, such as `5.1.1 no such user`.
     """
     match = _STATUS.match(text) or _QMAIL_STATUS.search(text)
     return match[1] if match else ""
@@ -54,8 +55,8 @@ def enhanced_status(text: str) -> str:
 def is_hard(code: int, status: str) -> bool:
     """Tell whether a refusal is a hard bounce: the email address is permanently bad.
 
-    `code` is the reply code, or 0 where a report has only a status; `status` is the enhanced
-    status (RFC 3463), or "".
+    `code` is the SMTP reply code, or 0 if a report states only an enhanced status; `status` is the
+    enhanced status code (RFC 3463), or "".
     """
     if code and code // 100 != 5:
         return False
@@ -66,7 +67,7 @@ def is_soft(code: int, status: str) -> bool:
     """Tell whether a refusal is a soft bounce: possibly, but not surely, about the email address.
 
     A refusal that is neither hard nor soft is not about the email address: relaying was denied,
-    the sender was not trusted, or the content was rejected. Such a refusal is no `Failure`.
+    the sender was not trusted, or the content was rejected. It never removes the subscriber.
     """
     if is_hard(code, status) or (code and code // 100 != 5):
         return False
@@ -84,9 +85,9 @@ def reply_status(reply: str) -> str:
 
 
 def is_lasting(instants: Sequence[datetime]) -> bool:
-    """Tell whether soft bounces at these instants remove a subscriber.
+    """Tell whether soft bounces at these `instants` are enough to remove a subscriber.
 
-    No email was delivered between them.
+    They must be consecutive: the caller leaves out those before the last email that arrived.
     """
     if len({instant.date() for instant in instants}) < SOFT_LIMIT:
         return False

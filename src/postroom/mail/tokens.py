@@ -1,8 +1,8 @@
-"""Random tokens, keyed hashes, and the email addresses that carry them.
+"""Random tokens, keyed hashes, and the email addresses that contain them.
 
 The source of randomness and the keys are arguments, so that tests can fix both. The headers and
-links of an email carry an opaque token, short enough for a header line; only the envelope sender
-is signed.
+links of an email contain the subscriber's opaque token, which is short enough for a header line.
+The envelope sender contains the id of the delivery instead, with a signature.
 """
 
 from __future__ import annotations
@@ -35,14 +35,15 @@ NO_KEY_HINT = f"set it to the key of this site; if the site has none yet, {NEW_K
 
 
 def new_token(random: Random = secrets.token_bytes) -> str:
-    """Return a new opaque token of 22 characters that may stand in a URL."""
+    """Return a new opaque token of 22 characters, all of which are allowed in a URL."""
     return base64.urlsafe_b64encode(random(TOKEN_BYTES)).rstrip(b"=").decode("ascii")
 
 
 def hash_token(token: str, purpose: str) -> str:
     """Return the stored form of a single-use token: SHA-256, bound to its purpose.
 
-    So a token is valid for one purpose only, and a stolen database contains no usable token.
+    A token made for one purpose is therefore invalid for another, and a stolen database contains no
+    single-use token that works.
     """
     return hashlib.sha256(f"{purpose}\0{token}".encode()).hexdigest()
 
@@ -65,20 +66,26 @@ class Keys:
 
     @property
     def oldest(self) -> bytes:
-        """The key of the suppression hashes; it must stay, because they cannot be made again."""
+        """The key of the suppression hashes.
+
+        It must never be removed: the addresses are not stored, so the hashes cannot be made again.
+        """
         return self._keys[-1]
 
     def suppression(self, key: str) -> str:
         """Return the suppression hash of the address with this `key` (`EmailAddress.key`).
 
-        The hash is keyed (HMAC-SHA-256, RFC 2104), so nobody with only the database can find
-        addresses by trying them.
+        The hash is keyed (HMAC-SHA-256, RFC 2104): without the key, nobody can find out by trial
+        which addresses a stolen database contains.
         """
         return hmac.digest(self.oldest, b"suppression\0" + key.encode(), hashlib.sha256).hex()
 
     @property
     def proof(self) -> str:
-        """A value by which the database recognises the oldest key without revealing it."""
+        """A value made from the oldest key, by which the database recognises that key.
+
+        It does not reveal the key.
+        """
         return hmac.new(self.oldest, b"proof", hashlib.sha256).hexdigest()
 
     def sign(self, number: int) -> str:
@@ -97,18 +104,21 @@ def _signature(key: bytes, number: int) -> str:
 
 
 def envelope_sender(bounces: str, number: int, keys: Keys) -> str:
-    """Return the envelope sender of delivery `number`, to which failures are reported (VERP).
+    """Return the envelope sender of delivery `number`, to which bounces are sent (VERP).
 
     It is the setting `mail.bounces` with the signed number after a `+`, as in
-    `bounces+42-mfzwizltoq2ds3rn@example.com`. So every report names its delivery, and nobody can
-    forge a report for another one. It holds no token, because mail servers log envelope senders.
+    `bounces+42-mfzwizltoq2ds3rn@example.com`. So every bounce identifies its delivery, and nobody
+    can forge a bounce for another delivery. The subscriber's token is not used for this, because
+    mail servers log envelope senders.
     """
     local, _, domain = bounces.rpartition("@")
     return f"{local}+{number}-{keys.sign(number)}@{domain}"
 
 
 def read_envelope_sender(address: str, keys: Keys) -> int | None:
-    """Return the delivery that a report to `address` is about, None without a valid signature.
+    """Return the id of the delivery in the envelope sender `address`, to which a bounce was sent.
+
+    Returns None if `address` has no valid signature.
 
     The text before the `+` does not matter: `mail.bounces` may have changed since, and mail servers
     may add a prefix.

@@ -1,4 +1,4 @@
-"""The unsubscribe URL, the preferences URL, and the rule that unsubscribes a subscriber.
+"""The URLs for unsubscribing and for preferences, and the function that unsubscribes someone.
 
 The web page, one-click unsubscribing and emails to the bounces address all call `unsubscribe`.
 """
@@ -26,7 +26,7 @@ PREFERENCES_PATH = f"{SERVICE_PATH}preferences/"
 
 
 class UnsubscribeStore(Protocol):
-    """The stored subscribers, as far as unsubscribing needs them."""
+    """The part of the subscriber store that unsubscribing needs."""
 
     def unsubscribe(self, token: str, at: datetime, method: str, /) -> bool:
         """Unsubscribe the subscriber with `token`; return whether their state changed."""
@@ -36,10 +36,11 @@ class UnsubscribeStore(Protocol):
 def unsubscribe(
     store: UnsubscribeStore, token: str, at: datetime, method: UnsubscribeMethod
 ) -> bool:
-    """Unsubscribe the subscriber with `token` at the instant `at`; return whether that is new.
+    """Unsubscribe the subscriber with `token` at the instant `at`; return whether that is a change.
 
-    A token never expires and works any number of times. An unknown token is no error, and callers
-    must answer it exactly like a known one. Re-raises errors of `store`; the call may be repeated.
+    A token never expires, and can be used again. An unknown token is not an error, and the response
+    to it must be the same as to a known one, so that nobody can test which tokens exist. Errors of
+    `store` are passed on; repeating the call is safe.
     """
     return bool(_TOKEN.fullmatch(token)) and store.unsubscribe(token, at, method)
 
@@ -50,5 +51,5 @@ def unsubscribe_url(site: Site, token: str = TOKEN_PLACEHOLDER) -> str:
 
 
 def preferences_url(site: Site, token: str = TOKEN_PLACEHOLDER) -> str:
-    """Return the URL of the preferences page, which `postroom serve` does not answer yet."""
+    """Return the URL of the preferences page, which `postroom serve` does not offer yet."""
     return urljoin(site.mail.unsubscribe.rstrip("/") + "/", PREFERENCES_PATH + token)

@@ -1,8 +1,9 @@
-"""Headers and MIME parts of a message, and a check that they read back as they were meant.
+"""Write the header fields and MIME parts of a message, and check them by parsing them again.
 
 Python's email package breaks long names, encodes long List-* fields so that no mail program reads
 them, and in versions still in use turns an encoded line break into a field of its own. So this
-module writes header lines itself, by three rules: text, mailboxes, and fields that must stay plain.
+module writes header lines itself, in one of three ways: as free text, as a mailbox, or as a plain
+field that is never encoded.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9-]+(?:\.[A-Za
 
 
 def encode_text(name: str, value: str) -> str:
-    """Encode a field of free text such as Subject (RFC 5322 §3.6.5, RFC 2047 §5)."""
+    """Encode a field that holds free text, such as Subject (RFC 5322 §3.6.5, RFC 2047 §5)."""
     _refuse_breaks(name, value)
     # Mail servers may strip spaces at the end of a line.
     plain = _is_plain(value) and value == value.strip()
@@ -38,7 +39,7 @@ def encode_text(name: str, value: str) -> str:
 
 
 def encode_mailbox(name: str, value: str) -> str:
-    """Encode a field of one mailbox such as `News <news@example.com>` (RFC 5322 §3.4).
+    """Encode a field that holds one mailbox such as `News <news@example.com>` (RFC 5322 §3.4).
 
     The domain is written in its ASCII form (RFC 5891).
     """
@@ -68,8 +69,9 @@ def _phrase(display: str, taken: int) -> str:
 def encode_plain(name: str, value: str) -> str:
     """Encode a field that no mail program decodes, such as List-Unsubscribe (RFC 2369 §2).
 
-    It is folded only at ", " and after its name, and never encoded. Lines stay within 76
-    characters, because forwarders written in Python encode longer ones.
+    The field is never encoded, and folded only after ", " in its value and after its name. Lines
+    have at most 76 characters if possible, because forwarding programs written in Python encode
+    longer ones.
     """
     _refuse_breaks(name, value)
     if not _is_plain(value):
@@ -90,7 +92,7 @@ def is_plain_address(value: str) -> bool:
 
 
 def split_address(value: str) -> tuple[str, str]:
-    """Return the name and the email address of a mailbox, with the domain in ASCII."""
+    """Split a mailbox into the display name and the email address, with the domain in ASCII."""
     match = re.fullmatch(r"\s*(.*?)\s*<([^<>]+)>\s*", value)
     display, address = match.groups() if match else ("", value.strip())
     if _QUOTED.fullmatch(display):  # RFC 5322 §3.2.4
@@ -107,17 +109,17 @@ def _label(label: str) -> str:
 
 
 def unfold(raw: str) -> str:
-    """Return the value of a field on one line (RFC 5322 §2.2.3)."""
+    """Return the value of a header field without its line breaks (RFC 5322 §2.2.3)."""
     return re.sub(r"\r?\n(?=[ \t])", "", raw).strip(" \t")
 
 
 def decode_field(raw: str) -> str:
-    """Return the text of a field as a mail program shows it (RFC 2047 §6)."""
+    """Return the text of a raw header field as a mail program shows it (RFC 2047 §6)."""
     return str(make_header(decode_header(re.sub(r"\r?\n(?=[ \t])", "", raw))))
 
 
 def decode_mailbox(raw: str) -> tuple[str, str]:
-    """Return the name and the email address of a field of one mailbox."""
+    """Return the display name and the email address in a raw field that holds one mailbox."""
     display, address = parseaddr(re.sub(r"\r?\n(?=[ \t])", "", raw))
     return decode_field(display), address
 
@@ -143,8 +145,9 @@ def draft_message(
 ) -> bytes:
     """Return `email` as an unsent message (RFC 5322), multipart/alternative with the text first.
 
-    `sender` and `recipient` are mailboxes such as `News <news@example.com>`; the same arguments
-    give the same bytes. Raises `ContentError` if the message does not read back as it was meant.
+    `sender` and `recipient` are mailboxes such as `News <news@example.com>`. The same arguments
+    give the same bytes. The message is parsed again as a check; raises `ContentError` if a field or
+    a part then differs from the arguments.
     """
     meant = {
         "From": sender,
@@ -162,7 +165,7 @@ def draft_message(
 
 
 def encode_headers(meant: Mapping[str, str]) -> bytes:
-    """Return the header lines of the fields `meant`, in that order.
+    """Encode header fields, given as a mapping from name to decoded value, in that order.
 
     Raises `ContentError` for a value that cannot be encoded without loss.
     """
@@ -182,7 +185,7 @@ _RULES = {
 
 
 def encode_body(email: RenderedEmail) -> bytes:
-    """Return the MIME fields and both parts of `email` (RFC 2046 §5.1.4: the best part last)."""
+    """Return the MIME fields and both parts of `email`, the HTML last (RFC 2046 §5.1.4)."""
     # RFC 2045 §6.7 (5): a line of quoted-printable has 76 characters at most.
     message = EmailMessage(policy=policy.SMTP.clone(max_line_length=76))
     message.set_content(email.text, cte="quoted-printable")
@@ -195,8 +198,9 @@ def encode_body(email: RenderedEmail) -> bytes:
 
 
 def check_message(data: bytes, meant: Mapping[str, str]) -> None:
-    """Check that a message has the fields `meant` and those of MIME, once each.
+    """Check that a message has the header fields `meant` and the MIME fields, each exactly once.
 
+    `meant` maps the name of each field to the value that a mail program should read.
     Raises `ContentError`, which names each field that a mail program would read differently.
     """
     # The newer policies put spaces between the encoded words of a name.
@@ -231,7 +235,7 @@ def _same(name: str, raw: str, value: str) -> bool:
 
 
 def check_parts(data: bytes, email: RenderedEmail) -> None:
-    """Check that the two parts of a message are those of `email`, line by line.
+    """Check that the two parts of a message equal the text and HTML of `email`, line by line.
 
     Raises `ContentError` if they are not.
     """

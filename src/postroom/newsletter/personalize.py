@@ -1,8 +1,8 @@
-"""One message for each subscriber, made from a rendered issue by replacing a placeholder.
+"""Make the message of each subscriber by replacing a placeholder in the finished issue.
 
-Building a message takes two milliseconds; replacing the placeholder in a finished one takes
-microseconds. Both give the same bytes: a token is exactly as long as the placeholder, and
-quoted-printable leaves all its characters as they are (RFC 2045 §6.7), so no line break moves.
+Building a message takes two milliseconds; replacing the placeholder in a finished message takes
+microseconds. Both ways give the same bytes: a token is exactly as long as the placeholder, and
+quoted-printable does not encode any of its characters (RFC 2045 §6.7), so no line break moves.
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ MessagePiece: TypeAlias = bytes | slice
 def list_id(site: Site) -> str:
     """Return the value of List-Id (RFC 2919 §3).
 
-    It is made from the setting `id`, which stays when the domain changes. An id without a domain
-    becomes a name below `localhost`, as RFC 2919 §3 requires for lists without a domain.
+    The value is made from the setting `id`, which stays the same when the site moves to another
+    domain. An id without a domain becomes a name that ends with `.localhost`, as RFC 2919 §3
+    requires for lists without a domain.
     """
     tag = re.match(r"tag:(?:[^,:@]*@)?([^,:@]+),[^:]*:(.*)", site.id)
     host, specific = tag.groups() if tag else (urlsplit(site.id).hostname or "", "")
@@ -56,8 +57,9 @@ def list_id(site: Site) -> str:
 class PreparedIssue:
     """A rendered issue that lacks only each subscriber's own data; made by `prepare_issue`.
 
-    `content` is the message without To and Message-ID, with `TOKEN_PLACEHOLDER` for the token.
-    `PreparedIssue(content)` makes the same messages again in another run or process.
+    `content` is the message without To and Message-ID, with `TOKEN_PLACEHOLDER` in place of the
+    token. `content` can be stored: `PreparedIssue(content)` in another run or process makes the
+    same messages.
     """
 
     content: bytes = field(repr=False)
@@ -77,15 +79,16 @@ class PreparedIssue:
     def message_id(self, key: str) -> str:
         """Return the Message-ID for `key`, which identifies the issue and the subscriber.
 
-        Every attempt has the same Message-ID, so that mail programs recognise a duplicate.
+        Every attempt to send the email uses the same Message-ID, so that mail programs recognise a
+        duplicate.
         """
         return f"{key[:_KEY_LENGTH]}@{self.domain}"
 
     def message(self, address: str, token: str, message_id: str) -> bytes:
         """Return the message to `address`, with `token` in its links and headers.
 
-        Raises `ValueError`, which repeats no argument, for an email address that is not plain, an
-        invalid token, or a Message-ID of another domain.
+        Raises `ValueError` for an email address that is not plain ASCII without a name, an invalid
+        token, or a Message-ID of another domain. The error text repeats none of them.
         """
         if not mime.is_plain_address(address):
             raise ValueError("the email address is not one that every mail program accepts")
@@ -102,9 +105,11 @@ class PreparedIssue:
 
 
 def prepare_issue(email: RenderedEmail, site: Site, date: datetime) -> PreparedIssue:
-    """Return `email`, rendered with `TOKEN_PLACEHOLDER` in its links, ready for subscribers.
+    """Build the message of an issue, from which each subscriber's message is made.
 
-    `date` is the instant of the run. One sample message is made and read back as a check.
+    `email` was rendered with `TOKEN_PLACEHOLDER` in its links. `date` is the instant of the run.
+    As a check, a sample message is made and parsed again.
+
     Raises `SettingsError` if the settings lack a sender or an unsubscribe URL, and `ContentError`
     if a mail program would read the message differently, or if a post contains the placeholder.
     """
@@ -159,7 +164,10 @@ def _check_sample(prepared: PreparedIssue, email: RenderedEmail, meant: Mapping[
 
 
 def _pieces(message: bytes) -> Iterator[MessagePiece]:
-    """Split a message at its placeholders, even where a soft line break is inside one."""
+    """Split a message at its placeholders, even if a soft line break is inside a placeholder.
+
+    A piece of bytes is copied as it is; a slice stands for that part of the token.
+    """
     soft = rb"((?:=\r\n)?)".join(re.escape(bytes([c])) for c in TOKEN_PLACEHOLDER.encode())
     end = 0
     for match in re.finditer(soft, message):

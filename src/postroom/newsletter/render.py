@@ -1,4 +1,4 @@
-"""Rendering of a digest or an issue as an email: subject, HTML and text."""
+"""Render a digest or an issue as an email: subject, HTML and text."""
 
 from __future__ import annotations
 
@@ -115,7 +115,10 @@ def _filler(digest: Digest, site: Site, translations: Translations) -> tuple[str
 
 
 def render_subject(digest: Digest, site: Site, theme: Theme) -> str:
-    """Return the subject: the setting with `{title}`, `{period}` and `{headline}` filled in."""
+    """Return the subject: the setting `digest.subject` with its placeholders filled in.
+
+    They are `{title}` (of the site), `{period}` and `{headline}` (the title of the newest post).
+    """
     pattern = site.digest.subject or "{title}: {period}"
     period = theme.translations.period(digest.every, digest.first, digest.last)
     filled = {"{title}": site.title, "{period}": period, "{headline}": digest.posts[0].title}
@@ -123,10 +126,10 @@ def render_subject(digest: Digest, site: Site, theme: Theme) -> str:
 
 
 def render_preheader(posts: tuple[Post, ...], filler: Iterable[str] = ()) -> str:
-    """Return the text that a mailbox shows after the subject.
+    """Return the preheader: the preview text that a mail program shows after the subject.
 
-    It holds the titles of `posts`, or the summary of a single post. A short one is extended with
-    `filler`, because a mailbox would otherwise go on with the first links of the email.
+    It holds the titles of `posts`, or the summary of a single post. A short preheader is extended
+    with `filler`, because mail programs would otherwise add the first links of the email.
     """
     is_single = len(posts) == 1 and not posts[0].withdrawn
     titles = " · ".join(post.title for post in posts)
@@ -188,9 +191,9 @@ def _wrap(text: str, indent: int = 0) -> str:
 def render_issue(
     issue: Issue, posts: Mapping[str, Post], site: Site, theme: Theme
 ) -> RenderedEmail:
-    """Render `issue` as an email whose personal links carry the token placeholder.
+    """Render `issue` as an email whose personal links contain `TOKEN_PLACEHOLDER`.
 
-    `posts` holds the posts of the issue by id. Raises `TemplateError`.
+    `posts` maps ids to posts, and holds at least those of the issue. Raises `TemplateError`.
     """
     if issue.frequency == "post" and not site.digest.subject:
         # An issue of every single post names its headline, because a period would say nothing.

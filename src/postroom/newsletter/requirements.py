@@ -1,4 +1,4 @@
-"""Problems of settings that are missing or unusable for sending emails."""
+"""Report settings that are missing or unusable for sending emails."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from postroom.settings.site import FILE_NAME
 
 
 def missing_settings(site: Site) -> Iterator[Problem]:
-    """Yield every setting that is missing or unusable for sending; its name is the `key`."""
+    """Yield a problem for each setting that is missing or unusable for sending.
+
+    The `key` of the problem is the name of the setting.
+    """
     yield from missing_mail_settings(site)
     if not site.contact.address:
         # 16 CFR 316.2(p) and 15 USC 7704(a)(5) in the United States, and similar laws elsewhere.
@@ -23,7 +26,7 @@ def missing_settings(site: Site) -> Iterator[Problem]:
 
 
 def missing_mail_settings(site: Site) -> Iterator[Problem]:
-    """Yield every setting that is missing or unusable for the headers of an email."""
+    """Yield a problem for each setting that is missing or unusable for the headers of an email."""
     mail = site.mail
     if not mail.sender:
         hint = f"write from: {site.title} <news@…>"

@@ -1,1 +1,1 @@
-"""The HTTP service: the pages for subscribers, and the built site."""
+"""The HTTP service of `postroom serve`: the pages for subscribers, and the built site."""

@@ -1,4 +1,4 @@
-"""The ASGI application: routes for subscribers, and the built site behind them."""
+"""The ASGI application: the routes for subscribers; any other path is a file of the built site."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _MAX_WRITERS = 8
 
 @frozen
 class SubscriptionService:
-    """The pages on which subscribers act."""
+    """The routes on which subscribers act, such as unsubscribing, and the files of their pages."""
 
     pages: ServicePages
     deps: AppDeps
     _limiter: CapacityLimiter = Factory(lambda: CapacityLimiter(_MAX_WRITERS))
 
     def routes(self) -> list[Route]:
-        """Return a route for every page and every method that it accepts."""
+        """Return a route for each path of the service and each method that the path accepts."""
         return [
             # RFC 8058 §3.2: only the POST unsubscribes; RFC 9110 §9.2.1: a GET changes nothing.
             Route(f"/{UNSUBSCRIBE_PATH}{{token}}", self.show_unsubscribe_page, methods=["GET"]),
@@ -46,27 +46,30 @@ class SubscriptionService:
         ]
 
     async def show_unsubscribe_page(self, _request: Request) -> Response:
-        """Show the page with the button; it is the same for every token."""
+        """Show the page with the unsubscribe button, which is the same for every token."""
         return HTMLResponse(self.pages.unsubscribe)
 
     async def unsubscribe(self, request: Request) -> Response:
-        """Unsubscribe by the button or by one click; the answer is the same for every token."""
+        """Unsubscribe the owner of the token, by the button of the page or by one click (RFC 8058).
+
+        The response is the same for every token.
+        """
         method = _unsubscribe_method(await request.body())
         token, at = request.path_params["token"], self.deps.clock()
         await self._write(partial(unsubscribe.unsubscribe, self.deps.store, token, at, method))
         return HTMLResponse(self.pages.unsubscribed)
 
     async def send_file(self, request: Request) -> Response:
-        """Send a file that the pages load."""
+        """Send a file that the pages load, such as the stylesheet."""
         path = request.scope["path"]
         headers = {"Cache-Control": "max-age=300"}
         return Response(self.pages.files[path], media_type=content_type(path), headers=headers)
 
     async def _write(self, change: Callable[[], bool]) -> None:
-        """Call `change`, which writes to the database, outside the event loop.
+        """Call `change`, which writes to the database, in a thread outside the event loop.
 
-        It is called again after a `DatabaseError`, so it must be safe to repeat: when the database
-        server has restarted, every old connection fails once.
+        After a `DatabaseError`, `change` is called a second time, because every old connection
+        fails once after a restart of the database server. It must therefore be safe to repeat.
         """
         try:
             await anyio.to_thread.run_sync(change, limiter=self._limiter)
@@ -75,9 +78,10 @@ class SubscriptionService:
 
 
 def _unsubscribe_method(body: bytes) -> UnsubscribeMethod:
-    """Tell one click (RFC 8058 §3.1, urlencoded or multipart) from the button of the page.
+    """Return how someone unsubscribed: by one click (RFC 8058 §3.1) or by the button of the page.
 
-    The words are searched for and not parsed, so that a malformed body unsubscribes too.
+    One click is recognised by the words `List-Unsubscribe` and `One-Click` anywhere in the body,
+    urlencoded or multipart. The body is not parsed, so that a malformed one unsubscribes too.
     """
     one_click = b"List-Unsubscribe" in body and b"One-Click" in body
     return "one click" if one_click else "page"

@@ -1,4 +1,4 @@
-"""Default headers, request limits and paths, the same for every request."""
+"""Rules for every request: default response headers, size limits, and decoding of paths."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _YEAR = 365 * 24 * 60 * 60
 
 
 def default_headers(path: str, *, https: bool) -> Mapping[str, str]:
-    """Return the headers of a response at `path`, used where the response sets none itself."""
+    """Return the default headers for responses at `path`; a header of the response itself wins."""
     headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache"}
     if https:
         # RFC 6797 §7.2: it must not be sent over plain HTTP.
@@ -75,9 +75,9 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
 
 
 def decode_path(raw: bytes) -> str | None:
-    """Return `raw` decoded, or None for a path that could lead out of the site.
+    """Return the URL path `raw` decoded, or None for a path that could lead out of the site.
 
-    That is one with an encoded slash or NUL, a control character, a `.` or `..` segment, or bytes
+    Such a path has an encoded slash or NUL, a control character, a `.` or `..` segment, or bytes
     that are not UTF-8.
     """
     if _ENCODED_SEPARATOR.search(raw):
@@ -91,15 +91,19 @@ def decode_path(raw: bytes) -> str | None:
 
 
 def url_prefixes(site: Site) -> tuple[str, ...]:
-    """Return the path prefixes of the public URLs of site and service, and `/`."""
+    """Return the paths of the URLs `url` and `mail.unsubscribe` of the settings, and `/`.
+
+    The path of a request may begin with any of them.
+    """
     paths = (unquote(urlsplit(url).path) for url in (site.url, site.mail.unsubscribe))
     return tuple(dict.fromkeys(path.rstrip("/") + "/" for path in (*paths, "")))
 
 
 def path_variants(path: str, prefixes: Iterable[str]) -> tuple[str, ...]:
-    """Return `path` without each of the `prefixes` that it has, longest prefix first.
+    """Return the variants of `path`: one for each matching prefix, with that prefix removed.
 
-    A proxy may remove the prefix or keep it: both lead to the same page.
+    The variant without the longest prefix is first. A proxy may remove the prefix or keep it; with
+    the variants, both lead to the same page.
     """
     matching = [prefix for prefix in prefixes if path.startswith(prefix)]
     return tuple("/" + path.removeprefix(p) for p in sorted(matching, key=len, reverse=True))

@@ -1,7 +1,8 @@
 """Request limits, error responses and the access log.
 
-A line of the log identifies nobody: it has no token, no email address and no query string, and
-only the network of the client (/24 of IPv4, /64 of IPv6, what a household or an office has).
+A line of the log identifies nobody: it has no token, no email address and no query string. Instead
+of the client's IP address it has only the network (/24 of IPv4; /64 of IPv6, which a household or
+an office shares).
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ _FOUND = {200, 206, 301, 304, 410, 416}
 
 @frozen
 class AccessLogEntry:
-    """A request and its response; `path` is None where it was refused as unsafe.
+    """A request and its response; `path` is None if it was refused as unsafe.
 
     A `status` of 0 means that the connection ended before there was a response.
     """
@@ -65,7 +66,7 @@ class AccessLogEntry:
 
 
 def truncate_network(client: str) -> str:
-    """Return the /24 or /64 network of the IP address `client`, `-` if it is none."""
+    """Return the /24 or /64 network of `client`, or `-` if `client` is not an IP address."""
     try:
         address = ipaddress.ip_address(client.partition("%")[0])
     except ValueError:
@@ -76,10 +77,10 @@ def truncate_network(client: str) -> str:
 
 
 def printable_path(path: str | None, *, found: bool) -> str:
-    """Return `path` without segments that may be a token or an email address.
+    """Return `path` for the log, without segments that may be a token or an email address.
 
-    Below `/list/` only the name of the page is shown. A file that was `found` has a public name;
-    in any other path, long segments and those with an `@` are hidden.
+    Below `/list/` only the name of the page is shown. If `path` was `found` it names a public file,
+    and is shown in full. In any other path, long segments and those with an `@` are hidden.
     """
     if path is None:
         return _HIDDEN
@@ -99,7 +100,7 @@ _RETRY_LATER = {"Retry-After": "60"}
 
 
 class _TooLongError(Exception):
-    """A request exceeds a limit; `status` is that of the response."""
+    """Raised if a request exceeds a limit; `status` is the HTTP status of the response."""
 
     def __init__(self, status: int) -> None:
         super().__init__()
@@ -108,7 +109,7 @@ class _TooLongError(Exception):
 
 @define
 class _Exchange:
-    """The messages of one request and its response."""
+    """The ASGI messages of one request and its response."""
 
     receive: Receive
     send: Send
@@ -117,7 +118,7 @@ class _Exchange:
     status: int = 0
 
     async def receive_limited(self) -> Message:
-        """Receive a message; raise `_TooLongError` when the body exceeds its limit."""
+        """Receive an ASGI message; raise `_TooLongError` if the body so far exceeds the limit."""
         message = await self.receive()
         self.received += len(message.get("body", b""))
         if self.received > BODY_LIMIT:
@@ -125,7 +126,7 @@ class _Exchange:
         return message
 
     async def send_with_headers(self, message: Message) -> None:
-        """Send a message of the response and add the default headers."""
+        """Send an ASGI message of the response, with the default headers added."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
@@ -136,7 +137,7 @@ class _Exchange:
 
 @frozen
 class Middleware:
-    """Limits, error pages and the access log around `app`."""
+    """ASGI middleware that adds request limits, error pages and the access log to `app`."""
 
     app: ASGIApp
     prefixes: tuple[str, ...]
@@ -144,7 +145,7 @@ class Middleware:
     deps: AppDeps
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one HTTP request and log it; the server sends no other scopes."""
+        """Answer one HTTP request and log it; the server is configured to send no other scopes."""
         start, path = perf_counter(), decode_path(scope["raw_path"])
         variants = path_variants(path, self.prefixes) if path else ()
         # A refused path may hold a token, too, so it gets the headers of the service.
@@ -209,14 +210,15 @@ def _head_length(scope: Scope) -> int:
 
 
 def _body_length(scope: Scope) -> int:
-    """Return the Content-Length of the request; the server has checked the header."""
+    """Return the Content-Length of the request, which the server has already validated."""
     return int(Headers(scope=scope).get("content-length", "0"))
 
 
 def _describe(error: Exception) -> str:
     """Return the type of `error` and where it was raised, but not its text.
 
-    The text may hold a token. That of a `DatabaseError` is our own and holds no values.
+    The text of an error may contain a token. Only the text of a `DatabaseError` is included, since
+    we write it ourselves and put no values into it.
     """
     if isinstance(error, DatabaseError):
         return "; ".join(str(problem) for problem in error.problems)

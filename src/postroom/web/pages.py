@@ -1,7 +1,7 @@
-"""The pages of the service, rendered once at the start.
+"""Render the pages of the service, once when it starts.
 
-No page holds an email address or a token. So every visitor gets the same bytes, an unknown token
-looks like a known one, and an error in a template stops the start.
+No page contains an email address or a token. So every visitor gets the same bytes, whether the
+token is known or not. An error in a template keeps the service from starting.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ def _renderer(site: Site, theme: Theme) -> Callable[[str, str], bytes]:
 def _files(site: Site, theme: Theme, logo: bytes | None) -> Mapping[str, bytes]:
     """Return the files that the pages load, by path.
 
-    The service has copies of its own: the site may be on another host, and the policy of these
-    pages forbids to load anything from there.
+    The service sends its own copies, because the built site may be on another host and the content
+    security policy of these pages forbids loading anything from another host.
     """
     style = theme.render("style.css", {"site": site, "colours": theme_colours(site.theme)})
     files = {f"{SERVICE}style.css": style.encode()}
@@ -94,9 +94,10 @@ def logo_path(site: Site) -> str:
 
 
 def url_from_service(url: str, site: Site) -> str:
-    """Return the URL by which a page of the service links to `url`, a page of the site.
+    """Return the URL by which a page of the service links to `url`, a page or file of the site.
 
-    On the same host that is the path alone, so that the pages work under any host name.
+    If site and service have the same host, the result is the path alone, so that the pages work
+    under any host name. The stylesheet and the logo are replaced by the service's own copies.
     """
     home = urlsplit(site.mail.unsubscribe or site.url)
     copies = {f"{site.url}style.css": f"{SERVICE}style.css"}

@@ -1,4 +1,4 @@
-"""The listening socket and the HTTP server: trusted proxies, timeouts and limits."""
+"""Open the listening socket, and configure the HTTP server: trusted proxies and timeouts."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _SHUTDOWN_TIMEOUT = 10
 def parse_trusted_proxies(networks: Iterable[str]) -> tuple[str, ...]:
     """Return the networks of trusted proxies, normalised.
 
-    Raises `UseError` for text that is not a network, and for a network of all addresses: a client
-    of a trusted network may claim any address.
+    Raises `UseError` for text that is not a network, and for a network that contains every IP
+    address: a client in a trusted network may claim to have any IP address.
     """
     parsed, problems = [], []
     for text in networks:
@@ -77,8 +77,9 @@ def make_server(
 ) -> uvicorn.Server:
     """Return a server for `app` that logs nothing itself and trusts only the `proxies`.
 
-    They come from `parse_trusted_proxies`. The server's `run` takes the sockets, and returns after
-    SIGINT or SIGTERM.
+    `proxies` are the networks that `parse_trusted_proxies` returned. The method `run` of the server
+    takes the listening sockets, and returns after SIGINT or SIGTERM. `client_timeout` is in
+    seconds.
     """
     if networks := list(proxies):
         app = ProxyHeadersMiddleware(app, networks)  # type: ignore[arg-type,assignment]
@@ -107,7 +108,11 @@ def make_server(
 
 
 def _protocol_with_timeout(seconds: float) -> type[asyncio.Protocol]:
-    """Return HTTP/1.1 that ends connections on which a client sends or reads too slowly."""
+    """Return uvicorn's protocol class for HTTP/1.1, with a limit for slow clients.
+
+    It ends a connection if the client takes more than `seconds` to send a request, or to go on
+    reading a response.
+    """
 
     class TimeoutProtocol(H11Protocol):
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -141,7 +146,7 @@ def _protocol_with_timeout(seconds: float) -> type[asyncio.Protocol]:
 
 @define
 class _Deadline:
-    """A timer that ends a connection unless it is stopped in time."""
+    """A timer that closes a connection unless it is stopped within `seconds`."""
 
     seconds: float
     loop: asyncio.AbstractEventLoop

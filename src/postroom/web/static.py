@@ -1,8 +1,9 @@
 """Serve the built site as a static host would.
 
-A file is reached from the output folder one path segment at a time, and no segment may be a
-symbolic link. So nothing outside the folder is ever served, even while somebody changes it. The
-folder itself may be a link, which is switched to each new release.
+The path of a file is opened one segment at a time, starting at the output folder, and no segment
+may be a symbolic link. So nothing outside the folder is ever served, even if somebody changes the
+folder meanwhile. The output folder itself may be a symbolic link, so that an operator can switch it
+to each new release.
 """
 
 from __future__ import annotations
@@ -47,7 +48,10 @@ _RANGES = re.compile(rf"bytes={_RANGE}(?:[ \t]*,[ \t]*{_RANGE})*", re.IGNORECASE
 
 
 class SiteFiles(StaticFiles):
-    """The files below `folder`; where there is none, one of `pages`."""
+    """An ASGI application that serves the files below `folder`.
+
+    If there is no such file, it sends `404.html` of the site or one of `pages`.
+    """
 
     def __init__(self, folder: Path, pages: ServicePages) -> None:
         super().__init__(directory=folder, html=True, check_dir=False)
@@ -58,7 +62,7 @@ class SiteFiles(StaticFiles):
         """Accept a folder that does not exist yet: the first build makes it."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:  # noqa: ARG002 - see scope
-        """Return the response for the first variant of the path that names a file."""
+        """Return the response for the first of the `path_variants` that names a file."""
         if scope["method"] not in {"GET", "HEAD"}:
             return not_allowed("GET, HEAD")
         return await anyio.to_thread.run_sync(self._respond, scope)
@@ -86,7 +90,10 @@ class SiteFiles(StaticFiles):
         return response
 
     def is_not_modified(self, response_headers: Headers, request_headers: Headers) -> bool:
-        """Tell whether the client has this file, ignoring malformed dates (RFC 9110 §13.1.3)."""
+        """Tell whether the client already has this version of the file.
+
+        A malformed date in If-Modified-Since is ignored (RFC 9110 §13.1.3).
+        """
         if "If-None-Match" not in request_headers:
             date = request_headers.get("If-Modified-Since", "")
             return _is_http_date(date) and super().is_not_modified(
@@ -102,18 +109,21 @@ class SiteFiles(StaticFiles):
 
 
 class FileShrankError(Exception):
-    """A file has become shorter while it was sent."""
+    """Raised if a file becomes shorter while it is being sent."""
 
 
 def not_allowed(methods: str) -> Response:
-    """Return the response to a method that is not one of `methods` (RFC 9110 §15.5.6)."""
+    """Return the response 405, which says that only `methods` are allowed (RFC 9110 §15.5.6)."""
     message = f"This URL does not allow the method; use {methods}.\n"
     return PlainTextResponse(message, 405, {"Allow": methods})
 
 
 @frozen
 class _File:
-    """An open file, with the size and time it had when it was opened; the owner closes `data`."""
+    """An open file, with the size and time that it had when it was opened.
+
+    The code that opened the file must close `data`.
+    """
 
     name: str
     data: BinaryIO
@@ -122,9 +132,10 @@ class _File:
     """Nanoseconds since 1970."""
 
     def headers(self) -> dict[str, str]:
-        """Return the validators (RFC 9110 §8.8), and the policy of an SVG image.
+        """Return Content-Length and the validators ETag and Last-Modified (RFC 9110 §8.8).
 
-        A build does not touch an unchanged file, so its ETag stays.
+        An SVG image also gets a content security policy. A build does not touch a file whose
+        content is unchanged, so the file keeps its ETag.
         """
         modified = datetime.fromtimestamp(self.modified // 10**9, UTC)
         headers = {
@@ -145,7 +156,7 @@ class _File:
 
 
 class _OpenFileResponse(FileResponse):
-    """An open file as a response, closed however the response ends."""
+    """A response that sends an open file and closes it, even if sending fails."""
 
     def __init__(self, file: _File) -> None:
         # By its descriptor: the path may lead to another file by now.
@@ -164,7 +175,7 @@ class _OpenFileResponse(FileResponse):
 def _without_bad_range(scope: Scope) -> Scope:
     """Return `scope` without a Range that must be ignored (RFC 9110 §14.2).
 
-    That is one of another method than GET, with an unknown unit, or malformed.
+    A Range is ignored if the method is not GET, the unit is not bytes, or the value is malformed.
     """
     if scope["method"] == "GET" and _is_range(Headers(scope=scope).get("Range", "")):
         return scope
@@ -180,9 +191,10 @@ def _is_range(value: str) -> bool:
 
 
 def _limit_body(send: Send) -> Send:
-    """Return a `send` that ends the body at its Content-Length, since the file may grow.
+    """Wrap `send` so that the body has exactly the length in Content-Length.
 
-    It raises `FileShrankError` if the file has become shorter.
+    If the file grows while it is sent, the rest is not sent. If it becomes shorter, the returned
+    function raises `FileShrankError`.
     """
     remaining, has_ended = 0, False
 
@@ -207,7 +219,7 @@ def _limit_body(send: Send) -> Send:
 
 
 def _open_file(folder: Path, path: str) -> _File | None:
-    """Return the regular file that `path` names below `folder`, opened; None if there is none."""
+    """Open the regular file at `path` below `folder`; return None if there is no such file."""
     segments = (path.removeprefix("/") + "index.html" * path.endswith("/")).split("/")
     # Hidden files, such as our manifest, are private, but for one name (RFC 8615 §3).
     public = segments[1:] if segments[0] == ".well-known" else segments
@@ -238,7 +250,7 @@ def _open_segments(folder: Path, segments: Sequence[str]) -> int:
 
 
 def _is_http_date(text: str) -> bool:
-    """Tell whether `text` is a date of HTTP, which is always in GMT (RFC 9110 §5.6.7)."""
+    """Tell whether `text` is an HTTP date, which is always in GMT (RFC 9110 §5.6.7)."""
     try:
         return text.endswith(" GMT") and parsedate_to_datetime(text) is not None
     except (TypeError, ValueError, OverflowError):
