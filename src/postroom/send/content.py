@@ -1,7 +1,7 @@
 """Read the visible posts, and render the issues of a run.
 
-An issue is *frozen* with its content when it is first planned, so that later changes of the posts do
-not alter the email for some of its subscribers.
+An issue is *frozen*: it is stored with its content when it is first planned, so that later changes
+of the posts do not alter the email for some of its subscribers.
 """
 
 from __future__ import annotations

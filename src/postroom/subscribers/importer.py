@@ -2,7 +2,7 @@
 
 An import never sends emails to people again who had stopped receiving them: an address that is
 unsubscribed, bounced, complained or suppressed here stays so, whatever the file says. In the other
-direction, an import stops active subscribers whom the file reports as stopped.
+direction, an import stops subscribers whom the file reports as stopped.
 """
 
 from __future__ import annotations
