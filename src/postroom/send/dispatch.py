@@ -114,7 +114,7 @@ class Dispatcher:
 
     @property
     def refused(self) -> Counts:
-        """The number of emails that the server refused permanently, by the state of the delivery."""
+        """The number of emails that were refused permanently, by the state of their deliveries."""
         return self._refused
 
     def _step(self) -> bool:

@@ -27,9 +27,9 @@ def make_outcome(
 
     If the server refuses the sender, or the email has a form that it does not take, the site is at
     fault and not the subscriber's address: the delivery is deferred, to be tried again. Other
-    permanent replies make it bounced. Only after a hard bounce is the subscriber taken off the
-    list; after every other permanent reply the subscriber stays and misses this email. `hash_key`
-    returns the suppression hash of an address's key.
+    permanent replies make the delivery bounced. A hard bounce stops the subscriber, as do several
+    soft bounces in a row; otherwise the subscriber stays on the list and misses this email.
+    `hash_key` returns the suppression hash of an address's key.
     """
     text = describe_reply(reply)
     if reply.kind == "accepted":
