@@ -159,7 +159,7 @@ class PooledConnection:
 
 @frozen
 class Transport:
-    """How to reach the relay, over how many connections, and at what rate.
+    """The settings of sending: how to reach the relay, with how many connections, at what rate.
 
     `connect` makes a connection that is not open yet. `to_wire` converts a message to the form for
     the DATA command, or raises `ValueError` if SMTP cannot carry it. `rate` is in emails a second.
@@ -279,7 +279,7 @@ class ConnectionPool:
         return replies
 
     def _retry_due(self) -> None:
-        """Open the connections whose pause is over, and end the wait for servers that are too slow."""
+        """Open the connections whose pause is over, and give up on servers past their deadline."""
         now = self._ticks()
         for connection in [c for c, due in self._backing_off.items() if due <= now]:
             del self._backing_off[connection]

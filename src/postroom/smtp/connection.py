@@ -41,10 +41,10 @@ _CLOSED, _ENDLESS = "the server closed the connection", "the server's reply has 
 class Channel:
     """An open connection that smtplib has established, used without blocking.
 
-    Call `send`, then `advance` until it returns a reply. Before each further call of `advance`, wait
-    until the socket can be written to (if `wants_to_write`) or read from, but not beyond `deadline`
-    (monotonic clock); then call `time_out`. A failure is not raised but returned as a `ServerReply`
-    with code 0. After a failure the state of the server is unknown, so close the connection.
+    Call `send`, then `advance` until it returns a reply. Between two calls of `advance`, wait until
+    the socket can be written to (if `wants_to_write`) or read from. If the monotonic clock reaches
+    `deadline` first, call `time_out`. A failure is not raised but returned as a `ServerReply` with
+    code 0. After a failure the state of the server is unknown, so close the connection.
     """
 
     def __init__(self, smtp: smtplib.SMTP, sock: socket.socket) -> None:
@@ -314,9 +314,9 @@ _QUIT_TIMEOUT = 5.0
 class SmtpConnection:
     """One connection to the relay: open it, send messages through it, close it.
 
-    `send` waits for the result. Without waiting, call `begin`, then `advance` whenever the socket
-    `fileno` is ready: for writing if `wants_to_write`, else for reading. Call `time_out` when the
-    monotonic clock reaches `deadline`.
+    `send` sends a message and waits for its result. To send without waiting, call `begin`, then
+    `advance` whenever the socket (`fileno`) is ready, for writing if `wants_to_write`, else for
+    reading. Call `time_out` if the monotonic clock reaches `deadline`.
     """
 
     def __init__(
