@@ -424,9 +424,9 @@ class Group:
 class Segment:
     """The subscribers of a group to whom the same posts are due.
 
-    All posts are due to a whole group, except returned posts (see `LogEntry`), which some of the
-    group may have received already. The returned entries in `due` are due to all of the segment,
-    those in `delivered` to nobody in it. A returned post is due to subscribers who started on or
+    A post is due to the whole group or to nobody in it, except returned posts (see `LogEntry`),
+    which some of the group may have received already. They divide the group into segments: the
+    returned entries in `due` are due to all of a segment, those in `delivered` to nobody in it. A returned post is due to subscribers who started on or
     before its `first_day` and have no closed delivery that holds it.
     """
 
@@ -470,7 +470,7 @@ class ClaimedDelivery:
 
 @frozen
 class DeliveryFailure:
-    """A failure to deliver an email that may be caused by the subscriber's address.
+    """A failed delivery whose cause may be the subscriber's address.
 
     `hashed` is the keyed hash under which the address would be suppressed. `hard` tells whether the
     address will never work; `detail` is the server's reply. `delivery` is the id of the failed

@@ -1,4 +1,4 @@
-"""Read CSV files of subscribers, from other programs or from our own export, and write the latter.
+"""Read CSV files of subscribers from other programs, and read and write our own export.
 
 The parser accepts a byte-order mark, UTF-16, delimiters other than the comma, Excel's `sep=;`, line
 breaks in quoted cells, and cells that are not UTF-8 in columns that are not imported. It refuses a

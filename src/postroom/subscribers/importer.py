@@ -1,6 +1,6 @@
 """Import and export subscriber lists as CSV.
 
-An import never sends emails to people again who had stopped receiving them: an address that is
+An import never makes people active again who had stopped receiving emails: an address that is
 unsubscribed, bounced, complained or suppressed here stays so, whatever the file says. In the other
 direction, an import stops subscribers whom the file reports as stopped.
 """
