@@ -426,8 +426,9 @@ class Segment:
 
     A post is due to the whole group or to nobody in it, except returned posts (see `LogEntry`),
     which some of the group may have received already. They divide the group into segments: the
-    returned entries in `due` are due to all of a segment, those in `delivered` to nobody in it. A returned post is due to subscribers who started on or
-    before its `first_day` and have no closed delivery that holds it.
+    returned entries in `due` are due to all of a segment, those in `delivered` to nobody in it.
+    A returned post is due to subscribers who started on or before its `first_day` and have no
+    closed delivery that holds it.
     """
 
     group: Group
