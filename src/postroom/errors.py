@@ -1,7 +1,7 @@
 """Problems, and the exceptions that carry them.
 
-A `Problem` is one line: the place, what is wrong, and how to fix it. An exception carries all
-problems of a run at once; the command line prints them, and never a traceback.
+A `Problem` is printed as one line: the place, what is wrong, and how to fix it. An exception
+carries all problems that a command has found; the command line prints these, and no traceback.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 class Problem:
     """One error or warning, at a place that the user can open.
 
-    `path` is relative to the site; `line` and `column` count from 1; `key` names the front matter
-    key, the setting or the part that is concerned; `rule` is the rule of `postroom check` that
-    found it, empty for an error that no setting can switch off.
+    `path` is relative to the site; `line` and `column` count from 1; `key` names what the
+    problem is about, for example a front matter key, a setting or an option. `rule` is the rule of
+    `postroom check` that found the problem; it is empty for an error that no setting can switch
+    off.
     """
 
     path: str
@@ -42,7 +43,7 @@ class Problem:
 
 
 class PostroomError(Exception):
-    """A command cannot go on; `problems` holds all the reasons."""
+    """A command cannot go on; `problems` holds the reasons, and `exit_code` its exit status."""
 
     exit_code: ClassVar[int] = 1
 
@@ -60,11 +61,11 @@ class TemplateError(PostroomError):
 
 
 class OutputError(PostroomError):
-    """The output cannot be written without touching files that Postroom did not make."""
+    """Files cannot be written, for example as that would overwrite files of somebody else."""
 
 
 class SettingsError(PostroomError):
-    """The settings, the environment or the folder are not those of a working site."""
+    """The settings or the environment variables are not valid, or the folder holds no site."""
 
     exit_code = 2
 
@@ -80,7 +81,7 @@ class DatabaseError(PostroomError):
 
 
 class LeaseError(PostroomError):
-    """Another run is sending; only one may."""
+    """Another run is sending; only one run may send at a time."""
 
 
 class StoppedError(PostroomError):
@@ -94,7 +95,7 @@ class MailboxError(PostroomError):
 class RelayError(PostroomError):
     """The relay cannot be reached, trusted or logged in to; nothing was sent.
 
-    `passing` tells whether the same attempt may succeed later.
+    `passing` tells whether the cause may pass, so that the same attempt may succeed later.
     """
 
     def __init__(self, problems: Iterable[Problem], *, passing: bool) -> None:

@@ -34,7 +34,10 @@ class Contact:
 
 @frozen
 class ThemeSettings:
-    """The parts of the theme that a site can change without templates of its own."""
+    """The settings of the theme: the accent colour, the font and the logo.
+
+    A site can set them without templates of its own.
+    """
 
     accent: str = "#0b6b62"
     font: str = ""
@@ -43,10 +46,11 @@ class ThemeSettings:
 
 @frozen
 class FeedFormat:
-    """A format of feeds.
+    """A format of feeds, such as Atom.
 
-    `key` is its name in the settings, `file` that of its feeds, and `archive_ending` that of its
-    archive documents. `writer` names the function that makes the bytes of a document.
+    `key` is the format's name in the settings, `file` the file name of a feed in this format, and
+    `archive_ending` the end of the file name of its archive documents (RFC 5005 §4). `writer` is
+    the function that makes the bytes of a document, written `module:function`.
     """
 
     key: str
@@ -88,7 +92,7 @@ FORMATS = (
 
 @frozen
 class FeedSettings:
-    """The feeds that are written, and the content of their entries."""
+    """The settings of the feeds: their formats, their number, and the content of entries."""
 
     entries: int = 20
     content: Mapping[str, Content] = Factory(dict)
@@ -103,7 +107,7 @@ class FeedSettings:
 
 @frozen
 class PageSettings:
-    """Whether Postroom writes the web pages, and the path of a post's URL."""
+    """Whether Postroom writes the web pages, and the pattern of the URL paths of posts."""
 
     enabled: bool = True
     permalink: str = "/posts/{slug}/"
@@ -111,7 +115,11 @@ class PageSettings:
 
 @frozen
 class DigestSettings:
-    """The calendar of the digest, and the subject and introduction of its email."""
+    """The settings of digests: how often and when, and the subject and introduction of the email.
+
+    `every` is the default frequency, `offer` the frequencies that subscribers can choose, `send_at`
+    a local time, and `welcome` whether new subscribers get a welcome issue.
+    """
 
     every: DigestFrequency = "month"
     offer: tuple[Frequency, ...] = ("post", "day", "week", "month")
@@ -123,7 +131,11 @@ class DigestSettings:
 
 @frozen
 class MailSettings:
-    """The sender of emails, and how fast they are sent."""
+    """The settings of emails: the sender's addresses, and how fast emails are sent.
+
+    `rate` is in emails a second; `connections` is the number of SMTP connections, each of which is
+    renewed after `per_connection` emails (0: never).
+    """
 
     sender: str = ""
     reply_to: str = ""
@@ -139,7 +151,8 @@ class MailSettings:
 class Site:
     """The valid settings of a site.
 
-    `url` ends with a slash; `id` is the base of all post ids (RFC 4151 tag, or any URI).
+    `url` ends with a slash; `id` is the site's own id, an RFC 4151 tag or another URI, to
+    which the ids of new posts are appended.
     """
 
     title: str
@@ -161,7 +174,7 @@ class Site:
 
     @property
     def publisher(self) -> str:
-        """The author of posts that name none: the organisation, or else the site's title."""
+        """The author of posts that name no author: the organisation, or else the site's title."""
         return self.contact.organization or self.title
 
 
@@ -171,7 +184,10 @@ Html = NewType("Html", str)
 
 @frozen
 class Image:
-    """A post's lead image; its size in pixels is 0 unless the file belongs to the site."""
+    """A post's lead image.
+
+    `width` and `height` are in pixels, and 0 for an image that is not a file of the site.
+    """
 
     src: str
     alt: str = ""
@@ -181,7 +197,10 @@ class Image:
 
 @frozen
 class Enclosure:
-    """A file that is offered with a post (RSS 2.0; RFC 4287 §4.2.7.2); `length` is in bytes."""
+    """A media file that feeds offer with a post (RSS 2.0; RFC 4287 §4.2.7.2).
+
+    `length` is in bytes, `type` is a media type such as `audio/mpeg`.
+    """
 
     url: str
     type: str
@@ -190,7 +209,7 @@ class Enclosure:
 
 @frozen
 class Attachment:
-    """A file beside a post, and its path in the output."""
+    """A file that is stored beside a post: its source, and the path of its copy in the output."""
 
     source: str
     output: str
@@ -200,8 +219,9 @@ class Attachment:
 class Post:
     """A published post.
 
-    `published` and `updated` are unique among the posts of a site; `day` and `updated_day` are
-    their dates in the site's zone, which pages and emails show.
+    No two posts of a site have the same `published`, nor the same `updated`. `day` and
+    `updated_day` are the dates of these instants in the site's time zone; pages and emails show
+    them.
     """
 
     id: str
@@ -228,7 +248,7 @@ class Post:
 
 @frozen
 class Topic:
-    """A topic, its path segment in URLs, and its posts, newest first."""
+    """A topic with its posts, newest first; `slug` is its path segment in URLs."""
 
     name: str
     slug: str
@@ -240,9 +260,11 @@ class Topic:
 class Feed:
     """A feed document; its posts are newest first.
 
-    `previous` is the URL of the archive document before it, `current` that of the feed to which an
-    archive document belongs; `complete` says that no post is left out (RFC 5005). `note` and
-    `stylesheet` are for people who open the feed in a browser.
+    A long feed is split into the current document and archive documents with older posts
+    (RFC 5005).
+    `previous` is the URL of the archive document with the next older posts. In an archive document,
+    `current` is the URL of the feed to which it belongs. `complete` says that this one document
+    holds all posts. `note` and `stylesheet` are for people who open the feed in a browser.
     """
 
     id: str
@@ -262,7 +284,10 @@ class Feed:
 
 @frozen
 class Digest:
-    """The posts of a calendar period, newest first; `first` and `last` are dates."""
+    """The posts of a calendar period, newest first.
+
+    `period` is its name, such as 2026-11; `first` and `last` are its first and last day.
+    """
 
     period: str
     every: DigestFrequency
@@ -278,18 +303,22 @@ DeliveryState = Literal[
 ]
 Reason = Literal["forgotten", "bounced", "complained"]
 Change = Literal["stopped", "noted", "known", "gone"]
-"""What a report changed: the subscriber was stopped; an event was recorded; nothing, because the
-report was known; nothing, because there is no such subscriber."""
+"""What a report of a bounce or complaint changed in the database.
+
+`stopped`: the subscriber gets no more emails. `noted`: an event was recorded. `known`: nothing, as
+the report had been recorded before. `gone`: nothing, as there is no such subscriber.
+"""
 IssueKind = Literal["post", "day", "week", "month", "welcome"]
 
 
 @frozen
 class LogEntry:
-    """A row of the post log: the sender has seen a post for the first time.
+    """A row of the post log: a run of `send` has seen a post for the first time.
 
-    `day` decides which issue may hold the post and never changes. A `retracted` entry vanished
-    before its cutoff and is due to nobody. A `returned` entry is the second or a later one of its
-    post, and `first_day` is the day of the first.
+    `seq` counts the entries from 1. `day` decides which issues may hold the post, and never
+    changes. An entry is `retracted` if its post vanished before the cutoff of its issue; it is then
+    due to nobody. If the post appears again, it gets a second entry, which is `returned`;
+    `first_day` is the `day` of the post's first entry.
     """
 
     seq: int
@@ -302,9 +331,10 @@ class LogEntry:
 
 @frozen
 class Cursor:
-    """Up to where a subscriber has been served.
+    """The position in the post log up to which a subscriber has been served.
 
-    An entry is behind it if its day is before `date` or its seq is at most `seq`.
+    A log entry is behind the cursor, and no longer due, if its day is before `date` or its seq is
+    at most `seq`.
     """
 
     date: date
@@ -315,8 +345,9 @@ class Cursor:
 class Subscriber:
     """A person on the list.
 
-    Without topics all topics match, without a language all languages. `issues` counts the closed
-    deliveries, `start` is the first day whose posts are due, `token` opens the unsubscribe page.
+    Empty `topics` stand for all topics, an empty `language` for all languages. `start` is the first
+    day whose posts are due to the subscriber. `issues` counts the closed deliveries, those that are
+    sent or uncertain. `token` is the secret in the URL of the unsubscribe page.
     """
 
     id: int
@@ -333,10 +364,11 @@ class Subscriber:
 
 @frozen
 class RunState:
-    """The state that a run leaves to the next one: its clock, zone and newest released date.
+    """The state that a run of `send` stores for the next run.
 
-    No later log entry gets a day before `floor`, which is `released` or, after a change of zone,
-    the date in the old zone if that is later.
+    `clock` is the instant of the run, `zone` the site's time zone, and `released` the newest date
+    whose `send_at` has passed. No later log entry gets a day before `floor`: that is `released`,
+    or, after a change of the time zone, the date in the old zone if that is later.
     """
 
     clock: datetime
@@ -347,10 +379,10 @@ class RunState:
 
 @frozen
 class Issue:
-    """The email that all subscribers of a segment are sent.
+    """The email that all subscribers of a segment are sent, as a list of posts.
 
-    `cutoff` is the cursor to which it raises theirs: a date for the issue of a period, a seq for
-    frequency `post`. `posts` are ids, newest first.
+    `posts` are post ids, newest first. When the issue is delivered, the subscriber's cursor is
+    raised to `cutoff`: to its date if the issue is for a period, to its seq for frequency `post`.
     """
 
     frequency: IssueKind
@@ -363,8 +395,8 @@ class Issue:
 class Delivery:
     """A row of the delivery ledger: this issue, to this subscriber, in this state.
 
-    `number` is the count of deliveries closed before it, `retry_at` the instant from which a
-    deferred one may be tried again.
+    `number` is the number of the subscriber's deliveries that were closed before this one. A
+    deferred delivery may be tried again from the instant `retry_at` on.
     """
 
     subscriber: int
@@ -379,7 +411,7 @@ class Delivery:
 class Group:
     """The active subscribers with the same frequency, cursor, topics and language.
 
-    Without topics all topics match, without a language all languages.
+    Empty `topics` stand for all topics, an empty `language` for all languages.
     """
 
     frequency: Frequency
@@ -392,9 +424,11 @@ class Group:
 class Segment:
     """The subscribers of a group to whom the same posts are due.
 
-    Posts that returned split a group. The entries in `due` are due to all of the segment, those in
-    `delivered` to nobody in it. A returned post is due to subscribers who started on or before its
-    first day and have no closed delivery with it.
+    A post is due to the whole group or to nobody in it, except returned posts (see `LogEntry`),
+    which some of the group may have received already. They divide the group into segments: the
+    returned entries in `due` are due to all of a segment, those in `delivered` to nobody in it.
+    A returned post is due to subscribers who started on or before its `first_day` and have no
+    closed delivery that holds it.
     """
 
     group: Group
@@ -404,10 +438,10 @@ class Segment:
 
 @frozen
 class IssueSnapshot:
-    """An issue as it was frozen.
+    """An issue with its rendered content, stored so that all subscribers are sent the same.
 
-    `date` is the instant of the run that froze it; `content` is the rendered email, which only the
-    sender reads.
+    `date` is the instant of the run that rendered the issue. `content` is the rendered email, still
+    without what differs between subscribers. `id` is 0 until the issue is stored.
     """
 
     frequency: IssueKind
@@ -421,9 +455,9 @@ class IssueSnapshot:
 
 @frozen
 class ClaimedDelivery:
-    """A delivery that a run has claimed, with the subscriber's address and token.
+    """A delivery that a run has claimed to send it, with the subscriber's address and token.
 
-    `number` counts the subscriber's issues from 0; `attempts` includes this one.
+    `number` counts the subscriber's issues from 0; `attempts` includes the attempt of this run.
     """
 
     id: int
@@ -437,11 +471,11 @@ class ClaimedDelivery:
 
 @frozen
 class DeliveryFailure:
-    """A failure to deliver an email that may be caused by the subscriber's address.
+    """A failed delivery whose cause may be the subscriber's address.
 
-    `hashed` is the suppression hash of the address's key, `hard` whether the address will never
-    work, `detail` the server's reply. `delivery` is the id of the delivery: its failure counts
-    once, however often it is reported.
+    `hashed` is the keyed hash under which the address would be suppressed. `hard` tells whether the
+    address will never work; `detail` is the server's reply. `delivery` is the id of the failed
+    delivery, so that a failure that is reported several times counts once.
     """
 
     subscriber: int
@@ -453,10 +487,11 @@ class DeliveryFailure:
 
 @frozen
 class DeliveryOutcome:
-    """The result of a delivery: its new state, the server's reply, and when to try again.
+    """The result of an attempt to deliver: the new state, the server's reply, and when to retry.
 
-    `failure` is set if the reply is about the subscriber's address. `refused` says that the email
-    was refused permanently for another reason, so that the subscriber misses the issue.
+    `failure` is set if the address of the subscriber may have caused the reply. `refused` says that
+    the email was refused permanently, but not by a hard bounce: the subscriber stays on the list,
+    and misses the issue unless it can be sent later.
     """
 
     delivery: int
@@ -469,10 +504,11 @@ class DeliveryOutcome:
 
 @frozen
 class BounceTrace:
-    """The identity of the email that a report is about: a delivery's id, or a subscriber's token.
+    """The facts in a bounce or complaint report that identify the email concerned.
 
-    `report` is an identity of the report, used if it names no delivery. `named` are the keys of the
-    addresses that have failed according to the report; there may be none.
+    `delivery` is the id of the email's delivery. A report may lack it; `token` is then the
+    subscriber's token, and `report` identifies the report, so that it counts once. `named` are the
+    keys of the addresses that have failed according to the report; there may be none.
     """
 
     delivery: int = 0
@@ -485,8 +521,9 @@ class BounceTrace:
 class DeliveryRow:
     """A delivery as `status` shows it.
 
-    `since` is the instant of its last change, `reply` the server's reply, `refused` the instant of
-    a permanent refusal. `issue` is an id; `frequency`, `cutoff` and `language` describe it.
+    `since` is the instant of the delivery's last change, `reply` the server's last reply, `refused`
+    the instant of a permanent refusal. `issue` is the id of the issue; `frequency`, `cutoff` and
+    `language` are those of the issue.
     """
 
     address: str
@@ -503,10 +540,10 @@ class DeliveryRow:
 
 @frozen
 class PastRun:
-    """A run, and the number of its deliveries in each state.
+    """A run of `send`, and the number of its deliveries in each state.
 
-    A delivery belongs to the last run that changed it. `ended` is None while the run is sending,
-    and stays None if it crashes.
+    A delivery counts for the last run that planned or claimed it. `ended` is None while the run is
+    sending, and stays None if the run crashes.
     """
 
     id: int
@@ -517,7 +554,10 @@ class PastRun:
 
 @frozen
 class SubscriberEvent:
-    """An event of a subscriber, or of the whole list, that must be provable later."""
+    """An event that the operator must be able to prove later, such as a consent or a complaint.
+
+    `subscriber` is the id of the subscriber, None for an event of the whole list.
+    """
 
     at: datetime
     kind: str

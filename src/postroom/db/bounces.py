@@ -1,4 +1,4 @@
-"""Bounces, refusals, complaints and other events in the database."""
+"""Store bounces, refusals, complaints and other events in the database."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from postroom.models import BounceTrace, Change, DeliveryFailure, State, Subscri
 
 
 class EventTable:
-    """The table of events; the events of a subscriber are deleted with the subscriber."""
+    """The table of events; when a subscriber is deleted, so are the subscriber's events."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -38,7 +38,10 @@ class EventTable:
                 connection.execute(events.insert(), rows)
 
     def of(self, subscriber: int | None) -> Generator[SubscriberEvent, None, None]:
-        """Yield the events of a subscriber, or those of the whole list for None, oldest first."""
+        """Yield the events of the subscriber with this id, oldest first.
+
+        For None, yield the events of the whole list, which belong to no subscriber.
+        """
         query = sa.select(events).where(events.c.subscriber == subscriber).order_by(events.c.id)
         return self._database.stream(
             query, lambda row: SubscriberEvent(row.at, row.kind, row.detail, row.subscriber)
@@ -56,10 +59,10 @@ _OF_ISSUE = re.compile(r"delivery ([0-9]+) of issue [0-9]+: ")
 
 
 class BounceTable:
-    """Bounces and complaints, recorded as events, and their consequences.
+    """Record bounces and complaints as events, and stop or suppress the subscribers concerned.
 
-    `hashed` returns the suppression hash of an address's key. A report that is read again changes
-    nothing.
+    In all methods `hashed` is a function that returns the suppression hash of an address's key. If
+    the same report is recorded again, nothing changes.
     """
 
     def __init__(self, database: Database) -> None:
@@ -76,9 +79,10 @@ class BounceTable:
     ) -> Change:
         """Record that an email which the relay accepted has bounced; its delivery stays `sent`.
 
-        It counts like the failures of `note_failures` (delivery rules, rule 10). It is never a hard
-        bounce if the report names other addresses than the subscriber's: the email was forwarded to
-        them, and the subscriber's address works.
+        The bounce has the same consequences as a failure in `note_failures` (delivery rules,
+        rule 10). If the report names only addresses other than the subscriber's, the bounce counts
+        as soft even if `hard` is set: the subscriber's address works and forwarded the email to
+        them.
         """
         with self._database.writing() as connection:
             if (subscriber := _subscriber(connection, trace)) is None:
@@ -106,8 +110,9 @@ class BounceTable:
     ) -> Change:
         """Record a complaint, suppress the address and stop the subscriber.
 
-        A subscriber counts once. The complaint is also an event of the whole list, which names
-        nobody and stays when the subscriber is forgotten.
+        Further complaints of the same subscriber are ignored. The complaint is recorded twice: as
+        an event of the subscriber, and as an event of the whole list. The second one names nobody
+        and stays when the subscriber is forgotten, so that the complaint rate remains right.
         """
         with self._database.writing() as connection:
             subscriber = _subscriber(connection, trace)
@@ -128,7 +133,7 @@ class BounceTable:
             return "stopped"
 
     def complaints(self, since: datetime) -> tuple[int, int]:
-        """Return the number of complaints and of emails sent since an instant."""
+        """Return the number of complaints since an instant, and of the emails sent since then."""
         complaints = sa.select(sa.func.count()).where(
             events.c.subscriber.is_(None), events.c.kind == COMPLAINT, events.c.at >= since
         )
@@ -139,7 +144,7 @@ class BounceTable:
             return connection.scalar(complaints) or 0, connection.scalar(sent) or 0
 
     def summary(self, since: datetime) -> Mapping[str, int]:
-        """Return the number of bounces, refusals and complaints of each kind since an instant."""
+        """Return the number of bounces, refusals and complaints since an instant, by event kind."""
         counted_once = events.c.subscriber.is_(None) == (events.c.kind == COMPLAINT)
         kinds = events.c.kind.in_((HARD, SOFT, REFUSED, COMPLAINT))
         query = sa.select(events.c.kind, sa.func.count().label("number"))
@@ -153,9 +158,10 @@ def note_failures(
 ) -> None:
     """Record failures within the caller's transaction, and stop subscribers who cannot be reached.
 
-    Each failure is an event of its subscriber, once for each issue. After a hard bounce, or too
-    many soft ones in a row, the subscriber becomes `bounced`, the address is suppressed and the
-    open delivery cancelled. Subscribers who were deleted are skipped.
+    Each failure is recorded as an event of its subscriber, at most once for each delivery of an
+    issue. After a hard bounce, or too many soft bounces in a row, the subscriber becomes `bounced`,
+    the address is suppressed, and an open delivery is cancelled. Failures of deleted subscribers
+    are skipped.
     """
     # In the same order everywhere, so that two writers cannot wait for each other.
     for failure in sorted(failures, key=lambda failure: failure.subscriber):
@@ -184,7 +190,7 @@ def _note(connection: sa.Connection, failure: DeliveryFailure, at: datetime) -> 
 
 
 def _subscriber(connection: sa.Connection, trace: BounceTrace) -> sa.Row[Any] | None:
-    """Return the subscriber of a report, locked against other writers."""
+    """Return the subscriber whom a report is about, or None; lock the row until the commit."""
     query = sa.select(subscribers).with_for_update(key_share=True, of=subscribers)
     if trace.delivery:
         joined = query.join(deliveries, deliveries.c.subscriber == subscribers.c.id)
@@ -208,7 +214,11 @@ def _key(trace: BounceTrace) -> str:
 def _add_event(
     connection: sa.Connection, subscriber: int | None, kind: str, detail: str, at: datetime
 ) -> Change:
-    """Record an event, unless there is one of its kind whose detail begins with the same key."""
+    """Record an event, unless the subscriber has one of the same kind for the same email.
+
+    The detail begins with the key of the email or report (see `_key`), followed by a colon or the
+    end of the text.
+    """
     key = detail.partition(":")[0]
     query = sa.select(events.c.detail).where(
         events.c.subscriber.is_not_distinct_from(subscriber), events.c.kind == kind
@@ -221,7 +231,7 @@ def _add_event(
 
 
 def _lock(connection: sa.Connection, which: sa.ColumnElement[bool]) -> bool:
-    """Lock a subscriber against other writers; return whether there is one."""
+    """Lock a subscriber's row until the commit; return whether the subscriber exists."""
     query = sa.select(subscribers.c.id).where(which).with_for_update(key_share=True)
     return connection.scalar(query) is not None
 
@@ -235,7 +245,7 @@ def _prefix(connection: sa.Connection, failure: DeliveryFailure) -> str:
 
 
 def _failures_of(connection: sa.Connection, subscriber: int) -> Sequence[sa.Row[Any]]:
-    """Return the subscriber's bounces and consents, oldest first."""
+    """Return the subscriber's events that are bounces or consents, oldest first."""
     query = sa.select(events).where(
         events.c.subscriber == subscriber, events.c.kind.in_((HARD, SOFT, CONSENT))
     )
@@ -243,9 +253,10 @@ def _failures_of(connection: sa.Connection, subscriber: int) -> Sequence[sa.Row[
 
 
 def _is_unreachable(connection: sa.Connection, failure: DeliveryFailure, at: datetime) -> bool:
-    """Tell whether the subscriber has too many soft bounces in a row, this one included.
+    """Tell whether the subscriber has too many soft bounces in a row, this failure included.
 
-    The number of subscribers who are stopped for that in one day is limited.
+    Return False, too, if as many addresses as the daily limit allows were suppressed as bounced in
+    the last 24 hours.
     """
     if not is_lasting(_soft_bounces_in_a_row(connection, failure)):
         return False
@@ -257,9 +268,10 @@ def _is_unreachable(connection: sa.Connection, failure: DeliveryFailure, at: dat
 
 
 def _soft_bounces_in_a_row(connection: sa.Connection, failure: DeliveryFailure) -> list[datetime]:
-    """Return the instants of the soft bounces around this one without a delivered issue between.
+    """Return the instants of the failures in the unbroken series that `failure` belongs to.
 
-    Issues are compared by number, not by time, as a report may come days after the next issue.
+    A delivered issue or a new consent ends a series. The order of issues is that of the delivery
+    numbers and not of the events, as a bounce may be reported days after the next issue was sent.
     """
     query = sa.select(deliveries.c.id, deliveries.c.number, deliveries.c.state)
     rows = connection.execute(query.where(deliveries.c.subscriber == failure.subscriber)).all()

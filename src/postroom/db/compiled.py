@@ -1,6 +1,10 @@
-"""Compiled statements: SQL made once by SQLAlchemy and run by the database driver.
+"""Compiled statements: SQLAlchemy makes the SQL once, and the database driver runs it.
 
-The queries of each email sent use them, as compiling would take longer than running.
+They serve the queries that are made for every single email: there, compiling the statement each
+time would take longer than running it.
+
+A statement may hold one list of values, as in `id IN (…)`. SQL needs one placeholder for each
+value, so a statement is compiled anew for each length of the list.
 """
 
 from __future__ import annotations
@@ -26,19 +30,22 @@ def insert(connection: sa.Connection, table: sa.Table) -> Insert:
 
 
 def greater(column: sa.ColumnElement[T], value: Any) -> sa.ColumnElement[T]:  # noqa: ANN401 - value or expression
-    """Return the greater of the two, as `max` in SQLite is `greatest` in PostgreSQL."""
+    """Return the SQL expression for the greater of the two.
+
+    It is a CASE, because the function is called `max` in SQLite and `greatest` in PostgreSQL.
+    """
     return sa.case((column < value, value), else_=column)
 
 
 Statement: TypeAlias = sa.Select[Any] | sa.Update
 Build: TypeAlias = Callable[[int], Statement]
-"""Makes a statement for a list of this many values."""
+"""Makes the statement for a list of this length; 0 if the statement has no list."""
 Values: TypeAlias = Mapping[str, Any]
 Convert: TypeAlias = Callable[[Any], Any]
 
 
 def among(column: sa.ColumnElement[Any], size: int) -> sa.ColumnElement[bool]:
-    """Return the condition that `column` is one of the `size` values of the statement's list."""
+    """Return the condition `column IN (…)` for the statement's list, which has `size` values."""
     return column.in_([sa.bindparam(_place(n), type_=column.type) for n in range(size)])
 
 
@@ -48,7 +55,13 @@ def _place(number: int) -> str:
 
 @frozen
 class _Text:
-    """The SQL of a statement for one database, and the conversions of its values."""
+    """The SQL of a statement for one database system, and how to convert its values.
+
+    `constants` are the values that the statement already holds. `order` are the names of the
+    parameters in their order if the driver takes a sequence, None if it takes a mapping. `places`
+    are the names of the parameters that stand for the list. `incoming` converts parameters from
+    Python to the database by name, `outgoing` converts columns back by position.
+    """
 
     sql: str
     constants: Values
@@ -58,7 +71,7 @@ class _Text:
     outgoing: Sequence[tuple[int, Convert]]
 
     def convert(self, values: Values) -> dict[str, Any]:
-        """Return `values` as the driver expects them."""
+        """Return `values`, by parameter name, converted to the types that the driver expects."""
         converted = dict(values)
         for name, convert in self.incoming:
             if name in converted:
@@ -66,19 +79,22 @@ class _Text:
         return converted
 
     def order_values(self, *parts: Values) -> Any:  # noqa: ANN401 - the driver's
-        """Return constants and converted values in the form that the driver expects."""
+        """Return the constants and the converted values of `parts` as the driver expects them.
+
+        That is a mapping or a list, depending on `order`.
+        """
         values = dict(self.constants)
         for part in parts:
             values.update(part)
         return values if self.order is None else [values[name] for name in self.order]
 
     def parameters(self, values: Values, listed: Sequence[Any]) -> Any:  # noqa: ANN401 - the driver's
-        """Return the values of a statement and of its list in the form that the driver expects."""
+        """Return the driver's parameters for `values`, by name, and for the list `listed`."""
         places = dict(zip(self.places, listed, strict=True))
         return self.order_values(self.convert(values), self.convert(places))
 
     def row(self, columns: Sequence[Any]) -> Sequence[Any]:
-        """Return the columns of a row as Python values."""
+        """Return the columns of a row, converted to Python values."""
         if not self.outgoing:
             return columns
         values = list(columns)
@@ -89,13 +105,13 @@ class _Text:
 
 @define
 class _Texts:
-    """The SQL of a statement, by database and by the length of its list."""
+    """A cache of the SQL of a statement, by database system and by the length of its list."""
 
     build: Build
     compiled: dict[tuple[str, int], _Text] = field(factory=dict, init=False)
 
     def find(self, dialect: Dialect, size: int = 0) -> _Text:
-        """Return the SQL; it is compiled at the first call."""
+        """Return the SQL for a list of `size` values; compile it at the first call."""
         key = dialect.name, size
         if key not in self.compiled:
             self.compiled[key] = _compile(self.build(size), dialect, size)
@@ -104,7 +120,7 @@ class _Texts:
 
 @define
 class CompiledSelect(Generic[T]):
-    """A compiled SELECT; `row` is called with the columns of each row, in their order."""
+    """A compiled SELECT; it calls `row` with the columns of each row as arguments, in order."""
 
     build: Build
     row: Callable[..., T]
@@ -114,7 +130,7 @@ class CompiledSelect(Generic[T]):
         self._texts = _Texts(self.build)
 
     def all(self, connection: sa.Connection, values: Values, listed: Sequence[Any] = ()) -> list[T]:
-        """Run the query and return its rows."""
+        """Run the query with `values`, by name, and those of its list; return all rows."""
         text = self._texts.find(connection.dialect, len(listed))
         with closing(connection.connection.cursor()) as cursor:
             cursor.execute(text.sql, text.parameters(values, listed))
@@ -132,7 +148,7 @@ class CompiledUpdate:
         self._texts = _Texts(self.build)
 
     def run(self, connection: sa.Connection, values: Values, listed: Sequence[Any] = ()) -> None:
-        """Run the update once."""
+        """Run the update once with `values`, by name, and those of its list."""
         text = self._texts.find(connection.dialect, len(listed))
         with closing(connection.connection.cursor()) as cursor:
             cursor.execute(text.sql, text.parameters(values, listed))
@@ -140,7 +156,7 @@ class CompiledUpdate:
     def run_many(
         self, connection: sa.Connection, many: Sequence[Values], common: Values | None = None
     ) -> None:
-        """Run the update for each of `many` values, together with the `common` values."""
+        """Run the update for each mapping in `many`, each time with the `common` values, too."""
         text = self._texts.find(connection.dialect)
         shared = text.convert(common or {})
         rows = [text.order_values(shared, text.convert(values)) for values in many]

@@ -1,4 +1,10 @@
-"""The delivery ledger in the database: one row for each issue to each subscriber."""
+"""The delivery ledger in the database: each row is one issue for one subscriber.
+
+A delivery is *planned*, *claimed* by a run that is about to send it (state `sending`), and
+*settled* with an outcome. `sent` and `uncertain` *close* it: the subscriber's cursor is raised, and
+the next delivery gets a row of its own. Otherwise a later plan may use the same row again. A
+delivery is *open* while it is planned or deferred.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +39,10 @@ Hashed: TypeAlias = Callable[[str], str]
 # RFC 5321 §4.2.1 does not limit the number of lines in a reply; this much is enough to act on.
 _LONGEST_REPLY = 1000
 DELIVERED = ("sent", "uncertain")
-"""States that close a delivery: they raise the cursor and the count (delivery rules, rule 10)."""
+"""States that close a delivery (delivery rules, rule 10).
+
+Closing raises the subscriber's cursor and the count of closed deliveries.
+"""
 _NOT_RECEIVED: tuple[DeliveryState, ...] = ("planned", "deferred", "bounced")
 
 _UNCERTAIN = (deliveries.c.state == "uncertain") & deliveries.c.acknowledged.is_(None)
@@ -45,7 +54,11 @@ _ACKNOWLEDGED = (deliveries.c.state == "uncertain") & deliveries.c.acknowledged.
 
 @frozen
 class SendingRow:
-    """A delivery that may be closed; `issues` counts the closed deliveries of its subscriber."""
+    """A delivery that was claimed and may be closed.
+
+    `number` is the delivery's number among those of the subscriber, from 0. `issues` counts the
+    closed deliveries of the subscriber, so the delivery is closed if `issues` is greater.
+    """
 
     id: int
     subscriber: int
@@ -126,7 +139,11 @@ def _record(
 
 
 def _final(row: SendingRow, outcome: DeliveryOutcome) -> DeliveryOutcome:
-    """Return the outcome that a row can have: a closed one becomes sent or stays uncertain."""
+    """Return the outcome to record for `row`: `outcome`, or `uncertain` instead.
+
+    A row that is closed has raised the cursor already. It can become `sent`; in every other case it
+    stays `uncertain`.
+    """
     if row.issues > row.number and outcome.state != "sent":
         return evolve(outcome, state="uncertain", retry_at=None, refused=False)
     return outcome
@@ -135,7 +152,11 @@ def _final(row: SendingRow, outcome: DeliveryOutcome) -> DeliveryOutcome:
 def settle(
     connection: sa.Connection, settled: Sequence[tuple[SendingRow, DeliveryOutcome]], now: datetime
 ) -> None:
-    """Store the outcomes; where they close a delivery, raise the subscriber's cursor and count."""
+    """Store each outcome in its row.
+
+    If the new state closes the delivery, raise the subscriber's cursor and the count of closed
+    deliveries.
+    """
     if not settled:
         return
     outcomes = [
@@ -191,9 +212,10 @@ class ClaimableRow:
 
 
 def _claimable(*conditions: sa.ColumnElement[bool]) -> CompiledSelect[ClaimableRow]:
-    """Return a query for the first `most` rows behind the id `after`.
+    """Return a query for deliveries that fulfil `conditions`, in the order of their ids.
 
-    Rows that another worker has locked are skipped.
+    The parameters of the query are `after` and `most`: it returns up to `most` rows with a greater
+    id than `after`. It skips rows that another transaction has locked.
     """
     names = "id subscriber number issue state attempts".split()
     query = (
@@ -247,8 +269,9 @@ def _claim(
 ) -> tuple[ClaimedDelivery, ...]:
     """Claim the first rows of `query` that may be sent, within the caller's transaction.
 
-    `values` are those of the query, and as `by` the run that claims. Planned rows that may not be
-    sent are cancelled.
+    `values` holds the parameters of the query and, as `by`, the run that claims. A row may be sent
+    if its subscriber is active and the address is not suppressed; planned rows that may not be sent
+    are cancelled.
     """
     after, run = values["after"], values["by"]
     parameters = {name: value for name, value in values.items() if name != "by"}
@@ -297,7 +320,11 @@ _PLAN_COLUMNS = (
 def _planned_rows(
     issue: int, cursor: Cursor, run: sa.ColumnElement[Any], now: datetime
 ) -> sa.Select[Any]:
-    """Return a query for a planned row, in the columns above, for each subscriber."""
+    """Return a query that makes a planned delivery of `issue` for each subscriber.
+
+    Its columns are those of `_PLAN_COLUMNS`. The caller adds the condition that chooses the
+    subscribers.
+    """
     return sa.select(
         subscribers.c.id,
         subscribers.c.issues,
@@ -313,7 +340,10 @@ def _planned_rows(
 
 
 def _replacing(statement: Insert, now: datetime) -> Insert:
-    """Return `statement` with the replacement of the subscriber's open row (rules 9 to 11)."""
+    """Return the INSERT `statement` with an ON CONFLICT clause (delivery rules, rules 9 to 11).
+
+    If the subscriber has a delivery that is not closed, the new plan replaces it in the same row.
+    """
     new, old = statement.excluded, deliveries.c
     newer = (new.cursor_date > old.cursor_date) | (new.cursor_seq > old.cursor_seq)
     goes_on = ~newer & old.state.in_(OPEN)
@@ -376,9 +406,10 @@ class DeliveryTable:
     def plan(self, run: int, segment: Segment, issue: int, cursor: Cursor, now: datetime) -> int:
         """Plan `issue` for all subscribers of `segment` in one statement; return their number.
 
-        `cursor` is theirs once the issue is delivered. An open row of an earlier plan is replaced;
-        a deferred one keeps its attempts and its delay unless `cursor` is newer; a bounced one is
-        replaced only if `cursor` is newer. A row in `sending` is not touched.
+        `cursor` is the cursor of these subscribers once the issue is delivered. An open delivery of
+        an earlier plan is replaced. A deferred delivery keeps its attempts and its delay unless
+        `cursor` is newer than the delivery's own; a bounced one is replaced only if `cursor` is
+        newer. A delivery in `sending` stays as it is.
         """
         rows = _planned_rows(issue, cursor, sa.literal(run), now)
         chosen = rows.where(is_plannable(segment, cursor)).order_by("id")
@@ -389,8 +420,10 @@ class DeliveryTable:
     def plan_welcome(self, subscriber: int, issue: int, now: datetime) -> bool:
         """Plan a welcome issue for an active subscriber who has no open delivery.
 
-        It raises no cursor. A run that is under way sends it; otherwise the next run does, unless
-        it plans another issue. Before the first run there is no welcome issue.
+        A welcome issue raises no cursor. It is added to the plan of the latest run. If that run is
+        still sending, it sends the issue; otherwise the next run does, unless it plans another
+        issue for the subscriber. Return whether the issue was planned; before the first run it
+        never is.
         """
         last = sa.select(sa.func.max(runs.c.id)).scalar_subquery()
         which = (subscribers.c.id == subscriber) & (subscribers.c.state == "active")
@@ -401,7 +434,7 @@ class DeliveryTable:
             return connection.execute(statement.on_conflict_do_nothing()).rowcount == 1
 
     def adopt(self, run: int, issue: int) -> int:
-        """Make the open deliveries of a welcome issue part of this run's plan; return how many."""
+        """Add the open deliveries of a welcome issue to the plan of `run`; return their number."""
         condition = deliveries.c.state.in_(OPEN) & (deliveries.c.issue == issue)
         with self._database.writing() as connection:
             return connection.execute(
@@ -409,9 +442,10 @@ class DeliveryTable:
             ).rowcount
 
     def cancel_stale(self, run: int, now: datetime) -> int:
-        """Cancel the open deliveries that the plan of `run` did not take up; return how many.
+        """Cancel the open deliveries that are not in the plan of `run`; return their number.
 
-        Their subscribers are no longer active, or nothing is due to them any more.
+        They are left over from earlier plans: their subscribers are no longer active, or nothing is
+        due to them any more.
         """
         statement = (
             sa.update(deliveries)
@@ -422,7 +456,10 @@ class DeliveryTable:
             return connection.execute(statement).rowcount
 
     def retry_deferred(self, run: int, now: datetime) -> int:
-        """Plan the deferred deliveries of this run whose delay is over; return how many."""
+        """Change the deferred deliveries of `run` whose delay is over to planned.
+
+        Return their number.
+        """
         condition = sa.and_(
             deliveries.c.state == "deferred", deliveries.c.run == run, deliveries.c.retry_at <= now
         )
@@ -444,8 +481,9 @@ class DeliveryTable:
     def record(self, run: int, outcomes: Sequence[DeliveryOutcome], now: datetime) -> int:
         """Record the outcomes of deliveries that this run claimed; return how many were recorded.
 
-        Deliveries that were deleted, or are no longer this run's, are skipped. A run that lost its
-        lease may still record that an email, uncertain by now, was sent.
+        Skip deliveries that were deleted or that another run has claimed since. The run need not
+        hold the lease any more: another run may have marked its deliveries as uncertain, and this
+        run may still record that an email was sent.
         """
         with self._database.writing() as connection:
             return _record(connection, run, outcomes, now)
@@ -460,11 +498,12 @@ class DeliveryTable:
     ) -> tuple[ClaimedDelivery, ...]:
         """Record outcomes as `record` does, then claim up to `limit` planned deliveries, by id.
 
-        Both happen in one transaction, which needs one wait for the disk instead of two. It is
-        durable before this method returns, so claim no more than there are open connections.
-        Deliveries of subscribers who are no longer active, or whose address is suppressed under its
-        `hashed` key, are cancelled instead. A run that lost its lease records its outcomes; then
-        `LeaseError` is raised.
+        Both happen in one transaction, which waits for the disk once instead of twice. The claims
+        are durable when this method returns, and after a crash all claimed deliveries become
+        uncertain; so claim no more than can be sent at once. Deliveries whose subscriber is no
+        longer active, or whose address is suppressed, are cancelled instead; `hashed` returns the
+        suppression hash of an address's key. If the run does not hold the lease any more, its
+        outcomes are recorded, nothing is claimed, and `LeaseError` is raised.
         """
         values = {"of_run": run, "by": run, "most": limit, "after": 0}
         return self._record_and_claim(outcomes, _PLANNED_ROWS, values, now, hashed)
@@ -479,9 +518,10 @@ class DeliveryTable:
         *,
         after: int,
     ) -> tuple[ClaimedDelivery, ...]:
-        """Do as `record_and_claim` with uncertain deliveries that nobody has acknowledged.
+        """Do as `record_and_claim`, but claim uncertain deliveries that nobody has acknowledged.
 
-        `after` is the last id that was claimed before, as deliveries may stay uncertain.
+        Only deliveries with an id above `after`, the last one claimed, are considered: a delivery
+        that stays uncertain would otherwise be claimed again and again.
         """
         values = {"by": run, "most": limit, "after": after}
         return self._record_and_claim(outcomes, _UNCERTAIN_ROWS, values, now, hashed)
@@ -527,8 +567,8 @@ class DeliveryTable:
     def refused(self) -> Generator[DeliveryRow, None, None]:
         """Yield the refused deliveries whose subscribers still miss the issue, oldest first.
 
-        The issue has neither been sent since nor been replaced by a newer one, and the subscriber
-        is not unsubscribed or suppressed.
+        The issue has neither been sent since nor been replaced by a newer issue, and the subscriber
+        is pending, active or paused.
         """
         return self._entries(
             deliveries.c.refused.is_not(None),
@@ -551,9 +591,9 @@ class DeliveryTable:
     def acknowledge(self, now: datetime, *, dead: bool) -> tuple[DeliveryRow, ...]:
         """Acknowledge the uncertain deliveries, so that they are never sent again; return them.
 
-        They stay uncertain and count as delivered. With `dead`, deliveries that a crashed run left
-        in `sending` become uncertain first; the caller has made sure that no run is alive
-        (`Database.locked`).
+        They stay uncertain and count as delivered. With `dead`, first mark all deliveries in
+        `sending` as uncertain; they come from a crashed run. The caller must have made sure that no
+        run is alive (see `Database.locked`).
         """
         with self._database.writing() as connection:
             if dead:

@@ -1,4 +1,4 @@
-"""Connections to SQLite and PostgreSQL, transactions, and database errors as one-line problems."""
+"""Connect to SQLite or PostgreSQL, open transactions, and report errors as one-line problems."""
 
 from __future__ import annotations
 
@@ -33,9 +33,10 @@ _EXAMPLE = "write sqlite:///news.db or postgresql://user:password@host/name"
 
 
 class Database:
-    """A database; its errors are `DatabaseError` with one line that never holds a row's values.
+    """A database with its transactions (`reading`, `writing`) and the lock of a run.
 
-    `reading` and `writing` are transactions.
+    Errors of the database driver become `DatabaseError`. Its message is one line and never repeats
+    the values of a row, as these may be email addresses.
     """
 
     def __init__(self, engine: sa.Engine, name: str) -> None:
@@ -51,7 +52,7 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """Open a transaction that only reads, and sees one state of the database.
+        """Open a transaction for reading only.
 
         Raises `DatabaseError`.
         """
@@ -74,11 +75,11 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
-        """Open a transaction that writes; it is durable at the end of the block.
+        """Open a transaction for writing; its changes are durable at the end of the block.
 
-        On SQLite it locks the database at once (BEGIN IMMEDIATE), because a transaction that reads
-        first and writes later cannot wait for another writer; it can only fail. Raises
-        `DatabaseError`.
+        On SQLite the transaction locks the database against other writers at once
+        (BEGIN IMMEDIATE). A transaction that reads first and locks later could not wait for
+        another writer; SQLite would let it fail. Raises `DatabaseError`.
         """
         with self._translated(), self._writer.connect() as connection, connection.begin():
             yield connection
@@ -94,7 +95,8 @@ class Database:
     def forget_traces(self) -> None:
         """Empty SQLite's write-ahead log, which still holds deleted rows.
 
-        If another process is reading, this happens at the next checkpoint.
+        If another process is reading, SQLite does so at a later checkpoint instead. PostgreSQL
+        needs nothing.
         """
         if self.is_sqlite:
             with self._translated(), self.engine.connect() as connection:
@@ -104,9 +106,9 @@ class Database:
     def acquire_lock(self) -> bool:
         """Acquire the lock that keeps two runs apart; return False if another process holds it.
 
-        `release_lock` releases it, and so does the end of the process, however it ends: on SQLite
-        it is a lock of the operating system on a file beside the database, on PostgreSQL a lock of
-        the session. Raises `DatabaseError`.
+        `release_lock` releases the lock. The end of the process does so, too, even after a crash:
+        on SQLite the lock is an operating system lock on a file beside the database, on PostgreSQL
+        an advisory lock of the session. Raises `DatabaseError`.
         """
         with ExitStack() as stack:
             with self._translated():
@@ -117,7 +119,7 @@ class Database:
 
     @contextmanager
     def locked(self) -> Iterator[bool]:
-        """Acquire the lock for a block, as `acquire_lock` does; yield whether it is ours."""
+        """Acquire the lock for a block; yield False if another process holds it."""
         is_ours = self.acquire_lock()
         try:
             yield is_ours
@@ -153,7 +155,7 @@ class Database:
         return False
 
     def release_lock(self) -> None:
-        """Release the lock if it is ours."""
+        """Release the lock if this object holds it."""
         # A lost session has lost its lock, too.
         with suppress(DBAPIError):
             self._lock.close()
@@ -165,7 +167,10 @@ class Database:
 
 
 def _problem(name: str, error: Exception) -> Problem:
-    """Return `error` as a problem with the first line of its message, without the row's values."""
+    """Return the problem that describes `error`: the first line of its message.
+
+    The lines that follow may repeat the values of a row.
+    """
     cause = error.orig if isinstance(error, DBAPIError) else error
     primary = getattr(getattr(cause, "diag", None), "message_primary", None)
     lines = str(primary or cause or "").strip().splitlines() or ["does not answer"]
@@ -179,8 +184,9 @@ def make_engine(url: str | None, site_dir: Path, *, timeout: float | None = None
     """Return the database at `url`, by default the SQLite file `DEFAULT_PATH` in the site.
 
     A relative file name is relative to the site. No connection is opened yet, but a missing file is
-    created, readable by its owner alone because it will hold email addresses. `timeout` is the time
-    in seconds to wait for another writer. Raises `SettingsError` for an unusable URL.
+    created; only its owner can read it, because it will hold email addresses. `timeout` is the time
+    in seconds to wait for another writer. Raises `SettingsError` for an unusable URL, and
+    `DatabaseError` if the file cannot be created.
     """
     parsed = _parsed(url or f"sqlite:///{DEFAULT_PATH}")
     timeout = BUSY_TIMEOUT if timeout is None else timeout

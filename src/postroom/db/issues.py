@@ -1,4 +1,4 @@
-"""Frozen issues in the database."""
+"""Store issues with their rendered content, so that all subscribers are sent the same."""
 
 from __future__ import annotations
 
@@ -20,21 +20,23 @@ from postroom.models import IssueKind, IssueSnapshot
 class IssueTable:
     """The tables of issues and of their posts.
 
-    Two issues are the same if frequency, cutoff, language and posts are the same.
+    Two issues are the same issue if frequency, cutoff, language and posts are equal; their content
+    may differ. To freeze an issue is to store it with its content.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def freeze(self, issue: IssueSnapshot) -> int:
-        """Store `issue` and return its id; if the same issue was frozen before, keep that one."""
+        """Store `issue` and return its id; if the same issue is stored already, return that id."""
         with self._database.writing() as connection:
             return _freeze(connection, issue)
 
     def freeze_anew(self, issue: IssueSnapshot) -> int:
-        """Store `issue` in place of the same issue, if it was frozen before; return its id.
+        """Store `issue` with its new content, even if the same issue is stored; return the new id.
 
-        The old row stays for the subscribers who received it.
+        The old row stays for the subscribers who received it, but is not found as the same issue
+        any more.
         """
         key = _values(issue)["key"]
         with self._database.writing() as connection:
@@ -45,12 +47,12 @@ class IssueTable:
             return _freeze(connection, issue)
 
     def find(self, number: int) -> IssueSnapshot | None:
-        """Return the issue with this id."""
+        """Return the issue with this id, None if there is none."""
         with self._database.reading() as connection:
             return next(_read(connection, issues.c.id == number), None)
 
     def find_frozen(self, issue: IssueSnapshot) -> IssueSnapshot | None:
-        """Return the same issue as `issue`, if it was frozen before."""
+        """Return the stored issue that is the same as `issue`, None if there is none."""
         with self._database.reading() as connection:
             return next(_read(connection, issues.c.key == _values(issue)["key"]), None)
 
@@ -62,7 +64,7 @@ class IssueTable:
             return connection.scalar(query) is not None
 
     def open_in(self, run: int) -> Generator[tuple[int, str], None, None]:
-        """Yield the issue's id and the subscriber's token of each open delivery of `run`."""
+        """Yield for each open delivery of `run` the id of its issue and its subscriber's token."""
         query = (
             sa.select(deliveries.c.issue, subscribers.c.token)
             .join(subscribers, subscribers.c.id == deliveries.c.subscriber)
@@ -71,7 +73,7 @@ class IssueTable:
         return self._database.stream(query, lambda row: (row.issue, row.token))
 
     def waiting(self, kind: IssueKind) -> tuple[IssueSnapshot, ...]:
-        """Return the issues of `kind` that have an open delivery, by id."""
+        """Return the issues of `kind` that have an open delivery, in the order of their ids."""
         open_ = sa.select(deliveries.c.issue).where(deliveries.c.state.in_(OPEN))
         condition = (issues.c.frequency == kind) & issues.c.id.in_(open_)
         with self._database.reading() as connection:
@@ -79,7 +81,7 @@ class IssueTable:
 
 
 def _freeze(connection: sa.Connection, issue: IssueSnapshot) -> int:
-    """Store `issue` unless the same one is stored; return its id."""
+    """Store `issue` unless the same issue is stored already; return the id of the stored one."""
     values = _values(issue)
     statement = insert(connection, issues).values(**values).on_conflict_do_nothing()
     connection.execute(statement)

@@ -1,6 +1,6 @@
-"""Create the tables of an empty database, and migrate older ones for `db upgrade`.
+"""Create the tables of an empty database, and migrate older tables for `db upgrade`.
 
-Migrations use alembic, which is imported only when it runs.
+Migrations use alembic, which is imported only when a migration runs.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _CREATE_LOCK = 7_670_001
 
 
 def open_database(url: str | None, site_dir: Path) -> Database:
-    """Return the database at `url` with the tables of this version.
+    """Return the database at `url`; create its tables if it has none.
 
-    Raises `SettingsError` if its tables are of another version, `DatabaseError` if it does not
-    answer.
+    Raises `SettingsError` if the tables are of another version than this program needs, and
+    `DatabaseError` if the database does not answer.
     """
     database = make_engine(url, site_dir)
     try:
@@ -36,7 +36,7 @@ def open_database(url: str | None, site_dir: Path) -> Database:
 def require_tables(database: Database) -> None:
     """Create the tables if there are none.
 
-    Raises `SettingsError` if there are tables of another version.
+    Raises `SettingsError` if there are tables of another version than this program needs.
     """
     with database.reading() as connection:
         found = _find_version(connection)
@@ -70,7 +70,7 @@ def _create_tables(database: Database) -> str:
 
 
 def upgrade(database: Database) -> str:
-    """Migrate the tables to this version in one transaction, and return the version.
+    """Migrate the tables to the version of this program in one transaction; return the version.
 
     Raises `SettingsError` if the tables are of a newer Postroom.
     """
@@ -84,7 +84,7 @@ def upgrade(database: Database) -> str:
 
 
 def migrate(connection: sa.Connection) -> None:
-    """Run the missing migrations within the transaction of `connection`."""
+    """Run the migrations that the database lacks, within the transaction of `connection`."""
     from alembic import command  # noqa: PLC0415 - it takes 150 ms to import
     from alembic.config import Config  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""The post log, the state row, and the runs of `send` in the database."""
+"""Store the post log, the runs of `send`, and the state that a run leaves to the next."""
 
 from __future__ import annotations
 
@@ -17,18 +17,21 @@ from postroom.models import DeliveryState, LogEntry, PastRun, RunState
 
 
 class PostLog:
-    """The post log and the state row, which change in one transaction."""
+    """The post log, and the state row: the one `RunState` that the last run has stored.
+
+    Both change in one transaction.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def entries(self) -> Generator[LogEntry, None, None]:
-        """Yield all entries, retracted ones too, oldest first."""
+        """Yield all entries, oldest first, including retracted ones."""
         query = sa.select(post_log).order_by(post_log.c.seq)
         return self._database.stream(query, _entry)
 
     def last(self) -> int:
-        """Return the last seq of the log, 0 if it is empty."""
+        """Return the `seq` of the last entry, 0 if the log is empty."""
         with self._database.reading() as connection:
             return connection.scalar(sa.select(sa.func.max(post_log.c.seq))) or 0
 
@@ -39,10 +42,10 @@ class PostLog:
             return RunState(row.clock, row.released, row.zone, row.floor) if row else None
 
     def apply(self, new: Sequence[LogEntry], retracted: Sequence[int], state: RunState) -> None:
-        """Append `new` to the log, retract the entries with these seqs, and set the state row.
+        """Append the entries `new`, retract the entries with these seqs, and set the state row.
 
-        Raises `DatabaseError` and changes nothing if a seq is in the log already, as two runs have
-        read the same end of the log then.
+        Raises `DatabaseError` and changes nothing if the `seq` of a new entry is in the log
+        already: another run has appended entries since this run read the log.
         """
         rows = [
             {
@@ -80,16 +83,16 @@ def _set_state(connection: sa.Connection, state: RunState) -> None:
 
 
 class RunTable:
-    """The table of runs, and the lease of the run that is under way."""
+    """The table of runs, and the lease: a row that names the only run that may send."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def begin(self, now: datetime) -> int:
-        """Acquire lock and lease, and return the id of the new run.
+        """Acquire the lock and the lease, and return the id of the new run.
 
-        A crashed run holds no lock (see `Database.acquire_lock`), so its lease is replaced. Raises
-        `LeaseError` while another run is sending.
+        A crashed run leaves its lease behind, but no lock (see `Database.acquire_lock`); the new
+        run takes over the lease. Raises `LeaseError` while another run is sending.
         """
         if not self._database.acquire_lock():
             raise lost_lease()
@@ -115,7 +118,8 @@ class RunTable:
     def is_under_way(self) -> bool:
         """Tell whether a run is sending now.
 
-        If the last run has not ended, acquire the lock for a moment to find out.
+        If no end of the last run is recorded, it has crashed or is still sending. To find out,
+        try to acquire the lock for a moment.
         """
         last = self.last(1)
         if not last or last[0].ended:
@@ -124,7 +128,7 @@ class RunTable:
             return not is_ours
 
     def end(self, run: int, now: datetime) -> None:
-        """Release lock and lease, if they are still the run's, and record when the run ended."""
+        """Record that `run` ended at `now`; release the lock, and the lease if `run` holds it."""
         with self._database.writing() as connection:
             connection.execute(sa.delete(lease).where(lease.c.run == run))
             connection.execute(sa.update(runs).where(runs.c.id == run).values(ended=now))
@@ -145,20 +149,24 @@ _LEASE_HOLDER = CompiledSelect(lambda _: sa.select(lease.c.run).with_for_update(
 
 
 def holds_lease(connection: sa.Connection, run: int) -> bool:
-    """Tell whether `run` holds the lease; if so, it keeps it until this transaction ends."""
+    """Tell whether `run` holds the lease.
+
+    The lease is locked, so that no other run can take it over before this transaction ends.
+    """
     return _LEASE_HOLDER.all(connection, {}) == [run]
 
 
 def require_lease(connection: sa.Connection, run: int) -> None:
     """Raise `LeaseError` unless `run` holds the lease.
 
-    A run must not go on after the database has taken its connection for dead.
+    A run loses its lease if the database server takes its connection for dead, releases its lock,
+    and another run begins.
     """
     if not holds_lease(connection, run):
         raise lost_lease()
 
 
 def lost_lease() -> LeaseError:
-    """Return the error of a run that does not hold the lease."""
+    """Return the error for a run that cannot get, or has lost, the lease."""
     hint = "wait until it has ended, and run this again"
     return LeaseError([Problem("send", message="another run is sending", hint=hint)])

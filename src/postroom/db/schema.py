@@ -18,16 +18,17 @@ Text = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 
 class UtcDateTime(sa.types.TypeDecorator[datetime]):
-    """An instant in UTC with microseconds.
+    """A column type for instants, in UTC with microseconds.
 
-    SQLite has no time zones, so the text of the UTC time is stored there; it sorts as instants do.
+    SQLite has no time zones. There the UTC time is stored as text, which sorts in the order of
+    time.
     """
 
     impl = sa.DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Return `value` as the database expects it.
+        """Return the instant `value` in UTC, for SQLite without its time zone.
 
         Raises `ValueError` for a time without a zone.
         """
@@ -46,24 +47,30 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
 
 
 class PrintableText(sa.types.TypeDecorator[str]):
-    """Text from outside, such as a server's reply, without characters that cannot be stored."""
+    """A column type for text from outside, such as a server's reply.
+
+    Characters that a database cannot store are replaced.
+    """
 
     impl = Text
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        """Return `value` without characters that cannot be stored."""
+        """Return `value` with replacements for characters that cannot be stored."""
         del dialect
         return None if value is None else _storable(value)
 
 
 def _storable(text: str) -> str:
-    """Return `text` without NUL, which PostgreSQL refuses, and without lone surrogates."""
+    """Replace NUL, which PostgreSQL refuses, and lone surrogates, which are not valid UTF-8."""
     return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
 
 
 class StringList(sa.types.TypeDecorator[frozenset[str]]):
-    """A set of strings, stored as a sorted JSON list, so that equal sets are equal texts."""
+    """A column type for a set of strings.
+
+    It is stored as a sorted JSON list, so that equal sets are stored as equal texts.
+    """
 
     impl = Text
     cache_ok = True
@@ -77,13 +84,13 @@ class StringList(sa.types.TypeDecorator[frozenset[str]]):
         return json.dumps(words, ensure_ascii=False, separators=(",", ":"))
 
     def process_result_value(self, value: Any, dialect: Dialect) -> frozenset[str] | None:  # noqa: ANN401 - what the driver returns
-        """Return the set in the JSON text."""
+        """Return the set that the stored JSON text describes."""
         del dialect
         return None if value is None else frozenset(json.loads(value))
 
 
 VERSIONS = ("0001",)
-"""All versions of the tables, oldest first; the last is the one of this program."""
+"""All versions of the tables, oldest first; the last is the version of this program."""
 
 metadata = sa.MetaData(
     naming_convention={

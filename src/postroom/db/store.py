@@ -1,8 +1,9 @@
 """The store of a site: all tables of its database, on SQLite and PostgreSQL alike.
 
-Each public method of a table is one transaction: when it returns, its changes are durable, and when
-it raises `DatabaseError`, nothing has changed. Methods that return a generator read rows as they
-are asked for, so that a million rows need little memory; read them to the end, or close them.
+Each public method of a table is one transaction: when the method returns, its changes are durable,
+and when it raises `DatabaseError`, nothing has changed. Methods that return a generator read the
+rows while it is iterated, so that a million rows need little memory. Read a generator to its end or
+close it, as its transaction stays open until then.
 """
 
 from __future__ import annotations

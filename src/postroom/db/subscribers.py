@@ -1,4 +1,4 @@
-"""Subscribers, their segments, and suppressed addresses in the database."""
+"""Store subscribers and suppressed addresses, and group subscribers for planning."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from postroom.models import (
 OPEN: tuple[DeliveryState, ...] = ("planned", "deferred")
 """States of deliveries that a plan may replace or cancel."""
 RECEIVING: tuple[State, ...] = ("pending", "active", "paused")
-"""States of subscribers who receive emails, or will again without a new confirmation."""
+"""States of subscribers who receive emails, or may do so later without subscribing again."""
 
 # A field of Subscriber with a column of its own name needs no other mention in this module.
 _FIELDS = tuple(field.name for field in attrs.fields(Subscriber) if field.name in subscribers.c)
@@ -45,13 +45,16 @@ _read_fields = attrgetter(*_FIELDS)
 
 
 def from_row(row: sa.Row[Any]) -> Subscriber:
-    """Return the subscriber in a row with all columns of the table."""
+    """Return the subscriber that `row` holds; it must have all columns of the table."""
     values = dict(zip(_FIELDS, _read_fields(row), strict=True))
     return Subscriber(cursor=Cursor(row.cursor_date, row.cursor_seq), **values)
 
 
 def _values(subscriber: Subscriber) -> dict[str, object]:
-    """Return the columns of `subscriber` without the id, which the database assigns."""
+    """Return the values of the table's columns for `subscriber`, by name.
+
+    The id is left out, as the database assigns it.
+    """
     values = dict(zip(_FIELDS, _read_fields(subscriber), strict=True))
     del values["id"]
     return {
@@ -63,24 +66,28 @@ def _values(subscriber: Subscriber) -> dict[str, object]:
 
 
 class SubscriberTable:
-    """The table of subscribers."""
+    """The table of subscribers.
+
+    A *key* is the form of an email address in which addresses are compared, without regard to case
+    (see `mail.address.address_key`).
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def known(self, keys: Sequence[str]) -> dict[str, State]:
-        """Return the states of the subscribers whose keys are among `keys`."""
+        """Return the states of the subscribers whose keys are among `keys`, by key."""
         query = sa.select(subscribers.c.key, subscribers.c.state)
         with self._database.reading() as connection:
             rows = connection.execute(query.where(subscribers.c.key.in_(keys)))
             return {row.key: row.state for row in rows}
 
     def find(self, key: str) -> Subscriber | None:
-        """Return the subscriber with this key."""
+        """Return the subscriber with this key, None if there is none."""
         return self._find(subscribers.c.key == key)
 
     def with_token(self, token: str) -> Subscriber | None:
-        """Return the subscriber with this unsubscribe token."""
+        """Return the subscriber with this unsubscribe token, None if there is none."""
         return self._find(subscribers.c.token == token)
 
     def _find(self, condition: sa.ColumnElement[bool]) -> Subscriber | None:
@@ -105,10 +112,10 @@ class SubscriberTable:
     def add(
         self, newcomers: Sequence[Subscriber], at: datetime, consent: str = ""
     ) -> frozenset[str]:
-        """Add subscribers whose address and token are new, and return their keys.
+        """Add those of `newcomers` whose address and token are new; return the keys of those added.
 
-        The database assigns the ids. With `consent`, record an event for each subscriber that says
-        how they agreed.
+        The database assigns the ids. `consent` says how these people agreed to receive emails; if
+        it is not empty, it is recorded as an event of each subscriber added.
         """
         if not newcomers:
             return frozenset()
@@ -124,10 +131,10 @@ class SubscriberTable:
             return frozenset(row.key for row in added)
 
     def stop(self, keys: Sequence[str], state: State) -> int:
-        """Move receiving subscribers into `state` and cancel their open deliveries.
+        """Set the state of the subscribers with these keys, and cancel their open deliveries.
 
-        `state` is unsubscribed, bounced or complained. Subscribers in one of these states stay as
-        they are. Return the number of subscribers moved.
+        `state` is unsubscribed, bounced or complained. Subscribers who are in one of these three
+        states already stay as they are. Return the number of subscribers changed.
         """
         if not keys:
             return 0
@@ -136,8 +143,8 @@ class SubscriberTable:
     def unsubscribe(self, token: str, at: datetime, method: str) -> bool:
         """Unsubscribe the subscriber with this token, and record when and by which `method`.
 
-        Cancel an open delivery. Return whether anything changed: a subscriber who does not receive
-        emails any more stays as they are, and no event is recorded.
+        Cancel an open delivery, if there is one. Return whether anything changed: if the subscriber
+        is already unsubscribed, bounced or complained, nothing changes and no event is recorded.
         """
         condition = (subscribers.c.token == token) & subscribers.c.state.in_(RECEIVING)
         statement = sa.update(subscribers).where(condition).values(state="unsubscribed")
@@ -155,14 +162,14 @@ class SubscriberTable:
             return subscriber is not None
 
     def pause(self, subscriber: int) -> bool:
-        """Pause an active subscriber and cancel an open delivery.
+        """Pause an active subscriber and cancel an open delivery; return whether it was done.
 
-        The cursor stays, so the posts of the pause follow when the subscriber resumes.
+        The cursor stays, so a subscriber who resumes is sent the posts of the pause, too.
         """
         return self._move(subscribers.c.id == subscriber, ("active",), "paused") == 1
 
     def resume(self, subscriber: int) -> bool:
-        """Make a paused subscriber active."""
+        """Make a paused subscriber active; return whether the subscriber was paused."""
         return self._move(subscribers.c.id == subscriber, ("paused",), "active") == 1
 
     def _move(self, which: sa.ColumnElement[bool], states: Sequence[State], to: State) -> int:
@@ -170,10 +177,11 @@ class SubscriberTable:
             return move_subscribers(connection, which, states, to)
 
     def confirm(self, subscriber: int, cursor: Cursor) -> bool:
-        """Make a subscriber active who has confirmed, whatever the state before.
+        """Make a subscriber who has confirmed active, whatever the state was before.
 
-        Raise the subscriber's cursor to `cursor`, and the start to its date; neither goes back
-        (delivery rules, rule 5).
+        Raise the subscriber's cursor to `cursor` and the first day whose posts are due (`start`) to
+        the date of `cursor`. Neither is ever lowered (delivery rules, rule 5). Return whether the
+        subscriber exists.
         """
         statement = (
             sa.update(subscribers)
@@ -191,7 +199,10 @@ class SubscriberTable:
     def set_preferences(
         self, subscriber: int, frequency: Frequency, topics: frozenset[str], language: str
     ) -> bool:
-        """Set a subscriber's preferences; cursor and state stay."""
+        """Set a subscriber's preferences, without changing cursor and state.
+
+        Return whether the subscriber exists.
+        """
         statement = (
             sa.update(subscribers)
             .where(subscribers.c.id == subscriber)
@@ -207,10 +218,10 @@ def move_subscribers(
     states: Sequence[State],
     to: State,
 ) -> int:
-    """Move subscribers from one of `states` to another state, within the caller's transaction.
+    """Set the state of subscribers to `to`, within the caller's transaction.
 
-    If they are no longer active then, cancel their open deliveries. Return the number of
-    subscribers moved.
+    Change only subscribers who fulfil `which` and are in one of `states`. Cancel their open
+    deliveries unless `to` is active. Return the number of subscribers changed.
     """
     condition = which & subscribers.c.state.in_(states)
     if to != "active":
@@ -231,13 +242,17 @@ _GROUP = "frequency cursor_date cursor_seq topics language".split()
 
 
 class SegmentTable:
-    """The active subscribers, grouped by frequency, cursor, topics and language."""
+    """The active subscribers, in the groups and segments for which issues are planned.
+
+    The subscribers of a `Group` have the same frequency, cursor, topics and language. A `Segment`
+    holds those of a group to whom the same posts are due.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def groups(self) -> Generator[tuple[Group, int], None, None]:
-        """Yield each group with the number of its subscribers, which is never 0, in fixed order."""
+        """Yield each group that is not empty with the number of its subscribers, sorted."""
         columns = [subscribers.c[name] for name in _GROUP]
         query = (
             sa.select(*columns, sa.func.count().label("number"))
@@ -248,7 +263,7 @@ class SegmentTable:
         return self._database.stream(query, _group)
 
     def is_used(self, frequency: Frequency) -> bool:
-        """Tell whether a subscriber in one of the `RECEIVING` states has `frequency`."""
+        """Tell whether a pending, active or paused subscriber has chosen `frequency`."""
         chose = (subscribers.c.frequency == frequency) & subscribers.c.state.in_(RECEIVING)
         with self._database.reading() as connection:
             return connection.scalar(sa.select(sa.exists().where(chose))) or False
@@ -256,10 +271,11 @@ class SegmentTable:
     def split_by_returned(
         self, group: Group, returned: Sequence[LogEntry], target: Cursor
     ) -> tuple[tuple[Segment, int], ...]:
-        """Split the group into segments by which of the `returned` posts are due to them.
+        """Split a group into segments, each of which is due the same posts among `returned`.
 
-        Return each segment that is not empty with the number of its subscribers, in fixed order.
-        Subscribers for whom `target` cannot be planned are left out (see `is_plannable`).
+        Return each segment that is not empty, with the number of its subscribers, in a fixed order.
+        Subscribers for whom no issue up to `target` can be planned are left out (see
+        `is_plannable`).
         """
         due = [
             sa.case((_is_due(entry), 1), else_=0).label(f"due_{entry.seq}") for entry in returned
@@ -278,14 +294,18 @@ class SegmentTable:
         )
 
     def tokens(self, segment: Segment, target: Cursor) -> Generator[str, None, None]:
-        """Yield the tokens of the segment's subscribers for whom `target` can be planned."""
+        """Yield the tokens of the segment's subscribers for whom an issue can be planned.
+
+        `target` is the cursor to which the issue raises theirs (see `is_plannable`).
+        """
         query = sa.select(subscribers.c.token).where(is_plannable(segment, target))
         return self._database.stream(query, lambda row: str(row.token))
 
     def raise_cursors(self, segment: Segment, target: Cursor) -> int:
         """Raise the cursors of a segment that gets no issue; return the number of subscribers.
 
-        Neither part of a cursor goes back. If there is an issue, its delivery raises the cursor.
+        Neither date nor seq of a cursor is ever lowered. For a segment that gets an issue, do not
+        call this: there the delivery of the issue raises the cursor.
         """
         cursor = segment.group.cursor
         raised = Cursor(max(cursor.date, target.date), max(cursor.seq, target.seq))
@@ -323,10 +343,11 @@ def _is_in(segment: Segment) -> sa.ColumnElement[bool]:
 
 
 def is_plannable(segment: Segment, target: Cursor) -> sa.ColumnElement[bool]:
-    """Return the condition that a subscriber is in `segment` and `target` can be planned for them.
+    """Return the condition that a subscriber is in `segment` and an issue can be planned for them.
 
-    It cannot while an email to the subscriber is being sent, nor after one that bounced while
-    `target` is no newer than it (delivery rules, rule 10).
+    `target` is the cursor to which the issue raises theirs. An issue cannot be planned while an
+    email to the subscriber is being sent, nor after an email bounced, unless `target` is newer than
+    the cursor of the bounced issue (delivery rules, rule 10).
     """
     newer = (deliveries.c.cursor_date < target.date) | (deliveries.c.cursor_seq < target.seq)
     blocking = (
@@ -359,15 +380,20 @@ def _is_due(entry: LogEntry) -> sa.ColumnElement[bool]:
 
 
 class SuppressionTable:
-    """Keyed hashes of the addresses to which nothing may be sent again."""
+    """The suppression list: the keyed hashes of addresses to which nothing may be sent again.
+
+    The key of the hashes is the site's secret key; the *key* of an address is its comparable form.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def require_key(self, proof: str) -> None:
-        """Store the `proof` of the key that makes the hashes, or compare it with the stored one.
+        """Check that the hashes of this database were made with the present secret key.
 
-        Raises `SettingsError` for another key: with it, no suppressed address would be recognised.
+        `proof` is a value that is derived from the present key; the first call stores it. Raises
+        `SettingsError` if another proof is stored: with another key, no suppressed address would be
+        recognised.
         """
         with self._database.writing() as connection:
             statement = insert(connection, suppression_key).on_conflict_do_nothing()
@@ -385,13 +411,16 @@ class SuppressionTable:
             return frozenset(connection.scalars(query))
 
     def suppress(self, reasons: Mapping[str, Reason], at: datetime) -> None:
-        """Suppress the hashes in `reasons`; a hash that is suppressed already keeps its reason."""
+        """Suppress the hashes that are the keys of `reasons`; a known hash keeps its old reason."""
         if reasons:
             with self._database.writing() as connection:
                 suppress_hashes(connection, reasons, at)
 
     def lift(self, hashed: str) -> bool:
-        """Lift a suppression, after the owner of the address has confirmed again."""
+        """Lift the suppression of a hash, after the owner of the address has confirmed again.
+
+        Return whether the hash was suppressed.
+        """
         statement = sa.delete(suppressions).where(suppressions.c.hash == hashed)
         with self._database.writing() as connection:
             return connection.execute(statement).rowcount == 1
@@ -399,7 +428,8 @@ class SuppressionTable:
     def forget(self, key: str, hashed: str, at: datetime) -> bool:
         """Delete the subscriber with this key, and suppress the address's hash.
 
-        Deliveries and events are deleted with the subscriber. Return whether there was one.
+        The subscriber's deliveries and events are deleted, too. Return whether there was such a
+        subscriber.
         """
         with self._database.writing() as connection:
             suppress_hashes(connection, {hashed: "forgotten"}, at)
@@ -409,7 +439,10 @@ class SuppressionTable:
 
 
 def suppress_hashes(connection: sa.Connection, reasons: Mapping[str, Reason], at: datetime) -> None:
-    """Suppress the hashes in `reasons` within the caller's transaction; the first reason stays."""
+    """Suppress the hashes that are the keys of `reasons`, within the caller's transaction.
+
+    A hash that is suppressed already keeps its old reason.
+    """
     statement = insert(connection, suppressions).on_conflict_do_nothing()
     rows = [{"hash": hashed, "reason": reason, "at": at} for hashed, reason in reasons.items()]
     connection.execute(statement, rows)

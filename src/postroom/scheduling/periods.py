@@ -1,4 +1,4 @@
-"""Group posts by calendar period: the digests of a site, and what an issue shows.
+"""Group posts by calendar period, for the digest pages of a site and for newsletter issues.
 
 All functions are pure.
 """
@@ -39,7 +39,10 @@ def period_bounds(day: date, every: DigestFrequency) -> tuple[date, date]:
 
 
 def group_by_period(posts: Iterable[Post], site: Site) -> tuple[Digest, ...]:
-    """Return the digests of all periods that have posts, newest first."""
+    """Return a digest for each period that has posts, newest first.
+
+    The length of a period is the site's `digest.every`.
+    """
     every = site.digest.every
     newest_first = sorted(posts, key=lambda post: (post.day, post.published), reverse=True)
     return tuple(
@@ -57,11 +60,13 @@ def _digest(period: str, posts: tuple[Post, ...], site: Site) -> Digest:
 
 
 def digest_of_issue(issue: Issue, posts: Mapping[str, Post], site: Site) -> Digest:
-    """Return the posts of `issue` as a digest, named after its period; `posts` are by id.
+    """Return the posts of `issue` as a digest, for the email's title and link.
 
-    An issue of frequency `post` and a welcome issue are named after the day of their newest post.
-    The URL is that of the digest's page if there is one, that of the post if there is only one,
-    else that of the front page.
+    `posts` are the visible posts by id. A daily, weekly or monthly issue has the period before its
+    cutoff; an issue of frequency `post` and a welcome issue have the day of their newest post. The
+    URL is that of the digest page of this period if the site has one, else that of the front page.
+    An issue of frequency `post` with one post has the URL of that post, a welcome issue always that
+    of the front page.
     """
     shown = tuple(posts[post] for post in issue.posts if post in posts)
     if issue.frequency in ("day", "week", "month"):

@@ -1,17 +1,18 @@
-"""The plan of a run: the issues that are due, segment by segment, or why none is.
+"""Make the plan of a run: for each segment the issue that is due, or the reason why none is.
 
-`plan` prints it and `send` carries it out. This module only reads, and what the run would log first
-counts as logged; so a plan is safe to make at any time, also before the first run. A run that
-sends does this:
+The command `plan` prints the plan, and `send` carries it out. This module writes nothing. It treats
+the posts that the run would add to the post log as if they were logged already, so a plan can be
+made at any time, even before the first run. A run of `send` does this:
 
-1. take the lock, call `begin_run`, read the posts as they stand at the run's clock;
+1. acquire the lock, call `begin_run`, and read the posts as they stand at the run's clock;
 2. call `make_plan_input`, which may stop the run while nothing has been stored;
-3. mark what a crashed run left in `sending` as `uncertain`, and store the log update;
+3. mark deliveries that a crashed run left in `sending` as `uncertain`, and store the log update;
 4. for each `PlannedSegment`, freeze and plan its issue, or raise the cursors of its subscribers;
-5. keep the welcome issues of `valid_welcome_issues`, and cancel deliveries that no plan took up.
+5. keep the welcome issues of `valid_welcome_issues`, and cancel open deliveries of earlier plans
+   that are not in this one.
 
-`plan` leaves out step 3, so subscribers whose email a crashed run left in `sending` are in no
-`PlannedSegment`.
+`plan` leaves out step 3. After a crash, subscribers whose delivery is still in `sending` are
+therefore missing from its segments.
 """
 
 from __future__ import annotations
@@ -53,25 +54,29 @@ from postroom.scheduling.rules import (
 )
 
 NoIssueReason = Literal["not due", "nothing new", "another language", "other topics", "had already"]
-"""Why a segment is sent nothing: its next cutoff has not passed, no post is new, the new posts are
-in other languages or on other topics, or its subscribers have received all posts that returned."""
+"""Why a segment gets no issue.
+
+`not due`: its next cutoff has not passed. `nothing new`: there are no new posts. `another language`
+and `other topics`: the new posts are not in its language or not on its topics. `had already`: the
+only new posts are posts that vanished and returned, which its subscribers have received before.
+"""
 
 
 # The database implements these protocols; scheduling must not import it.
 
 
 class PostLogReader(Protocol):
-    """The post log and the state row, as `db.runs.PostLog` reads them."""
+    """Read access to the post log and the state row; `db.runs.PostLog` implements it."""
 
     def entries(self) -> Generator[LogEntry, None, None]:
         """Yield all entries, oldest first."""
 
     def state(self) -> RunState | None:
-        """Return the state row, None before the first run."""
+        """Return the state that the last run has stored, None before the first run."""
 
 
 class SegmentReader(Protocol):
-    """The active subscribers by group, as `db.subscribers.SegmentTable` reads them."""
+    """Read access to the active subscribers; `db.subscribers.SegmentTable` implements it."""
 
     def groups(self) -> Generator[tuple[Group, int], None, None]:
         """Yield each group and the number of its subscribers."""
@@ -79,13 +84,16 @@ class SegmentReader(Protocol):
     def split_by_returned(
         self, group: Group, returned: Sequence[LogEntry], target: Cursor
     ) -> Iterable[tuple[Segment, int]]:
-        """Return the segments of `group`, by the `returned` posts that are due to them."""
+        """Split `group` into segments, each of which is due the same posts among `returned`."""
 
     def tokens(self, segment: Segment, target: Cursor) -> Generator[str, None, None]:
-        """Yield the tokens of the subscribers for whom `target` can be planned."""
+        """Yield the tokens of the segment's subscribers for whom an issue can be planned.
+
+        `target` is the cursor to which the issue raises theirs.
+        """
 
     def is_used(self, frequency: Frequency) -> bool:
-        """Tell whether a subscriber who is not unsubscribed or suppressed has `frequency`."""
+        """Tell whether a pending, active or paused subscriber has chosen `frequency`."""
 
 
 @frozen
@@ -98,9 +106,10 @@ class PlanningStore:
 
 @frozen
 class PlanInput:
-    """The input of a plan: the run, the visible posts, and the log update of the run.
+    """The data that a plan is made from.
 
-    `log` is the post log after the update.
+    `visible` are the visible posts by id, `update` the changes that this run makes to the post log,
+    and `log` the post log with these changes applied.
     """
 
     run: RunWindow
@@ -111,10 +120,10 @@ class PlanInput:
 
 @frozen
 class PlannedSegment:
-    """The issue for a segment, or the reason why there is none.
+    """The issue that is planned for a segment, or the reason why there is none.
 
-    `cursor` is the segment's cursor once the issue is delivered, or at once if there is no issue.
-    `count` is the number of subscribers for whom the run plans; it is never 0.
+    `count` is the number of subscribers for whom the run plans; it is never 0. `cursor` is their
+    new cursor: it is stored when the issue is delivered, or at once if there is no issue.
     """
 
     segment: Segment
@@ -126,16 +135,20 @@ class PlannedSegment:
 
 @frozen
 class LateRun:
-    """A run that is too late for the issues of `frequency`, which were due at the instant `due`."""
+    """The fact that a run is too late.
+
+    The run would send the issues of `frequency`, which were due at the instant `due`.
+    """
 
     frequency: Frequency
     due: datetime
 
 
 def begin_run(store: PlanningStore, site: Site, now: datetime, *, yes: bool = False) -> RunWindow:
-    """Return the run that starts at the instant `now`; read the posts at its `state.clock`.
+    """Return the run that starts at the instant `now`.
 
-    Raises `StoppedError` if the clock is far ahead of the last run's, unless `yes` (rule 15).
+    The caller then reads the posts as they stand at the run's `state.clock`. Raises `StoppedError`
+    if `now` is much later than the last run, unless `yes` (delivery rules, rule 15).
     """
     send_at = time.fromisoformat(site.digest.send_at)
     return advance_run(store.post_log.state(), now, site.timezone, send_at, yes=yes)
@@ -149,9 +162,10 @@ def make_plan_input(
     *,
     accept_missing: bool = False,
 ) -> PlanInput:
-    """Return the input for the plan of `run`; `visible` are the posts at its clock.
+    """Return the input for the plan of `run`; `visible` are the visible posts at its clock, by id.
 
-    Raises `StoppedError` if something looks wrong (rule 8); nothing has been stored then.
+    Raises `StoppedError` if a post has no id of its own or too many posts have vanished (delivery
+    rules, rule 8; `accept_missing` allows the latter). Nothing has been stored then.
     """
     log = tuple(store.post_log.entries())
     frequencies = [
@@ -166,7 +180,7 @@ def make_plan_input(
 def plan_segments(store: PlanningStore, plan_input: PlanInput) -> Iterator[PlannedSegment]:
     """Yield the plan for all active subscribers, segment by segment.
 
-    Each segment may be carried out before the next is read.
+    The caller may store the issue or cursor of a segment before it asks for the next segment.
     """
     log, visible = _Log(plan_input.log), plan_input.visible
     with closing(store.segments.groups()) as groups:
@@ -182,7 +196,7 @@ def plan_segments(store: PlanningStore, plan_input: PlanInput) -> Iterator[Plann
 
 
 def frequencies_due(store: PlanningStore, plan_input: PlanInput) -> frozenset[Frequency]:
-    """Return the frequencies of the issues that a run plans."""
+    """Return the frequencies for which the plan has an issue."""
     return frozenset(
         planned.segment.group.frequency
         for planned in plan_segments(store, plan_input)
@@ -193,11 +207,12 @@ def frequencies_due(store: PlanningStore, plan_input: PlanInput) -> frozenset[Fr
 def find_late_run(
     due: Collection[Frequency], state: RunState, send_at: time, window: timedelta
 ) -> LateRun | None:
-    """Return the issues for which a run is more than `window` late, None if it is in time.
+    """Return which issues a run would send too late, None if the run is in time.
 
-    `due` are the frequencies of the planned issues. The newest weekly or monthly cutoff counts; a
-    daily cutoff is always new, so it counts only if there is no other. Frequency `post` is never
-    late.
+    A run is late if it starts more than `window` after its issues were due; `due` are the
+    frequencies of the issues in its plan. If weekly or monthly issues are among them, the newest of
+    their cutoffs decides. Daily issues decide only if there are no others, because a daily cutoff
+    is never more than a day old. Issues of frequency `post` are never late.
     """
     periods: Sequence[Frequency] = [each for each in due if each in {"week", "month"}]
     periods = periods or [each for each in due if each == "day"]
@@ -219,15 +234,18 @@ def next_cutoff(frequency: Frequency, day: date) -> date:
 def valid_welcome_issues(
     waiting: Iterable[IssueSnapshot], visible: Mapping[str, VisiblePost]
 ) -> Iterator[int]:
-    """Yield the ids of the `waiting` welcome issues whose posts are all visible (rule 13)."""
+    """Yield the ids of those `waiting` welcome issues whose posts are all still visible.
+
+    The others are not sent (delivery rules, rule 13).
+    """
     return (issue.id for issue in waiting if all(post in visible for post in issue.posts))
 
 
 class _Log:
-    """The entries that are not retracted, sorted by day.
+    """The log entries that are not retracted, sorted by day.
 
-    With a hundred thousand posts and a thousand groups, reading all entries for each group would
-    take a hundred million steps.
+    The order lets a plan read only the newest entries for each group. With a hundred thousand posts
+    and a thousand groups, reading all of them would take a hundred million steps.
     """
 
     def __init__(self, log: Sequence[LogEntry]) -> None:
@@ -237,12 +255,15 @@ class _Log:
         self._days = [entry.day for entry in self._entries]
 
     def ahead_of(self, cursor: Cursor) -> Sequence[LogEntry]:
-        """Return the entries of the cursor's date and later; some may be behind it by seq."""
+        """Return the entries with the date of `cursor` or a later one.
+
+        Some of them may be behind the cursor all the same, because of their seq.
+        """
         return self._entries[bisect_left(self._days, cursor.date) :]
 
 
 def _reason(whole: DuePosts, log: _Log, visible: Mapping[str, VisiblePost]) -> NoIssueReason:
-    """Return why a segment of the group gets no issue."""
+    """Return why a segment gets no issue; `whole` are the posts due to its whole group."""
     group = whole.group
     if whole.entries:
         return "had already"
@@ -264,10 +285,11 @@ def welcome_issue(
     visible: Mapping[str, VisiblePost],
     subscriber: Subscriber,
 ) -> Issue | None:
-    """Return the welcome issue for a subscriber who confirms for the first time, or None.
+    """Return the welcome issue for a subscriber who confirms for the first time.
 
-    It holds posts from before the confirmation (rule 13). There is none if `digest.welcome` is off
-    or there are no such posts. Its cutoff is the current date, so that it is dated today.
+    It holds posts from before the confirmation (delivery rules, rule 13). Return None if
+    `digest.welcome` is off or there are no such posts. The cutoff of the issue is the current date,
+    which is also the date that the issue shows.
     """
     if not site.digest.welcome:
         return None

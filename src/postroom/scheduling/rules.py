@@ -1,6 +1,7 @@
-"""The rules that decide which posts are due to whom, in the order of docs/delivery-rules.md.
+"""The rules that decide which posts are due to which subscribers, and when.
 
-All functions are pure: clock, calendar, log and posts are arguments.
+The numbers of rules are those of docs/delivery-rules.md, and the functions are in its order. All
+functions are pure: clock, calendar, log and posts are arguments.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ LATE_TOLERANCE = timedelta(days=40)
 
 @frozen
 class RunWindow:
-    """A run: the state row that the last run stored, and the one that this run stores.
+    """A run of `send`, described by two states.
 
-    `last` is None before the first run. The run reads the posts as they stand at `state.clock`.
+    `last` is the state that the previous run stored, None before the first run. `state` is the
+    state that this run stores; it reads the posts as they stand at `state.clock`.
     """
 
     last: RunState | None
@@ -39,10 +41,12 @@ class RunWindow:
 def advance_run(
     last: RunState | None, now: datetime, zone: ZoneInfo, send_at: time, *, yes: bool = False
 ) -> RunWindow:
-    """Return the run that starts at the instant `now`; clock, `released` and `floor` never fall.
+    """Return the run that starts at the instant `now`.
 
-    `send_at` is a local time in `zone`. Raises `StoppedError` if `now` is more than
-    `LATE_TOLERANCE` after the clock of the last run, unless `yes` (rule 15).
+    `last` is the state that the previous run stored. `clock`, `released` and `floor` of the new
+    state are never lower, even if the system clock was set back. `send_at` is a local time in
+    `zone`. Raises `StoppedError` if `now` is more than `LATE_TOLERANCE` after the clock of the last
+    run, unless `yes` (rule 15).
     """
     # Python compares two times of one zone by their local time, which is wrong in the hour that
     # comes twice when daylight saving time ends.
@@ -68,8 +72,8 @@ def _clock_problem(last: RunState, now: datetime) -> Problem:
 def released_date(clock: datetime, zone: ZoneInfo, send_at: time) -> date:
     """Return the newest date whose `send_at` in `zone` is not after the instant `clock`.
 
-    If daylight saving time skips or repeats `send_at`, it counts once, by the offset before the
-    change.
+    On a day on which a clock change skips or repeats `send_at`, the UTC offset before the change
+    counts, so that each date is released exactly once.
     """
     today = local_date(clock, zone)
     # A clock that is set back over midnight has already shown tomorrow's date, and a zone that
@@ -98,8 +102,8 @@ def local_date(clock: datetime, zone: ZoneInfo) -> date:
 class VisiblePost:
     """A post that is visible now: dated today or earlier, no draft, not expired, not withdrawn.
 
-    `language` is never empty. `written` is false if the post's front matter has no id, so that the
-    id was made from the path and changes with it.
+    `language` is never empty. `written` tells whether the id is written in the post's front matter.
+    Otherwise the id was derived from the path, and changes if the file is renamed.
     """
 
     id: str
@@ -114,9 +118,10 @@ class VisiblePost:
 def visible_posts(
     posts: Iterable[Post], language: str, derived: Collection[str] = ()
 ) -> dict[str, VisiblePost]:
-    """Return the visible posts among the published `posts`, by id.
+    """Return a mapping from id to post of the published `posts` that are not withdrawn.
 
-    `language` is the site's; `derived` are the ids that were made from paths.
+    Posts without a language get `language`, that of the site. `derived` are the ids that are not
+    written in front matter but were derived from paths.
     """
     return {
         post.id: VisiblePost(
@@ -135,11 +140,11 @@ def visible_posts(
 
 @frozen
 class LogUpdate:
-    """The changes that a run stores in one transaction before it plans.
+    """The changes to the post log and the state row that a run stores before it plans.
 
-    They are new entries, retractions and the state row.
-
-    If cursors moved without the state row, they would pass posts that are logged after a crash.
+    `entries` are appended to the log, and the entries with the seqs in `retracted` are marked as
+    retracted. All changes are stored in one transaction and before any cursor is raised. Otherwise,
+    after a crash, posts could be logged behind cursors that were raised already, and be lost.
     """
 
     state: RunState
@@ -147,7 +152,7 @@ class LogUpdate:
     retracted: tuple[int, ...]
 
     def log(self, before: Sequence[LogEntry]) -> tuple[LogEntry, ...]:
-        """Return the log after this update, given the log `before` it."""
+        """Return the log after this update; `before` is the log before it."""
         retracted = set(self.retracted)
         entries = (
             evolve(entry, retracted=True) if entry.seq in retracted else entry for entry in before
@@ -163,11 +168,12 @@ def update_log(
     *,
     accept_missing: bool = False,
 ) -> LogUpdate:
-    """Return what `run` stores before it plans (rules 2, 7 and 8).
+    """Return the log update that `run` stores before it plans (rules 2, 7 and 8).
 
-    `log` is the whole log, oldest first; for `frequencies` see `first_unreleased`. Raises
-    `StoppedError` if an unreleased post has no written id, or if at least three and more than half
-    of the unreleased entries have lost their posts and `accept_missing` is false.
+    `log` is the whole log, oldest first; for `frequencies` see `first_unreleased`. An entry is
+    unreleased if a coming issue may still hold its post. Raises `StoppedError` if the post of such
+    an entry has no id in its front matter. Raises it, too, if the posts of at least three and more
+    than half of the unreleased entries have vanished, unless `accept_missing`.
     """
     # By the previous run's calendar. By this run's, an entry whose post is missing at just the run
     # that passes its cutoff would be too old to retract, and its post would be lost.
@@ -187,7 +193,7 @@ def update_log(
 def _new_entries(
     run: RunWindow, log: Sequence[LogEntry], visible: Mapping[str, VisiblePost]
 ) -> Iterator[LogEntry]:
-    """Yield an entry for each post that is new, or visible again after a retraction."""
+    """Yield a log entry for each post that has none, or whose last entry was retracted."""
     latest = {entry.post_id: entry for entry in log}
     seq = max((entry.seq for entry in log), default=0)
     for post in sorted(visible.values(), key=lambda post: (post.day, post.published, post.id)):
@@ -202,9 +208,9 @@ def _new_entries(
 def entry_date(day: date, run: RunWindow) -> date:
     """Return the day of the entry that `run` logs for a post dated `day` (rules 2 and 14).
 
-    In the first run after a change of zone, a post dated by the new calendar may be for
-    subscribers who confirmed by the old one. It counts as of the date that the old calendar showed
-    while the new one showed `day`.
+    The first run after a change of the site's time zone uses the calendar of the old zone, because
+    the cursors of subscribers were set by it. The entry then gets the date that the old calendar
+    showed when `day` ended in the new zone, or shows now if `day` has not ended.
     """
     if run.last is None:
         return day
@@ -235,19 +241,20 @@ def cutoff_before(frequency: Frequency, day: date) -> date:
 
 
 def is_delivered(entry: LogEntry, cursor: Cursor) -> bool:
-    """Tell whether `entry` is behind `cursor`, so that it is not due any more."""
+    """Tell whether `entry` is behind `cursor`, which means that it is not due any more."""
     return entry.day < cursor.date or entry.seq <= cursor.seq
 
 
 def raise_cursor(cursor: Cursor, target: Cursor) -> Cursor:
-    """Return `cursor` raised to `target`: the later of both, part by part."""
+    """Return the cursor with the later date and the greater seq of `cursor` and `target`."""
     return Cursor(max(cursor.date, target.date), max(cursor.seq, target.seq))
 
 
 def target_cursor(frequency: Frequency, released: date, last_seq: int) -> Cursor:
     """Return the cursor to which an issue of `frequency` raises the cursors of its subscribers.
 
-    An issue raises one part; the other one is the lowest there is, so that it changes nothing.
+    An issue of frequency `post` raises the seq of a cursor, every other issue the date. The part
+    that it does not raise has the lowest possible value, so that it changes nothing.
     """
     if frequency == "post":
         return Cursor(date.min, last_seq)
@@ -258,9 +265,10 @@ def target_cursor(frequency: Frequency, released: date, last_seq: int) -> Cursor
 
 
 def confirmation_cursor(frequency: Frequency, state: RunState, last_seq: int) -> Cursor:
-    """Return the cursor of a subscriber who confirms at `state.clock`, or is imported then.
+    """Return the cursor of a subscriber who confirms or is imported at `state.clock`.
 
-    `state` is the row that a run would store at this instant, `advance_run(…, yes=True).state`.
+    `state` is the state that a run would store at this instant: `advance_run(…, yes=True).state`.
+    `last_seq` is the seq of the last log entry.
     """
     if frequency == "post":
         return Cursor(_today(state), last_seq)
@@ -270,7 +278,8 @@ def confirmation_cursor(frequency: Frequency, state: RunState, last_seq: int) ->
 def start_cursor(day: date, state: RunState) -> Cursor:
     """Return the cursor of imported subscribers to whom the posts of `day` and later are due.
 
-    Raises `UseError` if `day` is in the future: the posts until then would be lost.
+    Raises `UseError` if `day` is in the future: posts dated before that day would never be sent to
+    them.
     """
     if day <= _today(state):
         return Cursor(day)
@@ -289,7 +298,7 @@ def _today(state: RunState) -> date:
 class DuePosts:
     """The log entries that are due to a group, newest post first, and the cutoff of their issue.
 
-    If there are no entries, there is no issue, and the group's cursor moves all the same.
+    Without entries there is no issue, but the group's cursor is raised to the cutoff all the same.
     """
 
     group: Group
@@ -298,24 +307,27 @@ class DuePosts:
 
     @property
     def cursor(self) -> Cursor:
-        """The group's cursor after the issue, or after it was found that there is none."""
+        """The group's cursor, raised to the cutoff."""
         return raise_cursor(self.group.cursor, self.cutoff)
 
     @property
     def returned(self) -> tuple[LogEntry, ...]:
-        """The entries that are not due to all of the group, as some have received the posts."""
+        """The entries of returned posts, which some of the group may have received already."""
         return tuple(entry for entry in self.entries if entry.returned)
 
     @property
     def issue(self) -> Issue | None:
-        """The issue that holds all these posts, or None without posts."""
+        """The issue that holds the posts of all entries, None if there are no entries."""
         posts = tuple(entry.post_id for entry in self.entries)
         if not posts:
             return None
         return Issue(self.group.frequency, self.cutoff, posts, self.group.language)
 
     def without(self, posts: Collection[str]) -> DuePosts:
-        """Return what is due to those of the group to whom `posts`, by id, are not due."""
+        """Return the same without the entries whose post ids are in `posts`.
+
+        That is what is due to subscribers of the group who have received these posts already.
+        """
         rest = tuple(entry for entry in self.entries if entry.post_id not in posts)
         return evolve(self, entries=rest)
 
@@ -323,10 +335,11 @@ class DuePosts:
 def due_posts(
     group: Group, target: Cursor, log: Iterable[LogEntry], visible: Mapping[str, VisiblePost]
 ) -> DuePosts:
-    """Return what is due to `group` in a run whose `target_cursor` for its frequency is `target`.
+    """Return the log entries that are due to `group`.
 
-    Entries of `log` behind the group's cursor may be left out. Whether a returned post is due
-    depends on the subscriber: see `DuePosts.returned`.
+    `target` is the `target_cursor` of the run for the frequency of the group. The caller may leave
+    out entries of `log` that are behind the group's cursor. The result holds all returned posts,
+    although each may not be due to every subscriber of the group (see `DuePosts.returned`).
     """
     due = (entry for entry in log if _is_due(entry, group, target))
     return DuePosts(group, target, tuple(_matching(group, due, visible)))
@@ -341,9 +354,10 @@ def _is_due(entry: LogEntry, group: Group, target: Cursor) -> bool:
 def _matching(
     group: Group, entries: Iterable[LogEntry], visible: Mapping[str, VisiblePost]
 ) -> list[LogEntry]:
-    """Return the entries that match the group, newest post first.
+    """Return the entries whose posts match the group's language and topics, newest post first.
 
-    The order is that of the posts, since the order of the log depends on when runs happened.
+    They are sorted by the dates of the posts. The order of the log would not do, as it depends on
+    when runs happened.
     """
 
     def order(entry: LogEntry) -> tuple[date, datetime, str]:
@@ -381,8 +395,8 @@ def _slugs(topics: frozenset[str]) -> frozenset[str]:
 def first_unreleased(frequencies: Iterable[Frequency], released: date) -> date:
     """Return the first day whose entries may still be due to somebody in a coming issue.
 
-    It is the earliest of the last cutoffs of `frequencies`. Pass the frequencies that are offered
-    and those that subscribers have: a frequency may no longer be offered.
+    It is the earliest of the last cutoffs of `frequencies`. Pass both the frequencies that the site
+    offers and those that subscribers have, as they may have one that is no longer offered.
     """
     return min((cutoff_before(each, released) for each in frequencies), default=released)
 
@@ -412,13 +426,16 @@ def _missing_posts(unreleased: Sequence[LogEntry], vanished: Sequence[LogEntry])
 
 @lru_cache(maxsize=64)
 def issue_key(issue: Issue) -> str:
-    """Return the identity of `issue` as a hexadecimal SHA-256 hash."""
+    """Return a hexadecimal SHA-256 hash that is the same for equal issues only."""
     day, seq = issue.cutoff.date.isoformat(), issue.cutoff.seq
     return _hash([issue.frequency, day, seq, issue.language, *issue.posts])
 
 
 def message_key(subscriber: int, issue: Issue) -> str:
-    """Return the part of a Message-ID that stays the same in each attempt; hexadecimal."""
+    """Return a hexadecimal hash of a subscriber's id and an issue, for the Message-ID.
+
+    It is the same in each attempt to deliver this issue to this subscriber.
+    """
     return _hash([subscriber, issue_key(issue)])
 
 
@@ -432,11 +449,12 @@ def _hash(parts: Sequence[str | int]) -> str:
 def make_welcome_issue(
     group: Group, log: Iterable[LogEntry], visible: Mapping[str, VisiblePost], limit: int = 5
 ) -> Issue | None:
-    """Return the welcome issue with the newest `limit` posts before a confirmation, or None.
+    """Return the welcome issue with the newest `limit` posts before a confirmation.
 
-    `group` has the cursor that the confirmation raised. Entries that are behind it by seq alone
-    are left out: their day is the start's, so rule 7 would send their posts again if they vanished
-    and returned.
+    Return None if there are no such posts. `group` describes the new subscriber; its cursor is the
+    one after the confirmation. The issue holds only posts of days before the date of the cursor,
+    not those that are behind the cursor because of their seq: if such a post of the first day
+    vanished and returned, rule 7 would send it again.
     """
     old = (entry for entry in log if not entry.retracted and entry.day < group.cursor.date)
     posts = tuple(entry.post_id for entry in _matching(group, old, visible)[:limit])

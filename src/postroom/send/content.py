@@ -1,4 +1,8 @@
-"""Read the visible posts, and freeze issues with their content."""
+"""Read the visible posts, and render the issues of a run.
+
+An issue is *frozen*: it is stored with its content when it is first planned, so that later changes
+of the posts do not alter the email for some of its subscribers.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +25,9 @@ from postroom.theme.environment import Theme
 
 @define
 class ContentSource:
-    """The posts in the folder `site_dir`, and the issues that are rendered from them.
+    """Reads the posts of the site in the folder `site_dir`, and renders issues from them.
 
-    `warn` receives the warnings about the posts.
+    The function `warn` receives the warnings about the posts.
     """
 
     site_dir: Path
@@ -33,9 +37,9 @@ class ContentSource:
     _theme: Theme | None = field(default=None, init=False)
 
     def visible_posts(self, clock: datetime) -> Mapping[str, VisiblePost]:
-        """Read the posts as they are at the instant `clock`; return the visible ones by id.
+        """Read the posts as they are at the instant `clock`; return the visible posts by id.
 
-        Raises `ContentError` with every fault.
+        Raises `ContentError` with all errors of the posts.
         """
         loaded = loader.load_posts(self.site_dir, self.site, clock)
         self.warn(loaded.warnings)
@@ -44,9 +48,10 @@ class ContentSource:
         return visible_posts(loaded.posts, self.site.language, unnamed)
 
     def render(self, issue: Issue, date: datetime) -> bytes:
-        """Return the content of `issue`, dated `date`; its posts must have been read before.
+        """Return the content of `issue`: an email dated `date`, with a placeholder for the token.
 
-        Raises `TemplateError`, `SettingsError` and `ContentError`.
+        Call `visible_posts` first, which reads the posts. Raises `TemplateError`, `SettingsError`
+        and `ContentError`.
         """
         if self._theme is None:
             self._theme = Theme(self.site_dir, self.site.language)
@@ -55,25 +60,29 @@ class ContentSource:
 
 
 RenderIssue: TypeAlias = Callable[[Issue, datetime], bytes]
-"""Returns the content of an issue, dated an instant."""
+"""Returns the content of an issue; the instant becomes the Date of the email."""
 
 
 class SnapshotStore(Protocol):
-    """The issues that earlier runs froze."""
+    """Access to the issues that earlier runs stored; `db.issues.IssueTable` implements it."""
 
     def find_frozen(self, issue: IssueSnapshot, /) -> IssueSnapshot | None:
-        """Return the snapshot of the same issue (delivery rules, rule 9), None if there is none."""
+        """Return the stored snapshot of the same issue, None if there is none.
+
+        Equal frequency, cutoff, language and posts make two issues the same (delivery rules,
+        rule 9); their content may differ.
+        """
 
     def has_recipients(self, number: int, /) -> bool:
-        """Tell whether any subscriber has, or may have, the issue with this id."""
+        """Tell whether a subscriber has received the issue with this id, or may have."""
 
 
 @frozen
 class ResolvedIssue:
-    """An issue with its content; its id is 0 if it is not stored yet.
+    """An issue with the content to send; its id is 0 if it is not stored yet.
 
-    `is_outdated`: a subscriber has the issue, so it keeps its content although the posts, the
-    settings or the theme have changed since.
+    `is_outdated` tells that the posts, the settings or the theme have changed since the issue was
+    stored, and that it keeps its old content because a subscriber has received it already.
     """
 
     issue: IssueSnapshot
@@ -81,7 +90,7 @@ class ResolvedIssue:
 
 
 def freeze_issue(issue: Issue, clock: datetime, render_issue: RenderIssue) -> IssueSnapshot:
-    """Return `issue` with its content, dated `clock`."""
+    """Render `issue`, dated `clock`, and return it with its content; store nothing."""
     blank = IssueSnapshot(issue.frequency, issue.cutoff.date, issue.language, issue.posts, clock)
     return evolve(blank, content=render_issue(issue, clock))
 
@@ -96,8 +105,9 @@ def resolve_issue(
 ) -> ResolvedIssue:
     """Return `issue` with the content that a run at `clock` sends.
 
-    An interrupted run may have frozen the issue. The remaining subscribers then receive the same
-    content, unless no subscriber has it or `refresh` is set.
+    If an interrupted run has stored the same issue and some subscribers have received it, the
+    others are sent the stored content. If nobody has received it yet, or `refresh` is set, the
+    issue is sent as the posts are now.
     """
     fresh = freeze_issue(issue, clock, render_issue)
     old = snapshots.find_frozen(fresh)

@@ -1,4 +1,4 @@
-"""Claim deliveries, submit their messages at a limited rate, and record the outcomes."""
+"""Claim deliveries, submit their messages at a limited rate, and record their outcomes."""
 
 from __future__ import annotations
 
@@ -26,19 +26,22 @@ _SIGNAL_INTERVAL = 0.2
 
 @frozen
 class RateLimiter:
-    """A token bucket: `rate` emails a second, `tokens` at the instant `at` of a monotonic clock."""
+    """A token bucket that gains `rate` tokens a second; each email takes one token.
+
+    It held `tokens` at the time `at`, in seconds of a monotonic clock.
+    """
 
     rate: float
     at: float
     tokens: float = 1.0
 
     def refill(self, now: float) -> RateLimiter:
-        """Return the limiter at the later instant `now`."""
+        """Return the bucket as it is at the later time `now`, with the tokens gained since."""
         most = max(1.0, self.rate * _BURST)
         return RateLimiter(self.rate, now, min(most, self.tokens + (now - self.at) * self.rate))
 
     def spend(self, emails: int) -> RateLimiter:
-        """Return the limiter after so many emails."""
+        """Return the bucket without the tokens for this number of emails."""
         return RateLimiter(self.rate, self.at, self.tokens - emails)
 
     @property
@@ -53,11 +56,11 @@ class RateLimiter:
 
 
 Counts = Mapping[DeliveryState, int]
-"""The number of deliveries of a run by state, so far."""
+"""The number of deliveries of a run that have an outcome so far, by their new state."""
 
 
 class Dispatcher:
-    """Sends the deliveries of a queue over a pool of connections, and keeps the ledger in step."""
+    """Sends the deliveries of a queue over a connection pool, and records their outcomes."""
 
     def __init__(  # noqa: PLR0913 - tests replace each of them
         self,
@@ -69,7 +72,11 @@ class Dispatcher:
         ticks: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Send until the queue is empty or `is_stopped` returns true; `report` gets each step."""
+        """Prepare to send `queue`; `run` ends when it is empty or `is_stopped` returns true.
+
+        `report` receives the counts so far, again and again. `ticks` is a monotonic clock in
+        seconds.
+        """
         self._queue = queue
         self._pool = ConnectionPool(transport, ticks)
         self._is_stopped, self._report = is_stopped, report
@@ -83,12 +90,13 @@ class Dispatcher:
         self._is_empty = False
 
     def run(self, emails: int) -> Counts:
-        """Send the `emails` that the queue is expected to hold; return the counts by state.
+        """Send the deliveries of the queue; return their number by state.
 
-        Before an error is raised, open SMTP transactions are finished and their outcomes recorded,
-        as far as the database allows; only a second Ctrl-C interrupts that. Raises `RelayError` if
-        no connection can be opened, `StoppedError` if the server accepts nothing, `LeaseError` and
-        `DatabaseError`.
+        `emails` is the number of deliveries that the queue is expected to hold. Before an error is
+        raised, open SMTP transactions are finished and their outcomes recorded, as far as the
+        database allows; only a second Ctrl-C interrupts that. Raises `RelayError` if no connection
+        can be opened, `StoppedError` if the circuit breaker opens, `LeaseError` if the run has lost
+        its lease, and `DatabaseError`.
         """
         self._expected = emails
         try:
@@ -106,11 +114,14 @@ class Dispatcher:
 
     @property
     def refused(self) -> Counts:
-        """The number of refused emails, by the state of their deliveries."""
+        """The number of emails that were refused permanently, by the state of their deliveries."""
         return self._refused
 
     def _step(self) -> bool:
-        """Receive replies, record them and submit more messages; tell whether to go on."""
+        """Receive replies, record their outcomes and submit more messages.
+
+        Return False when the run is complete or must end.
+        """
         self._receive(self._seconds_to_wait())
         limit = self._limit()
         if self._outcomes or (limit and not self._is_empty):
@@ -138,11 +149,11 @@ class Dispatcher:
         return self._breaker.is_open or self._is_stopped()
 
     def _limit(self) -> int:
-        """Return how many deliveries may be claimed: one for each idle connection at most."""
+        """Return how many deliveries may be claimed now: at most one for each idle connection."""
         return 0 if self._is_ending else min(self._pool.idle, self._limiter.allowed)
 
     def _seconds_to_wait(self) -> float:
-        """Return for how many seconds there is nothing to do but to wait for replies."""
+        """Return for how many seconds to wait for replies, 0 if there is something else to do."""
         self._limiter = self._limiter.refill(self._ticks())
         if self._outcomes or (self._limit() and not self._is_empty):
             return 0.0
@@ -202,8 +213,8 @@ class Dispatcher:
     def _record_with_retries(self) -> None:
         """Record the last outcomes, even if the database is busy for a while.
 
-        Raises `DatabaseError` if it stays busy: the next run then marks those deliveries as
-        uncertain.
+        Raises `DatabaseError` if all attempts fail; the next run then marks the deliveries without
+        a recorded outcome as uncertain.
         """
         for number, pause in enumerate(_RETRIES, 1):
             self._sleep(pause)

@@ -1,4 +1,4 @@
-"""Decide what a reply of the SMTP server means for a delivery and for the run."""
+"""Decide what a reply of the SMTP server means for a delivery, and whether a run must stop."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ def make_outcome(
 ) -> DeliveryOutcome:
     """Return the outcome of the delivery `claim` after `reply` at the instant `now`.
 
-    A refused sender or an email that is too large is a fault of the site and not of the
-    subscriber, so the delivery is deferred. Every other permanent reply but a hard bounce is a
-    refusal: the subscriber stays on the list and does not receive this email. `hash_key` makes the
-    suppression hash of an address key.
+    If the server refuses the sender, or the email has a form that it does not take, the site is at
+    fault and not the subscriber's address: the delivery is deferred, to be tried again. Other
+    permanent replies make the delivery bounced. A hard bounce stops the subscriber, as do several
+    soft bounces in a row; otherwise the subscriber stays on the list and misses this email.
+    `hash_key` returns the suppression hash of an address's key.
     """
     text = describe_reply(reply)
     if reply.kind == "accepted":
@@ -48,21 +49,25 @@ def make_outcome(
 
 
 def describe_reply(reply: TransactionResult) -> str:
-    """Return the reply in one line, with its code if it has one."""
+    """Return the reply as one line: its code, if there is one, and its text."""
     return f"{reply.code} {reply.text}" if reply.code else reply.text
 
 
 def is_own_fault(reply: TransactionResult) -> bool:
-    """Tell whether the sender or the form of the email was refused, not this recipient."""
+    """Tell whether the cause of a refusal is the site: the sender or the form of the email.
+
+    The form was refused if no command was sent, for example because the email is too large.
+    """
     return reply.kind == "refused" and reply.command in ("", "MAIL")
 
 
 @frozen
 class CircuitBreaker:
-    """The number of replies in a row that accepted no email, by kind.
+    """Stops a run after too many replies in a row without an accepted email.
 
-    It stops a run early if the relay refuses everything, for example because it is set up wrongly.
-    `hard_bounces` have a higher limit, since a list may hold many dead addresses side by side.
+    That happens if the relay refuses everything, for example because it is set up wrongly. The
+    numbers are those of the replies since the last accepted email, by kind. `hard_bounces` have a
+    higher limit than `refused`, since a list may hold many dead addresses side by side.
     """
 
     refused: int = 0
@@ -72,7 +77,10 @@ class CircuitBreaker:
     last_reply: str = ""
 
     def after(self, reply: TransactionResult) -> CircuitBreaker:
-        """Return the state after one more reply; an email that was never submitted is ignored."""
+        """Return the circuit breaker after one more reply.
+
+        An email that was refused without asking the server is ignored.
+        """
         if reply.kind == "accepted":
             return _CLOSED
         if reply.kind == "refused" and not reply.command:
@@ -98,7 +106,7 @@ class CircuitBreaker:
 
     @property
     def affected(self) -> int:
-        """The number of emails in a row that were not accepted."""
+        """The number of emails since the last accepted one, none of which was accepted."""
         return self.refused + self.hard_bounces + self.deferred + self.unanswered
 
 
@@ -109,5 +117,8 @@ _LONGEST_DELAY = timedelta(hours=6)
 
 
 def retry_delay(attempts: int) -> timedelta:
-    """Return the delay after so many attempts: it doubles each time, up to six hours."""
+    """Return how long to wait after the attempt with this number, counted from 1.
+
+    The delay is 15 minutes after the first attempt and doubles each time, up to six hours.
+    """
     return min(_FIRST_DELAY * (1 << min(attempts - 1, 10)), _LONGEST_DELAY)

@@ -1,12 +1,14 @@
-"""Write and read plan files: what somebody has approved, and a run may send nothing else.
+"""Write and read plan files: a plan that a person has approved, so that a run sends nothing else.
 
-The file holds no address and no token. For each issue it has a digest of the content without Date,
-which depends on the run, and for each recipient a digest of eight characters, from the SHA-256 of
-the subscriber's token. Tokens are 128 random bits, so nobody can find one by its digest; somebody
-who is not in a plan for a million has the digest of somebody who is once in 280 million times.
-A list of digests can tell whether the subscribers who are due an issue now are a subset of the
-approved ones, which one digest of all of them cannot. It takes eight megabytes for a million
-subscribers, and no key.
+The file holds no email address and no token, only digests (cryptographic hashes). For each issue it
+has a digest of the content without the Date, as the Date depends on the run. For each recipient it
+has the first eight characters of a digest of the subscriber's token. Tokens are 128 random bits, so
+nobody can find a token by its digest. With a plan for a million subscribers, the chance that
+another subscriber is taken for one of them is 1 in 280 million.
+
+One digest for all recipients together would be shorter. But only a list can tell whether the
+subscribers to whom an issue is due now are among the approved ones: some may have unsubscribed in
+the meantime. The list takes eight megabytes for a million subscribers.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from postroom.models import IssueKind, IssueSnapshot
 
 VERSION: Final = 1
 MAX_BYTES: Final = 64 * 1024 * 1024
-"""The largest file that is read: enough for seven million recipients."""
+"""The size in bytes of the largest file that is read: enough for seven million recipients."""
 _DIGEST: Final = 8
 _PREFIX: Final = 2
 _DIGESTS = re.compile(r"[A-Za-z0-9_-]*")
@@ -42,7 +44,10 @@ _HINT = "look at a new plan: postroom plan --out FILE"
 
 @frozen
 class ApprovedIssue:
-    """An issue of a plan, with the sorted digests of its recipients, one behind the other."""
+    """An issue of an approved plan.
+
+    `recipients` is one string: the sorted digests of all recipients, without separators.
+    """
 
     frequency: IssueKind
     cutoff: date
@@ -50,17 +55,17 @@ class ApprovedIssue:
     posts: tuple[str, ...]
     subject: str
     content: str
-    """The digest of the content."""
+    """The SHA-256 that `content_digest` returns for the content."""
     recipients: str = field(repr=False)
     _ranges: dict[str, tuple[int, int]] = field(factory=dict, init=False, repr=False, eq=False)
 
     @property
     def subscribers(self) -> int:
-        """The number of subscribers who may receive it."""
+        """The number of subscribers who may receive this issue."""
         return len(self.recipients) // _DIGEST
 
     def includes(self, token: str) -> bool:
-        """Tell whether the subscriber with this token may receive it."""
+        """Tell whether the subscriber with this token may receive this issue."""
         digest = _recipient_digest(token).decode("ascii")
         start, end = self._range(digest[:_PREFIX])
         found = self.recipients.find(digest, start, end)
@@ -70,7 +75,10 @@ class ApprovedIssue:
         return found != -1
 
     def _range(self, prefix: str) -> tuple[int, int]:
-        """Return where the digests with this prefix stand; among a million, some 250 have it."""
+        """Return the start and the end of the digests that begin with `prefix`, in `recipients`.
+
+        Some 250 of a million digests have the same prefix, so `includes` searches only these.
+        """
         if prefix not in self._ranges:
             indexes = range(self.subscribers)
             first = bisect_left(indexes, prefix, key=self._prefix)
@@ -84,7 +92,10 @@ class ApprovedIssue:
 
 @frozen
 class ApprovedPlan:
-    """The issues that a run may send, planned for the site with the id `site` as of `clock`."""
+    """The issues that a run may send; all others need a new approval.
+
+    `site` is the id of the site, and `clock` the instant for which the plan was made.
+    """
 
     site: str
     clock: datetime
@@ -93,8 +104,8 @@ class ApprovedPlan:
     def require_visible(self, posts: Collection[str]) -> None:
         """Check that all posts of the plan are among the ids of the visible `posts`.
 
-        Raises `StoppedError`: without one of its posts an issue might be due to nobody, and the run
-        would not say so.
+        Raises `StoppedError` if a post has disappeared: its issue might then be due to nobody, and
+        the run would send nothing without telling the operator.
         """
         for issue in self.issues:
             for post in issue.posts:
@@ -102,9 +113,9 @@ class ApprovedPlan:
                     raise plan_difference(f"the plan holds {post}, which is not published now")
 
     def find(self, issue: IssueSnapshot) -> ApprovedIssue:
-        """Return the issue of the plan that is the same as `issue` and has the same content.
+        """Return the issue of this plan that is the same as `issue` and has the same content.
 
-        Raises `StoppedError` if there is none.
+        Raises `StoppedError` if the plan has no such issue.
         """
         for approved in self.issues:
             if _identity(approved) == _identity(issue):
@@ -125,9 +136,10 @@ class ApprovedPlan:
 
 
 class RecipientDigests:
-    """A collection of recipients' digests; `take` returns and removes all of them, sorted.
+    """A collection of recipients' digests, which `take` returns sorted.
 
-    They are grouped by their first character: sorting all at once would take six times the memory.
+    The digests are grouped by their first character and sorted group by group, as sorting all of
+    them at once would take six times the memory.
     """
 
     def __init__(self, subscriber_tokens: Iterable[str] = ()) -> None:
@@ -141,7 +153,7 @@ class RecipientDigests:
             self._by_first[digest[0]] += digest
 
     def take(self) -> str:
-        """Return the digests, sorted, one behind the other, and remove them."""
+        """Return all digests, sorted, as one string, and remove them from the collection."""
         return "".join(
             b"".join(sorted(_split(self._by_first.pop(first)))).decode("ascii")
             for first in sorted(self._by_first)
@@ -158,33 +170,33 @@ def _recipient_digest(token: str) -> bytes:
 
 
 def approve(issue: IssueSnapshot, recipients: RecipientDigests) -> ApprovedIssue:
-    """Return `issue` in the form that a plan holds, for these `recipients`."""
+    """Return `issue` as a plan holds it, for these `recipients`; their digests are taken out."""
     subject, digest = issue_subject(issue.content), content_digest(issue.content)
     return ApprovedIssue(*_identity(issue), subject, digest, recipients.take())
 
 
 def issue_subject(content: bytes) -> str:
-    """Return the subject of an issue's content."""
+    """Return the Subject header of an issue's `content`, which is an email."""
     headers = BytesParser(policy=policy.default).parsebytes(content, headersonly=True)
     return str(headers["Subject"])
 
 
 def content_digest(content: bytes) -> str:
-    """Return the SHA-256 of an issue's content without its Date, hexadecimal."""
+    """Return the hexadecimal SHA-256 of an issue's content without its Date header."""
     headers, blank, body = content.partition(b"\r\n\r\n")
     lines = [line for line in headers.split(b"\r\n") if not line.startswith(b"Date:")]
     return hashlib.sha256(b"\r\n".join(lines) + blank + body).hexdigest()
 
 
 def plan_difference(message: str) -> StoppedError:
-    """Return the error of a run that would not send what was planned."""
+    """Return the error for a run that would send something else than the approved plan."""
     return StoppedError([Problem("send", key="--plan", message=message, hint=_HINT)])
 
 
 def _identity(
     issue: ApprovedIssue | IssueSnapshot,
 ) -> tuple[IssueKind, date, str, tuple[str, ...]]:
-    """Return what makes two issues the same (delivery rules, rule 9)."""
+    """Return the fields that are equal in two issues that are the same (delivery rules, rule 9)."""
     return issue.frequency, issue.cutoff, issue.language, issue.posts
 
 
@@ -194,7 +206,7 @@ def _name(issue: ApprovedIssue | IssueSnapshot) -> str:
 
 
 def write_plan(plan: ApprovedPlan) -> Iterator[bytes]:
-    """Yield the file of a plan, JSON, in pieces; the same plan always gives the same bytes."""
+    """Yield the bytes of a plan file (JSON) in pieces; equal plans give equal bytes."""
     issues = [
         {
             "frequency": issue.frequency,
@@ -231,9 +243,9 @@ def _is_file_of(plan: ApprovedPlan, data: bytes) -> bool:
 def read_plan(path: Path, site: str) -> ApprovedPlan:
     """Return the plan in the file `path`, made for the site with the id `site`.
 
-    A file is a plan only if it has, byte for byte, the form that `write_plan` gives it, so that a
-    person who reads it and the program understand the same. Raises `UseError` for any other file,
-    and for one that cannot be read.
+    The file must have exactly the bytes that `write_plan` makes, so that it cannot mean something
+    else to the program than to the person who reads it. Raises `UseError` for any other file, and
+    for a file that cannot be read.
     """
     try:
         with path.open("rb") as file:
@@ -270,7 +282,10 @@ def _parse_plan(document: Any) -> ApprovedPlan | None:  # noqa: ANN401 - a file 
 
 
 def _parse_issue(entry: Any) -> ApprovedIssue:  # noqa: ANN401 - a file may hold anything
-    """Return an issue of a plan; raises `LookupError`, `TypeError` and `ValueError`."""
+    """Return an issue from the JSON of a plan.
+
+    Raises `LookupError`, `TypeError` or `ValueError` if `entry` is not such an issue.
+    """
     recipients, content = entry["recipients"], entry["content"]
     if entry["frequency"] not in get_args(IssueKind):
         raise ValueError

@@ -1,8 +1,8 @@
 """A pool of SMTP connections: idle, busy, being opened or backing off.
 
-A connection is opened and closed in a thread of its own; messages go over all of them in one
-thread. A message that the server did not judge before its connection ended is submitted once more
-on a new connection; its delivery stays in `sending` meanwhile.
+Each connection is opened and closed in a thread of its own; one thread, that of the run, sends the
+messages over all of them. If a connection ends before the server has accepted or refused a message,
+the message is submitted once more on a new connection; its delivery stays in `sending` meanwhile.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ _QUIT_TIMEOUT = 5.0
 
 
 def is_unanswered(reply: TransactionResult) -> bool:
-    """Tell whether the connection ended before the final dot, so the server judged nothing.
+    """Tell whether the connection ended before the server accepted or refused the message.
 
-    The message may then be submitted at once on another connection.
+    As its final dot was not sent, the message may be submitted at once on another connection.
     """
     # RFC 5321 §3.8: 421 is about the connection, whichever command it answers.
     lost = not reply.usable and reply.code in (0, 421)
@@ -45,7 +45,7 @@ def is_unanswered(reply: TransactionResult) -> bool:
 
 @frozen
 class OutgoingMessage:
-    """A claimed delivery with its envelope sender and its message in the form for DATA."""
+    """A claimed delivery with its envelope sender, and its message as the DATA command takes it."""
 
     claim: ClaimedDelivery
     envelope_from: str
@@ -54,7 +54,7 @@ class OutgoingMessage:
 
 @frozen
 class ConnectionOpened:
-    """The end of an attempt to open a connection; without `error` it can carry messages."""
+    """The result of an attempt to open a connection: it is ready, unless `error` is set."""
 
     connection: PooledConnection
     error: BaseException | None = None
@@ -70,22 +70,22 @@ class CompletedReply:
 
 @define(eq=False)
 class PooledConnection:
-    """A connection that carries one message after the other.
+    """A connection of the pool, with the message that it carries now (`outgoing`).
 
-    It is renewed after `per_connection` messages; 0 means never.
+    It carries one message at a time and is renewed after `per_connection` messages; 0 means never.
     """
 
     smtp: SmtpConnection
     per_connection: int
     outgoing: OutgoingMessage | None = None
     watched: int = 0
-    """The selector events that its socket is registered for; 0 for none."""
+    """The selector events for which the socket is registered; 0 for none."""
     _unanswered: TransactionResult | None = None
     _submitted: int = 0
     _thread: threading.Thread | None = None
 
     def open(self, notify: Callable[[ConnectionOpened], None]) -> None:
-        """Begin to open the connection; `notify` receives the result, in another thread."""
+        """Begin to open the connection; another thread calls `notify` with the result."""
 
         def work() -> None:
             try:
@@ -101,12 +101,12 @@ class PooledConnection:
         self._thread.start()
 
     def submit(self, outgoing: OutgoingMessage) -> None:
-        """Begin to submit a message; there is one at a time."""
+        """Begin to submit a message; the one before must be complete."""
         self.outgoing, self._unanswered = outgoing, None
         self._begin(outgoing)
 
     def resubmit(self) -> None:
-        """Begin to submit the current message again, on the new connection."""
+        """Begin to submit the current message again, after the connection was opened anew."""
         if self.outgoing:
             self._begin(self.outgoing)
 
@@ -115,16 +115,20 @@ class PooledConnection:
         self.smtp.begin(outgoing.envelope_from, outgoing.claim.address, outgoing.message)
 
     def should_retry(self, reply: TransactionResult) -> bool:
-        """Tell whether to submit the message on a new connection: once, if it is unanswered."""
+        """Tell whether to submit the current message again on a new connection.
+
+        That is done once, and only if `reply` shows that the server has not judged the message.
+        """
         if self._unanswered or not is_unanswered(reply):
             return False
         self._unanswered = reply
         return True
 
     def complete(self, reply: TransactionResult | None = None) -> CompletedReply | None:
-        """Release the current message and return it with its reply, if it has both.
+        """Release the current message, and return it with its reply.
 
-        Without `reply`, the connection could not be opened again and the first reply counts.
+        Call it without `reply` if the connection could not be opened again: the reply of the first
+        attempt counts then. Return None if there is no message or no reply.
         """
         outgoing, self.outgoing = self.outgoing, None
         reply = reply or self._unanswered
@@ -132,11 +136,11 @@ class PooledConnection:
 
     @property
     def is_used_up(self) -> bool:
-        """Whether the connection has carried as many messages as it may."""
+        """Whether the connection has carried `per_connection` messages and must be renewed."""
         return 0 < self.per_connection <= self._submitted
 
     def close(self) -> None:
-        """Begin to close the connection, once it is no longer being opened."""
+        """Begin to close the connection; if it is being opened, wait for the end of that first."""
         opening = self._thread
 
         def work() -> None:
@@ -148,17 +152,18 @@ class PooledConnection:
         self._thread.start()
 
     def join(self, seconds: float) -> None:
-        """Wait up to so many seconds until the connection is closed."""
+        """Wait until the connection is closed, but no longer than `seconds`."""
         if self._thread:
             self._thread.join(seconds)
 
 
 @frozen
 class Transport:
-    """The way to open connections to the relay, their number, and the rate.
+    """The settings of sending: how to reach the relay, with how many connections, at what rate.
 
-    `to_wire` converts a message for DATA, or raises `ValueError` if SMTP cannot carry it. `rate` is
-    in emails a second; a connection is renewed after `per_connection` emails, 0 means never.
+    `connect` makes a connection that is not open yet. `to_wire` converts a message to the form for
+    the DATA command, or raises `ValueError` if SMTP cannot carry it. `rate` is in emails a second.
+    A connection is renewed after `per_connection` emails; 0 means never.
     """
 
     connect: Callable[[], SmtpConnection]
@@ -169,10 +174,10 @@ class Transport:
 
 
 class ConnectionPool:
-    """The connections of one run. Only the thread of the run may call it."""
+    """The connections of one run; its methods may be called only from the thread of the run."""
 
     def __init__(self, transport: Transport, ticks: Callable[[], float] = time.monotonic) -> None:
-        """Measure pauses with `ticks`, a monotonic clock in seconds."""
+        """Prepare the pool; `ticks` is the monotonic clock, in seconds, that measures pauses."""
         self._transport = transport
         self._ticks = ticks
         self._connections: list[PooledConnection] = []
@@ -189,11 +194,11 @@ class ConnectionPool:
         self._selector.register(self._wakeup_r, selectors.EVENT_READ)
         self._deadlines_checked = ticks()
         self.last_error: RelayError | None = None
-        """The error of the last connection that could not be opened."""
+        """The error of the last failed attempt to open a connection."""
 
     @property
     def in_flight(self) -> int:
-        """The number of messages without a reply, or with one that `poll` has not returned yet."""
+        """The number of submitted messages whose replies `poll` has not returned yet."""
         return len(self._busy) + len(self._completed)
 
     @property
@@ -203,14 +208,15 @@ class ConnectionPool:
 
     @property
     def is_dead(self) -> bool:
-        """Whether no connection is open, nor will be."""
+        """Whether no connection is open and none is being opened or will be opened again."""
         return not (self._idle or self.in_flight or self._opening or self._backing_off)
 
     def open(self, emails: int, is_stopped: Callable[[], bool], interval: float) -> None:
-        """Open the first connection, then begin to open as many as `emails` need.
+        """Open the first connection and wait for it, then begin to open the others.
 
-        Look every `interval` seconds whether the run `is_stopped`. Raises `RelayError` if the first
-        connection cannot be opened.
+        There are never more connections than `emails`. While waiting, call `is_stopped` every
+        `interval` seconds, and open no more connections once it returns true. Raises `RelayError`
+        if the first connection cannot be opened.
         """
         for _ in range(min(emails, self._transport.connections)):
             self._connections.append(
@@ -239,7 +245,10 @@ class ConnectionPool:
             raise
 
     def _notify(self, opened: ConnectionOpened) -> None:
-        """Pass on the result of opening a connection, from the thread that opened it."""
+        """Hand the result of an attempt to open a connection to the thread of the run.
+
+        The thread that opened the connection calls this.
+        """
         self._opened.put(opened)
         with suppress(OSError):
             self._wakeup_w.send(b".")
@@ -254,7 +263,7 @@ class ConnectionPool:
     def poll(self, seconds: float) -> list[CompletedReply]:
         """Return the completed replies; wait up to `seconds` for one, if there is none.
 
-        Re-raise internal errors; the next call then returns the completed replies.
+        Internal errors of the connections are raised here; the next call then returns the replies.
         """
         self._retry_due()
         self._serve(0.0 if self._completed else seconds)
@@ -270,7 +279,7 @@ class ConnectionPool:
         return replies
 
     def _retry_due(self) -> None:
-        """Open connections whose pause is over, and time out servers past their deadline."""
+        """Open the connections whose pause is over, and give up on servers past their deadline."""
         now = self._ticks()
         for connection in [c for c, due in self._backing_off.items() if due <= now]:
             del self._backing_off[connection]
@@ -282,7 +291,7 @@ class ConnectionPool:
                     self._complete(connection, connection.smtp.time_out())
 
     def _serve(self, seconds: float) -> None:
-        """Wait for the sockets once, and advance the connections that are ready."""
+        """Wait up to `seconds` for the sockets once, and advance the connections that are ready."""
         for key, _ in self._selector.select(seconds):
             if key.data is None:
                 self._wakeup_r.recv(4096)
@@ -320,7 +329,7 @@ class ConnectionPool:
     def _release(
         self, connection: PooledConnection, reply: TransactionResult | None = None
     ) -> None:
-        """Note the reply to the current message, if there is one."""
+        """Collect the current message of `connection` with its reply, if it has both."""
         self._busy.discard(connection)
         if completed := connection.complete(reply):
             self._completed.append(completed)
@@ -349,7 +358,7 @@ class ConnectionPool:
             self._backing_off[connection] = self._ticks() + RETRY_PAUSES[attempts]
 
     def _watch(self, connection: PooledConnection) -> None:
-        """Register the socket with the selector, for the direction that it needs."""
+        """Register the socket with the selector, for reading or for writing as needed."""
         writes = connection.smtp.wants_to_write
         events = selectors.EVENT_WRITE if writes else selectors.EVENT_READ
         if not connection.watched:

@@ -1,4 +1,4 @@
-"""Queues of deliveries: those that a run planned, and the uncertain ones to send again."""
+"""Queues of deliveries to send: the planned ones of a run, or uncertain ones to send again."""
 
 from __future__ import annotations
 
@@ -24,47 +24,58 @@ _CACHE_SIZE = 64
 
 @frozen
 class Sender:
-    """The sender of all emails of a site, and the keys that sign its envelope addresses."""
+    """The addresses that send the emails of a site, and the keys that sign envelope senders.
+
+    `bounces` is the address that receives bounces, empty if there is none; `address` is that of
+    the From header.
+    """
 
     bounces: str
     address: str
     keys: Keys
 
     def envelope(self, delivery: int) -> str:
-        """Return the envelope sender, to which servers report that `delivery` failed."""
+        """Return the envelope sender for `delivery`, to which servers report a failure.
+
+        With an address for bounces, it contains the signed id of the delivery.
+        """
         if self.bounces:
             return envelope_sender(self.bounces, delivery, self.keys)
         return self.address
 
     def hash_key(self, key: str) -> str:
-        """Return the suppression hash of an address key."""
+        """Return the suppression hash of `key`, the key of an address."""
         return self.keys.suppression(key)
 
 
 def make_sender(site: Site, keys: Keys) -> Sender:
-    """Return the sender that the settings name."""
+    """Return the sender that the settings of `site` describe."""
     bounces = split_address(site.mail.bounces)[1] if site.mail.bounces else ""
     return Sender(bounces, split_address(site.mail.sender)[1], keys)
 
 
 class _IssueCache:
-    """Issues in their form for SMTP, each prepared once for all its subscribers."""
+    """A cache of issues in the form for SMTP, each prepared once for all its subscribers."""
 
     def __init__(
         self,
         read: Callable[[int], tuple[Issue, bytes] | None],
         to_wire: Callable[[bytes], bytes],
     ) -> None:
-        """Read an issue and its content with `read`, which returns None if it must not be sent."""
+        """Prepare for use; `read` returns the issue with an id, and its content.
+
+        It returns None if the issue must not be sent. `to_wire` converts a message for DATA.
+        """
         self._read = read
         self._to_wire = to_wire
         self._prepared: dict[int, tuple[Issue, PreparedIssue] | None] = {}
 
     def find(self, number: int) -> tuple[Issue, PreparedIssue] | None:
-        """Return the issue with this id, in its form for SMTP; None if it must not be sent.
+        """Return the issue with this id in the form for SMTP, None if it must not be sent.
 
-        A token has the length of its placeholder and holds no dot, so it can be inserted
-        afterwards. Raises `ValueError` for an issue that SMTP cannot carry.
+        The content still has placeholders for the subscriber's token. The token is inserted later,
+        and leaves the form valid: it is as long as its placeholder and contains no dot, so no dot
+        must be doubled. Raises `ValueError` for an issue that SMTP cannot carry.
         """
         if number not in self._prepared:
             if len(self._prepared) >= _CACHE_SIZE:
@@ -77,7 +88,10 @@ class _IssueCache:
 
 @define
 class PlannedQueue:
-    """The deliveries that a run planned; `to_wire` converts a message for DATA."""
+    """The deliveries that the run with the id `run` has planned.
+
+    `to_wire` converts a message to the form for the DATA command of SMTP.
+    """
 
     store: Store
     run: int
@@ -105,11 +119,11 @@ class PlannedQueue:
         self.store.deliveries.record(self.run, outcomes, self.clock())
 
     def retry_deferred(self) -> int:
-        """Plan the deferred deliveries that are due again; return how many."""
+        """Plan the deferred deliveries whose delay is over; return their number."""
         return self.store.deliveries.retry_deferred(self.run, self.clock())
 
     def make_message(self, claim: ClaimedDelivery) -> OutgoingMessage | DeliveryOutcome:
-        """Return the message of a delivery, or its outcome if it cannot be sent."""
+        """Return the message for a delivery, or the delivery's outcome if it cannot be sent."""
         try:
             found = self._issues.find(claim.issue)
         except ValueError as error:
@@ -129,7 +143,10 @@ class PlannedQueue:
     def unsent_outcome(
         self, claim: ClaimedDelivery, reason: str, delay: timedelta = timedelta()
     ) -> DeliveryOutcome:
-        """Return the outcome of a claimed delivery that was never submitted to a server."""
+        """Return the outcome of a claimed delivery that was not submitted to the server.
+
+        It is deferred, to be tried again after `delay`.
+        """
         return DeliveryOutcome(claim.id, "deferred", reason, self.clock() + delay)
 
     def outcome(self, claim: ClaimedDelivery, reply: TransactionResult) -> DeliveryOutcome:
@@ -141,8 +158,9 @@ class PlannedQueue:
 class UncertainQueue(PlannedQueue):
     """The uncertain deliveries, to be sent again without the posts that are no longer visible.
 
-    The row and the Message-ID stay the same, so mail programs may show two copies as one. A
-    delivery that is not accepted now stays uncertain (rule 11).
+    The Message-ID stays the same, so a mail program that has received both copies may show them as
+    one email. A delivery that the server does not accept now stays uncertain (delivery rules,
+    rule 11).
     """
 
     content: ContentSource
@@ -170,19 +188,19 @@ class UncertainQueue(PlannedQueue):
         return claims
 
     def retry_deferred(self) -> int:
-        """Return 0: an uncertain delivery never becomes due by itself."""
+        """Return 0, because uncertain deliveries are never sent again without a request."""
         return 0
 
     def unsent_outcome(
         self, claim: ClaimedDelivery, reason: str, delay: timedelta = timedelta()
     ) -> DeliveryOutcome:
-        """Return the outcome of a claimed delivery that was not submitted this time."""
+        """Return the outcome of a claimed delivery that was not submitted: it stays uncertain."""
         return evolve(
             super().unsent_outcome(claim, reason, delay), state="uncertain", retry_at=None
         )
 
     def outcome(self, claim: ClaimedDelivery, reply: TransactionResult) -> DeliveryOutcome:
-        """Return the outcome of a delivery after the server's reply."""
+        """Return the outcome after the server's reply: sent, or else still uncertain."""
         outcome = super().outcome(claim, reply)
         if outcome.state == "sent":
             return outcome

@@ -1,4 +1,4 @@
-"""The phases of a run: plan what is due, freeze the issues, and send them."""
+"""The phases of a run: plan the issues that are due, freeze their content, and send them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from postroom.send.queue import PlannedQueue, Sender, UncertainQueue
 
 
 def require_few_complaints(bounces: BounceTable, now: datetime) -> None:
-    """Raise `StoppedError` if too many emails of the last 30 days were reported as spam."""
+    """Raise `StoppedError` if too many emails were reported as spam in the last 30 days."""
     complaints, emails = bounces.complaints(now - COMPLAINT_SPAN)
     if exceeds_complaint_limit(complaints, emails):
         days = COMPLAINT_SPAN.days
@@ -52,8 +52,8 @@ def send_welcome(
 ) -> int:
     """Plan a welcome email for each of `new_subscribers`, who have just become active.
 
-    Returns for how many. Before the first run there is no issue to welcome anybody with. Raises
-    what reading the posts and rendering the issue raises.
+    Return the number of emails planned; before the first run it is 0. Raises the same errors as
+    `ContentSource.visible_posts` and `ContentSource.render`.
     """
     if not site.digest.welcome:
         return 0
@@ -72,11 +72,12 @@ def send_welcome(
 
 @frozen
 class Overrides:
-    """The operator's consent for cases in which a run would otherwise stop.
+    """The decisions of the operator that change what a run does.
 
-    `yes`: the clock is right although it is far ahead (rule 15). `accept_missing`: vanished posts
-    are meant to be gone (rule 8). `plan`: send nothing but this plan. `refresh`: use the edited
-    posts for subscribers who have not received an issue yet.
+    `yes`: go on although the clock is far ahead of the last run (delivery rules, rule 15).
+    `accept_missing`: go on although many posts have vanished (rule 8). `plan`: send nothing that is
+    not in this approved plan. `refresh`: use the edited posts for subscribers who have not received
+    an issue yet.
     """
 
     yes: bool = False
@@ -87,11 +88,13 @@ class Overrides:
 
 @frozen
 class SendPlan:
-    """The plan of a run: its clock, the number of issues, and the number of their subscribers.
+    """A summary of the plan of a run.
 
-    `waiting` deliveries are deferred and not due yet. `uncertain` deliveries of earlier runs are
-    open. `outdated` holds the dates of issues that keep their content because some subscribers have
-    them already.
+    `clock` is the instant of the run, `issues` the number of issues, and `subscribers` the number
+    of deliveries to send now. `waiting` is the number of deferred deliveries whose delay is not
+    over, and `uncertain` that of uncertain deliveries that nobody has acknowledged. `outdated`
+    holds the dates of issues that keep their old content, although the posts have changed, because
+    some subscribers have received them already.
     """
 
     clock: datetime
@@ -105,9 +108,10 @@ class SendPlan:
 def look_up_posts(
     store: Store, site: Site, content: ContentSource, now: datetime, overrides: Overrides
 ) -> PlanInput:
-    """Return the input for the plan of a run that starts at `now`; write nothing.
+    """Read the posts, and return the input for the plan of a run that starts at `now`.
 
-    Raises `StoppedError` if the operator must decide first, and what reading the posts raises.
+    Write nothing. Raises `StoppedError` if the operator must decide first, and the same errors as
+    `ContentSource.visible_posts`.
     """
     reader = PlanningStore(store.post_log, store.segments)
     run = begin_run(reader, site, now, yes=overrides.yes)
@@ -118,11 +122,12 @@ def look_up_posts(
 def compare_with_plan(
     store: Store, content: ContentSource, plan_input: PlanInput, approved: ApprovedPlan
 ) -> None:
-    """Check that a run would send nothing that is not in the plan; write nothing.
+    """Check that a run would send nothing that is not in the approved plan; write nothing.
 
-    Fewer subscribers or issues are allowed: people unsubscribe, or have received theirs. Welcome
-    emails are exempt, since they answer one person with posts that an earlier run knew. Raises
-    `StoppedError`.
+    The run may send fewer issues, or to fewer subscribers, than the plan holds: people unsubscribe,
+    or have received their issue in the meantime. Welcome emails need no approval, since each goes
+    to a single person and holds posts that an earlier run has logged. Raises `StoppedError` if the
+    check fails.
     """
     approved.require_visible(plan_input.visible)
     found: dict[Issue, ApprovedIssue] = {}
@@ -141,9 +146,11 @@ def compare_with_plan(
 
 
 def compare_planned(store: Store, run: int, approved: ApprovedPlan) -> None:
-    """Check the same for the deliveries that `run` has planned, before any of them is sent.
+    """Check that the deliveries that `run` has planned are in the approved plan.
 
-    Subscribers may join or change their preferences while a run plans. Raises `StoppedError`.
+    Call this before any email is sent. It repeats the check of `compare_with_plan`, as people may
+    have subscribed or changed their preferences in between. Raises `StoppedError` if the check
+    fails.
     """
     found: dict[int, ApprovedIssue | None] = {}
     unapproved = 0
@@ -164,7 +171,7 @@ def _require_none(unapproved: int) -> None:
 
 
 def settle_log(store: Store, run: int, plan_input: PlanInput) -> None:
-    """Mark what a crashed run left as uncertain, and store the post log that `run` goes by."""
+    """Mark deliveries that a crashed run left in `sending` as uncertain; store the log update."""
     # Before anything is planned: an email that may have arrived must not be planned again.
     store.deliveries.sweep(run, plan_input.run.state.clock)
     update = plan_input.update
@@ -174,7 +181,10 @@ def settle_log(store: Store, run: int, plan_input: PlanInput) -> None:
 def plan_issues(
     store: Store, run: int, content: ContentSource, plan_input: PlanInput, *, refresh: bool = False
 ) -> SendPlan:
-    """Freeze the issues that are due, and plan their deliveries; `refresh` as in `Overrides`."""
+    """Freeze the issues that are due, plan their deliveries, and return a summary.
+
+    For `refresh` see `Overrides`.
+    """
     clock = plan_input.run.state.clock
     issues = _plan_segments(store, run, content, plan_input, refresh=refresh)
     for number in valid_welcome_issues(store.issues.waiting("welcome"), plan_input.visible):
@@ -191,7 +201,7 @@ def plan_issues(
 def _plan_segments(
     store: Store, run: int, content: ContentSource, plan_input: PlanInput, *, refresh: bool
 ) -> Mapping[Issue, ResolvedIssue]:
-    """Carry out the plan, segment by segment; return its issues with their content."""
+    """Plan deliveries or raise cursors, segment by segment; return the issues with content."""
     clock = plan_input.run.state.clock
     resolved: dict[Issue, ResolvedIssue] = {}
     numbers: dict[Issue, int] = {}
@@ -210,10 +220,11 @@ def _plan_segments(
 
 @frozen
 class SendResult:
-    """The result of a run, and whether it came to its end.
+    """The result of a run; `finished` is false if a signal ended it early.
 
-    `counts` are its deliveries by state; `refused` are those among them that the server refused.
-    `uncertain` deliveries, of this run and of earlier ones, are open at the end.
+    `counts` is the number of deliveries that got an outcome, by state; `refused` counts those of
+    them that were refused permanently. `uncertain` is the number of uncertain deliveries, of this
+    run and of earlier ones, that nobody has acknowledged.
     """
 
     plan: SendPlan
@@ -225,7 +236,11 @@ class SendResult:
 
 @frozen
 class SendContext:
-    """Everything that a run works with; `is_stopped` tells whether a signal asks it to end."""
+    """The services that a run uses.
+
+    `is_stopped` tells whether a signal has asked the run to end; `report` receives the number of
+    deliveries by state while the run sends.
+    """
 
     store: Store
     site: Site
@@ -240,11 +255,12 @@ class SendContext:
 def send(
     context: SendContext, overrides: Overrides, announce: Callable[[SendPlan], None]
 ) -> SendResult:
-    """Plan what is due and send it; call `announce` with the plan before the first email.
+    """Plan the issues that are due and send them; call `announce` before the first email.
 
     Raises `LeaseError` while another run is sending, `StoppedError` if the run must not go on,
-    `RelayError`, `DatabaseError`, and what reading the posts and rendering the issues raises. The
-    ledger is correct in each case, and the next run continues from there.
+    `RelayError`, `DatabaseError`, and the same errors as `ContentSource.visible_posts` and
+    `ContentSource.render`. After each of them the delivery ledger is correct, and the next run
+    continues from there.
     """
     store, content = context.store, context.content
     with _run(context) as run:
@@ -262,7 +278,7 @@ def send(
 
 
 def resend_uncertain(context: SendContext, announce: Callable[[SendPlan], None]) -> SendResult:
-    """Send the open uncertain deliveries once more, and nothing else.
+    """Send the uncertain deliveries that nobody has acknowledged once more, and nothing else.
 
     Raises the same errors as `send`.
     """
@@ -280,7 +296,7 @@ def resend_uncertain(context: SendContext, announce: Callable[[SendPlan], None])
 
 
 def _deliver(context: SendContext, queue: PlannedQueue, plan: SendPlan) -> SendResult:
-    """Send the deliveries of `queue`."""
+    """Send the deliveries of `queue`, and return the result of the run."""
     deliveries = context.store.deliveries
     if not plan.subscribers:
         return SendResult(plan, {}, {}, deliveries.count_uncertain(), finished=True)
@@ -295,7 +311,7 @@ def _deliver(context: SendContext, queue: PlannedQueue, plan: SendPlan) -> SendR
 
 @contextmanager
 def _run(context: SendContext) -> Iterator[int]:
-    """Hold the lease during a block; give the number of the run."""
+    """Begin a run, which holds the lease during the block, and end it; yield its id."""
     run = context.store.runs.begin(context.clock())
     try:
         yield run
@@ -306,5 +322,5 @@ def _run(context: SendContext) -> Iterator[int]:
 
 
 def _not_before(start: datetime, clock: Clock) -> Clock:
-    """Return a clock that never shows less than `start`, even if it is set back (rule 1)."""
+    """Return a clock that never shows an earlier time than `start` (delivery rules, rule 1)."""
     return lambda: max(start, clock())

@@ -1,4 +1,7 @@
-"""A non-blocking SMTP connection: connect, TLS, login and I/O, many of them in one thread."""
+"""A non-blocking SMTP connection, so that one thread can send over many connections.
+
+Connecting, TLS and login block, as smtplib does them.
+"""
 
 from __future__ import annotations
 
@@ -38,10 +41,10 @@ _CLOSED, _ENDLESS = "the server closed the connection", "the server's reply has 
 class Channel:
     """An open connection that smtplib has established, used without blocking.
 
-    Call `send`, then `advance` until there is a reply. In between wait for the socket, to write if
-    `wants_to_write`, else to read, and no longer than until `deadline` of the monotonic clock.
-    Every failure becomes a `ServerReply` with code 0. After that the state of the server is
-    unknown, so close the connection.
+    Call `send`, then `advance` until it returns a reply. Between two calls of `advance`, wait until
+    the socket can be written to (if `wants_to_write`) or read from. If the monotonic clock reaches
+    `deadline` first, call `time_out`. A failure is not raised but returned as a `ServerReply` with
+    code 0. After a failure the state of the server is unknown, so close the connection.
     """
 
     def __init__(self, smtp: smtplib.SMTP, sock: socket.socket) -> None:
@@ -55,12 +58,15 @@ class Channel:
         self.wants_to_write = False
 
     def send(self, data: bytes, seconds: float) -> None:
-        """Begin to send `data`; the server has so many seconds to take it and to reply."""
+        """Begin to send `data`; the server must accept it and reply within `seconds`."""
         self._unsent = memoryview(data)
         self.deadline = time.monotonic() + seconds
 
     def advance(self) -> ServerReply | None:
-        """Send and receive what is possible without waiting; return the reply once complete."""
+        """Send and receive as much as is possible without waiting.
+
+        Return the server's reply, or None while it is not complete.
+        """
         try:
             if self._unsent:
                 self._send()
@@ -86,16 +92,19 @@ class Channel:
 
     @property
     def _has_buffered_input(self) -> bool:
-        """Whether input was received already, for which the socket does not become readable."""
+        """Whether input waits in a buffer, so that the socket need not become readable."""
         pending = isinstance(self._sock, ssl.SSLSocket) and self._sock.pending()
         return bool(self._received or pending)
 
     def time_out(self) -> ServerReply:
-        """Return the reply that stands for a server past its deadline."""
+        """Return the reply, with code 0, for a server that has not replied before `deadline`."""
         return self._lost("no answer in time")
 
     def _early_reply(self) -> ServerReply | None:
-        """Return the reply of a server that closed before all data was sent (RFC 5321 §3.8)."""
+        """Return the reply of a server that replied and closed before all data was sent.
+
+        RFC 5321 §3.8 allows that. Return None if there is no such reply.
+        """
         if self._unsent:
             with suppress(OSError):
                 while (reply := self._take_reply()) is None:
@@ -105,7 +114,7 @@ class Channel:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether the server has sent nothing unasked and has not closed the connection."""
+        """Whether the connection is still open and the server has sent nothing unexpected."""
         try:
             self._recv()
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -124,7 +133,10 @@ class Channel:
         self._received += piece
 
     def _take_reply(self) -> ServerReply | None:
-        """Take the reply from what was received, if it is complete (RFC 5321 §4.2.1)."""
+        """Remove a reply from the received bytes and return it; None if it is not complete.
+
+        The last line of a reply has no hyphen after its code (RFC 5321 §4.2.1).
+        """
         lines, start = [], 0
         while (end := self._received.find(b"\n", start, start + _LONGEST_LINE)) >= 0:
             lines.append(self._received[start:end])
@@ -158,9 +170,11 @@ _HINTS = {"login": "check user and password", "TLS": "check scheme and port"}
 def open_channel(
     server: SmtpServer, timeouts: Timeouts, trust: ssl.SSLContext | None
 ) -> tuple[Channel, ServerFeatures]:
-    """Return a connection that can carry the first message, and what the server offers.
+    """Connect, start TLS, greet the server and log in.
 
-    Raises `RelayError`, with the connection closed.
+    Return the connection, which is ready for the first message, and the features of the server.
+    `trust` checks the server's certificate, None stands for the system's certificates. Raises
+    `RelayError` after a failure; the connection is then closed.
     """
     with _step(server, "connection"):
         smtp = _connect(server, timeouts, trust)
@@ -203,7 +217,10 @@ def _connect(server: SmtpServer, timeouts: Timeouts, trust: ssl.SSLContext | Non
 
 
 def _tls_context(trust: ssl.SSLContext | None) -> ssl.SSLContext:
-    """Return what checks certificates; it is made only if TLS is used, since it takes 20 ms."""
+    """Return `trust`, or else a context that trusts the system's certificates.
+
+    To make one takes 20 ms, so call this only if TLS is used.
+    """
     return trust or ssl.create_default_context()
 
 
@@ -252,7 +269,7 @@ def _features(smtp: smtplib.SMTP) -> ServerFeatures:
 
 @contextmanager
 def _step(server: SmtpServer, name: str) -> Iterator[None]:
-    """Turn everything that can fail before the first message into `RelayError`."""
+    """Turn the errors of a block into `RelayError`; `name` is its step, such as "login"."""
     try:
         yield
     except ssl.SSLCertVerificationError as error:
@@ -280,7 +297,7 @@ def _relay_error(
 
 
 def _address_literal(ip: str) -> str:
-    """Return an IP address in the form for EHLO of hosts without a name (RFC 5321 §4.1.3)."""
+    """Return the address literal of `ip`, which replaces a host name in EHLO (RFC 5321 §4.1.3)."""
     return f"[IPv6:{ip.partition('%')[0]}]" if ":" in ip else f"[{ip}]"
 
 
@@ -297,9 +314,9 @@ _QUIT_TIMEOUT = 5.0
 class SmtpConnection:
     """One connection to the relay: open it, send messages through it, close it.
 
-    `send` waits for the result. Without waiting, call `begin`, then `advance` whenever the socket
-    `fileno` is ready: for writing if `wants_to_write`, else for reading. Call `time_out` when the
-    monotonic clock reaches `deadline`.
+    `send` sends a message and waits for its result. To send without waiting, call `begin`, then
+    `advance` whenever the socket (`fileno`) is ready, for writing if `wants_to_write`, else for
+    reading. Call `time_out` if the monotonic clock reaches `deadline`.
     """
 
     def __init__(
@@ -309,7 +326,10 @@ class SmtpConnection:
         timeouts: Timeouts = _DEFAULT_TIMEOUTS,
         trust: ssl.SSLContext | None = None,
     ) -> None:
-        """Use `server`; check its certificate with `trust`, else with the system's store."""
+        """Prepare a connection to `server` without opening it.
+
+        `trust` checks the server's certificate; by default the system's certificates do.
+        """
         self._server = server
         self._timeouts = timeouts
         self._trust = trust
@@ -320,9 +340,9 @@ class SmtpConnection:
         self._quit_timeout = min(_QUIT_TIMEOUT, timeouts.reply)
 
     def open(self) -> ServerFeatures:
-        """Connect, start TLS, greet the server and log in; return what the server offers.
+        """Connect, start TLS, greet the server and log in; return the features of the server.
 
-        Raises `RelayError`, with the connection closed.
+        Raises `RelayError` after a failure; the connection is then closed.
         """
         self.close()
         self._channel, self._features = open_channel(self._server, self._timeouts, self._trust)
@@ -331,9 +351,9 @@ class SmtpConnection:
     def send(self, envelope_from: str, recipient: str, data: bytes) -> TransactionResult:
         """Send the message `data`, whose lines end with CR LF, and return the result.
 
-        Both email addresses are plain ASCII; an empty `envelope_from` is the null sender.
-        Raises `ValueError`, before anything is sent, for a message that SMTP cannot carry; never
-        because of the server.
+        Both email addresses are plain ASCII; an empty `envelope_from` is the null sender. Raises
+        `ValueError`, before anything is sent, for a message that SMTP cannot carry. Failures of the
+        server or the connection are not raised; they are part of the result.
         """
         message = to_wire(data)
         try:
@@ -348,7 +368,7 @@ class SmtpConnection:
         return result
 
     def begin(self, envelope_from: str, recipient: str, message: bytes) -> None:
-        """Begin to send a message in the form that `to_wire` returns."""
+        """Begin to send `message`, which has the form that `to_wire` returns."""
         self._result = _NOT_CONNECTED
         if self._channel and not self._channel.is_quiet:
             # An unexpected reply announces the end; it must not be taken for one to this message.
@@ -359,7 +379,10 @@ class SmtpConnection:
             self._send_command(self._channel, partial(next, self._transaction))
 
     def advance(self) -> TransactionResult | None:
-        """Do what is possible without waiting; return the result once it is known."""
+        """Send and receive as much as is possible without waiting.
+
+        Return the result of the message, or None while it is not known.
+        """
         while self._channel and self._transaction:
             if (reply := self._channel.advance()) is None:
                 return None
@@ -367,14 +390,17 @@ class SmtpConnection:
         return self._result
 
     def time_out(self) -> TransactionResult:
-        """Stop waiting, and return the result that follows from it."""
+        """Give up waiting for the server, and return the result of the message."""
         while self._channel and self._transaction:
             reply = self._channel.time_out()
             self._send_command(self._channel, partial(self._transaction.send, reply))
         return self._result
 
     def _send_command(self, channel: Channel, next_step: Callable[[], Exchange]) -> None:
-        """Send the next step of the transaction, or note its result."""
+        """Send the next command of the transaction, or store its result if it has ended.
+
+        `next_step` resumes the generator of the transaction.
+        """
         try:
             step = next_step()
         except StopIteration as ended:
@@ -386,12 +412,12 @@ class SmtpConnection:
 
     @property
     def deadline(self) -> float:
-        """The instant of the monotonic clock until which the server may take its time."""
+        """The time of the monotonic clock, in seconds, until which to wait for the server."""
         return self._channel.deadline if self._channel else 0.0
 
     @property
     def wants_to_write(self) -> bool:
-        """Whether to wait until the socket can be written to, instead of read from."""
+        """Whether to wait until the socket can be written to; otherwise, until it can be read."""
         return self._channel is not None and self._channel.wants_to_write
 
     def fileno(self) -> int:
@@ -399,7 +425,7 @@ class SmtpConnection:
         return self._channel.fileno() if self._channel else -1
 
     def _is_ready(self) -> bool:
-        """Wait for the socket; tell whether it was ready before the deadline."""
+        """Wait until the socket is ready or the deadline has passed; tell whether it is ready."""
         poll = select.poll()
         poll.register(self.fileno(), select.POLLOUT if self.wants_to_write else select.POLLIN)
         return bool(poll.poll(max(0.0, self.deadline - time.monotonic()) * 1000))

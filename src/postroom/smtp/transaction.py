@@ -1,4 +1,8 @@
-"""One SMTP mail transaction without I/O: commands, replies, and the form of a message for DATA."""
+"""The SMTP protocol for sending one message, without I/O (sans-I/O).
+
+This module makes the commands, interprets the replies, and converts a message to the form for the
+DATA command; `smtp.connection` sends and receives the bytes.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +16,11 @@ from attrs import field, frozen
 
 @frozen
 class Timeouts:
-    """Seconds that the server may take: to connect, for a reply, and after the final dot.
+    """The longest times to wait for the server, in seconds.
 
-    The times are those of RFC 5321 §4.5.3.2. The last is the longest on purpose: a message that is
-    given up too early after its final dot becomes uncertain.
+    `connect` is for opening the connection, `reply` for the reply to a command, and `end` for the
+    message up to the reply after its final dot. `reply` and `end` follow RFC 5321 §4.5.3.2. `end`
+    is the longest, because the delivery becomes uncertain if it passes without a reply.
     """
 
     connect: float = 30.0
@@ -25,9 +30,11 @@ class Timeouts:
 
 @frozen
 class ServerFeatures:
-    """The offer of a server: the TLS version in use (or nothing), and extensions in lower case.
+    """The features of a server, as it announces them in its reply to EHLO.
 
-    `size` is the largest message it accepts, in bytes; 0 for no known limit (RFC 1870 §4).
+    `extensions` are the names of its SMTP extensions in lower case. `size` is the size in bytes of
+    the largest message that it accepts, 0 for no known limit (RFC 1870 §4). `tls` is the TLS
+    version in use, empty without TLS.
     """
 
     tls: str
@@ -37,9 +44,10 @@ class ServerFeatures:
 
 @frozen
 class ServerReply:
-    """A reply of the server; without one, `code` is 0 and `raw` the reason.
+    """A reply of the server.
 
-    `unsent`: not all of what it would answer has been sent.
+    If there was none, or it was malformed, `code` is 0; `raw` is then the reason or the text.
+    `unsent` tells that the connection ended before all bytes of the command or message were sent.
     """
 
     code: int
@@ -48,12 +56,16 @@ class ServerReply:
 
     @property
     def digit(self) -> int:
-        """The first digit of the code, which decides (RFC 5321 §4.2.1); 0 for an invalid code."""
+        """The first digit of the code, 0 for an invalid code.
+
+        It tells success (2, 3), temporary refusal (4) and permanent refusal (5) apart (RFC 5321
+        §4.2.1).
+        """
         return self.code // 100 if 200 <= self.code <= 599 else 0
 
     @property
     def text(self) -> str:
-        """The text of the reply in one line; it is made on demand, since most are never read."""
+        """The text of the reply as one printable line."""
         return printable_reply(self.raw)
 
 
@@ -64,14 +76,19 @@ _DOT = re.compile(rb"\n\.")
 
 
 def is_writable(address: str) -> bool:
-    """Tell whether MAIL and RCPT can carry the email address `address`."""
+    """Tell whether the commands MAIL and RCPT can carry the email address `address`.
+
+    It must be plain ASCII, without blanks and angle brackets, and have 254 characters at most.
+    """
     return len(address) <= 254 and _ADDRESS.fullmatch(address) is not None
 
 
 def to_wire(data: bytes) -> bytes:
-    """Return the message `data` as DATA takes it, with the final dot (RFC 5321 §4.1.1.4).
+    """Return the message `data` in the form for the DATA command (RFC 5321 §4.1.1.4).
 
-    Raises `ValueError` for a message that servers would read in different ways.
+    That is with doubled dots at the beginning of lines and with the final dot. Raises `ValueError`
+    for a message with a bare CR or LF, which servers would read in different ways, or with a line
+    that is too long.
     """
     # RFC 5321 §2.3.8: servers disagree where a message with a bare CR or LF ends.
     # Searching for one byte is several times faster than for two.
@@ -92,7 +109,7 @@ def to_wire(data: bytes) -> bytes:
 
 
 def printable_reply(reply: bytes | str) -> str:
-    """Return the text of a reply in one printable line, 500 characters at most."""
+    """Return the text of a reply as one printable line of up to 500 characters."""
     text = reply if isinstance(reply, str) else reply.decode("utf-8", "replace")
     line = " ".join(text.split())[:500]
     # Most replies are printable, and a loop over the characters is the slowest part of a reply.
@@ -102,7 +119,10 @@ def printable_reply(reply: bytes | str) -> str:
 
 
 def describe_error(error: BaseException) -> str:
-    """Return why the connection is lost; smtplib says less than the error that it wraps."""
+    """Return as one line why a connection failed or was lost.
+
+    If smtplib has wrapped another error, use that one, because its text says more.
+    """
     inner = error.__context__ if isinstance(error, smtplib.SMTPServerDisconnected) else None
     if isinstance(inner, TimeoutError) or isinstance(error, TimeoutError):
         return "no answer in time"
@@ -121,11 +141,12 @@ _KINDS: dict[int, ReplyKind] = {2: "accepted", 4: "deferred", 5: "refused"}
 class TransactionResult:
     """The result of one mail transaction.
 
-    `accepted`: the server took the message. `deferred`: it did not, and may later. `refused`: it
-    did not and will not. `uncertain`: the final dot was sent and no valid reply came.
-    `command` is what the server replied to, so that a refused recipient (RCPT) can be told from a
-    refused sender (MAIL) or content; it is empty if no command was sent. `code` is the code of the
-    reply, 0 if there was none. `usable` tells whether the connection can carry the next message.
+    `kind` is `accepted` if the server took the message, `deferred` if it did not but may later,
+    `refused` if it never will, and `uncertain` if the final dot was sent and no valid reply came.
+    `command` is the command to which the server replied. It tells a refused recipient (RCPT) from a
+    refused sender (MAIL) and from refused content, and is empty if no command was sent. `code` is
+    the code of the reply, 0 if there was none. `usable` tells whether the connection can carry the
+    next message.
     """
 
     kind: ReplyKind
@@ -137,7 +158,7 @@ class TransactionResult:
 
 @frozen
 class Envelope:
-    """A message in the form for DATA, with its envelope sender and recipient."""
+    """A message in the form that `to_wire` returns, with its envelope sender and recipient."""
 
     sender: str
     recipient: str
@@ -145,13 +166,19 @@ class Envelope:
 
     @property
     def size(self) -> int:
-        """The bytes of the message without its final dot (RFC 1870 §3), with doubled dots."""
+        """The size of the message in bytes, as the SIZE parameter declares it (RFC 1870 §3).
+
+        The final dot does not count; doubled dots count twice.
+        """
         return len(self.message) - 3
 
 
 @frozen
 class Exchange:
-    """Bytes to send, and how many seconds the server has to take them and to reply."""
+    """A step of a transaction: bytes to send, and a reply to wait for.
+
+    The server must accept the bytes and reply within `seconds`.
+    """
 
     data: bytes = field(repr=False)
     seconds: float
@@ -163,9 +190,10 @@ MailTransaction: TypeAlias = Generator[Exchange, ServerReply, TransactionResult]
 def mail_transaction(
     envelope: Envelope, features: ServerFeatures, timeouts: Timeouts
 ) -> MailTransaction:
-    """Submit one message to a server with these `features`; yield what to send, take the replies.
+    """Submit one message to a server with these `features`, as a generator without I/O.
 
-    The generator returns the `TransactionResult`.
+    It yields each `Exchange` to carry out, must be sent the server's reply, and returns the
+    `TransactionResult`.
     """
     if reason := _unsupported(envelope, features):
         return TransactionResult("refused", 0, reason, usable=True)
@@ -185,7 +213,7 @@ def mail_transaction(
 
 
 def _unsupported(envelope: Envelope, features: ServerFeatures) -> str:
-    """Return why the server cannot take the message, or an empty string."""
+    """Return why the server cannot take the message, an empty string if it can."""
     sender, recipient, size = envelope.sender, envelope.recipient, envelope.size
     if not (is_writable(recipient) and (is_writable(sender) or not sender)):
         return "an email address is not plain ASCII, or holds blanks or angle brackets"
@@ -199,9 +227,10 @@ def _unsupported(envelope: Envelope, features: ServerFeatures) -> str:
 def _send_commands(
     envelope: Envelope, features: ServerFeatures, timeouts: Timeouts
 ) -> Generator[Exchange, ServerReply, tuple[SmtpCommand, ServerReply] | None]:
-    """Send MAIL, RCPT and DATA; return the first bad reply, None if the message may follow.
+    """Send the commands MAIL, RCPT and DATA; return None if the message may follow.
 
-    If the server supports pipelining, all go in one piece, in one round trip (RFC 2920 §3.1).
+    Otherwise return the first command that the server did not accept, with its reply. If the server
+    supports pipelining, all commands are sent at once, in one round trip (RFC 2920 §3.1).
     """
     commands, pipelining = _commands(envelope, features), "pipelining" in features.extensions
     refused, reply, unsent = None, ServerReply(0, ""), b"".join(commands)
@@ -229,7 +258,10 @@ def _commands(envelope: Envelope, features: ServerFeatures) -> tuple[bytes, byte
 
 
 def _end_refused(command: SmtpCommand, reply: ServerReply, timeouts: Timeouts) -> MailTransaction:
-    """Return the result of a message that was refused before its data; reset the transaction."""
+    """Return the result of a message after the server did not accept `command`.
+
+    If the connection remains usable, reset it for the next message.
+    """
     usable = reply.digit in {4, 5} and reply.code != 421 and not reply.unsent
     if usable and command != "MAIL":
         # RFC 5321 §4.1.1.5: RSET clears the accepted sender before the next transaction.

@@ -1,8 +1,9 @@
-"""Read CSV files of other programs, and read and write those of our own export.
+"""Read CSV files of subscribers from other programs, and read and write our own export.
 
 The parser accepts a byte-order mark, UTF-16, delimiters other than the comma, Excel's `sep=;`, line
 breaks in quoted cells, and cells that are not UTF-8 in columns that are not imported. It refuses a
-file whose rows could be read in two ways, and names the line. One row is in memory at a time.
+file whose rows could be read in two ways, for example after a quote that is never closed, and names
+the line. It holds one row at a time in memory.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ codecs.register_error(_MARKED, lambda error: ("\udcff", getattr(error, "end", 0)
 
 
 class _FaultError(Exception):
-    """A line from which on the file cannot be read with certainty."""
+    """The rows of a file cannot be told apart with certainty from `line` on, so reading stops."""
 
     def __init__(self, line: int, message: str, hint: str) -> None:
         super().__init__(message)
@@ -48,9 +49,10 @@ class _FaultError(Exception):
 
 
 def read_rows(source: Source, name: str) -> Generator[tuple[int, list[str]], None, None]:
-    """Yield the rows of `source` with the numbers of their first lines, without empty rows.
+    """Yield for each row of `source` the number of its first line, and its cells.
 
-    Raises `ContentError` at the first row that cannot be read with certainty.
+    Empty rows are skipped. `name` is the name of the file in messages. Raises `ContentError` at the
+    first row that is malformed.
     """
     with closing(_rows_and_problems(source, name)) as rows:
         for found in rows:
@@ -60,7 +62,10 @@ def read_rows(source: Source, name: str) -> Generator[tuple[int, list[str]], Non
 
 
 def verify(source: Source, name: str) -> None:
-    """Raise `ContentError` with up to `MOST_FAULTS` problems if rows of `source` are malformed."""
+    """Read `source` to its end to check its form.
+
+    Raises `ContentError` with up to `MOST_FAULTS` problems if rows are malformed.
+    """
     with closing(_rows_and_problems(source, name)) as rows:
         problems = (found for found in rows if isinstance(found, Problem))
         if first := list(islice(problems, MOST_FAULTS)):
@@ -121,7 +126,7 @@ def _lines(text: io.TextIOWrapper, *, is_utf16: bool) -> Iterator[tuple[int, str
 
 
 def _parsed(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, list[str]]]:
-    """Yield the numbers of the first lines of rows that are not empty, and their cells."""
+    """Yield for each row that is not empty the number of its first line, and its cells."""
     first = next(lines, (1, ""))
     separator = re.fullmatch(r'"?sep=([^"\r\n])"?\s*', first[1])
     delimiter = separator[1] if separator else _delimiter(first[1])
@@ -142,7 +147,10 @@ def _delimiter(header: str) -> str:
 
 
 def _records(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
-    """Join the lines of each row; a row ends where the number of its quotes is even."""
+    """Join the lines of each row, as a quoted cell may contain line breaks.
+
+    A row ends at the end of the first line up to which its number of quotes is even.
+    """
     start, quotes, size = 0, 0, 0
     parts: list[str] = []
     for number, line in lines:
@@ -158,7 +166,7 @@ def _records(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
 
 
 def _cells(start: int, record: str, delimiter: str, *, single: bool) -> list[str]:
-    """Return the cells of a row that begins on line `start`, strictly by RFC 4180 §2."""
+    """Split a row that begins on line `start` into its cells, strictly by RFC 4180 §2."""
     record = record.rstrip("\r\n") if record.count('"') % 2 == 0 else record
     cells = []
     position = 0
@@ -184,7 +192,7 @@ def _cells(start: int, record: str, delimiter: str, *, single: bool) -> list[str
 
 
 def _quoted_cell(start: int, record: str, position: int, delimiter: str) -> tuple[str, int]:
-    """Return the text of the quoted cell at `position`, and where it ends."""
+    """Return the text of the quoted cell at `position` of `record`, and the index of its end."""
     opened = _line(start, record, position)
     match = _CELL.match(record, position)
     if match is None:
@@ -210,10 +218,10 @@ def _line(start: int, record: str, position: int) -> int:
 
 
 def _looks_like_rows(cell: str, delimiter: str, *, single: bool) -> bool:
-    """Tell whether a quoted cell may be several rows between two stray quotes.
+    """Tell whether a quoted cell may be several rows that stand between two stray quotes.
 
-    A line with a delimiter and an email address may be a row. If there is only one column
-    (`single`), an email address alone may be one.
+    That is so if one of its lines looks like a row: it has a delimiter and an email address. If the
+    file has only one column (`single`), an email address alone looks like a row.
     """
     lines = _BREAK.split(cell)
     if len(lines) == 1:
@@ -243,11 +251,14 @@ OWN_COLUMNS: Mapping[str, Callable[[Subscriber], str]] = {
     "issues": lambda subscriber: str(subscriber.issues),
     "token": lambda subscriber: subscriber.token,
 }
-"""The columns of our own export, with which an import restores all that is known."""
+"""The columns of our own export, and how to write each cell.
+
+They hold all fields of a subscriber, so an import of the export restores the list completely.
+"""
 
 
 def format_row(subscriber: Subscriber) -> tuple[str, ...]:
-    """Return the cells of `OWN_COLUMNS` for a subscriber."""
+    """Return the cells of a subscriber's row in our own export, in the order of `OWN_COLUMNS`."""
     return tuple(cell(subscriber) for cell in OWN_COLUMNS.values())
 
 
@@ -293,7 +304,11 @@ class CellError(ValueError):
 
 @frozen
 class CsvRow:
-    """The email address and state of a row, and its other cells that are imported."""
+    """The cells of a row that are imported.
+
+    `state` is None if the row does not tell it. `values` holds the other cells that are not empty,
+    by the column's name.
+    """
 
     address: str
     state: State | None
@@ -302,7 +317,12 @@ class CsvRow:
 
 @frozen
 class CsvLayout:
-    """The columns of a file."""
+    """The columns of a file that are imported, with their indexes from 0.
+
+    `address` is the index of the email addresses, `state` the name and index of the column that
+    tells the state. `times` are Mailchimp's columns that tell when and why people unsubscribed,
+    bounced or confirmed; `own` are the columns that our export has, too. Both map names to indexes.
+    """
 
     address: int
     state: tuple[str, int] | None
@@ -311,11 +331,11 @@ class CsvLayout:
 
     @property
     def has_states(self) -> bool:
-        """Whether any column tells the state of subscribers."""
+        """Whether at least one column tells the state of subscribers."""
         return bool(self.state or self.times)
 
     def read(self, cells: Sequence[str]) -> CsvRow:
-        """Return a row.
+        """Return the row with these `cells`.
 
         Raises `CellError` for an unknown state.
         """
@@ -327,7 +347,7 @@ class CsvLayout:
         )
 
     def _state(self, cells: Sequence[str]) -> State | None:
-        """Return the worst state of all columns, or None."""
+        """Return the worst state that a column tells (see `worse_state`), None if none tells it."""
         states = [_by_times(self.times, cells)]
         if self.state:
             column, index = self.state
@@ -336,7 +356,10 @@ class CsvLayout:
 
 
 def detect_layout(header: Sequence[str]) -> CsvLayout | None:
-    """Return the layout of a file by its header, None if there is no column of addresses."""
+    """Find the columns to import by the names in `header`, the first row of the file.
+
+    Return None if there is no column of email addresses.
+    """
     indexes: dict[str, int] = {}
     for index, name in enumerate(header):
         indexes.setdefault(re.sub(r"[\s-]+", "_", name.strip().casefold()), index)
@@ -357,12 +380,18 @@ def detect_layout(header: Sequence[str]) -> CsvLayout | None:
 
 
 def worse_state(state: State) -> int:
-    """Return how far a state is from receiving emails; of two states the greater one wins."""
+    """Return a number for `state` that is greater the further it is from receiving emails.
+
+    Where a file tells several states for one address, the one with the greatest number counts.
+    """
     return (*("active", "paused", "pending"), *_STOPPED).index(state)
 
 
 def is_stopped(state: State | None) -> bool:
-    """Tell whether a subscriber in this state gets no emails without a new confirmation."""
+    """Tell whether `state` is unsubscribed, bounced or complained.
+
+    A subscriber in one of these states gets no emails without a new confirmation.
+    """
     return state in _STOPPED
 
 
@@ -381,7 +410,7 @@ def _by_word(column: str, word: str) -> State | None:
 
 
 def _by_times(times: Mapping[str, int], cells: Sequence[str]) -> State | None:
-    """Return the state by Mailchimp's columns of times and reasons."""
+    """Return the state that Mailchimp's columns of times and reasons tell, None if they do not."""
     values = {name: _cell(cells, index) for name, index in times.items()}
     if re.search("abuse|spam", values.get("unsub_reason", ""), re.IGNORECASE):
         return "complained"
@@ -393,7 +422,10 @@ def _by_times(times: Mapping[str, int], cells: Sequence[str]) -> State | None:
 
 
 def parse_list(cell: str) -> frozenset[str]:
-    """Return the words of a comma-separated cell; a word with a comma is in quotes."""
+    """Split a comma-separated cell into words; a word that contains a comma must be in quotes.
+
+    Raises `CellError` for an unclosed quote or a line break.
+    """
     try:
         found = next(csv.reader([cell], skipinitialspace=True, strict=True), [])
     except csv.Error:
@@ -403,7 +435,7 @@ def parse_list(cell: str) -> frozenset[str]:
 
 
 def parse_frequency(cell: str) -> Frequency:
-    """Return the frequency in a cell."""
+    """Parse a cell with a frequency; raises `CellError` for another word."""
     for known in get_args(Frequency):
         if cell.casefold() == known:
             return known  # type: ignore[no-any-return]
@@ -411,14 +443,14 @@ def parse_frequency(cell: str) -> Frequency:
 
 
 def parse_language(cell: str) -> str:
-    """Return the language tag in a cell (RFC 5646)."""
+    """Check a cell with a language tag (RFC 5646) and return it; raises `CellError`."""
     if not is_language(cell):
         raise CellError(f"'{cell[:40]}' is not a language; write a tag such as en or en-US")
     return cell
 
 
 def parse_day(cell: str) -> date:
-    """Return the date in a cell (ISO 8601)."""
+    """Parse a cell with a date (ISO 8601); raises `CellError` for another text."""
     try:
         return date.fromisoformat(cell)
     except ValueError:
@@ -426,14 +458,14 @@ def parse_day(cell: str) -> date:
 
 
 def parse_number(cell: str) -> int:
-    """Return the count in a cell."""
+    """Parse a cell with a whole number of up to 15 digits; raises `CellError` for another text."""
     if not re.fullmatch(r"[0-9]{1,15}", cell):
         raise CellError(f"'{cell[:40]}' is not a number")
     return int(cell)
 
 
 def parse_token(cell: str) -> str:
-    """Return the token in a cell."""
+    """Check a cell with a subscriber's token and return it; raises `CellError` if malformed."""
     if not re.fullmatch(r"[A-Za-z0-9_-]{22}", cell):
         raise CellError("the token is malformed; leave the cell empty for a new one")
     return cell

@@ -1,8 +1,8 @@
-"""Import and export of subscriber lists as CSV.
+"""Import and export subscriber lists as CSV.
 
-An import never makes anyone receive emails who had stopped: an unsubscribed, bounced, complained or
-suppressed address stays so, whatever the file says. It stops subscribers whom the file reports as
-stopped elsewhere.
+An import never makes people active again who had stopped receiving emails: an address that is
+unsubscribed, bounced, complained or suppressed here stays so, whatever the file says. In the other
+direction, an import stops subscribers whom the file reports as stopped.
 """
 
 from __future__ import annotations
@@ -43,28 +43,34 @@ CHUNK = 1000
 
 
 class SubscriberWriter(Protocol):
-    """The subscribers, as `db.subscribers.SubscriberTable` stores them."""
+    """Access to the subscribers for an import; `db.subscribers.SubscriberTable` implements it."""
 
     def known(self, keys: Sequence[str]) -> dict[str, State]:
-        """Return the states of the subscribers whose keys are among `keys`."""
+        """Return the states of the subscribers whose keys are among `keys`, by key."""
 
     def add(
         self, newcomers: Sequence[Subscriber], at: datetime, consent: str = ""
     ) -> frozenset[str]:
-        """Add new subscribers, and return their keys."""
+        """Add those of `newcomers` whose address and token are new; return the keys of those added.
+
+        `consent` says how they agreed to receive emails; it is recorded unless it is empty.
+        """
 
     def stop(self, keys: Sequence[str], state: State) -> int:
-        """Move receiving subscribers into `state`, and return their number."""
+        """Set the state of the subscribers with these keys, unless they have stopped already.
+
+        Return the number of subscribers changed.
+        """
 
 
 class SuppressionWriter(Protocol):
-    """The suppression list, as `db.subscribers.SuppressionTable` stores it."""
+    """Access to the suppression list; `db.subscribers.SuppressionTable` implements it."""
 
     def among(self, hashes: Sequence[str]) -> frozenset[str]:
         """Return those of `hashes` that are suppressed."""
 
     def suppress(self, reasons: Mapping[str, Reason], at: datetime) -> None:
-        """Suppress the hashes in `reasons`."""
+        """Suppress the hashes that are the keys of `reasons`."""
 
 
 @frozen
@@ -77,11 +83,12 @@ class SubscriberStore:
 
 @frozen
 class ImportTerms:
-    """The values that new subscribers get unless a row has its own.
+    """The values for new subscribers whose row does not have its own, and the time of the import.
 
-    `hashed` returns the suppression hash of an address's key, `cursor_for` the cursor of new
-    subscribers of a frequency (delivery rules, rule 5). `consent` is recorded for rows without a
-    state; if it is empty, such rows are refused.
+    `hashed` returns the suppression hash of an address's key. `cursor_for` returns the cursor that
+    new subscribers of a frequency get (delivery rules, rule 5). `consent` is what the operator says
+    about people whose row has no state; it is recorded as their consent. If it is empty, rows
+    without a state are refused.
     """
 
     at: datetime
@@ -96,7 +103,10 @@ class ImportTerms:
 
 @frozen(order=True)
 class ImportRemark:
-    """A row that was not imported, and the reason."""
+    """A row that was not imported, and the reason.
+
+    `is_fault` is false if the row is valid, but the address must not receive emails any more.
+    """
 
     line: int
     address: str
@@ -106,7 +116,11 @@ class ImportRemark:
 
 @define
 class ImportSummary:
-    """The number of rows with each result."""
+    """The number of rows of an import by result.
+
+    `known` rows were subscribers already, `stopped` ones were stopped because of the file,
+    `kept_out` ones had stopped here before or were suppressed, and `faulty` ones are not valid.
+    """
 
     added: int = 0
     known: int = 0
@@ -117,7 +131,10 @@ class ImportSummary:
 
 @frozen
 class _Candidate:
-    """A subscriber as a row describes them; `asserted` if only the operator confirms consent."""
+    """The subscriber that a row describes.
+
+    `asserted` tells that the row has no state, so that only the operator confirms the consent.
+    """
 
     line: int
     key: str
@@ -136,7 +153,10 @@ class _Import:
     _cursors: dict[Frequency, Cursor] = field(factory=dict)
 
     def candidate(self, line: int, cells: Sequence[str], layout: CsvLayout) -> _Candidate | None:
-        """Return the subscriber of a row, or report why it cannot be imported."""
+        """Return the subscriber that a row describes.
+
+        If the row is not valid, report it and return None.
+        """
         try:
             row = layout.read(cells)
             address = parse_address(row.address)
@@ -177,7 +197,10 @@ class _Import:
         return self._cursors[frequency]
 
     def take(self, chunk: Sequence[_Candidate]) -> None:
-        """Import some rows in a few transactions; doing it again changes nothing."""
+        """Import the rows in `chunk` in a few transactions.
+
+        After a crash between them, the same rows can be imported again.
+        """
         candidates = _merge(chunk)
         self.summary.known += len(chunk) - len(candidates)
         hashes = {key: self.terms.hashed(key) for key in candidates}
@@ -208,7 +231,10 @@ class _Import:
     def _compare(
         self, candidate: _Candidate, stored: State, stopped: dict[State, list[str]]
     ) -> None:
-        """Collect a known subscriber in `stopped` if only the file says that they stopped."""
+        """Compare a row with `stored`, the state of the same subscriber in the database.
+
+        If only the file says that the subscriber has stopped, add the key to `stopped`.
+        """
         state = candidate.subscriber.state
         if is_stopped(state) and not is_stopped(stored):
             stopped.setdefault(state, []).append(candidate.key)
@@ -244,7 +270,11 @@ def _cell(values: Mapping[str, str], name: str, parse: Callable[[str], T], defau
 
 
 def _merge(chunk: Iterable[_Candidate]) -> dict[str, _Candidate]:
-    """Return one candidate for each address: its first row, in the worst state of all its rows."""
+    """Return one candidate for each address, by key.
+
+    It has the values of the first row of this address. If one of the rows says that the subscriber
+    has stopped, it has the worst state of these rows.
+    """
     merged: dict[str, _Candidate] = {}
     for candidate in chunk:
         first = merged.setdefault(candidate.key, candidate)
@@ -261,7 +291,10 @@ def import_addresses(
     terms: ImportTerms,
     report: Callable[[ImportRemark], None],
 ) -> ImportSummary:
-    """Import single addresses as rows of a file; `report` gets line numbers that count from 1."""
+    """Import single email addresses, as if each were a row of a file.
+
+    `report` receives each address that was not imported; its line is the position from 1.
+    """
     work = _Import(store, terms, report)
     layout = CsvLayout(0, None, {}, {})
     lines = enumerate(addresses, 1)
@@ -277,12 +310,13 @@ def import_csv(
     terms: ImportTerms,
     report: Callable[[ImportRemark], None],
 ) -> ImportSummary:
-    """Import the CSV file `source`, which messages call `name`; return the number of each result.
+    """Import the CSV file `source` and return the number of rows by result.
 
-    `report` gets each row that was not imported. A thousand rows at a time are imported in one go;
-    after a failure, import the file again to import the rest. Raises `ContentError` before any row
-    is imported if the file cannot be read with certainty or has no column of email addresses, or
-    if neither the file nor the terms tell who opted in.
+    `name` is the name of the file in messages; `report` receives each row that was not imported.
+    Rows are imported in chunks of a thousand. After a failure between two chunks, import the file
+    again: rows that were imported before do no harm. Raises `ContentError`, before any row is
+    imported, if the file is malformed, has no column of email addresses, or has no column of states
+    while `terms` hold no consent.
     """
     work = _Import(store, terms, report)
     with _seekable(source) as table:
@@ -301,7 +335,7 @@ def import_csv(
 
 @contextmanager
 def _seekable(source: io.BufferedReader) -> Iterator[Source]:
-    """Yield `source`, or a copy of it if it is a pipe, because it is read more than once."""
+    """Yield a file that can be read more than once: `source`, or a copy of it if it is a pipe."""
     if source.seekable():
         yield source
         return
@@ -326,7 +360,7 @@ def _layout(header: Sequence[str], name: str, terms: ImportTerms) -> CsvLayout:
 
 
 def export_csv(subscribers: Iterable[Subscriber], target: TextIO) -> int:
-    """Write `subscribers` as CSV that `import_csv` reads back; return their number."""
+    """Write `subscribers` as CSV that `import_csv` can read; return the number of subscribers."""
     writer = csv.writer(target, lineterminator="\n")
     writer.writerow(csv_format.OWN_COLUMNS)
     number = 0

@@ -1,4 +1,7 @@
-"""Run the migrations, for alembic, within the transaction of the connection that it is given."""
+"""The script that alembic executes to run the migrations.
+
+It uses the connection in the attributes of alembic's configuration, within its transaction.
+"""
 
 from __future__ import annotations
 

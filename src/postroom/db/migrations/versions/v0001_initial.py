@@ -17,7 +17,7 @@ INSTANT = sa.DateTime(timezone=True)
 
 
 def upgrade() -> None:
-    """Create all tables, each after those that it refers to."""
+    """Create all tables, each one after the tables that its foreign keys refer to."""
     _post_log()
     _issues()
     _run_state()
