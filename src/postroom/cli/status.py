@@ -184,7 +184,7 @@ def _count_deferred(status: _Status) -> int:
 
 
 def _row_lines(rows: tuple[DeliveryRow, ...], total: int, zone: ZoneInfo) -> Iterator[str]:
-    """Yield a line for each row, and a last line if `total` is more than the number of rows."""
+    """Yield a line for each row, then "and N more" if `total` is more than these rows."""
     for row in rows:
         since = (row.refused or row.since).astimezone(zone)
         line = f"{address.display_address(row.address)}, {since:%Y-%m-%d %H:%M}"

@@ -42,7 +42,7 @@ class PostLog:
             return RunState(row.clock, row.released, row.zone, row.floor) if row else None
 
     def apply(self, new: Sequence[LogEntry], retracted: Sequence[int], state: RunState) -> None:
-        """Append the entries `new`, retract the entries with these seqs, and set the state row.
+        """Append the entries `new`, retract those with a `seq` in `retracted`, and store `state`.
 
         Raises `DatabaseError` and changes nothing if the `seq` of a new entry is in the log
         already: another run has appended entries since this run read the log.

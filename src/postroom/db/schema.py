@@ -28,7 +28,7 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Return the instant `value` in UTC, for SQLite without its time zone.
+        """Return `value` converted to UTC; SQLite has no time zones, so there it has no tzinfo.
 
         Raises `ValueError` for a time without a zone.
         """

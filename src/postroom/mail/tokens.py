@@ -66,7 +66,7 @@ class Keys:
 
     @property
     def oldest(self) -> bytes:
-        """The key of the suppression hashes.
+        """The oldest key, with which all suppression hashes are made.
 
         It must never be removed: the addresses are not stored, so the hashes cannot be made again.
         """

@@ -235,6 +235,6 @@ def read_logo(site_dir: Path, site: Site) -> bytes | None:
 
 
 def logo_problem(site_dir: Path, site: Site, message: str, hint: str) -> Problem:
-    """Return a problem with the setting `theme.logo`, on its line."""
+    """Return a `Problem` that says `message` of the setting `theme.logo`, with its line."""
     data = (site_dir / FILE_NAME).read_bytes()
     return path_problem(data, "theme.logo", site.theme.logo, message, hint)
