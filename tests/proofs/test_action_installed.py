@@ -15,7 +15,7 @@ from tests.support.action_runner import Runner, run_blocks
 def test_the_action_installs_itself(tmp_path: Path, command: str) -> None:
     """The action installs this version with the requirements of its command, which then runs."""
     made = Runner(tmp_path, installed=False)
-    ran = made.use(command=command, site_dir="news")
+    ran = made.use(command=command, site="news")
     assert ran.code == 0, ran.log
     assert [*ran.steps] == run_blocks()
     python = made.temp / "postroom/bin/python"
