@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
+from action import pip_environment
 
 from tests.support.action_runner import Runner, run_blocks
 
@@ -22,4 +24,7 @@ def test_the_action_installs_itself(tmp_path: Path, command: str) -> None:
     code = "import importlib.util as u; print(u.find_spec('psycopg') is not None)"
     found = subprocess.check_output([python, "-c", code], text=True)
     assert found == f"{command == 'plan'}\n"
-    assert any(Path(ran.outputs["path"]).rglob("*")), "pip kept nothing where the cache looks"
+    # Pip keeps nothing of packages in local folders, so pip itself says where it keeps downloads.
+    variables = pip_environment({**os.environ, "RUNNER_TEMP": str(made.temp)})
+    kept = subprocess.check_output([python, "-m", "pip", "cache", "dir"], env=variables, text=True)
+    assert kept == f"{ran.outputs['path']}\n"
