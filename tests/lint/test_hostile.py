@@ -21,7 +21,7 @@ RIGHTS = "-dac_override,-dac_read_search"
 REPLACE = "replace it with a file that can be read"
 HUGE = "".join(f"Number {n} of many paragraphs, [each](/) with a link.\n\n" for n in range(38_000))
 LINKS = "".join(f"[page {n}](/nowhere/{n}/)\n" for n in range(10_000))
-DEEP = "is nested in more than 100 elements, which no mail program shows; nest less"
+DEEP = "has more than 100 nested elements, such as lists or quotes; nest fewer of them"
 
 
 @pytest.fixture

@@ -81,8 +81,8 @@ class BounceTable:
 
         The bounce has the same consequences as a failure in `note_failures` (delivery rules,
         rule 10). If the report names only addresses other than the subscriber's, the bounce counts
-        as soft even if `hard` is set: the subscriber's address works and forwarded the email to
-        them.
+        as soft even if `hard` is set: the subscriber's address works, and forwarded the email to
+        those other addresses.
         """
         with self._database.writing() as connection:
             if (subscriber := _subscriber(connection, trace)) is None:
@@ -133,7 +133,7 @@ class BounceTable:
             return "stopped"
 
     def complaints(self, since: datetime) -> tuple[int, int]:
-        """Return the number of complaints since an instant, and of the emails sent since then."""
+        """Return the number of complaints, and the number of emails sent, since an instant."""
         complaints = sa.select(sa.func.count()).where(
             events.c.subscriber.is_(None), events.c.kind == COMPLAINT, events.c.at >= since
         )

@@ -30,16 +30,17 @@ def insert(connection: sa.Connection, table: sa.Table) -> Insert:
 
 
 def greater(column: sa.ColumnElement[T], value: Any) -> sa.ColumnElement[T]:  # noqa: ANN401 - value or expression
-    """Return the SQL expression for the greater of the two.
+    """Return the SQL expression for the greater of two values.
 
-    It is a CASE, because the function is called `max` in SQLite and `greatest` in PostgreSQL.
+    The expression is a CASE, because the function is called `max` in SQLite and `greatest` in
+    PostgreSQL.
     """
     return sa.case((column < value, value), else_=column)
 
 
 Statement: TypeAlias = sa.Select[Any] | sa.Update
 Build: TypeAlias = Callable[[int], Statement]
-"""Makes the statement for a list of this length; 0 if the statement has no list."""
+"""Makes the statement for a list of this length; the length is 0 if there is no list."""
 Values: TypeAlias = Mapping[str, Any]
 Convert: TypeAlias = Callable[[Any], Any]
 
@@ -94,7 +95,7 @@ class _Text:
         return self.order_values(self.convert(values), self.convert(places))
 
     def row(self, columns: Sequence[Any]) -> Sequence[Any]:
-        """Return the columns of a row, converted to Python values."""
+        """Return the values of a row, converted to Python types."""
         if not self.outgoing:
             return columns
         values = list(columns)
@@ -130,7 +131,7 @@ class CompiledSelect(Generic[T]):
         self._texts = _Texts(self.build)
 
     def all(self, connection: sa.Connection, values: Values, listed: Sequence[Any] = ()) -> list[T]:
-        """Run the query with `values`, by name, and those of its list; return all rows."""
+        """Run the query with `values`, by name, and the values of its list; return all rows."""
         text = self._texts.find(connection.dialect, len(listed))
         with closing(connection.connection.cursor()) as cursor:
             cursor.execute(text.sql, text.parameters(values, listed))
@@ -148,7 +149,7 @@ class CompiledUpdate:
         self._texts = _Texts(self.build)
 
     def run(self, connection: sa.Connection, values: Values, listed: Sequence[Any] = ()) -> None:
-        """Run the update once with `values`, by name, and those of its list."""
+        """Run the update once with `values`, by name, and the values of its list."""
         text = self._texts.find(connection.dialect, len(listed))
         with closing(connection.connection.cursor()) as cursor:
             cursor.execute(text.sql, text.parameters(values, listed))

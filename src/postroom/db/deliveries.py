@@ -141,8 +141,8 @@ def _record(
 def _final(row: SendingRow, outcome: DeliveryOutcome) -> DeliveryOutcome:
     """Return the outcome to record for `row`: `outcome`, or `uncertain` instead.
 
-    A row that is closed has raised the cursor already. It can become `sent`; in every other case it
-    stays `uncertain`.
+    A closed row has raised the subscriber's cursor already, so it cannot be planned again: it
+    becomes `sent` if the email was accepted, and stays `uncertain` otherwise.
     """
     if row.issues > row.number and outcome.state != "sent":
         return evolve(outcome, state="uncertain", retry_at=None, refused=False)
@@ -421,9 +421,9 @@ class DeliveryTable:
         """Plan a welcome issue for an active subscriber who has no open delivery.
 
         A welcome issue raises no cursor. It is added to the plan of the latest run. If that run is
-        still sending, it sends the issue; otherwise the next run does, unless it plans another
-        issue for the subscriber. Return whether the issue was planned; before the first run it
-        never is.
+        still sending, it sends the issue. Otherwise the next run sends it, unless that run plans
+        another issue for the subscriber. Return whether the issue was planned; before the first
+        run no welcome issue is planned.
         """
         last = sa.select(sa.func.max(runs.c.id)).scalar_subquery()
         which = (subscribers.c.id == subscriber) & (subscribers.c.state == "active")

@@ -47,7 +47,7 @@ class Database:
 
     @property
     def is_sqlite(self) -> bool:
-        """Whether this is SQLite."""
+        """Whether the database is SQLite, not PostgreSQL."""
         return self.engine.dialect.name == "sqlite"
 
     @contextmanager
@@ -95,7 +95,7 @@ class Database:
     def forget_traces(self) -> None:
         """Empty SQLite's write-ahead log, which still holds deleted rows.
 
-        If another process is reading, SQLite does so at a later checkpoint instead. PostgreSQL
+        If another process is reading, SQLite empties the log at a later checkpoint. PostgreSQL
         needs nothing.
         """
         if self.is_sqlite:
@@ -106,8 +106,8 @@ class Database:
     def acquire_lock(self) -> bool:
         """Acquire the lock that keeps two runs apart; return False if another process holds it.
 
-        `release_lock` releases the lock. The end of the process does so, too, even after a crash:
-        on SQLite the lock is an operating system lock on a file beside the database, on PostgreSQL
+        `release_lock` releases the lock. The end of the process releases it, too, even after a
+        crash: on SQLite the lock is an operating system lock on a file beside the database, on PostgreSQL
         an advisory lock of the session. Raises `DatabaseError`.
         """
         with ExitStack() as stack:

@@ -33,10 +33,10 @@ class IssueTable:
             return _freeze(connection, issue)
 
     def freeze_anew(self, issue: IssueSnapshot) -> int:
-        """Store `issue` with its new content, even if the same issue is stored; return the new id.
+        """Store `issue` in a new row, even if the same issue is stored already; return the new id.
 
-        The old row stays for the subscribers who received it, but is not found as the same issue
-        any more.
+        The old row keeps the content that some subscribers received, but `find_frozen` no longer
+        returns it.
         """
         key = _values(issue)["key"]
         with self._database.writing() as connection:
@@ -64,7 +64,7 @@ class IssueTable:
             return connection.scalar(query) is not None
 
     def open_in(self, run: int) -> Generator[tuple[int, str], None, None]:
-        """Yield for each open delivery of `run` the id of its issue and its subscriber's token."""
+        """Yield the issue's id and the subscriber's token for each open delivery of `run`."""
         query = (
             sa.select(deliveries.c.issue, subscribers.c.token)
             .join(subscribers, subscribers.c.id == deliveries.c.subscriber)

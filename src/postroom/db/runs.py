@@ -17,9 +17,9 @@ from postroom.models import DeliveryState, LogEntry, PastRun, RunState
 
 
 class PostLog:
-    """The post log, and the state row: the one `RunState` that the last run has stored.
+    """The tables of the post log and of the state row, which holds the last run's `RunState`.
 
-    Both change in one transaction.
+    A run changes both in one transaction.
     """
 
     def __init__(self, database: Database) -> None:

@@ -90,7 +90,7 @@ class StringList(sa.types.TypeDecorator[frozenset[str]]):
 
 
 VERSIONS = ("0001",)
-"""All versions of the tables, oldest first; the last is the version of this program."""
+"""All versions of the database schema, oldest first; this program needs the last one."""
 
 metadata = sa.MetaData(
     naming_convention={

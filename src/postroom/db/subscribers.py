@@ -112,7 +112,7 @@ class SubscriberTable:
     def add(
         self, newcomers: Sequence[Subscriber], at: datetime, consent: str = ""
     ) -> frozenset[str]:
-        """Add those of `newcomers` whose address and token are new; return the keys of those added.
+        """Add the `newcomers` whose address and token are new; return the keys of those added.
 
         The database assigns the ids. `consent` says how these people agreed to receive emails; if
         it is not empty, it is recorded as an event of each subscriber added.
@@ -177,7 +177,7 @@ class SubscriberTable:
             return move_subscribers(connection, which, states, to)
 
     def confirm(self, subscriber: int, cursor: Cursor) -> bool:
-        """Make a subscriber who has confirmed active, whatever the state was before.
+        """Set the state of a subscriber who has confirmed to active, from any other state.
 
         Raise the subscriber's cursor to `cursor` and the first day whose posts are due (`start`) to
         the date of `cursor`. Neither is ever lowered (delivery rules, rule 5). Return whether the
@@ -294,9 +294,10 @@ class SegmentTable:
         )
 
     def tokens(self, segment: Segment, target: Cursor) -> Generator[str, None, None]:
-        """Yield the tokens of the segment's subscribers for whom an issue can be planned.
+        """Yield the unsubscribe tokens of subscribers in `segment` whose issue can be planned.
 
-        `target` is the cursor to which the issue raises theirs (see `is_plannable`).
+        `target` is the cursor that these subscribers have once the issue is delivered (see
+        `is_plannable`).
         """
         query = sa.select(subscribers.c.token).where(is_plannable(segment, target))
         return self._database.stream(query, lambda row: str(row.token))
@@ -328,7 +329,7 @@ def _group(row: sa.Row[Any]) -> tuple[Group, int]:
 
 
 def _is_in(segment: Segment) -> sa.ColumnElement[bool]:
-    """Return the condition that a subscriber is in `segment`."""
+    """Return the SQL condition for the subscribers in `segment`."""
     group = segment.group
     return sa.and_(
         subscribers.c.state == "active",
@@ -343,11 +344,11 @@ def _is_in(segment: Segment) -> sa.ColumnElement[bool]:
 
 
 def is_plannable(segment: Segment, target: Cursor) -> sa.ColumnElement[bool]:
-    """Return the condition that a subscriber is in `segment` and an issue can be planned for them.
+    """Return the SQL condition for the subscribers in `segment` who can be sent another issue.
 
-    `target` is the cursor to which the issue raises theirs. An issue cannot be planned while an
-    email to the subscriber is being sent, nor after an email bounced, unless `target` is newer than
-    the cursor of the bounced issue (delivery rules, rule 10).
+    `target` is the cursor that a subscriber has once that issue is delivered. No issue can be
+    planned while an email to the subscriber is being sent. After an email to the subscriber has
+    bounced, `target` must be newer than the cursor of the bounced issue (delivery rules, rule 10).
     """
     newer = (deliveries.c.cursor_date < target.date) | (deliveries.c.cursor_seq < target.seq)
     blocking = (
@@ -364,7 +365,7 @@ def is_plannable(segment: Segment, target: Cursor) -> sa.ColumnElement[bool]:
 
 
 def _is_due(entry: LogEntry) -> sa.ColumnElement[bool]:
-    """Return the condition that a returned post is due to a subscriber (delivery rules, rule 7)."""
+    """Return the SQL condition for subscribers to whom a returned post is due (rule 7)."""
     delivered = (
         sa.select(sa.literal(1))
         .select_from(deliveries.join(issue_posts, issue_posts.c.issue == deliveries.c.issue))
@@ -405,13 +406,16 @@ class SuppressionTable:
             raise SettingsError([Problem("POSTROOM_SECRET_KEY", message=message, hint=hint)])
 
     def among(self, hashes: Sequence[str]) -> frozenset[str]:
-        """Return those of `hashes` that are suppressed."""
+        """Return the hashes among `hashes` that are on the suppression list."""
         query = sa.select(suppressions.c.hash).where(suppressions.c.hash.in_(hashes))
         with self._database.reading() as connection:
             return frozenset(connection.scalars(query))
 
     def suppress(self, reasons: Mapping[str, Reason], at: datetime) -> None:
-        """Suppress the hashes that are the keys of `reasons`; a known hash keeps its old reason."""
+        """Suppress the hashes that are the keys of `reasons`.
+
+        A hash that is suppressed already keeps its old reason.
+        """
         if reasons:
             with self._database.writing() as connection:
                 suppress_hashes(connection, reasons, at)

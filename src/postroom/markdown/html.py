@@ -50,7 +50,10 @@ def _closes(tag: re.Match[str], ends: dict[str, int]) -> bool:
 
 
 DEEPEST = 100
-"""The deepest nesting of elements; libxml2 drops elements below level 255 of a whole page."""
+"""How many elements of a post may be nested in each other.
+
+libxml2, which parses whole pages, drops elements that are nested more than 255 deep.
+"""
 _TAG_DEPTH = re.compile(r"<(/?)([a-z][a-z0-9]*)", re.IGNORECASE)
 # HTML Living Standard §13.1.2: void elements have no content; the others are closed by the next
 # element of their kind.

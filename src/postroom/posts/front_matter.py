@@ -282,7 +282,7 @@ _HELD_BACK = (
 
 
 def _hold_if(*, answer: bool) -> validation.Validator[Hold]:
-    """Return a validator of true or false; a post with the value `answer` is a draft."""
+    """Return a validator that accepts true or false; `answer` is the value that means draft."""
     return lambda node: Hold(draft=validation.boolean(node) is answer)
 
 
@@ -358,8 +358,8 @@ def instant_of(moment: WrittenDate, identity: str, site: Site) -> datetime:
 def take_instant(instant: datetime, taken: dict[datetime, datetime]) -> datetime:
     """Return `instant`, or the first second after it that is free, and add it to `taken`.
 
-    `taken` maps each instant in use to a later one at which the search for a free instant goes
-    on, so that a long series of used instants is not searched again for every post.
+    `taken` maps each used instant to a later instant, where the search for a free one continues.
+    So a long series of used instants is not searched again for every post.
     """
     passed = []
     while instant in taken:

@@ -261,8 +261,8 @@ def _contents(
         html = to_html(source.body, attachments.resolve)
     except DepthError as error:
         line = source.body_line + error.line - 1
-        message = f"is nested in more than {DEEPEST} elements, which no mail program shows"
-        problem = Problem(report.name(source.path), line, message=message, hint="nest less")
+        message = f"has more than {DEEPEST} nested elements, such as lists or quotes"
+        problem = Problem(report.name(source.path), line, message=message, hint="nest fewer of them")
         report.errors.append(problem)
         return Html(""), ""
     return add_image_sizes(html, attachments.image_sizes()), to_text(

@@ -332,7 +332,7 @@ class Attachments:
         return urljoin(self.post.url, url)
 
     def fetchable(self, url: str) -> str:
-        """Return `url` as an absolute http or https URL, or an empty string if it cannot be one.
+        """Return `url` as an absolute http or https URL, or an empty string if that is impossible.
 
         A relative path must name a file beside the post. Characters beyond ASCII are
         percent-encoded (RFC 3987 §3.1).

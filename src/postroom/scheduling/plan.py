@@ -87,9 +87,9 @@ class SegmentReader(Protocol):
         """Split `group` into segments, each of which is due the same posts among `returned`."""
 
     def tokens(self, segment: Segment, target: Cursor) -> Generator[str, None, None]:
-        """Yield the tokens of the segment's subscribers for whom an issue can be planned.
+        """Yield the unsubscribe tokens of subscribers in `segment` whose issue can be planned.
 
-        `target` is the cursor to which the issue raises theirs.
+        `target` is the cursor that these subscribers have once the issue is delivered.
         """
 
     def is_used(self, frequency: Frequency) -> bool:
@@ -224,7 +224,7 @@ def find_late_run(
 
 
 def next_cutoff(frequency: Frequency, day: date) -> date:
-    """Return the first cutoff of `frequency` after `day`."""
+    """Return the first cutoff of `frequency` that is after `day`."""
     day += timedelta(days=1)
     while cutoff_before(frequency, day) != day:
         day += timedelta(days=1)

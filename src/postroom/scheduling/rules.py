@@ -324,9 +324,9 @@ class DuePosts:
         return Issue(self.group.frequency, self.cutoff, posts, self.group.language)
 
     def without(self, posts: Collection[str]) -> DuePosts:
-        """Return the same without the entries whose post ids are in `posts`.
+        """Return the due posts without the entries whose post ids are in `posts`.
 
-        That is what is due to subscribers of the group who have received these posts already.
+        The result is due to the subscribers of the group who have received `posts` already.
         """
         rest = tuple(entry for entry in self.entries if entry.post_id not in posts)
         return evolve(self, entries=rest)

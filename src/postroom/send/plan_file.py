@@ -104,8 +104,8 @@ class ApprovedPlan:
     def require_visible(self, posts: Collection[str]) -> None:
         """Check that all posts of the plan are among the ids of the visible `posts`.
 
-        Raises `StoppedError` if a post has disappeared: its issue might then be due to nobody, and
-        the run would send nothing without telling the operator.
+        Raises `StoppedError` if a post has disappeared. Without this check, the run might find that
+        no issue is due, and would send nothing without telling the operator.
         """
         for issue in self.issues:
             for post in issue.posts:
@@ -170,7 +170,7 @@ def _recipient_digest(token: str) -> bytes:
 
 
 def approve(issue: IssueSnapshot, recipients: RecipientDigests) -> ApprovedIssue:
-    """Return `issue` as a plan holds it, for these `recipients`; their digests are taken out."""
+    """Return `issue` as an entry of a plan; `recipients` is empty afterwards."""
     subject, digest = issue_subject(issue.content), content_digest(issue.content)
     return ApprovedIssue(*_identity(issue), subject, digest, recipients.take())
 
@@ -196,7 +196,7 @@ def plan_difference(message: str) -> StoppedError:
 def _identity(
     issue: ApprovedIssue | IssueSnapshot,
 ) -> tuple[IssueKind, date, str, tuple[str, ...]]:
-    """Return the fields that are equal in two issues that are the same (delivery rules, rule 9)."""
+    """Return the fields by which two issues are compared (delivery rules, rule 9)."""
     return issue.frequency, issue.cutoff, issue.language, issue.posts
 
 

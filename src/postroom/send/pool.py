@@ -36,7 +36,7 @@ _QUIT_TIMEOUT = 5.0
 def is_unanswered(reply: TransactionResult) -> bool:
     """Tell whether the connection ended before the server accepted or refused the message.
 
-    As its final dot was not sent, the message may be submitted at once on another connection.
+    The final dot was not sent, so the message may be submitted at once on another connection.
     """
     # RFC 5321 §3.8: 421 is about the connection, whichever command it answers.
     lost = not reply.usable and reply.code in (0, 421)
@@ -291,7 +291,7 @@ class ConnectionPool:
                     self._complete(connection, connection.smtp.time_out())
 
     def _serve(self, seconds: float) -> None:
-        """Wait up to `seconds` for the sockets once, and advance the connections that are ready."""
+        """Wait up to `seconds` for a socket to be ready, then serve the connections that are."""
         for key, _ in self._selector.select(seconds):
             if key.data is None:
                 self._wakeup_r.recv(4096)

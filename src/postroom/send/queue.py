@@ -37,7 +37,7 @@ class Sender:
     def envelope(self, delivery: int) -> str:
         """Return the envelope sender for `delivery`, to which servers report a failure.
 
-        With an address for bounces, it contains the signed id of the delivery.
+        If the site has an address for bounces, the envelope sender contains the signed delivery id.
         """
         if self.bounces:
             return envelope_sender(self.bounces, delivery, self.keys)

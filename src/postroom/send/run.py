@@ -322,5 +322,5 @@ def _run(context: SendContext) -> Iterator[int]:
 
 
 def _not_before(start: datetime, clock: Clock) -> Clock:
-    """Return a clock that never shows an earlier time than `start` (delivery rules, rule 1)."""
+    """Return a clock that never returns an earlier time than `start` (delivery rules, rule 1)."""
     return lambda: max(start, clock())

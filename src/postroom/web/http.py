@@ -26,7 +26,7 @@ class AppDeps:
 
 
 BODY_LIMIT = 16 * 1024
-"""Largest request body, in bytes; our forms have a few hundred."""
+"""Largest request body, in bytes; the forms of Postroom send a few hundred."""
 HEAD_LIMIT = 16 * 1024
 """Largest request line and headers together, in bytes."""
 METHODS = ("GET", "HEAD", "POST")
@@ -91,9 +91,9 @@ def decode_path(raw: bytes) -> str | None:
 
 
 def url_prefixes(site: Site) -> tuple[str, ...]:
-    """Return the paths of the URLs `url` and `mail.unsubscribe` of the settings, and `/`.
+    """Return the prefixes with which the path of a request may begin.
 
-    The path of a request may begin with any of them.
+    They are the paths of the two URLs in the settings `url` and `mail.unsubscribe`, and `/`.
     """
     paths = (unquote(urlsplit(url).path) for url in (site.url, site.mail.unsubscribe))
     return tuple(dict.fromkeys(path.rstrip("/") + "/" for path in (*paths, "")))

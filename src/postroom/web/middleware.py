@@ -79,7 +79,7 @@ def truncate_network(client: str) -> str:
 def printable_path(path: str | None, *, found: bool) -> str:
     """Return `path` for the log, without segments that may be a token or an email address.
 
-    Below `/list/` only the name of the page is shown. If `path` was `found` it names a public file,
+    Below `/list/` only the name of the page is shown. A path that was `found` names a public file
     and is shown in full. In any other path, long segments and those with an `@` are hidden.
     """
     if path is None:
