@@ -264,7 +264,7 @@ class Feed:
     (RFC 5005).
     `previous` is the URL of the archive document with the next older posts. In an archive document,
     `current` is the URL of the feed to which it belongs. `complete` says that this one document
-    holds all posts. `note` and `stylesheet` are for people who open the feed in a browser.
+    holds all posts. `stylesheet` is for people who open the feed in a browser.
     """
 
     id: str
@@ -278,7 +278,6 @@ class Feed:
     previous: str = ""
     current: str = ""
     complete: bool = False
-    note: str = ""
     stylesheet: str = ""
 
 

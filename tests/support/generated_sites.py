@@ -129,9 +129,7 @@ def feeds(texts: Mapping[str, str], settings: str = "") -> Feeds:
     """Return every feed document of the posts `texts` under `settings`."""
     site = site_with(settings)
     posts = read(texts, site)
-    documents = list(
-        FeedCatalog(site, "This is a feed.", str).documents(posts, group_by_topic(posts, site))
-    )
+    documents = list(FeedCatalog(site, str).documents(posts, group_by_topic(posts, site)))
     files = {output_path(item.feed.url, site): item.write(site) for item in documents}
     return Feeds(
         files, tuple(output_path(item.feed.url, site) for item in documents if item.listed)

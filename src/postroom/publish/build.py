@@ -115,7 +115,7 @@ def _replace_withdrawn(post: Post, translations: Translations) -> Post:
 def feed_urls(site_dir: Path, site: Site, posts: tuple[Post, ...]) -> tuple[str, ...]:
     """Return the URL of each feed that is offered to subscribers, the main feeds first."""
     translations = Theme(site_dir, site.language).translations
-    catalog = FeedCatalog(site, translations.feed_note, translations.language_name)
+    catalog = FeedCatalog(site, translations.language_name)
     documents = catalog.documents(posts, group_by_topic(posts, site))
     return tuple(document.feed.url for document in documents if document.listed)
 
@@ -124,7 +124,7 @@ def _add_feeds(
     posts: tuple[Post, ...], topics: tuple[Topic, ...], site: Site, theme: Theme, outputs: Outputs
 ) -> list[FeedDocument]:
     translations = theme.translations
-    catalog = FeedCatalog(site, translations.feed_note, translations.language_name)
+    catalog = FeedCatalog(site, translations.language_name)
     documents = list(catalog.documents(posts, topics))
     for each in documents:
         outputs.add(output_path(each.feed.url, site), each.write(site), "the feeds")

@@ -212,3 +212,30 @@ def test_a_withdrawal_is_in_the_head_for_a_month(file: str, days: int, *, stands
     assert [item.published for item in found] == sorted(
         (item.published for item in found), reverse=True
     )
+
+
+@pytest.mark.parametrize(("days", "stands"), [(0, True), (30, True), (31, False)])
+@pytest.mark.parametrize("file", FORMATS)
+def test_an_update_is_in_the_head_for_a_month(file: str, days: int, *, stands: bool) -> None:
+    """An updated post is in the head until a post is dated more than 30 days later."""
+    update = date(2024, 6, 1)
+    texts = short_posts(range(1, 10))
+    texts["000.md"] = short_post(0, FIRST_DAY, f"updated: {update}\n")
+    texts["new.md"] = short_post(99, update + timedelta(days=days))
+    found = items(made_with(texts, 3).files[file])
+    assert ("tag:news.example.com,2026:0" in {item.id for item in found}) is stands
+    assert len(found) == 3 + stands
+    assert [item.published for item in found] == sorted(
+        (item.published for item in found), reverse=True
+    )
+
+
+def test_an_update_changes_the_archive_of_its_post() -> None:
+    """An archive has the current text of its posts; only their archive and the head change."""
+    texts = short_posts(range(14))
+    edited = short_post(5, FIRST_DAY + timedelta(days=5), "updated: 2024-06-01\n")
+    before = made_with(texts, 4)
+    after = made_with(texts | {"005.md": f"{edited}\nBetter words.\n"}, 4)
+    endings = ("atom.xml", "rss.xml", "json")
+    assert changed(before, after) == {*FORMATS, *(f"history/2.{end}" for end in endings)}
+    assert all(b"Better words." in after.files[path] for path in changed(before, after))

@@ -17,7 +17,7 @@ from attrs import evolve, frozen
 
 from postroom.models import FORMATS, Feed, FeedFormat, Post, Site, Topic
 
-_WITHDRAWN_FOR = timedelta(days=30)
+_CHANGED_FOR = timedelta(days=30)
 
 
 def history_chunks(posts: Sequence[Post], size: int) -> list[tuple[Post, ...]]:
@@ -34,20 +34,22 @@ def history_chunks(posts: Sequence[Post], size: int) -> list[tuple[Post, ...]]:
 
 
 def feed_head(posts: Sequence[Post], size: int) -> tuple[Post, ...]:
-    """Return the newest `size` of `posts` (newest first), then older posts withdrawn recently.
+    """Return the newest `size` of `posts` (newest first), then older posts changed recently.
 
-    A withdrawn post stays in the feed until a post is dated more than 30 days after the
-    withdrawal, so that every feed reader that polls learns of it.
+    A change is an `updated` or `withdrawn` date in the front matter. The post returns to the feed
+    until a post is dated more than 30 days after the change, so that every feed reader that polls
+    learns of it: RFC 5005 §4.1 recommends that changed entries are repeated in the feed.
     """
     if not posts:
         return ()
     newest = posts[0].day
-    withdrawn = [
+    changed = [
         post
         for post in posts[size:]
-        if post.withdrawn and newest <= post.withdrawn + _WITHDRAWN_FOR
+        # Without a change, the two times are equal.
+        if post.updated != post.published and newest <= post.updated_day + _CHANGED_FOR
     ]
-    return (*posts[:size], *withdrawn)
+    return (*posts[:size], *changed)
 
 
 STYLESHEET = "feed.css"
@@ -69,13 +71,9 @@ class FeedDocument:
 
 @frozen
 class FeedCatalog:
-    """The feeds of a site.
-
-    Browsers show `note` to people who open a feed; `name_of` returns the name of a language.
-    """
+    """The feeds of a site; `name_of` returns the name of a language."""
 
     site: Site
-    note: str
     name_of: Callable[[str], str]
 
     def documents(self, posts: Sequence[Post], topics: Sequence[Topic]) -> Iterator[FeedDocument]:
@@ -116,7 +114,6 @@ class FeedCatalog:
             posts=feed_head(posts, self.site.feeds.entries),
             language=self.site.language,
             description=self.site.description,
-            note=self.note,
             stylesheet="../" * folder.count("/") + STYLESHEET,
         )
 

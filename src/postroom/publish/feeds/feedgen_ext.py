@@ -1,9 +1,8 @@
-"""Extend feedgen: links, archives, hubs, licences, languages and styled subtitles.
+"""Extend feedgen: links, archives, hubs, licences and languages.
 
-feedgen 1.0.0 drops the attributes of an entry's links. It has no archives, hubs in RSS, licences,
-languages of entries or styled subtitles. It writes plain text where RSS has HTML, and gives
-elements without a date the current time. In its XML trees, elements of Atom or RSS itself have no
-namespace.
+feedgen 1.0.0 drops the attributes of an entry's links. It has no archives, hubs in RSS, licences or
+languages of entries. It writes plain text where RSS has HTML, and gives elements without a date the
+current time. In its XML trees, elements of Atom or RSS itself have no namespace.
 """
 
 from __future__ import annotations
@@ -27,7 +26,6 @@ _ATOM = "http://www.w3.org/2005/Atom"
 _DC = "http://purl.org/dc/elements/1.1/"
 _HISTORY = "http://purl.org/syndication/history/1.0"
 _MEDIA = "http://search.yahoo.com/mrss/"
-_XHTML = "http://www.w3.org/1999/xhtml"
 _LANG = "{http://www.w3.org/XML/1998/namespace}lang"
 _ENTRY_ORDER = ("id", "title", "link", "published", "updated", "author", "category", "summary")
 
@@ -93,7 +91,7 @@ def _add_entry(generator: FeedGenerator, post: Post, feed: Feed, site: Site) -> 
 
 
 class _FeedExtension(BaseExtension):  # type: ignore[misc]
-    """Adds to a feed its links, its archive elements and its styled subtitle."""
+    """Adds to a feed its links and its archive elements."""
 
     def describe(self, feed: Feed, site: Site, media_type: str) -> None:
         self._feed, self._site, self._media_type = feed, site, media_type
@@ -116,8 +114,6 @@ class _FeedExtension(BaseExtension):  # type: ignore[misc]
         for link in self._links():
             etree.SubElement(root, "link", link.attributes())
         self._add_archive_elements(root)
-        if self._feed.note and self._feed.stylesheet:
-            _style_subtitle(root.find("subtitle"), self._feed)
         return root
 
     def extend_rss(self, root: Any) -> Any:  # noqa: ANN401 - an lxml element
@@ -200,18 +196,6 @@ def _write_description_as_html(parent: Any) -> None:  # noqa: ANN401 - an lxml e
 
 def _is_foreign(post: Post, language: str) -> bool:
     return bool(post.lang) and post.lang != language
-
-
-def _style_subtitle(subtitle: Any, feed: Feed) -> None:  # noqa: ANN401 - an lxml element
-    """Replace the subtitle with XHTML that a browser shows as a page with a link to the site."""
-    subtitle.text = None
-    subtitle.set("type", "xhtml")
-    block = etree.SubElement(subtitle, "div", xmlns=_XHTML)
-    etree.SubElement(block, "p").text = feed.description or feed.title
-    note = etree.SubElement(block, "p")
-    link = etree.SubElement(note, "a", href=feed.page_url)
-    link.text = feed.title
-    link.tail = f" – {feed.note}"  # noqa: RUF001 - a dash between two parts of a line
 
 
 def entry_content(post: Post) -> Html:
