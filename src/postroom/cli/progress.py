@@ -105,7 +105,7 @@ def _can_redraw() -> bool:
 
 
 def clear_line() -> bytes:
-    """Return what erases the bar, for code that must write in its place at once."""
+    """Return the characters that erase the progress bar, for code that writes in its place."""
     return b"\r\x1b[K" if _can_redraw() else b""
 
 
@@ -139,7 +139,7 @@ def warn_of_uncertain(deliveries: int) -> None:
 
 
 def print_outdated(command: str, dates: Sequence[datetime], zone: ZoneInfo) -> None:
-    """Warn of issues that keep the content which they had at these `dates`."""
+    """Warn that issues keep their old content although posts have changed; `dates` names them."""
     for date in dates:
         message = (
             "an issue that some subscribers have already keeps its content of "

@@ -286,7 +286,7 @@ def _make_transport(site: Site, server: SmtpServer) -> Transport:
 
 @contextmanager
 def stop_on_signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM during a block, to end a run well; interrupt at a second."""
+    """End a run in order at the first SIGINT or SIGTERM in a block, and at once at the second."""
     caught: list[int] = []
 
     def catch(number: int, _frame: object) -> None:

@@ -107,8 +107,8 @@ class Database:
         """Acquire the lock that keeps two runs apart; return False if another process holds it.
 
         `release_lock` releases the lock. The end of the process releases it, too, even after a
-        crash: on SQLite the lock is an operating system lock on a file beside the database, on PostgreSQL
-        an advisory lock of the session. Raises `DatabaseError`.
+        crash: on SQLite the lock is an operating system lock on a file beside the database, on
+        PostgreSQL an advisory lock of the session. Raises `DatabaseError`.
         """
         with ExitStack() as stack:
             with self._translated():

@@ -114,7 +114,7 @@ def parse_tags(text: str) -> dict[str, str] | None:
 
 
 def lookup_failed(subject: str, name: str, answer: DnsAnswer) -> Diagnosis:
-    """Return the finding that the lookup of `name` failed."""
+    """Return the finding which says that the lookup of `name` failed."""
     message = f"{name} could not be looked up ({answer.reason})"
     return problem(subject, message, "try again, or check this machine's name servers")
 
@@ -177,7 +177,8 @@ def _upwards(domain: str) -> tuple[str, ...]:
 def is_aligned(domain: str, other: str, resolver: Resolver, *, strict: bool = False) -> bool:
     """Tell whether two domains are aligned (RFC 9989).
 
-    They are if they have the same organisational domain; with `strict`, only if they are equal.
+    Domains are aligned if they have the same organisational domain; with `strict`, only if they
+    are equal.
     """
     if domain == other:
         return bool(domain)
@@ -222,8 +223,8 @@ def check_dmarc(
 ) -> tuple[Diagnosis, ...]:
     """Return the findings about the DMARC record for `sender`, the domain of From.
 
-    `envelope` is the domain of the envelope sender; `signer` that of the DKIM key, "" if there is
-    none.
+    `envelope` is the domain of the envelope sender. `signer` is the domain of the DKIM key, or ""
+    if there is no key.
     """
     policy = find_dmarc_policy(sender, resolver)
     subject = f"DMARC of {sender}"

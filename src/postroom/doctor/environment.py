@@ -76,7 +76,7 @@ def _selector(site: Site) -> Iterator[Diagnosis]:
 def check_secrets(value: str | None) -> tuple[Diagnosis, ...]:
     """Return the findings about `value`, the content of `POSTROOM_SECRET_KEY`.
 
-    No finding contains any part of it.
+    No finding contains any part of the keys.
     """
     try:
         parse_keys(value)

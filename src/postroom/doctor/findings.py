@@ -42,17 +42,17 @@ class DiagnosisSection:
 
 
 def ok(subject: str, message: str) -> Diagnosis:
-    """Return the finding that `subject` is correct."""
+    """Return a finding which says that `subject` is correct."""
     return Diagnosis("ok", subject, message)
 
 
 def advice(subject: str, message: str, hint: str = "") -> Diagnosis:
-    """Return the finding that `subject` could be better."""
+    """Return a finding which says that `subject` could be better."""
     return Diagnosis("advice", subject, message, hint)
 
 
 def problem(subject: str, message: str, hint: str = "") -> Diagnosis:
-    """Return the finding that `subject` is wrong."""
+    """Return a finding which says that `subject` is wrong."""
     return Diagnosis("problem", subject, message, hint)
 
 

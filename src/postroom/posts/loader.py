@@ -262,8 +262,8 @@ def _contents(
     except DepthError as error:
         line = source.body_line + error.line - 1
         message = f"has more than {DEEPEST} nested elements, such as lists or quotes"
-        problem = Problem(report.name(source.path), line, message=message, hint="nest fewer of them")
-        report.errors.append(problem)
+        path = report.name(source.path)
+        report.errors.append(Problem(path, line, message=message, hint="nest fewer of them"))
         return Html(""), ""
     return add_image_sizes(html, attachments.image_sizes()), to_text(
         source.body, attachments.resolve
