@@ -36,7 +36,7 @@ def is_colour(value: str) -> bool:
 
 
 def parse_colour(value: str) -> str:
-    """Return a CSS colour as `#rrggbb`, or an empty string if its value is not known.
+    """Return a CSS colour as `#rrggbb`, or an empty string if its format is not known.
 
     Hexadecimal colours, `rgb()` with commas and common names are known. Other functions, such as
     `hsl()`, are not.

@@ -61,7 +61,7 @@ class TemplateError(PostroomError):
 
 
 class OutputError(PostroomError):
-    """Files cannot be written, for example as that would overwrite files of somebody else."""
+    """Files cannot be written, for example as they would overwrite files of somebody else."""
 
 
 class SettingsError(PostroomError):
@@ -95,7 +95,7 @@ class MailboxError(PostroomError):
 class RelayError(PostroomError):
     """The relay cannot be reached, trusted or logged in to; nothing was sent.
 
-    `passing` tells whether the cause may pass, so that the same attempt may succeed later.
+    `passing` tells whether the cause may be temporary, so that a later attempt may succeed.
     """
 
     def __init__(self, problems: Iterable[Problem], *, passing: bool) -> None:

@@ -423,9 +423,10 @@ class Group:
 class Segment:
     """The subscribers of a group to whom the same posts are due.
 
-    A post is due to the whole group or to nobody in it, except returned posts (see `LogEntry`),
-    which some of the group may have received already. They divide the group into segments: the
-    returned entries in `due` are due to all of a segment, those in `delivered` to nobody in it.
+    A post is due to the whole group or to nobody in it. Returned posts (see `LogEntry`) are an
+    exception, since some of the group may have received them already; they divide the group into
+    segments. The returned entries in `due` are due to every subscriber of the segment, the returned
+    entries in `delivered` to none of them.
     A returned post is due to subscribers who started on or before its `first_day` and have no
     closed delivery that holds it.
     """
@@ -439,8 +440,8 @@ class Segment:
 class IssueSnapshot:
     """An issue with its rendered content, stored so that all subscribers are sent the same.
 
-    `date` is the instant of the run that rendered the issue. `content` is the rendered email, still
-    without what differs between subscribers. `id` is 0 until the issue is stored.
+    `date` is the instant of the run that rendered the issue. `content` is the rendered email
+    without the parts that differ between subscribers. `id` is 0 until the issue is stored.
     """
 
     frequency: IssueKind

@@ -245,19 +245,19 @@ def _change_sender(sending_site: SiteWithServer) -> None:
 
 CHANGES: dict[str, tuple[Callable[[SiteWithServer], None], str]] = {
     "a post comes": (_add_post, "we-grew, which is not in the plan"),
-    "a post is edited": (_edit_post, "does not say what it says in the plan"),
-    "a post is retitled": (_change_title, "does not say what it says in the plan"),
+    "a post is edited": (_edit_post, "would have other content than in the plan"),
+    "a post is retitled": (_change_title, "would have other content than in the plan"),
     "a post is withdrawn": (_withdraw_post, "we-moved, which is not published now"),
     "a post is gone": (_delete_post, "we-moved, which is not published now"),
     "a reader comes": (
         _add_subscriber,
-        "1 subscriber would receive an issue that is not planned for them",
+        "1 subscriber would receive an issue that the plan does not hold for them",
     ),
     "a reader of another letter comes": (
         _add_weekly_subscriber,
         "the weekly issue of 2026-11-16 would",
     ),
-    "the sender changes": (_change_sender, "does not say what it says in the plan"),
+    "the sender changes": (_change_sender, "would have other content than in the plan"),
 }
 
 
@@ -309,7 +309,7 @@ def test_subscribers_who_move_to_another_issue_are_refused(sending_site: SiteWit
         connection.execute(moving.values(topics=frozenset({"products"})))
     outcome = send(sending_site)
     assert (outcome.code, sending_site.email_counts()) == (1, Counter())
-    assert "1 subscriber would receive an issue that is not planned for them" in outcome.errors[0]
+    assert "an issue that the plan does not hold for them" in outcome.errors[0]
 
 
 @pytest.mark.usefixtures("each_database")
@@ -498,5 +498,5 @@ def test_issue_with_other_posts_is_not_found() -> None:
         approve(issue, RecipientDigests()),
         approve(evolve(issue, posts=("b",)), RecipientDigests()),
     )
-    with pytest.raises(StoppedError, match="would hold other posts than those of the plan"):
+    with pytest.raises(StoppedError, match="would hold other posts than in the plan"):
         ApprovedPlan("id", AT, parts).find(evolve(issue, posts=("a", "b")))

@@ -18,13 +18,13 @@ from postroom.publish.pages import output_path
 from postroom.settings import paths
 
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|/")
-"""The beginning of a URL that is not relative to the file in which it stands."""
+"""Matches the beginning of a URL that is not relative to the file that contains the URL."""
 
 
 def file_problem(rule: str, message: str, hint: str, path: str = "") -> Problem:
     """Return a problem that concerns a whole file and has no line.
 
-    Its key is the name of the rule without the first word: `contact` for `email-contact`.
+    The key of the problem is the rule's name without its first word: `contact` for `email-contact`.
     """
     return Problem(path, 0, 0, rule.partition("-")[2], message, hint, rule)
 

@@ -98,7 +98,7 @@ def _forms(url: str) -> tuple[str, ...]:
 
 
 def _trimmed(url: str) -> set[str]:
-    """Return the forms in which `url` may be written, with and without punctuation at its end."""
+    """Return `url` with and without the punctuation at its end, which may not belong to it."""
     return {form for written in (url, url.rstrip(_CLOSING)) for form in _forms(written)}
 
 
@@ -235,5 +235,5 @@ def _guarded(rule: Callable[..., Iterator[Problem]], *args: object) -> Iterator[
 
 
 def _at(path: str, problems: Iterable[Problem]) -> list[Problem]:
-    """Return `problems` without duplicates, with `path` as the path of each."""
+    """Return `problems` without duplicates, and set the path of each to `path`."""
     return [evolve(problem, path=path) for problem in dict.fromkeys(problems)]

@@ -60,7 +60,7 @@ def read_parts(message: Message) -> tuple[str, str]:
 
 
 def lint_recipient(message: Message, parts: EmailParts) -> Iterator[Problem]:
-    """Yield a problem for each link that identifies the subscriber or belongs to another one."""
+    """Yield a problem for each link that identifies this subscriber or belongs to another one."""
     page = re.escape(unsubscribe_url(parts.site, ""))
     found = {*re.findall(rf"{page}[\w-]*", f"{parts.html}\n{parts.text}")}
     pages = _pages(message)

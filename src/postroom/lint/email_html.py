@@ -106,7 +106,7 @@ def _font_sizes(parts: EmailParts) -> Iterator[Problem]:
     hint = "use 13px or more"
     for size in dict.fromkeys(sizes):
         if not _LARGE.fullmatch(size):
-            yield file_problem("email-font-size", f"a text has the size {size}", hint)
+            yield file_problem("email-font-size", f"a text has the font size {size}", hint)
     if any(element.tag == "font" and element.get("size") for element in parts.elements):
         yield file_problem("email-font-size", "<font size> is not a size in pixels", hint)
 

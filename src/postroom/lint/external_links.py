@@ -28,7 +28,7 @@ CACHE_LIFETIME = 7 * 86_400
 class LinkCache:
     """URLs that worked when last requested, and need no new request yet.
 
-    Each has the time of its last response, in seconds since 1970.
+    Each URL is stored with the time of its last response, in seconds since 1970.
     """
 
     file: Path
@@ -111,7 +111,7 @@ class LinkChecker:
     """Hosts that timed out; they are not requested again."""
 
     def faults(self, urls: Iterable[str]) -> Mapping[str, str]:
-        """Map each URL to a text that says what is wrong with it, empty if the URL works."""
+        """Return what is wrong with each URL, by URL; the text is empty if the URL works."""
         ordered = _interleave_hosts(urls)
         pool = ThreadPoolExecutor(_WORKERS)
         try:

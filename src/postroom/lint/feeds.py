@@ -265,7 +265,7 @@ def _contents(root: Element) -> Iterator[Problem]:
 def lint_content(text: str) -> Iterator[Problem]:
     """Yield a problem for HTML of an entry that feed readers would not show as intended.
 
-    They remove some elements, block some content, and resolve relative URLs differently.
+    Feed readers remove some elements, block some content, and differ in resolving relative URLs.
     """
     if not text.strip():
         return

@@ -29,8 +29,8 @@ _DATED = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[-_ ]+")
 class InternalLinks:
     """Finds broken links from posts to pages and files of the same site.
 
-    `blamed` collects the target of each broken link, as a path in the output with the fragment, so
-    that the rules for pages do not report the same link again.
+    `blamed` collects the target of each broken link: its path in the output, and the fragment. With
+    it, the rules for pages do not report the same link again.
     """
 
     context: LintContext

@@ -125,7 +125,7 @@ def _lint_emails(target: LintTarget, paths: Iterable[str], site: Site) -> Iterat
 def _merge(problems: Iterable[Problem]) -> Iterator[Problem]:
     """Merge equal problems of several files into one.
 
-    It has the path of the first file, and its message says how many files have the problem.
+    The merged problem has the path of the first file, and its message says how many files have it.
     """
     first: dict[Problem, Problem] = {}
     count: dict[Problem, int] = {}

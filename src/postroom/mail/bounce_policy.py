@@ -87,7 +87,7 @@ def reply_status(reply: str) -> str:
 def is_lasting(instants: Sequence[datetime]) -> bool:
     """Tell whether soft bounces at these `instants` are enough to remove a subscriber.
 
-    They must be consecutive: the caller leaves out those before the last email that arrived.
+    The caller must leave out the bounces before the last email that arrived.
     """
     if len({instant.date() for instant in instants}) < SOFT_LIMIT:
         return False

@@ -106,7 +106,7 @@ def _signature(key: bytes, number: int) -> str:
 def envelope_sender(bounces: str, number: int, keys: Keys) -> str:
     """Return the envelope sender of delivery `number`, to which bounces are sent (VERP).
 
-    It is the setting `mail.bounces` with the signed number after a `+`, as in
+    The envelope sender is the setting `mail.bounces` with the signed number after a `+`, as in
     `bounces+42-mfzwizltoq2ds3rn@example.com`. So every bounce identifies its delivery, and nobody
     can forge a bounce for another delivery. The subscriber's token is not used for this, because
     mail servers log envelope senders.

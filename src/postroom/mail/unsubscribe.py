@@ -36,7 +36,7 @@ class UnsubscribeStore(Protocol):
 def unsubscribe(
     store: UnsubscribeStore, token: str, at: datetime, method: UnsubscribeMethod
 ) -> bool:
-    """Unsubscribe the subscriber with `token` at the instant `at`; return whether that is a change.
+    """Unsubscribe the subscriber with `token` at the instant `at`; return whether anything changed.
 
     A token never expires, and can be used again. An unknown token is not an error, and the response
     to it must be the same as to a known one, so that nobody can test which tokens exist. Errors of

@@ -117,7 +117,8 @@ def _filler(digest: Digest, site: Site, translations: Translations) -> tuple[str
 def render_subject(digest: Digest, site: Site, theme: Theme) -> str:
     """Return the subject: the setting `digest.subject` with its placeholders filled in.
 
-    They are `{title}` (of the site), `{period}` and `{headline}` (the title of the newest post).
+    The placeholders are `{title}` (of the site), `{period}` and `{headline}` (the title of the
+    newest post).
     """
     pattern = site.digest.subject or "{title}: {period}"
     period = theme.translations.period(digest.every, digest.first, digest.last)
@@ -128,8 +129,8 @@ def render_subject(digest: Digest, site: Site, theme: Theme) -> str:
 def render_preheader(posts: tuple[Post, ...], filler: Iterable[str] = ()) -> str:
     """Return the preheader: the preview text that a mail program shows after the subject.
 
-    It holds the titles of `posts`, or the summary of a single post. A short preheader is extended
-    with `filler`, because mail programs would otherwise add the first links of the email.
+    The preheader holds the titles of `posts`, or the summary of a single post. A short preheader is
+    extended with `filler`, because mail programs would otherwise add the first links of the email.
     """
     is_single = len(posts) == 1 and not posts[0].withdrawn
     titles = " · ".join(post.title for post in posts)

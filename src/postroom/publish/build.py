@@ -24,7 +24,7 @@ from postroom.theme.i18n import Translations
 class Outputs:
     """The files of a build, by their paths below the output folder.
 
-    For each file, its maker, such as a post or "the stylesheet", is kept for messages.
+    For messages, the class remembers what each file was made for: a post or "the stylesheet".
     """
 
     files: dict[str, Contents] = field(factory=dict)
@@ -34,7 +34,7 @@ class Outputs:
     def add(self, path: str, contents: Contents | str, maker: str) -> None:
         """Add a file to the output.
 
-        A second file with the same path, or with one that differs only in case, is a problem.
+        If another file has the same path, or a path that differs only in case, add a problem.
         """
         first = self.makers.setdefault(path.casefold(), maker)
         if first != maker or path in self.files:

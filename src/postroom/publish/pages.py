@@ -269,7 +269,7 @@ def relative_url(url: str, site: Site, root: str) -> str:
 
 
 def wrap_short_cells(html: Html) -> Html:
-    """Return `html` with a class on table cells that are short enough for one line."""
+    """Return `html` with a CSS class on each table cell whose text is short enough for one line."""
     return Html(_SHORT_CELL.sub(r'<\1\2 class="short">', html)) if "<table" in html else html
 
 

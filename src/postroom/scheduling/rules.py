@@ -66,7 +66,7 @@ def advance_run(
 
 def _clock_problem(last: RunState, now: datetime) -> Problem:
     message = f"the clock shows {now:%Y-%m-%d}, the last run was on {last.clock:%Y-%m-%d}"
-    return Problem("", message=message, hint="set the clock, or repeat with --yes if it is right")
+    return Problem("", message=message, hint="correct the clock, or pass --yes if it is right")
 
 
 def released_date(clock: datetime, zone: ZoneInfo, send_at: time) -> date:

@@ -121,7 +121,7 @@ class ApprovedPlan:
             if _identity(approved) == _identity(issue):
                 if approved.content == content_digest(issue.content):
                     return approved
-                raise plan_difference(f"{_name(issue)} does not say what it says in the plan")
+                raise plan_difference(f"{_name(issue)} would have other content than in the plan")
         raise plan_difference(self._why_not(issue))
 
     def _why_not(self, issue: IssueSnapshot) -> str:
@@ -132,7 +132,7 @@ class ApprovedPlan:
         new = [post for post in issue.posts if post not in planned]
         if new:
             return f"{_name(issue)} would hold {new[0]}, which is not in the plan"
-        return f"{_name(issue)} would hold other posts than those of the plan"
+        return f"{_name(issue)} would hold other posts than in the plan"
 
 
 class RecipientDigests:

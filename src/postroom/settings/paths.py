@@ -37,7 +37,7 @@ def hidden(path: str) -> str:
 
 
 def hidden_in_public(path: str) -> str:
-    """Return what is wrong with `path` in the output if no web host would serve it."""
+    """Return what is wrong with `path`, a file of the output, if no web host would serve it."""
     # RFC 8615 §3: this hidden folder is public.
     return hidden(path.removeprefix("/").removeprefix(".well-known/"))
 

@@ -38,7 +38,7 @@ class _UrlKind:
     """One kind of server URL: its environment variable, and the words for messages about it.
 
     `ports` holds the default port of each scheme. The first scheme has no TLS and is
-    therefore allowed only for this machine; `exposes` names what it would send unencrypted.
+    therefore allowed only for this machine; `exposes` names the data that it would not encrypt.
     """
 
     variable: str

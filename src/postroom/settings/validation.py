@@ -199,7 +199,7 @@ def mapping(read_value: Validator[T]) -> Validator[dict[str, T]]:
 
 
 def did_you_mean(word: str, words: Iterable[str]) -> str:
-    """Return the hint `, or did you mean 'title'?` if one of `words` is similar, else nothing."""
+    """Return the text `, or did you mean 'title'?` if one of `words` is similar, else ""."""
     near = near_match(word, words)
     return f", or did you mean '{near}'?" if near else ""
 

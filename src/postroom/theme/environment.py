@@ -189,7 +189,7 @@ class Theme:
             raise TemplateError([Problem(self._name(str(path)), message=message, hint=hint)])
 
     def _name(self, path: str) -> str:
-        """Return the path of a template as messages show it."""
+        """Return the path of a template in the form that messages use."""
         for name, folder in (("templates", self.site_templates), ("theme", THEME_FOLDER)):
             if Path(path).is_relative_to(folder):
                 return f"{name}/{Path(path).relative_to(folder).as_posix()}"
@@ -235,6 +235,6 @@ def read_logo(site_dir: Path, site: Site) -> bytes | None:
 
 
 def logo_problem(site_dir: Path, site: Site, message: str, hint: str) -> Problem:
-    """Return a `Problem` that says `message` of the setting `theme.logo`, with its line."""
+    """Return a `Problem` about the setting `theme.logo`, with `message` and the line."""
     data = (site_dir / FILE_NAME).read_bytes()
     return path_problem(data, "theme.logo", site.theme.logo, message, hint)

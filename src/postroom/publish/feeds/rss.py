@@ -1,6 +1,6 @@
-"""Write feeds as RSS 2.0 with the modules that feed readers expect.
+"""Write feeds as RSS 2.0 with the extensions that feed readers expect.
 
-These are content, Dublin Core, Atom links and media.
+The extensions are content, Dublin Core, Atom links and Media RSS.
 """
 
 from __future__ import annotations
