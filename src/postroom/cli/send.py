@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import time, timedelta
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from postroom.cli.console import pluralize, print_problems
 from postroom.cli.context import DurationType, current_instant, load_keys, open_site_store
@@ -42,6 +43,12 @@ from postroom.smtp.connection import SmtpConnection
 from postroom.theme.environment import Theme
 
 _STATES: tuple[DeliveryState, ...] = ("sent", "deferred", "bounced", "uncertain")
+# A test, a resend and a run send different emails, and a plan fixes the content of its issues.
+_EXCLUSIONS = (
+    *(("--test", each) for each in ("--resend-uncertain", "--plan", "--window", "--anew")),
+    *(("--resend-uncertain", each) for each in ("--plan", "--window", "--anew")),
+    ("--plan", "--anew"),
+)
 _ADJECTIVES: dict[Frequency, str] = {"day": "daily", "week": "weekly", "month": "monthly"}
 
 
@@ -108,12 +115,9 @@ def command(  # noqa: PLR0913 - click's options are arguments
     """
     site_dir = find_site(Path.cwd())
     site = load_settings(site_dir)
-    planned, refreshed = bool(plan_file or window), bool(plan_file and anew)
-    _check_options(
-        to=bool(recipient), test=test, planned=planned, resend=resend_uncertain, refreshed=refreshed
-    )
+    _check_options(_given_options())
     server = _require_settings(site, keeps_ledger=test or keep_ledger_here)
-    if recipient:
+    if recipient is not None:
         return send_test_email(site_dir, site, SmtpConnection(server), recipient)
     approved = read_plan(plan_file, site.id) if plan_file else None
     overrides = Overrides(yes=yes, accept_missing=accept_missing, refresh=anew, plan=approved)
@@ -181,20 +185,37 @@ def send_test_email(site_dir: Path, site: Site, connection: SmtpConnection, reci
     return 0
 
 
-def _check_options(*, to: bool, test: bool, planned: bool, resend: bool, refreshed: bool) -> None:
-    """Raise `UseError` if the options exclude each other."""
-    if to != test:
-        raise _misuse("--test and --to", "go together", "postroom send --test --to me@example.com")
-    if planned and (test or resend):
-        message = "cannot be used with --test or --resend-uncertain"
-        raise _misuse("--plan and --window", message, "postroom send, or leave them out")
-    if refreshed:
-        message = "exclude each other: a plan fixes the content of its issues"
-        raise _misuse("--plan and --anew", message, "only one of them")
+def _given_options() -> set[str]:
+    """Return the names of the options on the command line.
+
+    An option with an empty value counts: a variable that is empty by mistake must not turn a test
+    into a run.
+    """
+    context = click.get_current_context()
+    return {
+        option.opts[0]
+        for option in context.command.params
+        if option.name and context.get_parameter_source(option.name) == ParameterSource.COMMANDLINE
+    }
 
 
-def _misuse(key: str, message: str, right: str) -> UseError:
-    return UseError([Problem("send", key=key, message=message, hint=f"write {right}")])
+def _check_options(given: Collection[str]) -> None:
+    """Raise `UseError` if the options that are given exclude or need each other."""
+    problems = [
+        Problem(
+            "send",
+            key=f"{first} and {second}",
+            message="exclude each other",
+            hint="write only one of them",
+        )
+        for first, second in _EXCLUSIONS
+        if first in given and second in given
+    ]
+    if ("--test" in given) != ("--to" in given):
+        hint = "write postroom send --test --to me@example.com"
+        problems.append(Problem("send", key="--test and --to", message="go together", hint=hint))
+    if problems:
+        raise UseError(problems)
 
 
 def _make_context(  # noqa: PLR0913 - a run works with all of it
