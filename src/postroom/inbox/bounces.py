@@ -51,7 +51,7 @@ class BounceVerdict:
 
 
 def classify(recipients: Iterable[Message]) -> BounceVerdict | None:
-    """Return the verdict of a report, None if no recipient has one.
+    """Return the verdict of a bounce report, None if the report has none for any recipient.
 
     `recipients` holds the report's fields, one group for each recipient (RFC 3464 §2.3). Each of
     our emails has one recipient; a report names several if a server forwarded the email. The email
@@ -90,8 +90,8 @@ def _recipient_verdict(fields: Message) -> BounceVerdict | None:
 def pick_status(code: int, statuses: Iterable[str], diagnostic: str) -> BounceVerdict:
     """Return the verdict on a failure with this reply code and these enhanced status codes.
 
-    One code may come from the relay, the other from the server that refused the email. Neither is
-    more reliable, so the mildest one counts if they differ.
+    Some codes may come from the relay, others from the server that refused the email. None is more
+    reliable than the others, so the mildest one counts if they differ.
     """
     # A temporary reply that repeated until the relay gave up is a permanent failure.
     code = 0 if code // 100 == 4 else code

@@ -91,8 +91,8 @@ def line_too_deep(markdown: str) -> int:
 def _depth_after(html: str, tags: Counter[str]) -> int:
     """Return the deepest nesting of elements in `html`.
 
-    `tags` counts the elements that are open where `html` begins. It is updated to those that are
-    open at its end.
+    `tags` counts the elements that are open where `html` begins. It is updated to count the
+    elements that are open where `html` ends.
     """
     deepest = 0
     depth = tags.total()
@@ -183,8 +183,8 @@ class DepthError(ValueError):
 def to_html(markdown: str, resolve: Resolve) -> Html:
     """Return `markdown` as sanitised HTML; `resolve` makes each relative URL absolute.
 
-    Raises `DepthError` if it is nested too deeply. The depth is checked before the HTML is
-    sanitised, since the time of that grows with the square of the depth.
+    Raises `DepthError` if the text is nested too deeply. The depth is checked before the HTML is
+    sanitised, since sanitising takes a time that grows with the square of the depth.
     """
     rendered = pyromark.html(markdown, options=OPTIONS)
     if is_too_deep(rendered):
@@ -279,7 +279,7 @@ def _below_title(html: Html) -> Html:
 
 
 def shift_headings(html: Html, levels: int) -> Html:
-    """Return `html` with every heading moved `levels` down, at most to h6."""
+    """Return `html` with every heading `levels` lower, such as h1 as h2, but none below h6."""
     return Html(_HEADING.sub(lambda m: f"<{m[1]}h{min(6, int(m[2]) + levels)}", html))
 
 

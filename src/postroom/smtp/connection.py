@@ -173,7 +173,7 @@ def open_channel(
     """Connect, start TLS, greet the server and log in.
 
     Return the connection, which is ready for the first message, and the features of the server.
-    `trust` checks the server's certificate, None stands for the system's certificates. Raises
+    `trust` verifies the server's certificate; None trusts the system's certificates. Raises
     `RelayError` after a failure; the connection is then closed.
     """
     with _step(server, "connection"):
@@ -219,7 +219,7 @@ def _connect(server: SmtpServer, timeouts: Timeouts, trust: ssl.SSLContext | Non
 def _tls_context(trust: ssl.SSLContext | None) -> ssl.SSLContext:
     """Return `trust`, or else a context that trusts the system's certificates.
 
-    To make one takes 20 ms, so call this only if TLS is used.
+    Making a context takes 20 ms, so call this only if TLS is used.
     """
     return trust or ssl.create_default_context()
 
@@ -269,7 +269,7 @@ def _features(smtp: smtplib.SMTP) -> ServerFeatures:
 
 @contextmanager
 def _step(server: SmtpServer, name: str) -> Iterator[None]:
-    """Turn the errors of a block into `RelayError`; `name` is its step, such as "login"."""
+    """Turn the errors of a block into `RelayError`; `name` says what it does, such as "login"."""
     try:
         yield
     except ssl.SSLCertVerificationError as error:
@@ -328,7 +328,7 @@ class SmtpConnection:
     ) -> None:
         """Prepare a connection to `server` without opening it.
 
-        `trust` checks the server's certificate; by default the system's certificates do.
+        `trust` verifies the server's certificate; the default trusts the system's certificates.
         """
         self._server = server
         self._timeouts = timeouts

@@ -46,7 +46,7 @@ class ServerFeatures:
 class ServerReply:
     """A reply of the server.
 
-    If there was none, or it was malformed, `code` is 0; `raw` is then the reason or the text.
+    `code` is 0 if there was no reply, with the reason in `raw`, or if the reply is malformed.
     `unsent` tells that the connection ended before all bytes of the command or message were sent.
     """
 
@@ -86,7 +86,7 @@ def is_writable(address: str) -> bool:
 def to_wire(data: bytes) -> bytes:
     """Return the message `data` in the form for the DATA command (RFC 5321 §4.1.1.4).
 
-    That is with doubled dots at the beginning of lines and with the final dot. Raises `ValueError`
+    Dots at the beginning of lines are doubled, and the final dot is added. Raises `ValueError`
     for a message with a bare CR or LF, which servers would read in different ways, or with a line
     that is too long.
     """

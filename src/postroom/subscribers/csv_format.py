@@ -306,7 +306,7 @@ class CellError(ValueError):
 class CsvRow:
     """The cells of a row that are imported.
 
-    `state` is None if the row does not tell it. `values` holds the other cells that are not empty,
+    `state` is None if the row has none. `values` holds the other cells that are not empty,
     by the column's name.
     """
 
@@ -347,7 +347,7 @@ class CsvLayout:
         )
 
     def _state(self, cells: Sequence[str]) -> State | None:
-        """Return the worst state that a column tells (see `worse_state`), None if none tells it."""
+        """Return the worst state in the columns (see `worse_state`), None if there is none."""
         states = [_by_times(self.times, cells)]
         if self.state:
             column, index = self.state
@@ -410,7 +410,7 @@ def _by_word(column: str, word: str) -> State | None:
 
 
 def _by_times(times: Mapping[str, int], cells: Sequence[str]) -> State | None:
-    """Return the state that Mailchimp's columns of times and reasons tell, None if they do not."""
+    """Return the state by Mailchimp's columns of times and reasons, None if these are empty."""
     values = {name: _cell(cells, index) for name, index in times.items()}
     if re.search("abuse|spam", values.get("unsub_reason", ""), re.IGNORECASE):
         return "complained"

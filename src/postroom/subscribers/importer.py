@@ -1,6 +1,6 @@
 """Import and export subscriber lists as CSV.
 
-An import never makes people active again who had stopped receiving emails: an address that is
+An import never reactivates people who had stopped receiving emails: an address that is
 unsubscribed, bounced, complained or suppressed here stays so, whatever the file says. In the other
 direction, an import stops subscribers whom the file reports as stopped.
 """
@@ -51,9 +51,9 @@ class SubscriberWriter(Protocol):
     def add(
         self, newcomers: Sequence[Subscriber], at: datetime, consent: str = ""
     ) -> frozenset[str]:
-        """Add those of `newcomers` whose address and token are new; return the keys of those added.
+        """Add the `newcomers` whose address and token are new; return the keys of those added.
 
-        `consent` says how they agreed to receive emails; it is recorded unless it is empty.
+        `consent` says how these people agreed to receive emails; it is recorded unless empty.
         """
 
     def stop(self, keys: Sequence[str], state: State) -> int:
@@ -67,7 +67,7 @@ class SuppressionWriter(Protocol):
     """Access to the suppression list; `db.subscribers.SuppressionTable` implements it."""
 
     def among(self, hashes: Sequence[str]) -> frozenset[str]:
-        """Return those of `hashes` that are suppressed."""
+        """Return the hashes among `hashes` that are on the suppression list."""
 
     def suppress(self, reasons: Mapping[str, Reason], at: datetime) -> None:
         """Suppress the hashes that are the keys of `reasons`."""
@@ -272,8 +272,8 @@ def _cell(values: Mapping[str, str], name: str, parse: Callable[[str], T], defau
 def _merge(chunk: Iterable[_Candidate]) -> dict[str, _Candidate]:
     """Return one candidate for each address, by key.
 
-    It has the values of the first row of this address. If one of the rows says that the subscriber
-    has stopped, it has the worst state of these rows.
+    The candidate has the values of the address's first row. If one of the rows says that the
+    subscriber has stopped, the candidate has the worst state of these rows.
     """
     merged: dict[str, _Candidate] = {}
     for candidate in chunk:
