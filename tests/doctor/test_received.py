@@ -332,5 +332,5 @@ def test_the_command_refuses_a_wrong_file(
     outcome = postroom(tmp_path, "doctor", "--received", "long.eml")
     assert (outcome.code, outcome.errors) == (
         2,
-        ["long.eml: is larger than 10 bytes; choose the file of an email"],
+        ["long.eml: is larger than 10 bytes; name a file that holds one email"],
     )

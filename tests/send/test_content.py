@@ -17,7 +17,7 @@ LATER = AT + timedelta(minutes=20)
 OLD, NEW = "To the old harbour", "To the new harbour"
 TEXT = POST + f"\n{OLD}.\n"
 EDITED = TEXT.replace(OLD, NEW)
-KEEPS = "an issue that some subscribers have already keeps its content of 2026-11-22 13:00 CET"
+KEEPS = "an issue that some subscribers have received keeps its content of 2026-11-22 13:00 CET"
 
 
 @pytest.fixture

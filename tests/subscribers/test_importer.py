@@ -461,7 +461,7 @@ class TestOwnExport:
         result = Import(store, text, TERMS)
         assert result.states == {"reader": "active"}
         assert sorted(result.lines) == [
-            (3, "its token is another subscriber's; leave the cell empty for a new one"),
+            (3, "the token belongs to another subscriber; leave the cell empty for a new one"),
             (4, "the token is malformed; leave the cell empty for a new one"),
         ]
 

@@ -79,7 +79,9 @@ def _check_email(file: BinaryIO) -> Iterator[DiagnosisSection]:
     data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         message = f"is larger than {MAX_BYTES} bytes"
-        raise UseError([Problem(file.name, message=message, hint="choose the file of an email")])
+        raise UseError(
+            [Problem(file.name, message=message, hint="name a file that holds one email")]
+        )
     return check_received(data, SystemResolver(), dkim.verify_signatures)
 
 

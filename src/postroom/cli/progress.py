@@ -142,7 +142,7 @@ def print_outdated(command: str, dates: Sequence[datetime], zone: ZoneInfo) -> N
     """Warn that issues keep their old content although posts have changed; `dates` names them."""
     for date in dates:
         message = (
-            "an issue that some subscribers have already keeps its content of "
+            "an issue that some subscribers have received keeps its content of "
             f"{date.astimezone(zone):%Y-%m-%d %H:%M %Z}, without later changes"
         )
         hint = "postroom send --anew sends the edited posts to the other subscribers"

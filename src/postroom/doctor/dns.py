@@ -257,7 +257,7 @@ def _check_alignment(
         yield advice(subject, message, f"set mail.bounces to an address at {sender}")
     elif by_spf:
         message = f"{sender} is aligned with envelope {envelope}, but with no known DKIM signer"
-        yield advice(subject, message, f"sign as {sender} and set mail.dkim_selector")
+        yield advice(subject, message, f"sign emails as {sender}, and set mail.dkim_selector")
     else:
         message = f"{sender} is aligned neither with envelope {envelope} nor with a known signer"
         yield problem(

@@ -43,7 +43,7 @@ class WrittenImage:
 
 @frozen
 class WrittenEnclosure:
-    """`enclosure:` as written; a file beside the post needs neither type nor length."""
+    """The key `enclosure` as its author wrote it; a local file needs neither type nor length."""
 
     url: str
     type: str = ""

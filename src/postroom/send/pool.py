@@ -140,7 +140,7 @@ class PooledConnection:
         return 0 < self.per_connection <= self._submitted
 
     def close(self) -> None:
-        """Begin to close the connection; if it is being opened, wait for the end of that first."""
+        """Begin to close the connection; if it is being opened, wait until that has ended."""
         opening = self._thread
 
         def work() -> None:

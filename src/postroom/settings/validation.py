@@ -109,7 +109,7 @@ def number(lowest: int, highest: int) -> Validator[int]:
 
 
 def one_of(*words: str) -> Validator[str]:
-    """Return a validator of one of `words`."""
+    """Return a validator that accepts one of `words`."""
 
     def read(node: Node) -> str:
         value = text(node)

@@ -41,7 +41,7 @@ codecs.register_error(_MARKED, lambda error: ("\udcff", getattr(error, "end", 0)
 
 
 class _FaultError(Exception):
-    """The rows of a file cannot be told apart with certainty from `line` on, so reading stops."""
+    """From `line` on it is not certain where the rows of the file end, so reading stops."""
 
     def __init__(self, line: int, message: str, hint: str) -> None:
         super().__init__(message)

@@ -252,7 +252,9 @@ class _Import:
         self.summary.added += len(added)
         for candidate in chunk:
             if candidate.key not in added:
-                reason = "its token is another subscriber's; leave the cell empty for a new one"
+                reason = (
+                    "the token belongs to another subscriber; leave the cell empty for a new one"
+                )
                 self._refuse(candidate.line, candidate.subscriber.address, reason)
 
     def _count_suppressed(self, candidate: _Candidate, reason: str) -> None:
