@@ -81,7 +81,7 @@ def extract_places(markdown: str) -> MarkdownPlaces:
 
 @frozen
 class _OpenElement:
-    """An element that is not closed yet; `word` is the index at which its text begins."""
+    """An element that is not closed yet; `word` is the index of the first word of its text."""
 
     kind: str
     address: str

@@ -166,7 +166,7 @@ def _check_sample(prepared: PreparedIssue, email: RenderedEmail, meant: Mapping[
 def _pieces(message: bytes) -> Iterator[MessagePiece]:
     """Split a message at its placeholders, even if a soft line break is inside a placeholder.
 
-    A piece of bytes is copied as it is; a slice stands for that part of the token.
+    In the result, bytes are copied as they are, and a slice is replaced by that part of a token.
     """
     soft = rb"((?:=\r\n)?)".join(re.escape(bytes([c])) for c in TOKEN_PLACEHOLDER.encode())
     end = 0

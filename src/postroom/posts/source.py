@@ -312,8 +312,8 @@ class Attachments:
     def resolve(self, url: str) -> str:
         """Return `url` as an absolute URL.
 
-        If it names a file beside the post, that file becomes an attachment. If it names the file of
-        another post, the URL of that post is returned.
+        If `url` names a file beside the post, that file becomes an attachment. If `url` names the
+        file of another post, the URL of that post is returned.
         """
         try:
             parts = urlsplit(url)

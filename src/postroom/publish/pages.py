@@ -252,7 +252,7 @@ def output_path(url: str, site: Site) -> str:
 
 
 def relative_root(url: str, site: Site) -> str:
-    """Return the relative path from the page at `url` to the root of the output, as `../../`."""
+    """Return the relative path from the page at `url` to the root of the output: `../../`."""
     depth = posixpath.dirname(output_path(url, site)).strip("/")
     return "../" * (depth.count("/") + 1 if depth else 0)
 

@@ -28,7 +28,7 @@ _SIGNAL_INTERVAL = 0.2
 class RateLimiter:
     """A token bucket that gains `rate` tokens a second; each email takes one token.
 
-    It held `tokens` at the time `at`, in seconds of a monotonic clock.
+    The bucket held `tokens` at the time `at`, in seconds of a monotonic clock.
     """
 
     rate: float
@@ -74,7 +74,7 @@ class Dispatcher:
     ) -> None:
         """Prepare to send `queue`; `run` ends when it is empty or `is_stopped` returns true.
 
-        `report` receives the counts so far, again and again. `ticks` is a monotonic clock in
+        `report` is called repeatedly with the counts so far. `ticks` is a monotonic clock in
         seconds.
         """
         self._queue = queue

@@ -18,7 +18,7 @@ NO_IMAGE = "has no ending of an image"
 
 
 def below(folder: str, path: str) -> str:
-    """Return the path relative to the site of `path`, which is relative to `folder`."""
+    """Return `path`, which is relative to `folder`, as a path relative to the site."""
     return path if folder == "." else f"{folder}/{path}"
 
 

@@ -1,6 +1,6 @@
 """A non-blocking SMTP connection, so that one thread can send over many connections.
 
-Connecting, TLS and login block, as smtplib does them.
+Connecting, TLS and login do block, because they are done by smtplib.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class Translations:
         return _direction(self._locale)
 
     def direction_of(self, tag: str) -> str:
-        """Return the text direction of the language `tag`; an empty tag means this language."""
+        """Return the text direction of the language `tag`; "" is the language of the texts."""
         return _direction(_locale(tag)) if tag else self.direction
 
     def date(self, day: datetime.date) -> str:
