@@ -139,7 +139,7 @@ def command(  # noqa: PLR0913 - click's options are arguments
 def _run(
     context: SendContext, overrides: Overrides, progress: Progress, *, resend: bool
 ) -> SendResult:
-    """Execute one run, and end the display of its progress with its counts."""
+    """Execute one run; show its progress and, at its end, its counts."""
     if resend:
         result = run.resend_uncertain(context, progress.begin)
     else:

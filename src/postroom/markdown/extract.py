@@ -135,7 +135,7 @@ class _Extractor:
         self.open_elements.append(_OpenElement(kind, address, start, len(self.words)))
 
     def _close(self, kind: str) -> None:
-        """Close the innermost element of this kind; unclosed tags inside it are not links."""
+        """Close the innermost element of this kind; ignore unclosed tags inside it."""
         element = self.open_elements.pop()
         while element.kind != kind:
             element = self.open_elements.pop()

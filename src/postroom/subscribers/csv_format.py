@@ -380,7 +380,7 @@ def detect_layout(header: Sequence[str]) -> CsvLayout | None:
 
 
 def worse_state(state: State) -> int:
-    """Return a number for `state` that is greater the further it is from receiving emails.
+    """Return a number for `state`: the greater, the less may the subscriber receive emails.
 
     Where a file tells several states for one address, the one with the greatest number counts.
     """
