@@ -68,6 +68,13 @@ POSTS = (
         "RFC 4151 §2.1",
     ),
     Rule(
+        "post-date-order",
+        "warning",
+        "A post cannot change before it is published. One of the two dates is wrong, and feed"
+        " readers may not show the change.",
+        "RFC 4287 §4.2.15",
+    ),
+    Rule(
         "post-date-twin",
         "warning",
         "Feed readers drop entries with equal times, so the second post is moved to another time.",

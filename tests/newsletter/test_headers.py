@@ -394,3 +394,23 @@ def test_another_email_has_another_boundary() -> None:
     emails = [RenderedEmail("We moved", html, text) for html in ("<p>a</p>", "b") for text in "xy"]
     marks = {re.findall(rb'boundary="(.*)"', encode_body(email))[0] for email in emails}
     assert len(marks) == len(emails)
+
+
+FROM_LINES = st.lists(
+    st.sampled_from(["From ", "From", " ", "x", "é", "=", "From here on ", "long-word-" * 7, "\n"]),
+    max_size=60,
+).map("".join)
+
+
+@given(text=FROM_LINES)
+@example(text="From here on\nFrom \n>From all\n")
+@example(text="From " + "x" * 70 + "From " + "y" * 80)
+@settings(deadline=None)
+def test_no_line_of_a_body_begins_like_an_mbox_separator(text: str) -> None:
+    """No line begins with `From `, all are short enough, and both parts are read as written."""
+    email = RenderedEmail("We moved", f"<p>a</p>\n{text}\n", f"{text}\n")
+    body = encode_body(email)
+    lines = body.split(b"\r\n")
+    assert not [line for line in lines if line.startswith(b"From ")]
+    assert max(map(len, lines)) <= 76
+    check_parts(b"Subject: We moved\r\n" + body, email)

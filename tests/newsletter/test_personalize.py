@@ -137,7 +137,20 @@ def build_message(
         del part["MIME-Version"]
     both = email.text.encode() + email.html.encode()
     mail.set_boundary(f"=_{hashlib.sha256(both).hexdigest()[:32]}")
-    return "".join(lines).encode("ascii") + mail.as_bytes()
+    return "".join(lines).encode("ascii") + without_from_lines(mail.as_bytes())
+
+
+def without_from_lines(body: bytes) -> bytes:
+    """Encode the F of each line that begins with `From ` (RFC 3156 §3)."""
+    lines = []
+    for line in body.split(b"\r\n"):
+        if not line.startswith(b"From "):
+            lines.append(line)
+        elif len(line) <= 74:
+            lines.append(b"=46" + line[1:])
+        else:
+            lines += [b"=46rom=", line[4:]]
+    return b"\r\n".join(lines)
 
 
 SAFE = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"

@@ -20,6 +20,7 @@ from postroom.markdown.extract import (
     extract_places,
 )
 from postroom.models import Site
+from postroom.posts.front_matter import WrittenDate, start_of
 from postroom.posts.source import SourcePost
 from postroom.settings.site import FILE_NAME
 
@@ -70,6 +71,18 @@ def _lint_dates(post: SourcePost, context: LintContext, start: date | None) -> I
         message = f"{post.day} is before {start}, the date in the id of the site"
         hint = "correct the year, or write an earlier date into id in postroom.yaml"
         yield context.key_problem(post, "date", message, hint, "post-date-early")
+    updated = post.head.updated
+    if updated and _is_before(updated, post.date, context.site):
+        message = f"{updated.day} is before the date of the post, {post.date.day}"
+        hint = "correct one of the two dates"
+        yield context.key_problem(post, "updated", message, hint, "post-date-order")
+
+
+def _is_before(first: WrittenDate, second: WrittenDate, site: Site) -> bool:
+    """Compare two dates as exactly as both are written: by instant, or by day."""
+    if first.time and second.time:
+        return start_of(first, site) < start_of(second, site)
+    return first.day < second.day
 
 
 def _tag_date(identity: str) -> date | None:

@@ -25,6 +25,7 @@ from postroom.newsletter.render import RenderedEmail
 _MAX_LINE = 76
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+")
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+_FROM_LINE = re.compile(rb"^From( [^\r\n]*)", re.MULTILINE)
 _ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*")
 
 
@@ -194,7 +195,16 @@ def encode_body(email: RenderedEmail) -> bytes:
         del part["MIME-Version"]  # RFC 2045 §4: required once in the message, not in parts
     boundary = hashlib.sha256(email.text.encode() + email.html.encode()).hexdigest()[:32]
     message.set_boundary(f"=_{boundary}")
-    return message.as_bytes()
+    return _FROM_LINE.sub(_encode_from_line, message.as_bytes())
+
+
+def _encode_from_line(found: re.Match[bytes]) -> bytes:
+    # Programs that keep mail in mbox files change such lines, which breaks signatures
+    # (RFC 3156 §3, RFC 8551 §3.1.4).
+    rest = found[1]
+    # Where the longer line would pass the limit, a soft break follows (RFC 2045 §6.7 (5)).
+    gap = b"=\r\n" if len(rest) + len("=46rom") > _MAX_LINE else b""
+    return b"=46rom" + gap + rest
 
 
 def check_message(data: bytes, meant: Mapping[str, str]) -> None:
