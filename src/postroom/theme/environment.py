@@ -7,11 +7,12 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
+from types import CodeType, TracebackType
 
 import jinja2
 from attrs import define, field, frozen
-from jinja2 import FileSystemLoader, StrictUndefined, TemplateSyntaxError
+from jinja2 import BytecodeCache, FileSystemLoader, StrictUndefined, TemplateSyntaxError
+from jinja2.bccache import Bucket
 from jinja2.exceptions import SecurityError, TemplateNotFound
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -75,6 +76,25 @@ class _Loader(FileSystemLoader):
         return source
 
 
+class _CompiledTemplates(BytecodeCache):
+    """Compiled templates in memory, by name, path and checksum, for all themes of a process."""
+
+    def __init__(self) -> None:
+        self._codes: dict[tuple[str, str], CodeType] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        """Set the code of `bucket` if a template with the same key and checksum is compiled."""
+        bucket.code = self._codes.get((bucket.key, bucket.checksum))
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        """Store the code of `bucket`."""
+        if bucket.code is not None:
+            self._codes[bucket.key, bucket.checksum] = bucket.code
+
+
+_COMPILED = _CompiledTemplates()
+
+
 @define
 class Theme:
     """The templates of a site; its own take precedence over those of the theme."""
@@ -96,6 +116,7 @@ class Theme:
             trim_blocks=True,
             lstrip_blocks=True,
             keep_trailing_newline=True,
+            bytecode_cache=_COMPILED,
         )
         environment.filters["tel"] = tel_url
         return environment
