@@ -52,6 +52,16 @@ def test_one_template_can_be_replaced(make_site: MakeSite, postroom: Postroom) -
     assert (own / "public/posts/a/index.html").read_text() == "<p>We moved"
 
 
+def test_an_edited_template_is_used_at_once(tmp_path: Path) -> None:
+    """A theme uses the templates as they are now, and never those of another site."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    assert theme(here, x="one").render("x.html", {}) == "one"
+    assert theme(there, x="two").render("x.html", {}) == "two"
+    edited = theme(here, x="{{ value }}")
+    assert edited.render("x.html", {"value": "<"}) == "&lt;"
+    assert theme(here, x="one").render("x.html", {}) == "one"
+
+
 def test_html_is_escaped_and_text_is_not(tmp_path: Path) -> None:
     """HTML templates escape values; plain text and stylesheets do not."""
     site_theme = theme(tmp_path, x="{{ value }}")

@@ -77,19 +77,25 @@ class _Loader(FileSystemLoader):
 
 
 class _CompiledTemplates(BytecodeCache):
-    """Compiled templates in memory, by name, path and checksum, for all themes of a process."""
+    """The compiled templates of all themes of a process, the latest version of each file.
+
+    They are the same for every site, since all environments have the same options and filters.
+    """
 
     def __init__(self) -> None:
-        self._codes: dict[tuple[str, str], CodeType] = {}
+        self._codes: dict[str, tuple[str, CodeType]] = {}
 
     def load_bytecode(self, bucket: Bucket) -> None:
-        """Set the code of `bucket` if a template with the same key and checksum is compiled."""
-        bucket.code = self._codes.get((bucket.key, bucket.checksum))
+        """Set the code of `bucket` if this version of its template is compiled."""
+        # The key stands for the name and path of the template, the checksum for its source.
+        checksum, code = self._codes.get(bucket.key, ("", None))
+        if checksum == bucket.checksum:
+            bucket.code = code
 
     def dump_bytecode(self, bucket: Bucket) -> None:
         """Store the code of `bucket`."""
         if bucket.code is not None:
-            self._codes[bucket.key, bucket.checksum] = bucket.code
+            self._codes[bucket.key] = (bucket.checksum, bucket.code)
 
 
 _COMPILED = _CompiledTemplates()
