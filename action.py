@@ -79,13 +79,9 @@ def install(environment: Environment) -> int:
     extra = "[postgres]" if environment["COMMAND"] in DATABASE_COMMANDS else ""
     pip = [str(home / "bin/python"), "-m", "pip", "--disable-pip-version-check", "--no-input"]
     target = ["install", "--quiet", "-c", str(HERE / "constraints.txt"), f"{HERE}{extra}"]
+    variables = {**environment, "PIP_CACHE_DIR": download_folder(environment)}
     code = subprocess.call([sys.executable, "-m", "venv", home])  # noqa: S603 - our own
-    return code or subprocess.call([*pip, *target], env=pip_environment(environment))  # noqa: S603 - our own
-
-
-def pip_environment(environment: Environment) -> dict[str, str]:
-    """Return the environment in which pip keeps its downloads where the cache looks for them."""
-    return {**environment, "PIP_CACHE_DIR": download_folder(environment)}
+    return code or subprocess.call([*pip, *target], env=variables)  # noqa: S603 - our own
 
 
 def run(environment: Environment) -> int:

@@ -63,7 +63,7 @@ class _Options:
     "--against",
     type=click.Path(exists=True, path_type=Path),
     metavar="DIR|FEED",
-    help="Report posts of this earlier output or feed that lost their id or URL.",
+    help="Report ids, URLs and posts of this earlier output or feed that are lost.",
 )
 @click.option(
     "--format",

@@ -380,9 +380,9 @@ def detect_layout(header: Sequence[str]) -> CsvLayout | None:
 
 
 def worse_state(state: State) -> int:
-    """Return a number for `state`: the greater, the less may the subscriber receive emails.
+    """Return the rank of `state`: 0 is active, and the highest rank forbids emails most strictly.
 
-    Where a file tells several states for one address, the one with the greatest number counts.
+    If a file has several states for one address, the state with the highest rank counts.
     """
     return (*("active", "paused", "pending"), *_STOPPED).index(state)
 

@@ -38,7 +38,7 @@ def feed_head(posts: Sequence[Post], size: int) -> tuple[Post, ...]:
 
     A change is an `updated` or `withdrawn` date in the front matter. The post returns to the feed
     until a post is dated more than 30 days after the change, so that every feed reader that polls
-    learns of it: RFC 5005 §4.1 recommends that changed entries are repeated in the feed.
+    learns of it: archive documents need not be fetched again (RFC 5005 §4).
     """
     if not posts:
         return ()
