@@ -187,6 +187,25 @@ def test_digest_can_be_printed_as_a_message(make_site: MakeSite, postroom: Postr
     assert postroom(folder, "digest", "--eml") == outcome
 
 
+def test_only_a_draft_opens_for_editing(make_site: MakeSite, postroom: Postroom) -> None:
+    """`digest --eml` opens as a message to read; `--draft` adds the field that makes it a draft."""
+    folder = make_site(NEWS)
+    message = postroom(folder, "digest", "--eml").out.splitlines()
+    draft = postroom(folder, "digest", "--eml", "--draft").out.splitlines()
+    assert [line for line in message if line.startswith("X-")] == []
+    assert [line for line in draft if line not in message] == ["X-Unsent: 1"]
+
+
+@pytest.mark.parametrize("form", [[], ["--text"], ["--html"]])
+def test_only_a_message_can_be_a_draft(
+    make_site: MakeSite, postroom: Postroom, form: list[str]
+) -> None:
+    """`--draft` without `--eml` is wrong use, and prints nothing."""
+    outcome = postroom(make_site(NEWS), "digest", *form, "--draft")
+    line = "digest: --draft: needs --eml; write postroom digest --eml --draft"
+    assert (outcome.code, outcome.out, outcome.errors) == (2, "", [line])
+
+
 @pytest.mark.parametrize("period", ["2026-10", "2026-W47", "2026-11-20", "latest", ""])
 def test_a_period_without_posts_is_wrong_use(
     make_site: MakeSite, postroom: Postroom, period: str

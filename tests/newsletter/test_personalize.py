@@ -25,7 +25,7 @@ from postroom.mail.tokens import Keys, envelope_sender, new_token
 from postroom.mail.unsubscribe import TOKEN_PLACEHOLDER, preferences_url, unsubscribe_url
 from postroom.models import Cursor, Issue, MailSettings, Site
 from postroom.newsletter import mime, personalize
-from postroom.newsletter.mime import draft_message, encode_body, encode_headers
+from postroom.newsletter.mime import compose_message, encode_body, encode_headers
 from postroom.newsletter.personalize import PreparedIssue, list_id, prepare_issue
 from postroom.newsletter.render import RenderedEmail, render_email
 from postroom.posts import loader
@@ -573,7 +573,7 @@ def test_m8_a_message_has_the_list_headers() -> None:
     """Every message has the three List-* fields; a draft has none of them."""
     lists = ("List-Id", "List-Unsubscribe", "List-Unsubscribe-Post")
     assert [len(read(made()).get_all(name, [])) for name in lists] == [1, 1, 1]
-    shown = draft_message(
+    shown = compose_message(
         EMAIL, sender=MAIL.sender, recipient=ADDRESS, date=DATE, message_id="<1@a.b>"
     )
     assert [name for name in read(shown) if name.startswith(("List-", "Precedence"))] == []

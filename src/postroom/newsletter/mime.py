@@ -141,14 +141,21 @@ def _refuse_breaks(name: str, value: str) -> None:
             raise ValueError(f"{name}: the value contains a line break or NUL")
 
 
-def draft_message(
-    email: RenderedEmail, *, sender: str, recipient: str, date: datetime, message_id: str
+def compose_message(  # noqa: PLR0913 - the fields of a message
+    email: RenderedEmail,
+    *,
+    sender: str,
+    recipient: str,
+    date: datetime,
+    message_id: str,
+    is_draft: bool = False,
 ) -> bytes:
-    """Return `email` as an unsent message (RFC 5322), multipart/alternative with the text first.
+    """Return `email` as a message (RFC 5322), multipart/alternative with the text first.
 
-    `sender` and `recipient` are mailboxes such as `News <news@example.com>`. The same arguments
-    give the same bytes. The message is parsed again as a check; raises `ContentError` if a field or
-    a part then differs from the arguments.
+    `sender` and `recipient` are mailboxes such as `News <news@example.com>`. Mail programs open the
+    message for reading, and for editing and sending if `is_draft` is set. The same arguments give
+    the same bytes. The message is parsed again as a check; raises `ContentError` if a field or a
+    part then differs from the arguments.
     """
     meant = {
         "From": sender,
@@ -156,8 +163,8 @@ def draft_message(
         "Subject": email.subject,
         "Date": format_datetime(date),
         "Message-ID": message_id,
-        # Mail programs that know this field open the message as a draft.
-        "X-Unsent": "1",
+        # Mail programs that know this field open the message in their editor.
+        **({"X-Unsent": "1"} if is_draft else {}),
     }
     data = encode_headers(meant) + encode_body(email)
     check_message(data, meant)
