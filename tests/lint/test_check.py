@@ -186,13 +186,15 @@ def test_uneditable_front_matter_stays(tmp_path: Path, text: str) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.md"]
 
 
-def test_a_linked_post_is_edited_at_its_target(tmp_path: Path) -> None:
-    """A post that is a symbolic link stays a link; its target gets the id."""
-    (tmp_path / "real.md").write_text("---\ntitle: A\n---\n")
+def test_a_linked_post_is_left_to_its_author(tmp_path: Path) -> None:
+    """A post that is a symbolic link gets no id; the message names what to do."""
+    text = "---\ntitle: A\n---\n"
+    (tmp_path / "real.md").write_text(text)
     (tmp_path / "a.md").symlink_to("real.md")
-    write_id(tmp_path / "a.md", "posts/a.md", ID)
-    assert (tmp_path / "a.md").is_symlink()
-    assert (tmp_path / "real.md").read_text() == f"---\ntitle: A\n{LINE}\n---\n"
+    with pytest.raises(ContentError, match=r"posts/a\.md: id: is a symbolic link") as caught:
+        write_id(tmp_path / "a.md", "posts/a.md", ID)
+    assert f"add {LINE} to the file that it leads to" in str(caught.value)
+    assert (tmp_path / "real.md").read_text() == text
 
 
 LINES = st.sampled_from(

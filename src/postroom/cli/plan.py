@@ -19,6 +19,7 @@ from postroom.cli.context import InstantType, build_instant, open_site_store
 from postroom.cli.progress import print_outdated
 from postroom.db import engine
 from postroom.errors import Problem, SettingsError, UseError
+from postroom.files import link_fault
 from postroom.lint.email import lint_email
 from postroom.lint.runner import grade
 from postroom.mail.unsubscribe import TOKEN_PLACEHOLDER
@@ -133,10 +134,10 @@ def command(  # noqa: PLR0913 - click's options are arguments
         ]
         if out:
             approved = tuple(_approve(previews, segments, data.planning))
-            _write_out(out, ApprovedPlan(site.id, clock, approved))
+            _write_out(out, site_dir, write_plan(ApprovedPlan(site.id, clock, approved)))
     sample = previews[0].message if previews else None
     if file and sample:
-        file.write_bytes(sample)
+        _write_out(file, site_dir, [sample])
     without = [segment for segment in segments if segment.issue is None]
     if as_json:
         click.echo(json.dumps(_as_json(run.state, previews, without, data.states), indent=1))
@@ -276,13 +277,16 @@ def _approve(
         yield approve(preview.resolved.issue, recipients[preview.issue])
 
 
-def _write_out(out: Path, approved: ApprovedPlan) -> None:
+def _write_out(out: Path, site_dir: Path, data: Iterable[bytes]) -> None:
+    message = link_fault(site_dir, out)
     try:
-        with out.open("wb") as file:
-            file.writelines(write_plan(approved))
+        if not message:
+            with out.open("wb") as file:
+                file.writelines(data)
     except OSError as error:
         message = (error.strerror or "cannot be written").lower()
-        raise UseError([Problem(str(out), message=message, hint="name another file")]) from None
+    if message:
+        raise UseError([Problem(str(out), message=message, hint="name another file")])
 
 
 def _sample(prepared: PreparedIssue) -> bytes:

@@ -18,6 +18,7 @@ from postroom.cli.console import pluralize, print_problems
 from postroom.cli.context import current_instant, load_keys, open_site_store
 from postroom.db.store import Store
 from postroom.errors import Problem, UseError
+from postroom.files import link_fault
 from postroom.mail import address
 from postroom.models import Cursor, Frequency, Site, State, Subscriber, SubscriberEvent
 from postroom.scheduling.rules import advance_run, confirmation_cursor, start_cursor
@@ -229,9 +230,10 @@ def export(output: Path | None) -> None:
       postroom subscribers export > subscribers.csv
       postroom subscribers export --output subscribers.csv
     """
+    folder = find_site(Path.cwd())
     with (
-        open_site_store(find_site(Path.cwd())) as store,
-        _target(output) as target,
+        open_site_store(folder) as store,
+        _target(output, folder) as target,
         closing(store.subscribers.every()) as subscribers,
     ):
         number = importer.export_csv(subscribers, target)
@@ -239,9 +241,11 @@ def export(output: Path | None) -> None:
         click.echo(f"{pluralize(number, 'subscriber')} → {output}")
 
 
-def _target(output: Path | None) -> TextIO:
+def _target(output: Path | None, folder: Path) -> TextIO:
     if output is None:
         return io.TextIOWrapper(os.fdopen(os.dup(1), "wb"), "utf-8", newline="")
+    if fault := link_fault(folder, output):
+        raise UseError([Problem(str(output), message=fault, hint="name another file")])
     try:
         # Readable by its owner alone, because it contains email addresses.
         descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -17,6 +17,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from postroom.errors import DatabaseError, Problem, SettingsError
+from postroom.files import link_fault
 
 T = TypeVar("T")
 DATABASE_URL_VAR = "POSTROOM_DATABASE_URL"
@@ -128,8 +129,9 @@ class Database:
                 self.release_lock()
 
     def _lock_file(self, stack: ExitStack) -> bool:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
         try:
-            descriptor = os.open(f"{self.engine.url.database}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+            descriptor = os.open(f"{self.engine.url.database}.lock", flags, 0o600)
         except OSError as error:
             reason = error.strerror or "cannot be opened"
             raise DatabaseError(
@@ -212,6 +214,10 @@ def _parsed(url: str) -> sa.URL:
 
 def _sqlite(url: sa.URL, site_dir: Path, timeout: float, *, name: str) -> Database:
     path = site_dir / str(url.database)
+    # An operator may link the folder to another disk, but a pull request may link the file.
+    if name == DEFAULT_PATH and (message := link_fault(path.parent, path)):
+        hint = f"set {DATABASE_URL_VAR} to the file that it leads to"
+        raise SettingsError([Problem(name, message=message, hint=hint)])
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # SQLite gives its write-ahead log the mode of this file.

@@ -18,6 +18,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 from attrs import define, field, frozen
 
 from postroom import __version__
+from postroom.files import link_fault, replace_file
 from postroom.settings.validation import percent_encode
 
 CACHE_LIFETIME = 7 * 86_400
@@ -35,11 +36,13 @@ class LinkCache:
     ok: dict[str, float] = field(factory=dict)
 
     def write(self) -> None:
-        """Write the cache for the next run."""
-        self.file.parent.mkdir(exist_ok=True)
-        staged = self.file.with_suffix(".tmp")
-        staged.write_text(json.dumps(self.ok, indent=0, sort_keys=True) + "\n", "utf-8")
-        staged.replace(self.file)
+        """Write the cache for the next run, unless its folder is a symbolic link."""
+        folder = self.file.parent
+        if link_fault(folder.parent, folder):
+            return
+        folder.mkdir(exist_ok=True)
+        data = json.dumps(self.ok, indent=0, sort_keys=True) + "\n"
+        replace_file(self.file, data.encode())
 
 
 def load_link_cache(file: Path, now: float) -> LinkCache:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 
 from attrs import evolve
 
 from postroom.errors import ContentError, Problem
+from postroom.files import link_fault, replace_file
 from postroom.posts.front_matter import FENCE, FrontMatter, parse_front_matter, split_post
 
 _EMPTY_ID = re.compile(
@@ -21,15 +21,19 @@ _BYTE_ORDER_MARK = "\ufeff"
 def write_id(file: Path, name: str, post_id: str) -> None:
     """Write `post_id` into the front matter of the post in `file`, called `name` in messages.
 
-    Raises `ContentError` and leaves the file unchanged if the edit would alter anything else.
+    Raises `ContentError` and leaves the file unchanged if the edit would alter anything else, or if
+    the file is a symbolic link.
     """
+    if fault := link_fault(file.parent, file):
+        hint = f'add id: "{post_id}" to the file that it leads to'
+        raise ContentError([Problem(name, key="id", message=fault, hint=hint)])
     before = file.read_bytes()
     after = with_id(before.decode("utf-8"), post_id).encode()
     old, new = _parse(before), _parse(after)
     if _without_id(old) != _without_id(new) or new[0].id != post_id:
         message, hint = "cannot be written here", "add it by hand"
         raise ContentError([Problem(name, 1, key="id", message=message, hint=hint)])
-    _replace(file, after)
+    replace_file(file, after)
 
 
 def with_id(text: str, post_id: str) -> str:
@@ -56,8 +60,11 @@ def with_id(text: str, post_id: str) -> str:
 def write_topic(file: Path, written: str, usual: str) -> bool:
     """Replace the topic `written` with `usual` in the front matter of the post in `file`.
 
-    Return False and leave the file unchanged if the edit would alter anything else.
+    Return False and leave the file unchanged if the edit would alter anything else, or if the file
+    is a symbolic link.
     """
+    if link_fault(file.parent, file):
+        return False
     before = file.read_bytes()
     after = with_topic(before.decode("utf-8"), written, usual).encode()
     old, new = _parse(before), _parse(after)
@@ -66,7 +73,7 @@ def write_topic(file: Path, written: str, usual: str) -> bool:
     same = heads[0] == heads[1] and old[1] == new[1]
     if before == after or not same or new[0].topics != tuple(expected):
         return False
-    _replace(file, after)
+    replace_file(file, after)
     return True
 
 
@@ -94,14 +101,3 @@ def _parse(data: bytes) -> tuple[FrontMatter, str]:
         return FrontMatter(), text
     head, errors, _ = parse_front_matter(parts.head, "")
     return (FrontMatter(), "") if errors else (head, parts.body)
-
-
-def _replace(file: Path, data: bytes) -> None:
-    target = file.resolve()
-    staged = target.with_name(f".{target.name}.tmp")
-    try:
-        staged.write_bytes(data)
-        shutil.copymode(target, staged)
-        staged.replace(target)
-    finally:
-        staged.unlink(missing_ok=True)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
-from typing import Literal
 from urllib.parse import quote
 
 from postroom.errors import OutputError, Problem, UseError
+from postroom.files import create_file, link_fault, replace_file
 from postroom.models import Site
 from postroom.posts.front_matter import FENCE
 from postroom.settings import paths
@@ -43,25 +44,30 @@ def create_site(folder: Path, today: date) -> tuple[str, ...]:
     """Create a site in `folder` and return the names of the files that were written.
 
     An existing `.gitignore` gets the lines that it is missing. Raises `UseError` and changes
-    nothing if any other file of the new site exists already.
+    nothing if any other file of the new site exists already, or if a symbolic link is in its place.
     """
     files = dict(render_starter_files(folder.resolve().name, today))
+    problems = [problem for name in files if (problem := _in_the_way(folder, name))]
+    if problems:
+        raise UseError(problems)
     ignoring = folder / _IGNORING
-    extended = ignoring.is_file()
-    there = [name for name in files if (folder / name).exists()]
-    if extended:
-        there.remove(_IGNORING)
-        before = ignoring.read_text("utf-8", "replace")
-        files[_IGNORING] = _missing_lines(before, files[_IGNORING])
-    if there:
-        hint = "choose another folder"
-        raise UseError(
-            Problem(str(folder / name), message="exists already", hint=hint) for name in there
-        )
+    before = ignoring.read_bytes() if ignoring.is_file() else b""
+    files[_IGNORING] = _missing_lines(before.decode("utf-8", "replace"), files[_IGNORING])
     written = {name: text for name, text in files.items() if text}
     for name, text in written.items():
-        _write(folder / name, text, mode="a")
+        _write(folder / name, (before if name == _IGNORING else b"") + text.encode())
     return tuple(written)
+
+
+def _in_the_way(folder: Path, name: str) -> Problem | None:
+    """Return the problem with what is already in the place of the new file `name`, or None."""
+    path = folder / name
+    if fault := link_fault(folder, path):
+        hint = "replace the link, or choose another folder"
+        return Problem(str(path), message=fault, hint=hint)
+    if path.exists() and not (name == _IGNORING and path.is_file()):
+        return Problem(str(path), message="exists already", hint="choose another folder")
+    return None
 
 
 def _missing_lines(there: str, wanted: str) -> str:
@@ -88,10 +94,10 @@ def create_post(site_dir: Path, site: Site, title: str, today: date) -> Path:
         raise UseError([Problem("TITLE", message=f"found '{title}'", hint="use letters or digits")])
     stem = f"{today.isoformat()}-{slug}"
     path = site_dir / site.posts / f"{stem}.md"
-    if path.exists():
+    if os.path.lexists(path):
         message, hint = "exists already", "open it, or choose another title"
         raise UseError([Problem(paths.below(site.posts, path.name), message=message, hint=hint)])
-    _write(path, _front_matter(title, today, make_post_id(site, stem)))
+    _write(path, _front_matter(title, today, make_post_id(site, stem)).encode())
     return path
 
 
@@ -113,11 +119,11 @@ def _quote(text: str) -> str:
     return '"' + re.sub(r"[\x7f-\x9f\ufeff]", lambda c: f"\\u{ord(c[0]):04X}", escaped) + '"'
 
 
-def _write(path: Path, text: str, mode: Literal["w", "a"] = "w") -> None:
+def _write(path: Path, data: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open(mode, encoding="utf-8") as file:
-            file.write(text)
+        write = replace_file if path.name == _IGNORING else create_file
+        write(path, data)
     except OSError as error:
         reason = (error.strerror or "unknown error").lower()
         raise OutputError([Problem(str(path), message=f"cannot be written: {reason}")]) from error

@@ -21,6 +21,7 @@ from typing import TypeAlias
 from attrs import Factory, frozen
 
 from postroom.errors import OutputError, Problem
+from postroom.files import NOT_FOLLOWED
 from postroom.settings import paths
 
 MANIFEST = ".postroom.json"
@@ -224,7 +225,7 @@ def _in_the_way(folder: Path, path: str) -> Problem | None:
     for number, part in enumerate(parts, 1):
         place = place / part
         if place.is_symlink():
-            message = "is a symbolic link, which Postroom does not follow when it writes"
+            message = f"is a symbolic link, {NOT_FOLLOWED}"
         elif number < len(parts) and place.exists() and not place.is_dir():
             message = "is a file where a folder is needed"
         elif number == len(parts) and place.is_dir():
