@@ -98,6 +98,23 @@ def test_a_list_without_consent_is_refused(run: Run, here: Path) -> None:
     assert run("list").err == "0 subscribers: none\n"
 
 
+def test_a_column_of_unknown_meaning_is_refused_or_ignored(run: Run, here: Path) -> None:
+    """The error names the column and the way on: `--ignore-column`, or a known name."""
+    (here / "old.csv").write_text("email,Bounce class,lead_status\nreader@example.com,7,new\n")
+    outcome = run("import", "old.csv")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert outcome.errors == [
+        (
+            f"old.csv:1: column '{name}' may tell who must not get emails, in a way that is not"
+            f" known; pass --ignore-column '{name}' if it does not; otherwise name it"
+            " 'unsubscribed', 'bounced' or 'complained', and write yes or no in its cells"
+        )
+        for name in ("Bounce class", "lead_status")
+    ]
+    ignored = ("--ignore-column", "bounce class", "--ignore-column", "lead_status")
+    assert run("import", "--confirmed", *ignored, "old.csv").out == "1 added\n"
+
+
 def test_subscribers_are_added(run: Run) -> None:
     """Subscribers are added once, with the given preferences."""
     words = "--confirmed --frequency week --topic Products --topic News --language en".split()

@@ -70,7 +70,7 @@ def test_new_subscribers_get_recent_posts(
     folder = make_site(POSTS, MAIL)
     assert postroom(folder, "send", "--keep-ledger-here").out == NOTHING_DUE
     added = postroom(folder, "subscribers", "add", "--confirmed", "reader@example.com")
-    assert added.out == "1 added\n1 will be welcomed by the next: postroom send\n"
+    assert added.out == "1 added\nthe next postroom send will send 1 welcome email\n"
     sent = postroom(folder, "send", "--keep-ledger-here")
     assert (sent.code, sent.err) == (0, "")
     subject, text = emails_by_recipient(server)["reader@example.com"]

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from postroom.db.store import Store, open_store
 from postroom.errors import ContentError
-from postroom.subscribers.csv_format import CellError, parse_list, read_rows
+from postroom.subscribers.csv_format import parse_list, read_rows
+from postroom.subscribers.state_columns import CellError
 from tests.subscribers.test_importer import CONFIRMED, Import, open_bytes, states
 from tests.support.site import CommandResult, MakeSite
 

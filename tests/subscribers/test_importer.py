@@ -186,7 +186,12 @@ class TestOtherPrograms:
     def test_an_unknown_state_is_not_guessed(self, store: Store) -> None:
         """A line with an unknown state is not imported."""
         result = Import(store, "email,status\nreader@example.com,happy\n", CONFIRMED)
-        assert result.lines == [(2, "'happy' in column 'status' is not a known state")]
+        what = "'happy' in column 'status' is not a known state"
+        hint = (
+            "correct it, or pass --ignore-column 'status' if that column does not tell who gets"
+            " emails"
+        )
+        assert result.lines == [(2, f"{what}; {hint}")]
         assert result.states == {}
 
 

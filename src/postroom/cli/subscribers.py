@@ -152,7 +152,7 @@ def _plan_welcome(
     """Plan a welcome issue for each of the `newcomers`, and print how many will get one."""
     content = ContentSource(site_dir, site, lambda warnings: print_problems(warnings, "warning"))
     if welcomed := send_welcome(store, site, content, current_instant(), newcomers):
-        click.echo(f"{welcomed} will be welcomed by the next: postroom send")
+        click.echo(f"the next postroom send will send {pluralize(welcomed, 'welcome email')}")
 
 
 def _parse(text: str) -> address.EmailAddress | None:
@@ -169,19 +169,31 @@ def _parse(text: str) -> address.EmailAddress | None:
     is_flag=True,
     help="Confirm that people opted in of whom the file does not say so.",
 )
+@click.option(
+    "--ignore-column",
+    "ignored",
+    multiple=True,
+    metavar="NAME",
+    help="Do not read the column NAME, because it does not tell who gets emails; may be repeated.",
+)
 @_frequency
 @_start
 def import_(
-    file: Path, frequency: Frequency | None, start: datetime | None, *, confirmed: bool
+    file: Path,
+    ignored: tuple[str, ...],
+    frequency: Frequency | None,
+    start: datetime | None,
+    *,
+    confirmed: bool,
 ) -> int:
     """Import subscribers from the CSV file FILE, or from standard input if it is '-'.
 
-    Exports of listmonk, Mailchimp, Ghost, Buttondown and Postroom are read as they are, and any
-    file whose first line names a column 'email'. People who unsubscribed, bounced or complained
-    there get no emails from here, and nobody who stopped here starts again. Names, notes and tags
-    are not imported. Each row that is not imported is printed with the reason; the same file can be
-    imported again. A malformed file, for example with an unclosed quote or a row with too few
-    cells, is refused as a whole.
+    Exports of other newsletter programs and of Postroom are read as they are, and any file whose
+    first line names a column 'email'. People who unsubscribed, bounced, complained or did not
+    confirm there get no emails from here, and nobody who stopped here starts again. Names, notes
+    and tags are not imported. Each row that is not imported is printed with the reason; the same
+    file can be imported again. A file is refused as a whole if it is malformed, or if it has a
+    column that may tell who must not get emails, in a way that is not known.
 
     \b
     Example:
@@ -193,7 +205,10 @@ def import_(
     name = "standard input" if str(file) == "-" else file.name
     with open_site_store(site_dir) as store, _source(file) as source:
         consent = f"confirmed by the operator: import of {name} with --confirmed"
-        terms = _terms(store, site, frequency, start, consent if confirmed else "")
+        terms = evolve(
+            _terms(store, site, frequency, start, consent if confirmed else ""),
+            ignored_columns=ignored,
+        )
         summary = importer.import_csv(
             source,
             name,

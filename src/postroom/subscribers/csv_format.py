@@ -18,11 +18,19 @@ from datetime import date
 from itertools import chain, islice
 from typing import get_args
 
-from attrs import frozen
+from attrs import field, frozen
 
 from postroom.errors import ContentError, Problem
 from postroom.models import Frequency, State, Subscriber
 from postroom.settings.validation import is_language
+from postroom.subscribers.state_columns import (
+    CellError,
+    StateColumn,
+    compact_name,
+    find_state_columns,
+    is_doubtful,
+    read_state,
+)
 
 Source = io.BufferedReader | io.BufferedRandom
 LONGEST_LINE = 1024 * 1024
@@ -263,43 +271,7 @@ def format_row(subscriber: Subscriber) -> tuple[str, ...]:
 
 
 # Mailchimp's "Address" is a postal address, so the other names come first.
-_ADDRESSES = ("email_address", "email", "e_mail", "e_mail_address", "mail", "address")
-_STOPPED: tuple[State, ...] = ("unsubscribed", "bounced", "complained")
-
-_ACTIVE: Mapping[str, State] = dict.fromkeys(
-    "active subscribed confirmed regular premium gifted trialed churning".split(), "active"
-)
-_UNSUBSCRIBED: Mapping[str, State] = dict.fromkeys(
-    "unsubscribed disabled blocklisted archived removed blocked spammy".split(), "unsubscribed"
-)
-_WORDS: Mapping[str, State] = {
-    **_ACTIVE,
-    **_UNSUBSCRIBED,
-    **dict.fromkeys("pending unconfirmed unactivated".split(), "pending"),
-    **dict.fromkeys("bounced cleaned undeliverable".split(), "bounced"),
-    "complained": "complained",
-    "paused": "paused",
-}
-# listmonk's "enabled" does not mean that somebody confirmed; its export does not say that.
-_WITHOUT_STATE = frozenset({"", "enabled"})
-# In Buttondown, "paused" pauses payments, not emails.
-_STATES: Mapping[str, Mapping[str, State]] = {
-    "state": {word: word for word in get_args(State)},
-    "status": _WORDS,
-    "subscriber_type": {**_WORDS, "paused": "active"},
-    "type": {**_WORDS, "paused": "active"},
-    "subscribed_to_emails": {"true": "active", "false": "unsubscribed"},
-    "subscribed": {
-        "true": "active",
-        "false": "unsubscribed",
-        "yes": "active",
-        "no": "unsubscribed",
-    },
-}
-
-
-class CellError(ValueError):
-    """A cell that cannot be imported; the text of the error says why."""
+_ADDRESSES = ("emailaddress", "email", "mail", "emailadresse", "subscriber", "address")
 
 
 @frozen
@@ -319,20 +291,15 @@ class CsvRow:
 class CsvLayout:
     """The columns of a file that are imported, with their indexes from 0.
 
-    `address` is the index of the email addresses, `state` the name and index of the column that
-    tells the state. `times` are Mailchimp's columns that tell when and why people unsubscribed,
-    bounced or confirmed; `own` are the columns that our export has, too. Both map names to indexes.
+    `address` is the index of the email addresses. `states` are all columns that tell the state, and
+    `doubtful` the names of those that may, in a way that is not known. `own` maps the names of
+    columns that our export has, too, to their indexes.
     """
 
     address: int
-    state: tuple[str, int] | None
-    times: Mapping[str, int]
-    own: Mapping[str, int]
-
-    @property
-    def has_states(self) -> bool:
-        """Whether at least one column tells the state of subscribers."""
-        return bool(self.state or self.times)
+    states: tuple[StateColumn, ...] = ()
+    doubtful: tuple[str, ...] = ()
+    own: Mapping[str, int] = field(factory=dict)
 
     def read(self, cells: Sequence[str]) -> CsvRow:
         """Return the row with these `cells`.
@@ -342,83 +309,38 @@ class CsvLayout:
         own = {name: _cell(cells, index) for name, index in self.own.items()}
         return CsvRow(
             _cell(cells, self.address),
-            self._state(cells),
+            read_state(self.states, cells),
             {name: value for name, value in own.items() if value},
         )
 
-    def _state(self, cells: Sequence[str]) -> State | None:
-        """Return the worst state in the columns (see `worse_state`), None if there is none."""
-        states = [_by_times(self.times, cells)]
-        if self.state:
-            column, index = self.state
-            states.append(_by_word(column, _cell(cells, index)))
-        return max((state for state in states if state), key=worse_state, default=None)
 
-
-def detect_layout(header: Sequence[str]) -> CsvLayout | None:
+def detect_layout(header: Sequence[str], ignored: Iterable[str] = ()) -> CsvLayout | None:
     """Find the columns to import by the names in `header`, the first row of the file.
 
-    Return None if there is no column of email addresses.
+    Columns with one of the names `ignored` are not imported. Return None if there is no column of
+    email addresses.
     """
+    without = set(map(compact_name, ignored))
+    columns = [(i, name) for i, name in enumerate(header) if compact_name(name) not in without]
     indexes: dict[str, int] = {}
-    for index, name in enumerate(header):
-        indexes.setdefault(re.sub(r"[\s-]+", "_", name.strip().casefold()), index)
+    for index, name in columns:
+        indexes.setdefault(compact_name(name), index)
     address = next((name for name in _ADDRESSES if name in indexes), None)
     if address is None:
         return None
-    state = next(((name, indexes[name]) for name in _STATES if name in indexes), None)
-    times = ("unsub_time", "unsub_reason", "clean_time", "confirm_time")
     # Other programs have columns of these names that mean something else.
-    ours = "token" in indexes and "cursor_seq" in indexes
+    ours = "token" in indexes and "cursorseq" in indexes
     own = tuple(OWN_COLUMNS)[2:] if ours else ("frequency", "topics", "language")
     return CsvLayout(
         indexes[address],
-        state,
-        {name: indexes[name] for name in times if name in indexes},
-        {name: indexes[name] for name in own if name in indexes},
+        find_state_columns(columns),
+        tuple(name.strip() for _, name in columns if is_doubtful(name)),
+        {name: indexes[compact_name(name)] for name in own if compact_name(name) in indexes},
     )
-
-
-def worse_state(state: State) -> int:
-    """Return the rank of `state`: 0 is active, and the highest rank forbids emails most strictly.
-
-    If a file has several states for one address, the state with the highest rank counts.
-    """
-    return (*("active", "paused", "pending"), *_STOPPED).index(state)
-
-
-def is_stopped(state: State | None) -> bool:
-    """Tell whether `state` is unsubscribed, bounced or complained.
-
-    A subscriber in one of these states gets no emails without a new confirmation.
-    """
-    return state in _STOPPED
 
 
 def _cell(cells: Sequence[str], index: int) -> str:
     return cells[index].strip() if index < len(cells) else ""
-
-
-def _by_word(column: str, word: str) -> State | None:
-    folded = word.casefold()
-    if folded in _WITHOUT_STATE:
-        return None
-    state = _STATES[column].get(folded)
-    if state is None:
-        raise CellError(f"'{word[:40]}' in column '{column}' is not a known state")
-    return state
-
-
-def _by_times(times: Mapping[str, int], cells: Sequence[str]) -> State | None:
-    """Return the state by Mailchimp's columns of times and reasons, None if these are empty."""
-    values = {name: _cell(cells, index) for name, index in times.items()}
-    if re.search("abuse|spam", values.get("unsub_reason", ""), re.IGNORECASE):
-        return "complained"
-    if values.get("clean_time"):
-        return "bounced"
-    if values.get("unsub_time"):
-        return "unsubscribed"
-    return "active" if values.get("confirm_time") else None
 
 
 def parse_list(cell: str) -> frozenset[str]:

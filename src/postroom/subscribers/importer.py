@@ -25,13 +25,11 @@ from postroom.mail.address import AddressError, parse_address
 from postroom.mail.tokens import Random, new_token
 from postroom.models import Cursor, Frequency, Reason, State, Subscriber
 from postroom.subscribers import csv_format
-from postroom.subscribers.csv_format import (
+from postroom.subscribers.csv_format import CsvLayout, Source, read_rows, verify
+from postroom.subscribers.state_columns import (
     CellError,
-    CsvLayout,
-    Source,
+    compact_name,
     is_stopped,
-    read_rows,
-    verify,
     worse_state,
 )
 
@@ -88,7 +86,7 @@ class ImportTerms:
     `hashed` returns the suppression hash of an address's key. `cursor_for` returns the cursor that
     new subscribers of a frequency get (delivery rules, rule 5). `consent` is what the operator says
     about people whose row has no state; it is recorded as their consent. If it is empty, rows
-    without a state are refused.
+    without a state are refused. Columns named in `ignored_columns` are not read.
     """
 
     at: datetime
@@ -98,6 +96,7 @@ class ImportTerms:
     consent: str = ""
     topics: frozenset[str] = frozenset()
     language: str = ""
+    ignored_columns: tuple[str, ...] = ()
     random: Random = secrets.token_bytes
 
 
@@ -298,7 +297,7 @@ def import_addresses(
     `report` receives each address that was not imported; its line is the position from 1.
     """
     work = _Import(store, terms, report)
-    layout = CsvLayout(0, None, {}, {})
+    layout = CsvLayout(0)
     lines = enumerate(addresses, 1)
     candidates = (work.candidate(line, [address], layout) for line, address in lines)
     work.take([candidate for candidate in candidates if candidate])
@@ -317,8 +316,8 @@ def import_csv(
     `name` is the name of the file in messages; `report` receives each row that was not imported.
     Rows are imported in chunks of a thousand. After a failure between two chunks, import the file
     again: rows that were imported before do no harm. Raises `ContentError`, before any row is
-    imported, if the file is malformed, has no column of email addresses, or has no column of states
-    while `terms` hold no consent.
+    imported, if the file is malformed, has no column of email addresses, has a column that may tell
+    who gets no emails in an unknown way, or has no column of states while `terms` hold no consent.
     """
     work = _Import(store, terms, report)
     with _seekable(source) as table:
@@ -349,16 +348,33 @@ def _seekable(source: io.BufferedReader) -> Iterator[Source]:
 
 
 def _layout(header: Sequence[str], name: str, terms: ImportTerms) -> CsvLayout:
-    layout = csv_format.detect_layout(header)
+    known = set(map(compact_name, header))
+    for column in terms.ignored_columns:
+        if compact_name(column) not in known:
+            message = f"there is no column '{column}'"
+            hint = "give --ignore-column a name from the first line"
+            raise ContentError([Problem(name, 1, message=message, hint=hint)])
+    layout = csv_format.detect_layout(header, terms.ignored_columns)
     if layout is None:
         message = "there is no column of email addresses"
         hint = "name the columns in the first line, one of them 'email'"
         raise ContentError([Problem(name, 1, message=message, hint=hint)])
-    if not layout.has_states and not terms.consent:
+    if layout.doubtful:
+        raise ContentError(_doubtful_problem(name, column) for column in layout.doubtful)
+    if not layout.states and not terms.consent:
         message = "no column tells who opted in"
         hint = "pass --confirmed if all of them did"
         raise ContentError([Problem(name, 1, message=message, hint=hint)])
     return layout
+
+
+def _doubtful_problem(name: str, column: str) -> Problem:
+    message = f"column '{column[:60]}' may tell who must not get emails, in a way that is not known"
+    hint = (
+        f"pass --ignore-column '{column[:60]}' if it does not; otherwise name it 'unsubscribed',"
+        " 'bounced' or 'complained', and write yes or no in its cells"
+    )
+    return Problem(name, 1, message=message, hint=hint)
 
 
 def export_csv(subscribers: Iterable[Subscriber], target: TextIO) -> int:
