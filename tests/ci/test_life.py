@@ -22,6 +22,7 @@ from attrs import Factory, frozen
 from lxml import html
 from reader import Reader
 
+from postroom.mail.tokens import unsubscribe_address
 from tests.support import postgresql, repository, web_server
 from tests.support.feed_readers import PollResult, poll, shown_entries, subscribed
 from tests.support.processes import run, start, wait_for
@@ -152,7 +153,7 @@ def unsubscribe_path(email: EmailMessage) -> str:
     assert email["List-Unsubscribe-Post"] == ONE_CLICK
     web, mail = re.findall("<([^>]*)>", str(email["List-Unsubscribe"]))
     token = web.removeprefix(f"{SITE}list/unsubscribe/")
-    assert mail == f"mailto:bounces+leave-{token}@example.com"
+    assert mail == f"mailto:{unsubscribe_address('bounces@example.com', token)}"
     return f"/list/unsubscribe/{token}"
 
 

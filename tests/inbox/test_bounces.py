@@ -288,6 +288,7 @@ WORDS = st.sampled_from(
     [
         b"+42-aaaaaaaaaaaaaaaa@",
         b"bounces+leave-aaaaaaaaaaaaaaaaaaaaaa@example.com",
+        b"bounces+LEAVE-AAAAAAAAAAAAAAAAAAAAAAAAAA7@example.com",
         b"Content-Type: message/delivery-status\n\n",
         b"Content-Type: message/feedback-report\n\nFeedback-Type: abuse\n",
         b"Content-Type: multipart/report; boundary=x\n\n--x\n",

@@ -148,17 +148,47 @@ def test_other_addresses_name_no_delivery(address: str) -> None:
     assert read_envelope_sender(address, KEYS) is None
 
 
-@given(st.from_regex(r"[A-Za-z0-9_-]{22}", fullmatch=True))
-def test_an_unsubscribe_address_carries_the_token(token: str) -> None:
-    """The token can be read back from the unsubscribe address."""
+any_token = st.from_regex(r"[A-Za-z0-9_-]{22}", fullmatch=True)
+
+
+@given(any_token, st.sampled_from([str, str.lower, str.upper, str.swapcase, str.title]))
+def test_an_unsubscribe_address_carries_the_token(
+    token: str, rewrite: Callable[[str], str]
+) -> None:
+    """The token is read back in any case in which a mail server writes the unsubscribe address."""
     address = unsubscribe_address("bounces@example.com", token)
-    assert address == f"bounces+leave-{token}@example.com"
-    assert read_unsubscribe_address(address) == token
+    assert re.fullmatch(r"bounces\+leave-[a-z2-7]{27}@example\.com", address)
+    assert read_unsubscribe_address(f"To: <{rewrite(address)}>") == token
+
+
+@given(any_token, any_token)
+def test_no_two_tokens_have_one_address(token: str, other: str) -> None:
+    """Addresses of different tokens differ, whatever their case."""
+    addresses = {
+        unsubscribe_address("bounces@example.com", each).lower() for each in (token, other)
+    }
+    assert len(addresses) == len({token, other})
+
+
+@given(any_token)
+def test_an_address_of_an_earlier_version_carries_the_token(token: str) -> None:
+    """Unsubscribe addresses in emails that were sent before keep working."""
+    assert read_unsubscribe_address(f"bounces+leave-{token}@example.com") == token
 
 
 @pytest.mark.parametrize(
     "address",
-    ["", "bounces@example.com", "bounces+leave-@example.com", "bounces+leave-short@example.com"],
+    [
+        "",
+        "bounces@example.com",
+        "bounces+leave-@example.com",
+        "bounces+leave-short@example.com",
+        f"bounces+leave-{'a' * 26}@example.com",
+        f"bounces+leave-{'a' * 28}@example.com",
+        f"bounces+leave-{'a' * 26}8@example.com",
+        f"bounces+leave-{'a' * 26}\N{KELVIN SIGN}@example.com",
+        f"bounces+leave-{'a' * 26}\N{LATIN SMALL LETTER LONG S}@example.com",
+    ],
 )
 def test_other_addresses_carry_no_token(address: str) -> None:
     """An email to any other address unsubscribes nobody."""

@@ -34,7 +34,7 @@ NAMES = {
 }
 UNSUBSCRIBE = (
     f"<https://news.example.com/list/unsubscribe/{'x' * 200}>,"
-    f" <mailto:bounces+leave-{'x' * 22}@bounces.news.example.com>"
+    f" <mailto:bounces+leave-{'x' * 27}@bounces.news.example.com>"
 )
 FIELDS = ["From", "Subject", "List-Unsubscribe"]
 

@@ -135,9 +135,8 @@ _MAX_PARTS = 200
 _MAX_TEXT = 1 << 16
 # The fields in which servers write the recipient of a message, most reliable first.
 _SENT_TO = "Delivered-To X-Original-To X-Delivered-To Envelope-To X-Envelope-To To".split()
-# The forms of `mail.tokens` behind the + of an address; the signature is checked there.
+# The form of `mail.tokens` behind the + of an address; the signature is checked there.
 _SIGNED_ADDRESS = re.compile(r"\+[0-9]{1,11}-[A-Za-z2-7]{16}@")
-_UNSUBSCRIBE_ADDRESS = re.compile(r"\+leave-[A-Za-z0-9_-]{22}@")
 # The form of `mail.unsubscribe_url` in List-Unsubscribe; a test compares the two.
 _UNSUBSCRIBE_URL = re.compile(
     rf"/{re.escape(UNSUBSCRIBE_PATH)}([A-Za-z0-9_-]{{22}})(?![A-Za-z0-9_-])"
@@ -300,8 +299,7 @@ def _find_delivery(message: Message, text: str, keys: Keys) -> int:
 
 def _find_token(text: str) -> str:
     """Return the token of the first unsubscribe address in `text` (RFC 2369 §3.2), or ""."""
-    match = _UNSUBSCRIBE_ADDRESS.search(text)
-    return (read_unsubscribe_address(match[0]) or "") if match else ""
+    return read_unsubscribe_address(text) or ""
 
 
 def _recipients(message: Message) -> list[str]:

@@ -25,10 +25,13 @@ SECRET_KEY_VAR = "POSTROOM_SECRET_KEY"  # noqa: S105 - the name of a variable
 # 128 bits cannot be guessed, and 22 characters keep a List-Unsubscribe line shorter than 76.
 TOKEN_BYTES = 16
 MIN_KEY_LENGTH = 16
-# A signed number, or a token, after the + of a local part (RFC 5233 §1). The pattern of the number
-# ignores case, because some mail servers write an envelope sender in capitals.
-_BOUNCE = re.compile(r"\+([0-9]{1,11})-([a-z2-7]{16})@", re.IGNORECASE)
-_UNSUBSCRIBE = re.compile(r"\+leave-([A-Za-z0-9_-]{22})@")
+# A signed number, or a token, after the + of a local part (RFC 5233 §1), in any case: some mail
+# servers write local parts in capitals, others in lower case. Emails of earlier versions carry the
+# token itself.
+_BOUNCE = re.compile(r"\+([0-9]{1,11})-([a-z2-7]{16})@", re.IGNORECASE | re.ASCII)
+_UNSUBSCRIBE = re.compile(
+    r"\+leave-(?:([a-z2-7]{27})|([A-Za-z0-9_-]{22}))@", re.IGNORECASE | re.ASCII
+)
 NEW_KEY_HINT = 'make one with: python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
 NO_KEY_MESSAGE = "is not set"
 NO_KEY_HINT = f"set it to the key of this site; if the site has none yet, {NEW_KEY_HINT}"
@@ -127,16 +130,33 @@ def read_envelope_sender(address: str, keys: Keys) -> int | None:
     return int(found[1]) if found and keys.has_signed(int(found[1]), found[2]) else None
 
 
+def token_in_address(token: str) -> str:
+    """Return the form of `token` in an email address: 27 characters of base32, in lower case.
+
+    Mail servers may change the case of a local part, which would make another token of it. 22
+    characters of base64 have 132 bits, which need 27 characters of 5 bits (RFC 4648 §5, §6).
+    """
+    # 24 characters of base64 are whole bytes; the two that are added are cut off again.
+    encoded = base64.b32encode(base64.urlsafe_b64decode(f"{token}AA"))
+    return encoded[:27].decode("ascii").lower()
+
+
 def unsubscribe_address(bounces: str, token: str) -> str:
     """Return the email address for unsubscribing by email, which carries `token` (RFC 2369)."""
     local, _, domain = bounces.rpartition("@")
-    return f"{local}+leave-{token}@{domain}"
+    return f"{local}+leave-{token_in_address(token)}@{domain}"
 
 
-def read_unsubscribe_address(address: str) -> str | None:
-    """Return the token in an unsubscribe address, None for any other address."""
-    found = _UNSUBSCRIBE.search(address)
-    return found[1] if found else None
+def read_unsubscribe_address(text: str) -> str | None:
+    """Return the token in the first unsubscribe address in `text`, None if there is none."""
+    found = _UNSUBSCRIBE.search(text)
+    if found is None:
+        return None
+    encoded, token = found.groups()
+    if token:
+        return str(token)
+    decoded = base64.b32decode(f"{encoded.upper()}AA===")
+    return base64.urlsafe_b64encode(decoded)[:22].decode("ascii")
 
 
 def parse_keys(text: str | None) -> Keys:

@@ -1,8 +1,9 @@
-"""Make the message of each subscriber by replacing a placeholder in the finished issue.
+"""Make the message of each subscriber by replacing placeholders in the finished issue.
 
-Building a message takes two milliseconds; replacing the placeholder in a finished message takes
-microseconds. Both ways give the same bytes: a token is exactly as long as the placeholder, and
+Building a message takes two milliseconds; replacing the placeholders in a finished message takes
+microseconds. Both ways give the same bytes: a token is exactly as long as its placeholder, and
 quoted-printable does not encode any of its characters (RFC 2045 §6.7), so no line break moves.
+Email addresses carry the token in another form, which has a placeholder of its own.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from urllib.parse import urlsplit
 from attrs import field, frozen
 
 from postroom.errors import ContentError, Problem, SettingsError
-from postroom.mail.tokens import unsubscribe_address
+from postroom.mail.tokens import token_in_address, unsubscribe_address
 from postroom.mail.unsubscribe import TOKEN_PLACEHOLDER, preferences_url, unsubscribe_url
 from postroom.models import Site
 from postroom.newsletter import mime
@@ -35,7 +36,10 @@ _KEY_LENGTH = 32
 _SAMPLE_ADDRESS = "subscriber@example.com"
 _LABEL = re.compile(r"[a-z0-9]+")
 MessagePiece: TypeAlias = bytes | slice
-"""Fixed bytes, or a slice of the subscriber's token."""
+"""Fixed bytes, or a slice of the subscriber's token followed by its form in email addresses."""
+_ADDRESS_PLACEHOLDER = token_in_address(TOKEN_PLACEHOLDER)
+# The order is that of the values in `message`.
+_PLACEHOLDERS = (TOKEN_PLACEHOLDER, _ADDRESS_PLACEHOLDER)
 
 
 def list_id(site: Site) -> str:
@@ -58,8 +62,8 @@ class PreparedIssue:
     """A rendered issue that lacks only each subscriber's own data; made by `prepare_issue`.
 
     `content` is the message without To and Message-ID, with `TOKEN_PLACEHOLDER` in place of the
-    token. `content` can be stored: `PreparedIssue(content)` in another run or process makes the
-    same messages.
+    token, also in its form in email addresses. `content` can be stored: `PreparedIssue(content)` in
+    another run or process makes the same messages.
     """
 
     content: bytes = field(repr=False)
@@ -99,7 +103,7 @@ class PreparedIssue:
         headers = f"To: {address}\r\n{mime.encode_plain('Message-ID', f'<{message_id}>')}".encode(
             "ascii"
         )
-        filler = token.encode("ascii")
+        filler = f"{token}{token_in_address(token)}".encode("ascii")
         filled = (filler[piece] if isinstance(piece, slice) else piece for piece in self._pieces)
         return b"".join((headers, *filled))
 
@@ -118,7 +122,7 @@ def prepare_issue(email: RenderedEmail, site: Site, date: datetime) -> PreparedI
     _refuse_stray_placeholders(email, site)
     meant = _headers(email, site, date)
     prepared = PreparedIssue(encode_headers(meant) + encode_body(email))
-    _check_sample(prepared, email, meant)
+    _check_sample(prepared, email, site, meant)
     return prepared
 
 
@@ -127,16 +131,22 @@ def _refuse_stray_placeholders(email: RenderedEmail, site: Site) -> None:
     rest = f"{email.html}\n{email.text}"
     for page in (unsubscribe_url(site), preferences_url(site)):
         rest = rest.replace(page, "").replace(escape(page), "")
-    if TOKEN_PLACEHOLDER in rest:
-        message = f"contains '{TOKEN_PLACEHOLDER}', which is reserved for each subscriber's token"
-        raise ContentError([Problem("email", message=message, hint="remove it from the posts")])
+    for placeholder in _PLACEHOLDERS:
+        if placeholder in rest:
+            message = f"contains '{placeholder}', which is reserved for each subscriber's token"
+            raise ContentError([Problem("email", message=message, hint="remove it from the posts")])
+
+
+def _list_unsubscribe(site: Site, token: str) -> str:
+    """Return the value of List-Unsubscribe (RFC 2369 §3.2): a URL and, if possible, an address."""
+    url = f"<{unsubscribe_url(site, token)}>"
+    if not site.mail.bounces:
+        return url
+    bounces = mime.split_address(site.mail.bounces)[1]
+    return f"{url}, <mailto:{unsubscribe_address(bounces, token)}>"
 
 
 def _headers(email: RenderedEmail, site: Site, date: datetime) -> Mapping[str, str]:
-    unsubscribe = f"<{unsubscribe_url(site)}>"
-    if site.mail.bounces:
-        address = mime.split_address(site.mail.bounces)[1]
-        unsubscribe += f", <mailto:{unsubscribe_address(address, TOKEN_PLACEHOLDER)}>"
     reply_to = {"Reply-To": site.mail.reply_to} if site.mail.reply_to else {}
     return {
         "From": site.mail.sender,
@@ -145,18 +155,20 @@ def _headers(email: RenderedEmail, site: Site, date: datetime) -> Mapping[str, s
         "Date": format_datetime(date),
         "List-Id": list_id(site),
         # RFC 8058 §3.1: one https URL, and the field that allows one-click unsubscribing.
-        "List-Unsubscribe": unsubscribe,
+        "List-Unsubscribe": _list_unsubscribe(site, TOKEN_PLACEHOLDER),
         "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
     }
 
 
-def _check_sample(prepared: PreparedIssue, email: RenderedEmail, meant: Mapping[str, str]) -> None:
+def _check_sample(
+    prepared: PreparedIssue, email: RenderedEmail, site: Site, meant: Mapping[str, str]
+) -> None:
     token, message_id = "x" * len(TOKEN_PLACEHOLDER), prepared.message_id("x")
     sample = prepared.message(_SAMPLE_ADDRESS, token, message_id)
     personal = {
         "To": _SAMPLE_ADDRESS,
         "Message-ID": f"<{message_id}>",
-        "List-Unsubscribe": meant["List-Unsubscribe"].replace(TOKEN_PLACEHOLDER, token),
+        "List-Unsubscribe": _list_unsubscribe(site, token),
     }
     check_message(sample, {**meant, **personal})
     html, text = (part.replace(TOKEN_PLACEHOLDER, token) for part in (email.html, email.text))
@@ -166,18 +178,29 @@ def _check_sample(prepared: PreparedIssue, email: RenderedEmail, meant: Mapping[
 def _pieces(message: bytes) -> Iterator[MessagePiece]:
     """Split a message at its placeholders, even if a soft line break is inside a placeholder.
 
-    In the result, bytes are copied as they are, and a slice is replaced by that part of a token.
+    In the result, bytes are copied as they are, and a slice is replaced by that part of a token or
+    of its form in email addresses.
     """
-    soft = rb"((?:=\r\n)?)".join(re.escape(bytes([c])) for c in TOKEN_PLACEHOLDER.encode())
     end = 0
-    for match in re.finditer(soft, message):
+    for match, first in _find_placeholders(message):
         yield message[end : match.start()]
-        start = 0
-        for number, gap in enumerate(match.groups(), 1):
+        start = first
+        for number, gap in enumerate(match.groups(), first + 1):
             if gap:
                 yield slice(start, number)
                 yield gap
                 start = number
-        yield slice(start, len(TOKEN_PLACEHOLDER))
+        yield slice(start, first + len(match.groups()) + 1)
         end = match.end()
     yield message[end:]
+
+
+def _find_placeholders(message: bytes) -> list[tuple[re.Match[bytes], int]]:
+    """Find all placeholders, in order, each with the offset of its value, as in `MessagePiece`."""
+    found: list[tuple[re.Match[bytes], int]] = []
+    first = 0
+    for placeholder in _PLACEHOLDERS:
+        soft = rb"((?:=\r\n)?)".join(re.escape(bytes([c])) for c in placeholder.encode())
+        found += ((match, first) for match in re.finditer(soft, message))
+        first += len(placeholder)
+    return sorted(found, key=lambda each: each[0].start())
