@@ -48,6 +48,7 @@ from tests.support.bounce_messages import (
     claim_all,
     returned,
 )
+from tests.support.refusals import BLAME_SENDER
 
 NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 MEANINGS: Mapping[str, tuple[ReportKind, int, str, str]] = {
@@ -56,7 +57,7 @@ MEANINGS: Mapping[str, tuple[ReportKind, int, str, str]] = {
     "exchange-access-denied": ("soft", 42, "", "5.4.1"),
     "exchange-not-found": ("hard", 42, "", "5.1.10"),
     "exchange-over-quota": ("soft", 42, "", "5.2.2"),
-    "exim-bare-550": ("soft", 42, "", ""),
+    "exim-bare-550": ("refused", 42, "", ""),
     "exim-no-such-user": ("hard", 42, "", "5.1.1"),
     "forged": ("hard", 0, "", "5.1.1"),
     "full-mailbox-plain": ("soft", 42, "", "5.2.2"),
@@ -159,11 +160,11 @@ def test_token_is_found_in_list_unsubscribe() -> None:
 
 def test_mildest_status_counts() -> None:
     """The milder status counts if the relay and the refusing server differ."""
-    assert pick_status(550, ["5.1.1", "5.1.1"], "").kind == "hard"
-    assert pick_status(550, ["5.1.1", "5.2.2"], "").kind == "soft"
-    assert pick_status(550, ["5.1.1", "5.7.1"], "") == BounceVerdict("refused", "5.1.1", "")
-    assert pick_status(450, ["5.0.0", "4.1.1"], "").kind == "soft"
-    assert pick_status(0, ["5.0.0"], "").kind == "refused"
+    assert pick_status(550, ["5.1.1", "5.1.1"], "", "").kind == "hard"
+    assert pick_status(550, ["5.1.1", "5.2.2"], "", "").kind == "soft"
+    assert pick_status(550, ["5.1.1", "5.7.1"], "", "") == BounceVerdict("refused", "5.1.1", "")
+    assert pick_status(0, ["5.0.0", "4.1.1"], "", "").kind == "soft"
+    assert pick_status(0, ["5.0.0"], "", "").kind == "refused"
 
 
 def test_undefined_status_is_ignored() -> None:
@@ -171,6 +172,64 @@ def test_undefined_status_is_ignored() -> None:
     data = returned("exim-no-such-user")
     plain = data.replace(b"smtp; 550 5.1.1 No such user here", b"smtp; 550 No such user here")
     assert [parse(each).kind for each in (data, plain)] == ["hard", "soft"]
+
+
+def report_of(*fields: str) -> bytes:
+    """Return a report with these fields about its recipient."""
+    before, part, rest = returned("postfix-no-such-user").partition(b"Final-Recipient:")
+    after = rest[rest.index(b"\n\n--=_report") :]
+    lines = "\n".join(("Action: failed", *fields))
+    return before + part + b" rfc822; reader@example.net\n" + lines.encode() + after
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind", "status"),
+    [
+        (("Status: 5.1.1", "Diagnostic-Code: smtp; 550 5.1.1 {}"), "refused", "5.1.1"),
+        (("Status: 5.2.1", "Diagnostic-Code: smtp; 550 {}"), "refused", "5.2.1"),
+        (("Status: 5.1.1", "X-Supplementary-Info: <192.0.2.9 smtp; 550 {}>"), "refused", "5.1.1"),
+        (("Status: 4.2.2", "Diagnostic-Code: smtp; 452 {}"), "refused", "4.2.2"),
+        (
+            ("Status: 5.0.0", "Diagnostic-Code: smtp; 550 Unavailable. It said: 550 5.7.1 {}"),
+            "refused",
+            "5.7.1",
+        ),
+    ],
+)
+@pytest.mark.parametrize("words", BLAME_SENDER)
+def test_a_report_that_blames_the_sender_suppresses_nobody(
+    fields: tuple[str, ...], kind: str, status: str, words: str
+) -> None:
+    """The words count in each field that servers write them in."""
+    found = parse(report_of(*(field.format(words) for field in fields)))
+    assert (found.kind, found.status, found.delivery) == (kind, status, 42)
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind"),
+    [
+        (("Status: 5.2.1", "Diagnostic-Code: smtp; 550-5.2.1 User gets mail at 550 5.2.1 a rate"),
+         "soft"),
+        (("Status: 5.5.0", "Diagnostic-Code: smtp; 550 5.5.0 mailbox unavailable"), "soft"),
+        (("Status: 5.0.0", "Diagnostic-Code: smtp; 554 This mailbox is disabled (554.30)"), "soft"),
+        (("Status: 5.0.0", 'X-Supplementary-Info: <192.0.2.9 #5.0.0 smtp; 550 "Unknown User">'),
+         "soft"),
+        (("Status: 5.0.0", "Diagnostic-Code: smtp; 550 not sent: 550 5.7.1 no"), "refused"),
+        (("Status: 5.0.0", "Diagnostic-Code: smtp; 550 not sent: 550 5.1.1 no"), "hard"),
+        (("Status: 5.5.0", "Diagnostic-Code: smtp; 554 no"), "refused"),
+        (("Status: 5.5.0", "Diagnostic-Code: smtp; 550 5.1.1 unknown user"), "hard"),
+    ],
+)  # fmt: skip
+def test_words_and_quoted_statuses_of_a_report_count(fields: tuple[str, ...], kind: str) -> None:
+    """A rate is soft, a missing mailbox outweighs an empty status, and quoted replies count."""
+    assert parse(report_of(*fields)).kind == kind
+
+
+def test_blame_at_the_end_of_a_long_reply_counts() -> None:
+    """The reply is read in full, although only its beginning is stored."""
+    words = "no such user here\n " * 100 + "because your server is blacklisted"
+    found = parse(report_of("Status: 5.1.1", f"Diagnostic-Code: smtp; 550 5.1.1 {words}"))
+    assert (found.kind, len(found.diagnostic)) == ("refused", 500)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from postroom.mail.bounce_policy import (
     SOFT_SPAN,
     daily_removal_limit,
     enhanced_status,
+    enhanced_statuses,
     exceeds_complaint_limit,
     is_hard,
     is_lasting,
@@ -30,6 +31,8 @@ START = datetime(2026, 11, 1, 9, 0, tzinfo=UTC)
         ("5.1.10", "5.1.10"),
         ("4.2.2 mailbox full", "4.2.2"),
         ("sorry, no mailbox here by that name. (#5.1.1)", "5.1.1"),
+        ("#5.1.0 address rejected", "5.1.0"),
+        ("not sent. The response was: 550 5.7.1 blocked", "5.7.1"),
         ("no such user 5.1.1 here", ""),
         ("5.1.1.2 is no status", ""),
         ("3.1.1 is of no class", ""),
@@ -38,8 +41,15 @@ START = datetime(2026, 11, 1, 9, 0, tzinfo=UTC)
     ],
 )
 def test_finds_the_status_of_a_reply(text: str, status: str) -> None:
-    """The status comes first (RFC 2034 §4), or at the end in brackets as qmail writes it."""
+    """It comes first (RFC 2034 §4), after a code, or at the end in brackets as qmail writes it."""
     assert enhanced_status(text) == status
+
+
+def test_finds_the_statuses_of_quoted_replies() -> None:
+    """A relay quotes the reply of the next server in its own, one status for each."""
+    text = "5.1.1 not sent: 550-5.7.1 your server\n550 5.7.1 is blocked, 421 #4.2.0 later"
+    assert enhanced_statuses(text) == ("5.1.1", "5.7.1", "4.2.0")
+    assert enhanced_statuses("no such user") == ()
 
 
 @pytest.mark.parametrize(

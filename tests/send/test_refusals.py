@@ -43,6 +43,7 @@ def send_later(site: SendingSite, *options: str) -> tuple[CommandResult, list[st
 # whether the email is tried again with the next issue or before.
 REFUSALS: dict[str, tuple[str, str, str, str]] = {
     "policy at RCPT": ("RCPT", "550 5.7.1 relaying denied", "5.7.1", "bounced"),
+    "words against the status": ("RCPT", "550 5.1.1 your IP is blacklisted", "5.1.1", "bounced"),
     "no reason at RCPT": ("RCPT", "550 no", "", "bounced"),
     "mailbox full": ("RCPT", "552 5.2.2 mailbox full", "5.2.2", "bounced"),
     "sender refused": ("MAIL", "550 5.7.1 who are you?", "5.7.1", "deferred"),

@@ -7,15 +7,19 @@ import hashlib
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from email import message_from_bytes, policy
+from email.errors import MessageError
+from email.header import decode_header, make_header
 from email.message import Message
 from email.utils import parseaddr
 from typing import Literal, Protocol, TypeAlias
 
 from attrs import evolve, field, frozen
 
-from postroom.mail.bounce_policy import enhanced_status, is_hard, is_soft
+from postroom.mail.bounce_policy import classify_refusal, enhanced_statuses, telling_statuses
+from postroom.mail.refusal_words import MAX_WORDS
 from postroom.mail.tokens import Keys, read_envelope_sender, read_unsubscribe_address
 from postroom.mail.unsubscribe import UNSUBSCRIBE_PATH
 from postroom.models import BounceTrace, Change, Subscriber
@@ -79,39 +83,48 @@ def _recipient_verdict(fields: Message) -> BounceVerdict | None:
     if not action and not match:
         return None
     status = match[1] if match else ""
-    diagnostic = _DIAGNOSTIC.match(_one_line(decode_text(fields, "Diagnostic-Code")))
-    code, text = (diagnostic[1], diagnostic[2]) if diagnostic else (None, "")
+    diagnostic = decode_text(fields, "Diagnostic-Code", MAX_WORDS)
+    # Some servers write the reply here, as "<192.0.2.9 #5.0.0 smtp; 550 no such user>".
+    supplement = decode_text(fields, "X-Supplementary-Info", MAX_WORDS)
+    reply = _DIAGNOSTIC.match(diagnostic or supplement.strip("<>"))
+    code, text = (reply[1], reply[2]) if reply else (None, "")
     word = re.match(r"[a-z]*", action)
     if word and word[0] in _ACTIONS:
-        return BounceVerdict(_ACTIONS[word[0]], status, text)
-    return pick_status(int(code or 0), (status, enhanced_status(text)), text)
+        return BounceVerdict(_ACTIONS[word[0]], status, text[:_MAX_LENGTH])
+    # A temporary reply that repeated until the relay gave up is a permanent failure.
+    number = int(code) if code and code[0] != "4" else 0
+    statuses = (status, *enhanced_statuses(text))
+    return pick_status(number, statuses, text, f"{text} {supplement}")
 
 
-def pick_status(code: int, statuses: Iterable[str], diagnostic: str) -> BounceVerdict:
+def pick_status(code: int, statuses: Iterable[str], diagnostic: str, words: str) -> BounceVerdict:
     """Return the verdict on a failure with this reply code and these enhanced status codes.
 
-    Some codes may come from the relay, others from the server that refused the email. None is more
-    reliable than the others, so the mildest one counts if they differ.
+    `code` is 0 if there is none or it is temporary. `diagnostic` is the server's reply, `words` all
+    words about the failure.
     """
-    # A temporary reply that repeated until the relay gave up is a permanent failure.
-    code = 0 if code // 100 == 4 else code
-    known = [status for status in statuses if status and not status.endswith(".0.0")] or [""]
-    if all(is_hard(code, status) for status in known):
-        return BounceVerdict("hard", known[0], diagnostic)
-    if all(is_hard(code, status) or is_soft(code, status) for status in known):
-        return BounceVerdict("soft", known[0], diagnostic)
-    return BounceVerdict("refused", known[0], diagnostic)
+    statuses = tuple(statuses)
+    kind = classify_refusal(code, statuses, words)
+    return BounceVerdict(kind, telling_statuses(statuses)[0], diagnostic[:_MAX_LENGTH])
 
 
-def decode_text(fields: Message, name: str) -> str:
-    """Return the value of the header field `name` on one line, "" if there is no such field."""
-    return _one_line(str(fields.get(name) or ""))
+def decode_text(fields: Message, name: str, length: int = _MAX_LENGTH) -> str:
+    """Return the value of the header field `name` on one line, "" if there is no such field.
 
-
-def _one_line(value: str) -> str:
-    """Return `value` on one line, with printable characters only."""
-    printable = "".join(c if c.isprintable() else " " for c in value[: 4 * _MAX_LENGTH])
-    return " ".join(printable.split())[:_MAX_LENGTH]
+    The line has at most `length` characters, all printable, with encoded words (RFC 2047) decoded.
+    """
+    raw = next((str(value) for key, value in fields.raw_items() if key.lower() == name.lower()), "")
+    data = raw[: 4 * length].encode("utf-8", "surrogateescape")
+    try:
+        value = data.decode()  # RFC 6532 §3.2
+    except UnicodeDecodeError:
+        value = data.decode("latin-1")
+    if "=?" in value:
+        # Malformed encoded words stay as they are.
+        with suppress(LookupError, ValueError, MessageError):
+            value = str(make_header(decode_header(value)))
+    printable = "".join(c if c.isprintable() else " " for c in value)
+    return " ".join(printable.split())[:length]
 
 
 ReportKind: TypeAlias = Literal[
@@ -156,9 +169,15 @@ _REPLY_SUBJECT = re.compile(
     re.IGNORECASE,
 )
 # An SMTP reply in plain text; the returned email begins with its header.
-_SMTP_REPLY = re.compile(r"(?<![0-9.])(5[0-9]{2})[ -](?:#?(5\.[0-9]{1,3}\.[0-9]{1,3})(?![0-9.]))?")
+_SMTP_REPLY = re.compile(
+    r"(?<![0-9.])(5[0-7][0-9])(?:[ -]|: )(?:#?(5\.[0-9]{1,3}\.[0-9]{1,3})(?![0-9.]))?"
+)
 _STATUS_IN_BRACKETS = re.compile(r"\(#?(5\.[0-9]{1,3}\.[0-9]{1,3})\)")
-_RETURNED_HEADER = re.compile(r"(?im)^(?:Return-Path|Received|Message-ID|List-Unsubscribe):")
+_RETURNED_HEADER = re.compile(
+    r"(?im)^(?:(?:Return-Path|Received|Message-ID|List-Unsubscribe|MIME-Version|DKIM-Signature"
+    r"|DomainKey-Signature|Authentication-Results|ARC-[a-z-]+|X-[a-z-]+):"
+    r"|-{2,} ?(?:below this line|original message|this is a copy|returned message|unsent message))"
+)
 
 
 @frozen
@@ -356,9 +375,19 @@ def _parse_unstructured(data: bytes, parts: list[Message]) -> BounceVerdict | No
     statuses = [status for _, status in replies if status] + _STATUS_IN_BRACKETS.findall(text)
     codes = [int(code) for code, _ in replies]
     # A bounce without a reason means as much as a bare 550.
-    verdict = pick_status(codes[0] if codes else 550, statuses, "")
+    verdict = pick_status(codes[0] if codes else 550, statuses, "", _reply_paragraphs(text))
     addresses = frozenset(address.decode("ascii").casefold() for address in permanent)
     return evolve(verdict, addresses=addresses)
+
+
+def _reply_paragraphs(text: str) -> str:
+    """Return the paragraphs of a report that quote an SMTP reply, or the whole text without one.
+
+    The others give general advice, which blames nobody in this case.
+    """
+    paragraphs = re.split(r"\n\s*\n", text)
+    replies = [part for part in paragraphs if _SMTP_REPLY.search(part)]
+    return "\n\n".join(replies or paragraphs)
 
 
 def _plain_texts(parts: list[Message]) -> Iterator[str]:

@@ -10,7 +10,7 @@ from attrs import evolve, frozen
 
 from postroom.db.deliveries import Hashed
 from postroom.mail.address import address_key
-from postroom.mail.bounce_policy import enhanced_status, is_hard, is_soft
+from postroom.mail.bounce_policy import classify_reply
 from postroom.models import ClaimedDelivery, DeliveryFailure, DeliveryOutcome
 from postroom.smtp.transaction import TransactionResult
 
@@ -39,11 +39,11 @@ def make_outcome(
     if reply.kind == "deferred" or is_own_fault(reply):
         due = now + retry_delay(claim.attempts)
         return DeliveryOutcome(claim.id, "deferred", text, due, refused=reply.kind == "refused")
-    status = enhanced_status(reply.text)
-    hard = is_hard(reply.code, status)
-    if not hard and not is_soft(reply.code, status):
+    refusal = classify_reply(reply.code, reply.text)
+    if refusal == "refused":
         return DeliveryOutcome(claim.id, "bounced", text, refused=True)
     key = hash_key(address_key(claim.address))
+    hard = refusal == "hard"
     failure = DeliveryFailure(claim.subscriber, key, hard, text, claim.id)
     return DeliveryOutcome(claim.id, "bounced", text, failure=failure, refused=not hard)
 
@@ -90,7 +90,7 @@ class CircuitBreaker:
             return evolve(self, unanswered=self.unanswered + 1, last_reply=text)
         if reply.kind == "deferred":
             return evolve(self, deferred=self.deferred + 1, last_reply=text)
-        if is_hard(reply.code, enhanced_status(reply.text)):
+        if classify_reply(reply.code, reply.text) == "hard":
             return evolve(self, hard_bounces=self.hard_bounces + 1, last_reply=text)
         return evolve(self, refused=self.refused + 1, last_reply=text)
 
