@@ -125,6 +125,27 @@ def test_subscribers_are_added(run: Run) -> None:
     assert run("list").out.startswith("reader@example.com  active  week  News, Products  en\n")
 
 
+def test_topics_are_added_without_spaces_around_them(run: Run, here: Path) -> None:
+    """Spaces and line breaks in `--topic` are single spaces, so an export can be imported."""
+    run("add", "--confirmed", "--topic", " =New\n Products ", "reader@example.com")
+    exported = run("export").out
+    assert ",'=New Products," in exported
+    (here / "all.csv").write_text(exported)
+    for path in (here / ".postroom").iterdir():
+        path.unlink()
+    assert run("import", "all.csv").out == "1 added\n"
+    assert run("export").out == exported
+
+
+@pytest.mark.parametrize("topic", ["", "  "])
+def test_an_empty_topic_is_wrong_use(run: Run, topic: str) -> None:
+    """A topic without a name is refused, as it would stand for all topics or for none."""
+    outcome = run("add", "--confirmed", "--topic", topic, "reader@example.com")
+    assert outcome.code == 2
+    assert outcome.errors == ["--topic: is empty; name a topic, or leave the option out"]
+    assert run("list").out == ""
+
+
 def test_nobody_is_added_without_consent(run: Run) -> None:
     """`add` without `--confirmed` is wrong use."""
     outcome = run("add", "reader@example.com")

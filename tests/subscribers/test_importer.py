@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import io
+import re
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -404,14 +406,23 @@ class TestFiles:
         assert numbers == sorted(set(numbers))
 
 
+# With these characters a spreadsheet begins a formula (OWASP: CSV injection).
+STARTS = (
+    "=+@\N{FULLWIDTH EQUALS SIGN}\N{FULLWIDTH PLUS SIGN}\N{FULLWIDTH HYPHEN-MINUS}"
+    "\N{FULLWIDTH COMMERCIAL AT}-"
+)
 SUBSCRIBERS = st.builds(
     Subscriber,
     id=st.just(0),
-    address=st.just("reader@example.com"),
+    address=st.from_regex(r"[a-z=+'|!_-]{1,9}@example\.com", fullmatch=True),
     state=st.sampled_from(["pending", "active", "paused", "unsubscribed"]),
     frequency=st.sampled_from(["post", "day", "week", "month"]),
     topics=st.frozensets(
-        st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=8), max_size=3
+        st.one_of(
+            st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=8),
+            st.text(f"{STARTS}'\",;x", min_size=1, max_size=4),
+        ),
+        max_size=3,
     ),
     language=st.sampled_from(["", "en", "zh-Hans", "pt-BR"]),
     cursor=st.builds(Cursor, st.dates(), st.integers(0, 10**12)),
@@ -419,6 +430,17 @@ SUBSCRIBERS = st.builds(
     issues=st.integers(0, 10**6),
     token=st.from_regex(r"[A-Za-z0-9_-]{22}", fullmatch=True),
 )
+
+
+FORMULAS = {
+    "=cmd|'/c": "=1+1",
+    "+49": "+Products, @News",
+    "-x": "-1",
+    "'quoted'": "'Products'",
+    "''": "''",
+    "'=x": "'=x",
+    "plain": "\N{FULLWIDTH EQUALS SIGN}1",
+}
 
 
 class TestOwnExport:
@@ -454,6 +476,47 @@ class TestOwnExport:
         assert (row.address, row.state) == (subscriber.address, subscriber.state)
         assert header == list(OWN_COLUMNS)
         assert tuple(cells) == format_row(subscriber)
+        for name in ("token", "cursor_seq", "start", "frequency"):
+            assert row.values[name] == str(getattr(subscriber, name, subscriber.cursor.seq))
+
+    @given(st.lists(SUBSCRIBERS, unique_by=lambda each: each.address))
+    def test_no_cell_is_a_formula(self, subscribers: list[Subscriber]) -> None:
+        """No cell begins with a character that makes a spreadsheet read it as a formula."""
+        target = io.StringIO()
+        importer.export_csv(subscribers, target)
+        for cells in csv.reader(io.StringIO(target.getvalue(), newline="")):
+            assert not any(re.match(rf"\s*[\t\r\n{STARTS}]", cell) for cell in cells)
+
+    def test_formulas_come_back_byte_for_byte(self, store: Store, tmp_path: Path) -> None:
+        """Addresses, topics and tokens that look like formulas survive export and import."""
+        token = "-" * 22
+        rows = "".join(
+            f'"{name}@example.com",active,"{topic}"\n' for name, topic in FORMULAS.items()
+        )
+        Import(store, f"email,state,topics\n{rows}", TERMS)
+        assert len(states(store)) == len(FORMULAS)
+        first = io.StringIO()
+        importer.export_csv(store.subscribers.every(), first)
+        text = re.sub(
+            r"[A-Za-z0-9_-]{22}$", f"'{token}", first.getvalue(), count=1, flags=re.MULTILINE
+        )
+        other = open_store("sqlite:///other.db", tmp_path)
+        assert Import(other, text, TERMS).remarks == []
+        second = io.StringIO()
+        importer.export_csv(other.subscribers.every(), second)
+        found = {each.address: each.topics for each in other.subscribers.every()}
+        assert found == {each.address: each.topics for each in store.subscribers.every()}
+        assert token in {each.token for each in other.subscribers.every()}
+        assert second.getvalue() == text
+        other.database.close()
+
+    @pytest.mark.parametrize("local", ["'o", "''o", "'=cmd"])
+    def test_a_foreign_apostrophe_is_kept(self, store: Store, local: str) -> None:
+        """An apostrophe in the export of another program is part of the address or topic."""
+        Import(store, f"email,topics\n{local}@example.com,'Products'\n", CONFIRMED)
+        (subscriber,) = store.subscribers.every()
+        assert subscriber.address == f"{local}@example.com"
+        assert subscriber.topics == {"'Products'"}
 
     def test_a_foreign_token_is_refused(self, store: Store) -> None:
         """A line with another subscriber's token or a malformed one is not imported."""

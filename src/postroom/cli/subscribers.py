@@ -122,13 +122,14 @@ def add(  # noqa: PLR0913 - click's options are arguments
     if language and not is_language(language):
         message, hint = f"found '{language}'", "write a language tag such as en or en-US"
         raise UseError([Problem("--language", message=message, hint=hint)])
+    names = _topic_names(topics)
     site_dir = find_site(Path.cwd())
     site = load_settings(site_dir)
     with open_site_store(site_dir) as store:
         consent = "confirmed by the operator: subscribers add --confirmed"
         terms = evolve(
             _terms(store, site, frequency, start, consent),
-            topics=frozenset(topics),
+            topics=names,
             language=language,
         )
         keys = [found.key for text in addresses if (found := _parse(text))]
@@ -144,6 +145,14 @@ def add(  # noqa: PLR0913 - click's options are arguments
         active = [newcomer for newcomer in newcomers if newcomer and newcomer.state == "active"]
         _plan_welcome(store, site_dir, site, active)
     return 1 if summary.faulty or summary.suppressed else 0
+
+
+def _topic_names(topics: Sequence[str]) -> frozenset[str]:
+    names = frozenset(" ".join(topic.split()) for topic in topics)
+    if "" in names:
+        message, hint = "is empty", "name a topic, or leave the option out"
+        raise UseError([Problem("--topic", message=message, hint=hint)])
+    return names
 
 
 def _plan_welcome(

@@ -12,6 +12,7 @@ import codecs
 import csv
 import io
 import re
+import unicodedata
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import date
@@ -266,8 +267,23 @@ They hold all fields of a subscriber, so an import of the export restores the li
 
 
 def format_row(subscriber: Subscriber) -> tuple[str, ...]:
-    """Return the cells of a subscriber's row in our own export, in the order of `OWN_COLUMNS`."""
-    return tuple(cell(subscriber) for cell in OWN_COLUMNS.values())
+    """Return the cells of a subscriber's row in our own export, in the order of `OWN_COLUMNS`.
+
+    An apostrophe is put before a cell that a spreadsheet would read as a formula.
+    """
+    return tuple(_guard(cell(subscriber)) for cell in OWN_COLUMNS.values())
+
+
+def _guard(cell: str) -> str:
+    """Put an apostrophe before a cell that begins like a formula (OWASP: CSV injection).
+
+    A cell that begins with an apostrophe gets a second one, so that removing the first one from any
+    guarded cell gives the cell back.
+    """
+    # NFKC also finds the full-width forms of these characters, which Excel reads alike.
+    begins = unicodedata.normalize("NFKC", cell.lstrip()[:1])
+    risky = begins in {"=", "+", "-", "@"} or cell.startswith(("\t", "\r", "\n", "'"))
+    return f"'{cell}" if risky else cell
 
 
 # Mailchimp's "Address" is a postal address, so the other names come first.
@@ -293,25 +309,35 @@ class CsvLayout:
 
     `address` is the index of the email addresses. `states` are all columns that tell the state, and
     `doubtful` the names of those that may, in a way that is not known. `own` maps the names of
-    columns that our export has, too, to their indexes.
+    columns that our export has, too, to their indexes. `is_guarded` tells that the file is our own
+    export, whose cells may begin with an apostrophe that does not belong to the value.
     """
 
     address: int
     states: tuple[StateColumn, ...] = ()
     doubtful: tuple[str, ...] = ()
     own: Mapping[str, int] = field(factory=dict)
+    is_guarded: bool = False
 
     def read(self, cells: Sequence[str]) -> CsvRow:
         """Return the row with these `cells`.
 
         Raises `CellError` for an unknown state.
         """
-        own = {name: _cell(cells, index) for name, index in self.own.items()}
+        own = {name: self._cell(cells, index) for name, index in self.own.items()}
         return CsvRow(
-            _cell(cells, self.address),
+            self.read_address(cells),
             read_state(self.states, cells),
             {name: value for name, value in own.items() if value},
         )
+
+    def read_address(self, cells: Sequence[str]) -> str:
+        """Return the email address of the row with these `cells`, as it is written."""
+        return self._cell(cells, self.address)
+
+    def _cell(self, cells: Sequence[str], index: int) -> str:
+        cell = cells[index].strip()
+        return cell.removeprefix("'") if self.is_guarded else cell
 
 
 def detect_layout(header: Sequence[str], ignored: Iterable[str] = ()) -> CsvLayout | None:
@@ -336,11 +362,8 @@ def detect_layout(header: Sequence[str], ignored: Iterable[str] = ()) -> CsvLayo
         find_state_columns(columns),
         tuple(name.strip() for _, name in columns if is_doubtful(name)),
         {name: indexes[compact_name(name)] for name in own if compact_name(name) in indexes},
+        is_guarded=ours,
     )
-
-
-def _cell(cells: Sequence[str], index: int) -> str:
-    return cells[index].strip() if index < len(cells) else ""
 
 
 def parse_list(cell: str) -> frozenset[str]:

@@ -163,8 +163,7 @@ class _Import:
             newcomer = self._newcomer(address.ascii, state, row.values)
             return _Candidate(line, address.key, newcomer, asserted=row.state is None)
         except (AddressError, CellError) as error:
-            text = cells[layout.address] if layout.address < len(cells) else ""
-            self._refuse(line, text.strip(), str(error))
+            self._refuse(line, layout.read_address(cells), str(error))
             return None
 
     def _default_state(self) -> State:
