@@ -147,20 +147,27 @@ def build_message(
         del part["MIME-Version"]
     both = email.text.encode() + email.html.encode()
     mail.set_boundary(f"=_{hashlib.sha256(both).hexdigest()[:32]}")
-    return "".join(lines).encode("ascii") + without_from_lines(mail.as_bytes())
+    return "".join(lines).encode("ascii") + without_from_lines(mail.as_bytes(), token)
 
 
-def without_from_lines(body: bytes) -> bytes:
-    """Encode the F of each line that begins with `From ` (RFC 3156 §3)."""
-    lines = []
+def without_from_lines(body: bytes, token: str) -> bytes:
+    """Encode the beginning of each line that begins with `From `, or might (RFC 3156 §3).
+
+    It might if it begins with the last four characters of a token and a space.
+    """
+    lines = [b""]
     for line in body.split(b"\r\n"):
-        if not line.startswith(b"From "):
-            lines.append(line)
-        elif len(line) <= 74:
-            lines.append(b"=46" + line[1:])
+        if lines[-1].endswith(token[:-4].encode() + b"=") and line[:5].decode() == f"{token[-4:]} ":
+            start, rest = line[:4] + b"=20", line[5:]
+        elif line.startswith(b"From "):
+            start, rest = b"=46rom", line[4:]
         else:
-            lines += [b"=46rom=", line[4:]]
-    return b"\r\n".join(lines)
+            start, rest = b"", line
+        if len(start + rest) > 76:
+            lines += [start + b"=", rest]
+        else:
+            lines.append(start + rest)
+    return b"\r\n".join(lines[1:])
 
 
 SAFE = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
@@ -220,6 +227,22 @@ def test_replacing_equals_building_for_a_real_email(
     email, site = demo
     data = made(email, site)
     assert data == build_message(email, site, ADDRESS, TOKEN, raw(data, "Message-ID").strip("<>"))
+
+
+@settings(deadline=None)
+@given(emails, st.integers(0, 80), st.sampled_from(["x", "é"]), tokens)
+def test_no_token_makes_a_line_that_begins_with_from(
+    email: RenderedEmail, offset: int, filler: str, token: str
+) -> None:
+    """No line begins with `From `, even if a token ends so at a soft break (RFC 3156 §3)."""
+    ended = f"{token[:-4]}From"
+    around = f"{filler * offset}{PAGE} and {PAGE} \n"
+    email = evolve(email, html=email.html + around, text=email.text + around)
+    data = prepare_issue(email, SITE, DATE).message(ADDRESS, ended, "0@example.com")
+    assert [line for line in data.split(b"\r\n") if line.startswith(b"From ")] == []
+    expected = email.text.replace(TOKEN_PLACEHOLDER, ended)
+    assert parts(data)[0].splitlines() == expected.splitlines()
+    assert max(len(line) for line in data.partition(b"\r\n\r\n")[2].split(b"\r\n")) <= 76
 
 
 @settings(deadline=None)

@@ -20,12 +20,16 @@ from email.utils import format_datetime, parseaddr
 
 from postroom.errors import ContentError, Problem
 from postroom.mail.address import MAX_LENGTH
+from postroom.mail.unsubscribe import TOKEN_PLACEHOLDER
 from postroom.newsletter.render import RenderedEmail
 
 _MAX_LINE = 76
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+")
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 _FROM_LINE = re.compile(rb"^From( [^\r\n]*)", re.MULTILINE)
+# The end of a token after a soft break: it may be "From" for some subscriber.
+_TOKEN_START, _TOKEN_END = TOKEN_PLACEHOLDER[:-4].encode(), TOKEN_PLACEHOLDER[-4:].encode()
+_TOKEN_LINE = re.compile(rb"(?<=%s=\r\n)%s ([^\r\n]*)" % (_TOKEN_START, _TOKEN_END))
 _ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*")
 
 
@@ -202,16 +206,16 @@ def encode_body(email: RenderedEmail) -> bytes:
         del part["MIME-Version"]  # RFC 2045 §4: required once in the message, not in parts
     boundary = hashlib.sha256(email.text.encode() + email.html.encode()).hexdigest()[:32]
     message.set_boundary(f"=_{boundary}")
-    return _FROM_LINE.sub(_encode_from_line, message.as_bytes())
+    # Programs that keep mail in mbox files change lines that begin with "From ", which breaks
+    # signatures (RFC 3156 §3, RFC 8551 §3.1.4).
+    data = _FROM_LINE.sub(lambda line: _begin_line(b"=46rom", line[1]), message.as_bytes())
+    return _TOKEN_LINE.sub(lambda line: _begin_line(_TOKEN_END + b"=20", line[1]), data)
 
 
-def _encode_from_line(found: re.Match[bytes]) -> bytes:
-    # Programs that keep mail in mbox files change such lines, which breaks signatures
-    # (RFC 3156 §3, RFC 8551 §3.1.4).
-    rest = found[1]
+def _begin_line(start: bytes, rest: bytes) -> bytes:
     # Where the longer line would pass the limit, a soft break follows (RFC 2045 §6.7 (5)).
-    gap = b"=\r\n" if len(rest) + len("=46rom") > _MAX_LINE else b""
-    return b"=46rom" + gap + rest
+    gap = b"=\r\n" if len(start) + len(rest) > _MAX_LINE else b""
+    return start + gap + rest
 
 
 def check_message(data: bytes, meant: Mapping[str, str]) -> None:
