@@ -58,7 +58,6 @@ def text(markdown: str) -> str:
         ("[x](1:2)", f"{HERE}1:2"),
         ("[x][1]\n\n[1]: b 'Title'", f"{HERE}b"),
         ("[x]\n\n[x]: b", f"{HERE}b"),
-        ("x[^n]\n\n[^n]: Note", f"{HERE}#n"),
         ("<a href=b>x</a>", f"{HERE}b"),
         ("<A HREF='b'>x</A>", f"{HERE}b"),
         ("<a href=' b '>x</a>", f"{HERE}b"),
@@ -292,9 +291,9 @@ def test_a_frame_becomes_a_link(markdown: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("markdown", "expected"),
     [
-        ("# A\n\n## B\n\n###### C", "<h2>A</h2>\n<h3>B</h3>\n<h6>C</h6>"),
-        ("## B\n\n### C", "<h2>B</h2>\n<h3>C</h3>"),
-        ("<H1 id=a>A</H1>\n\n## B", '<h2 id="a">A</h2>\n<h3>B</h3>'),
+        ("# A\n\n## B\n\n###### C", '<h2 id="a">A</h2>\n<h3 id="b">B</h3>\n<h6 id="c">C</h6>'),
+        ("## B\n\n### C", '<h2 id="b">B</h2>\n<h3 id="c">C</h3>'),
+        ("<H1 id=a>A</H1>\n\n## B", '<h2 id="a">A</h2>\n<h3 id="b">B</h3>'),
     ],
 )
 def test_headings_are_moved_below_the_title(markdown: str, expected: str) -> None:

@@ -124,7 +124,7 @@ def test_front_matter_goes_before_name_and_heading() -> None:
         "---\ntitle: New office\ndate: 2026-11-19\nslug: office\n---\n# We moved\n\nHello.\n"
     )
     assert (post.title, post.slug, post.day) == ("New office", "office", date(2026, 11, 19))
-    assert post.html == "<h2>We moved</h2>\n<p>Hello.</p>\n"
+    assert post.html == '<h2 id="we-moved">We moved</h2>\n<p>Hello.</p>\n'
 
 
 def test_a_heading_that_repeats_the_title_is_not_printed_twice() -> None:

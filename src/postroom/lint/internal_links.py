@@ -15,10 +15,11 @@ from postroom.lint.context import LintContext
 from postroom.lint.links import url_fault
 from postroom.lint.pages import SiteIndex
 from postroom.mail.unsubscribe import SERVICE_PATH
+from postroom.markdown.anchors import own_id
 from postroom.markdown.html import SCHEMES
 from postroom.posts.source import SourcePost
 from postroom.publish.pages import output_path
-from postroom.settings.validation import is_web_address, percent_encode
+from postroom.settings.validation import is_web_address, near_match, percent_encode
 
 _MARKDOWN = (".md", ".markdown")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
@@ -68,9 +69,12 @@ class InternalLinks:
 
     def absolute(self, post: SourcePost, url: str) -> str:
         """Return `url` as an absolute URL of the output; raises `ValueError` if it is not valid."""
-        fragment = urlsplit(url).fragment
+        parts = urlsplit(url)
+        if not (parts.scheme or parts.netloc or parts.path):
+            return urljoin(post.url, parts._replace(fragment=own_id(parts.fragment)).geturl())
         target = self.context.by_path.get(self.context.resolve_path(post, url))
         if target and not target.head.draft:
+            fragment = own_id(parts.fragment)
             return f"{target.url}#{fragment}" if fragment else target.url
         return urljoin(post.url, url)
 
@@ -83,7 +87,7 @@ class InternalLinks:
         if path.lower().endswith(_MARKDOWN) and not target:
             return self._missing_post(post, url, path)
         if target or path in self.context.folder.sizes or self.index.has_file(page):
-            return self._missing_anchor(page, url)
+            return self._missing_anchor(page, url, absolute)
         if page.startswith(SERVICE_PATH) or not self.context.site.pages.enabled:
             return None  # another program serves this page
         message = f"'{url}' leads to {page}, which does not exist"
@@ -118,12 +122,14 @@ class InternalLinks:
         relative = posixpath.relpath(similar, posixpath.dirname(post.path) or ".")
         return _fault("post-link", message, f"did you mean '{relative}'?")
 
-    def _missing_anchor(self, page: str, url: str) -> Problem | None:
-        fragment = unquote(urlsplit(url).fragment)
-        if self.index.has_anchor(page, fragment):
+    def _missing_anchor(self, page: str, url: str, absolute: str) -> Problem | None:
+        if self.index.has_anchor(page, unquote(urldefrag(absolute).fragment)):
             return None
+        fragment = unquote(urlsplit(url).fragment)
         message = f"'{url}' leads to '#{fragment}', which {page} does not have"
         hint = f'write <a id="{fragment}"></a> at the target, or link to the page'
+        if near := near_match(fragment, self.index.ids.get(page, ())):
+            hint = f"did you mean '#{near}'?"
         return _fault("post-anchor", message, hint)
 
     def external_url(self, post: SourcePost, url: str) -> str:

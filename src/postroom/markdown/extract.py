@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import pyromark
 from attrs import define, field, frozen
 
-from postroom.markdown.html import OPTIONS
+from postroom.markdown.dialect import OPTIONS, Prepared, prepare
 
 # A whole comment, which is skipped, or a tag of a link, an image, a medium or a heading.
 _TAG = re.compile(
@@ -73,8 +73,9 @@ class MarkdownPlaces:
 
 def extract_places(markdown: str) -> MarkdownPlaces:
     """Return the links, images and headings of `markdown`."""
-    extractor = _Extractor(markdown.encode())
-    for event, span in pyromark.events_with_range(markdown, options=OPTIONS, merge_text=True):
+    prepared = prepare(markdown)
+    extractor = _Extractor(prepared.text.encode(), markdown.encode(), prepared)
+    for event, span in pyromark.events_with_range(prepared.text, options=OPTIONS, merge_text=True):
         extractor.take(event, span["start"], span["end"])
     return extractor.places()
 
@@ -91,20 +92,25 @@ class _OpenElement:
 
 @define
 class _Extractor:
-    """Collects links, images and headings from Markdown events; `open_elements` is a stack."""
+    """Collects links, images and headings from Markdown events; `open_elements` is a stack.
+
+    The events are those of `source`, the prepared text; places are those in the `written` text.
+    """
 
     source: bytes
+    written: bytes
+    prepared: Prepared
     words: list[str] = field(factory=list)
     open_elements: list[_OpenElement] = field(factory=list)
     links: list[MarkdownLink] = field(factory=list)
     images: list[MarkdownImage] = field(factory=list)
     headings: list[MarkdownHeading] = field(factory=list)
     line_offsets: list[int] = field(init=False)
-    """The offset of each line."""
+    """The offset of each line in `written`."""
 
     @line_offsets.default
     def _find_line_offsets(self) -> list[int]:
-        return [0, *(end.end() for end in re.finditer(b"\n", self.source))]
+        return [0, *(end.end() for end in re.finditer(b"\n", self.written))]
 
     def places(self) -> MarkdownPlaces:
         """Return the links, images and headings that were collected."""
@@ -186,8 +192,9 @@ class _Extractor:
             self.images.append(MarkdownImage(address, alt, *place, decorative=True, sized=True))
 
     def _place(self, offset: int) -> tuple[int, int]:
+        offset = self.prepared.written_offset(offset)
         line = bisect_right(self.line_offsets, offset)
-        return line, len(self.source[self.line_offsets[line - 1] : offset].decode()) + 1
+        return line, len(self.written[self.line_offsets[line - 1] : offset].decode()) + 1
 
 
 def _attributes(source: str) -> dict[str, str]:

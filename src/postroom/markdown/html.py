@@ -11,19 +11,13 @@ from urllib.parse import urljoin
 import nh3
 import pyromark
 
+from postroom.markdown.anchors import add_anchors
+from postroom.markdown.dialect import OPTIONS, prepare
 from postroom.models import Html
 from postroom.settings.validation import percent_encode
 
 Resolve = Callable[[str], str]
 """A function that returns the absolute form of a URL in a text."""
-
-OPTIONS = (
-    pyromark.Options.ENABLE_TABLES
-    | pyromark.Options.ENABLE_FOOTNOTES
-    | pyromark.Options.ENABLE_STRIKETHROUGH
-    | pyromark.Options.ENABLE_TASKLISTS
-)
-"""CommonMark with tables, footnotes, strikethrough and task lists."""
 
 SCHEMES = frozenset("http https mailto tel sms xmpp irc ircs geo magnet".split())
 """The schemes of URLs that a link may have."""
@@ -74,7 +68,8 @@ def is_too_deep(html: str) -> bool:
 def line_too_deep(markdown: str) -> int:
     """Return the first line of `markdown`, from 1, that is nested too deeply, or 0."""
     blocks, tags = 0, Counter[str]()
-    for event, span in pyromark.events_with_range(markdown, options=OPTIONS):
+    prepared = prepare(markdown).text
+    for event, span in pyromark.events_with_range(prepared, options=OPTIONS):
         deepest = 0
         match event:
             case {"Start": kind}:
@@ -84,7 +79,7 @@ def line_too_deep(markdown: str) -> int:
             case {"Html": str(source)} | {"InlineHtml": str(source)}:
                 deepest = _depth_after(source, tags)
         if blocks + max(deepest, tags.total()) > DEEPEST:
-            return markdown.encode().count(b"\n", 0, span["start"]) + 1
+            return prepared.encode().count(b"\n", 0, span["start"]) + 1
     return 0
 
 
@@ -183,13 +178,17 @@ class DepthError(ValueError):
 def to_html(markdown: str, resolve: Resolve) -> Html:
     """Return `markdown` as sanitised HTML; `resolve` makes each relative URL absolute.
 
+    Headings have ids, and footnotes are at the end. `resolve("")` is the URL of the page, to which
+    links to ids lead.
+
     Raises `DepthError` if the text is nested too deeply. The depth is checked before the HTML is
     sanitised, since sanitising takes a time that grows with the square of the depth.
     """
-    rendered = pyromark.html(markdown, options=OPTIONS)
+    rendered = pyromark.html(prepare(markdown).text, options=OPTIONS)
     if is_too_deep(rendered):
         raise DepthError(line_too_deep(markdown) or 1)
-    return _below_title(sanitize(rendered, resolve))
+    html = _below_title(sanitize(rendered, resolve))
+    return add_anchors(html, percent_encode(resolve("")))
 
 
 def sanitize(source: str, resolve: Resolve) -> Html:

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 import pyromark
 from attrs import define, field
 
-from postroom.markdown.html import HIDDEN, OPTIONS, SCHEMES, Resolve, sanitize
+from postroom.markdown.dialect import OPTIONS, prepare
+from postroom.markdown.html import HIDDEN, SCHEMES, Resolve, sanitize
 from postroom.text import display_width, shorten, wrap
 
 
@@ -301,10 +302,12 @@ def first_heading(markdown: str) -> tuple[str, str]:
     The rest has as many lines as `markdown`. Without a heading the text is empty and the rest is
     `markdown`.
     """
-    events = pyromark.events_with_range(markdown, options=OPTIONS, merge_text=True)
+    prepared = prepare(markdown)
+    events = pyromark.events_with_range(prepared.text, options=OPTIONS, merge_text=True)
     match next(events, None):
         case ({"Start": {"Heading": {"level": "H1"}}}, {"start": int(start), "end": int(end)}):
             source = markdown.encode()
+            start, end = prepared.written_offset(start), prepared.written_offset(end)
             lines = b"\n" * source.count(b"\n", start, end)
             inside = itertools.takewhile(_is_within_heading, (event for event, _ in events))
             title = " ".join("".join(_words(_without_hidden(inside))).split())
@@ -322,7 +325,7 @@ def inline_text(markdown: str) -> str:
 
 
 def _events(markdown: str) -> Iterator[object]:
-    events = pyromark.events(markdown, options=OPTIONS)
+    events = pyromark.events(prepare(markdown).text, options=OPTIONS)
     return _without_hidden(events) if "<" in markdown else events
 
 

@@ -11,6 +11,7 @@ import nh3
 from attrs import evolve, frozen
 
 from postroom.mail.unsubscribe import unsubscribe_url
+from postroom.markdown.anchors import without_anchors
 from postroom.models import Digest, Html, Issue, Post, Site
 from postroom.scheduling.periods import digest_of_issue
 from postroom.text import display_width, shorten, wrap
@@ -142,7 +143,7 @@ def render_preheader(posts: tuple[Post, ...], filler: Iterable[str] = ()) -> str
 
 
 def _email_body(post: Post, translations: Translations) -> Html:
-    html = _LINK.sub(lambda link: _IMAGE.sub(_link_text, link[0]), post.html)
+    html = _LINK.sub(lambda link: _IMAGE.sub(_link_text, link[0]), without_anchors(post.html))
     html = _IMAGE.sub(lambda image: _image_link(image, translations.image), html)
     html = _BLOCK.sub(r"<\1div", _CHECKBOX.sub(_checkbox, html))
     cleaned = nh3.clean(

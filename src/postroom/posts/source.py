@@ -17,6 +17,7 @@ import imagesize
 from attrs import Factory, evolve, field, frozen
 
 from postroom.errors import Problem
+from postroom.markdown.anchors import own_id
 from postroom.markdown.plaintext import first_heading
 from postroom.media_types import media_type
 from postroom.models import Attachment, Site
@@ -296,6 +297,10 @@ def _permalink(site: Site, slug: str, day: calendar_date, path: str) -> str:
     return quote(filled.lstrip("/"))
 
 
+def _with_fragment(url: str, fragment: str) -> str:
+    return f"{url}#{fragment}" if fragment else url
+
+
 @frozen
 class Attachments:
     """Resolves the URLs in a post, and finds its attachments.
@@ -313,22 +318,24 @@ class Attachments:
         """Return `url` as an absolute URL.
 
         If `url` names a file beside the post, that file becomes an attachment. If `url` names the
-        file of another post, the URL of that post is returned.
+        file of another post, the URL of that post is returned. Links to ids in posts lead to the
+        ids that these have on pages.
         """
         try:
             parts = urlsplit(url)
-            if parts.scheme or parts.netloc or not parts.path or parts.path.startswith("/"):
+            if parts.scheme or parts.netloc or parts.path.startswith("/"):
                 return urljoin(self.post.url, url)
         except ValueError:
             return self.post.url
+        if not parts.path:
+            return urljoin(self.post.url, parts._replace(fragment=own_id(parts.fragment)).geturl())
         path = posixpath.normpath(
             posixpath.join(posixpath.dirname(self.post.path), unquote(parts.path))
         )
-        tail = f"#{parts.fragment}" if parts.fragment else ""
         if path in self.urls:
-            return self.urls[path] + tail
+            return _with_fragment(self.urls[path], own_id(parts.fragment))
         if path in self.folder.sizes:
-            return self._attach(path) + tail
+            return _with_fragment(self._attach(path), parts.fragment)
         return urljoin(self.post.url, url)
 
     def fetchable(self, url: str) -> str:

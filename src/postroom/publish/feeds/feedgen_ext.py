@@ -18,6 +18,7 @@ from feedgen.feed import FeedGenerator
 from lxml import etree
 
 from postroom import __version__
+from postroom.markdown.anchors import without_anchors
 from postroom.models import Feed, Html, Post, Site
 
 # RFC 4287 §4.1.1: every feed has a time. A feed without entries gets this one.
@@ -200,7 +201,8 @@ def _is_foreign(post: Post, language: str) -> bool:
 
 def entry_content(post: Post) -> Html:
     """Return the full content of a feed entry: the lead image, if any, and the text."""
+    html = without_anchors(post.html)
     if not post.image:
-        return post.html
+        return html
     source, alt = escape(post.image.src), escape(post.image.alt)
-    return Html(f'<p><img src="{source}" alt="{alt}"></p>\n{post.html}')
+    return Html(f'<p><img src="{source}" alt="{alt}"></p>\n{html}')
