@@ -301,7 +301,7 @@ def test_a_file_that_is_no_database_is_one_line(tmp_path: Path) -> None:
     path.write_text("a diary, " * 500)
     with pytest.raises(DatabaseError) as caught:
         open_database("sqlite:///news.db", tmp_path)
-    assert line_of(caught) == "POSTROOM_DATABASE_URL: file is not a database"
+    assert line_of(caught).startswith("POSTROOM_DATABASE_URL: is damaged, or is not a database; ")
     assert path.read_text() == "a diary, " * 500
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -225,10 +224,11 @@ def test_damaged_database_is_found(
 ) -> None:
     """A file that is not a database is a problem."""
     folder = make_site({".postroom/postroom.db": b"not a database at all" * 100})
-    assert "✗ .postroom/postroom.db: file is not a database" in postroom(folder, "doctor").out
+    damage = "✗ .postroom/postroom.db: is damaged, or is not a database"
+    assert damage in postroom(folder, "doctor").out
     ledger = folder / ".postroom/postroom.db"
     ledger.unlink()
-    sqlite3.connect(ledger).close()
+    assert postroom(folder, "db", "upgrade").code == 0
     assert "✓ database: .postroom/postroom.db can be" in postroom(folder, "doctor").out
 
 

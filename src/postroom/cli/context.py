@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from postroom.errors import Problem, UseError
+from postroom.errors import DatabaseError, Problem, UseError
 from postroom.mail import tokens
 
 if TYPE_CHECKING:
@@ -96,15 +96,21 @@ def build_instant(at: datetime | None) -> datetime:
 def open_site_store(site_dir: Path) -> Iterator[Store]:
     """Open the store of the site during a block; POSTROOM_DATABASE_URL tells where it is.
 
-    Raises `SettingsError` and `DatabaseError`.
+    Raises `SettingsError` and `DatabaseError`. If the block fails because of a value that it read
+    from a damaged database, raise `DatabaseError` instead.
     """
     # `build` and `check` use this module for instants and must not load SQLAlchemy.
     from postroom.db import engine  # noqa: PLC0415
+    from postroom.db.faults import damage_problem  # noqa: PLC0415
     from postroom.db.store import open_store  # noqa: PLC0415
 
     store = open_store(os.environ.get(engine.DATABASE_URL_VAR) or None, site_dir)
     try:
         yield store
+    except (ArithmeticError, LookupError, TypeError, ValueError):
+        if store.database.find_damage():
+            raise DatabaseError([damage_problem(store.database.name)]) from None
+        raise
     finally:
         store.database.close()
 

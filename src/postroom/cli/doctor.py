@@ -15,11 +15,12 @@ import click
 
 from postroom.cli.console import pluralize
 from postroom.db.engine import DEFAULT_PATH, make_engine
+from postroom.db.faults import damage_problem
 from postroom.doctor import dkim, environment, findings
 from postroom.doctor.dns import SystemResolver
 from postroom.doctor.findings import Diagnosis, DiagnosisSection
 from postroom.doctor.received import MAX_BYTES, check_received
-from postroom.errors import PostroomError, Problem, SettingsError, UseError
+from postroom.errors import DatabaseError, PostroomError, Problem, SettingsError, UseError
 from postroom.mail.tokens import SECRET_KEY_VAR
 from postroom.models import Site
 from postroom.posts import loader
@@ -129,7 +130,10 @@ def _check_database(folder: Path) -> tuple[Diagnosis, ...]:
 
 
 def _try_write(folder: Path) -> str:
-    """Try a write transaction and roll it back; return the name of the database."""
+    """Try a write transaction and roll it back; return the name of the database.
+
+    Raises `DatabaseError`, also if the database is damaged.
+    """
     url = os.environ.get("POSTROOM_DATABASE_URL")
     if not url and not (folder / DEFAULT_PATH).exists():
         # Do not create the database: a temporary file shows whether that is possible.
@@ -137,5 +141,9 @@ def _try_write(folder: Path) -> str:
         with tempfile.TemporaryFile(dir=existing if existing.exists() else folder):
             return DEFAULT_PATH
     database = make_engine(url, folder)
-    with closing(database), database.writing():
+    with closing(database):
+        with database.writing():
+            pass
+        if database.find_damage():
+            raise DatabaseError([damage_problem(database.name)])
         return database.name

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import sqlite3
+import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +18,12 @@ from sqlalchemy import event
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from postroom.db.faults import (
+    DamagedValueError,
+    driver_problem,
+    empty_file_problem,
+    open_problem,
+)
 from postroom.errors import DatabaseError, Problem, SettingsError
 from postroom.files import link_fault
 
@@ -89,9 +97,16 @@ class Database:
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except (DBAPIError, PoolTimeoutError, self.engine.dialect.loaded_dbapi.Error) as error:
+        except (
+            DBAPIError,
+            PoolTimeoutError,
+            self.engine.dialect.loaded_dbapi.Error,
+            DamagedValueError,
+            # The sqlite3 module decodes messages that quote a damaged file.
+            UnicodeDecodeError,
+        ) as error:
             # PostgreSQL's messages may repeat a row's values, which no traceback may show.
-            raise DatabaseError([_problem(self.name, error)]) from None
+            raise DatabaseError([driver_problem(self.name, error)]) from None
 
     def forget_traces(self) -> None:
         """Empty SQLite's write-ahead log, which still holds deleted rows.
@@ -103,6 +118,19 @@ class Database:
             with self._translated(), self.engine.connect() as connection:
                 # Without SQLAlchemy's transaction, inside which the log cannot be emptied.
                 connection.connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def find_damage(self) -> bool:
+        """Tell whether an SQLite file is damaged; read all of it.
+
+        For PostgreSQL return False, as its server checks its files itself.
+        """
+        if not self.is_sqlite:
+            return False
+        try:
+            with self.reading() as connection:
+                return connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar() != "ok"
+        except DatabaseError:
+            return True
 
     def acquire_lock(self) -> bool:
         """Acquire the lock that keeps two runs apart; return False if another process holds it.
@@ -133,10 +161,7 @@ class Database:
         try:
             descriptor = os.open(f"{self.engine.url.database}.lock", flags, 0o600)
         except OSError as error:
-            reason = error.strerror or "cannot be opened"
-            raise DatabaseError(
-                [Problem(self.name, message=f"cannot be locked ({reason})")]
-            ) from None
+            raise DatabaseError([open_problem(self.name, error)]) from None
         stack.callback(os.close, descriptor)
         with suppress(BlockingIOError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -166,20 +191,6 @@ class Database:
         """Release the lock and close all connections."""
         self.release_lock()
         self.engine.dispose()
-
-
-def _problem(name: str, error: Exception) -> Problem:
-    """Return the problem that describes `error`: the first line of its message.
-
-    The lines that follow may repeat the values of a row.
-    """
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    primary = getattr(getattr(cause, "diag", None), "message_primary", None)
-    lines = str(primary or cause or "").strip().splitlines() or ["does not answer"]
-    if "locked" in lines[0] or "lock timeout" in lines[0]:
-        hint = "another program is writing; run this again when it has finished"
-        return Problem(name, message="is locked", hint=hint)
-    return Problem(name, message=lines[0])
 
 
 def make_engine(url: str | None, site_dir: Path, *, timeout: float | None = None) -> Database:
@@ -213,18 +224,20 @@ def _parsed(url: str) -> sa.URL:
 
 
 def _sqlite(url: sa.URL, site_dir: Path, timeout: float, *, name: str) -> Database:
-    path = site_dir / str(url.database)
     # An operator may link the folder to another disk, but a pull request may link the file.
-    if name == DEFAULT_PATH and (message := link_fault(path.parent, path)):
+    where = site_dir / str(url.database)
+    if name == DEFAULT_PATH and (message := link_fault(where.parent, where)):
         hint = f"set {DATABASE_URL_VAR} to the file that it leads to"
         raise SettingsError([Problem(name, message=message, hint=hint)])
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # SQLite gives its write-ahead log the mode of this file.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        # With symbolic links resolved: SQLite's other files, and our lock, stand beside the file.
+        path = where.resolve()
+        _require_file(path, name)
     except OSError as error:
-        reason = error.strerror or "cannot be opened"
-        raise DatabaseError([Problem(name, message=f"cannot be opened ({reason})")]) from None
+        raise DatabaseError([open_problem(name, error)]) from None
+    except RuntimeError:
+        problem = Problem(name, message="is a loop of symbolic links", hint="correct its path")
+        raise DatabaseError([problem]) from None
     engine = sa.create_engine(
         url.set(database=str(path)),
         hide_parameters=True,
@@ -237,6 +250,49 @@ def _sqlite(url: sa.URL, site_dir: Path, timeout: float, *, name: str) -> Databa
     event.listen(engine, "connect", _set_up_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return Database(engine, name)
+
+
+def _require_file(path: Path, name: str) -> None:
+    """Create the file of a database if it is missing; raise an error if it cannot be one.
+
+    The file is looked at without opening it. To close a file that another thread uses with SQLite
+    would end that thread's locks (sqlite.org/howtocorrupt.html §2.2).
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        if not path.exists():
+            _create_file(path)
+    if not path.is_file():
+        raise DatabaseError([Problem(name, message="is not a file", hint="correct its path")])
+    if path.stat().st_size == 0:
+        raise DatabaseError([empty_file_problem(name)])
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def _create_file(path: Path) -> None:
+    """Create a database without tables, at once and whole; only its owner can read it.
+
+    SQLite gives its other files the same mode. An empty file, as SQLite itself would create, could
+    not be told from one that has lost its content. Raises `FileExistsError` if another process is
+    first.
+    """
+    with closing(sqlite3.connect(":memory:")) as memory:
+        # The first change of an empty database makes its first page.
+        memory.execute("PRAGMA user_version=0").close()
+        content = memory.serialize()
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.") as file:
+        file.write(content)
+        file.flush()
+        try:
+            os.link(file.name, path)
+        except FileExistsError:
+            raise
+        except OSError:
+            # The file system has no hard links.
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with open(descriptor, "wb") as other:  # noqa: PTH123 - a file that is open
+                other.write(content)
 
 
 def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, get_args
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 
+from postroom.db.faults import DamagedValueError
 from postroom.models import DeliveryState, Frequency, IssueKind, Reason, State
 
 # SQLite assigns ids only in an INTEGER column; PostgreSQL's INTEGER ends at 2³¹.
@@ -17,7 +19,56 @@ Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 Text = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 
-class UtcDateTime(sa.types.TypeDecorator[datetime]):
+class _CheckedType(sa.types.TypeDecorator[Any]):
+    """A column type that reports a stored value that it cannot read as damage of the database.
+
+    The database has checks for columns with a few possible values, and a damaged file may hold
+    anything.
+    """
+
+    __abstract__ = True
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any] | None:
+        """Return a function that converts a stored value, or raises `DamagedValueError`."""
+        convert = super().result_processor(dialect, coltype)
+        if convert is None:
+            return None
+
+        def checked(value: Any) -> Any:  # noqa: ANN401 - any column's
+            try:
+                return convert(value)
+            except (TypeError, ValueError, OverflowError):
+                raise DamagedValueError from None
+
+        return checked
+
+
+class Date(_CheckedType):
+    """A column type for dates."""
+
+    impl = sa.Date
+    cache_ok = True
+
+
+class Choice(_CheckedType):
+    """A column type for one of a few `values`; `_values_check` makes the database check them."""
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, values: frozenset[str]) -> None:
+        super().__init__()
+        self.values = values
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
+        """Return the stored value; raises `ValueError` if it is none of the values."""
+        del dialect
+        if value is not None and value not in self.values:
+            raise ValueError("is not a known value")
+        return value
+
+
+class UtcDateTime(_CheckedType):
     """A column type for instants, in UTC with microseconds.
 
     SQLite has no time zones. There the UTC time is stored as text, which sorts in the order of
@@ -66,7 +117,7 @@ def _storable(text: str) -> str:
     return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
 
 
-class StringList(sa.types.TypeDecorator[frozenset[str]]):
+class StringList(_CheckedType):
     """A column type for a set of strings.
 
     It is stored as a sorted JSON list, so that equal sets are stored as equal texts.
@@ -103,6 +154,10 @@ metadata = sa.MetaData(
 )
 
 
+def _choice(literal: object) -> Choice:
+    return Choice(frozenset(get_args(literal)))
+
+
 def _values_check(column: str, literal: object) -> sa.CheckConstraint:
     listed = ", ".join(f"'{value}'" for value in get_args(literal))
     return sa.CheckConstraint(f"{column} IN ({listed})", name=column)
@@ -125,13 +180,13 @@ subscribers = sa.Table(
     sa.Column("id", Id, primary_key=True),
     sa.Column("key", Text, nullable=False, unique=True),
     sa.Column("address", Text, nullable=False),
-    sa.Column("state", Text, nullable=False),
-    sa.Column("frequency", Text, nullable=False),
+    sa.Column("state", _choice(State), nullable=False),
+    sa.Column("frequency", _choice(Frequency), nullable=False),
     sa.Column("topics", StringList, nullable=False),
     sa.Column("language", Text, nullable=False),
-    sa.Column("cursor_date", sa.Date, nullable=False),
+    sa.Column("cursor_date", Date, nullable=False),
     sa.Column("cursor_seq", sa.BigInteger, nullable=False),
-    sa.Column("start", sa.Date, nullable=False),
+    sa.Column("start", Date, nullable=False),
     sa.Column("issues", sa.BigInteger, nullable=False),
     # Not hashed, because each email contains it; it opens only the subscriber's own pages.
     sa.Column("token", Text, nullable=False, unique=True),
@@ -152,7 +207,7 @@ suppressions = sa.Table(
     "suppressions",
     metadata,
     sa.Column("hash", sa.String(64), primary_key=True),
-    sa.Column("reason", Text, nullable=False),
+    sa.Column("reason", _choice(Reason), nullable=False),
     sa.Column("at", UtcDateTime, nullable=False),
     _values_check("reason", Reason),
 )
@@ -169,9 +224,9 @@ post_log = sa.Table(
     "post_log",
     metadata,
     sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("day", sa.Date, nullable=False),
+    sa.Column("day", Date, nullable=False),
     sa.Column("post", PrintableText, nullable=False, index=True),
-    sa.Column("first_day", sa.Date, nullable=False),
+    sa.Column("first_day", Date, nullable=False),
     sa.Column("retracted", sa.Boolean, nullable=False),
     sa.Column("returned", sa.Boolean, nullable=False),
 )
@@ -181,9 +236,9 @@ run_state = sa.Table(
     metadata,
     *_one_row(),
     sa.Column("clock", UtcDateTime, nullable=False),
-    sa.Column("released", sa.Date, nullable=False),
+    sa.Column("released", Date, nullable=False),
     sa.Column("zone", Text, nullable=False),
-    sa.Column("floor", sa.Date, nullable=False),
+    sa.Column("floor", Date, nullable=False),
 )
 
 runs = sa.Table(
@@ -208,8 +263,8 @@ issues = sa.Table(
     sa.Column("id", Id, primary_key=True),
     # SHA-256 of frequency, cutoff, language and posts: each is frozen once.
     sa.Column("key", sa.String(64), nullable=False, unique=True),
-    sa.Column("frequency", Text, nullable=False),
-    sa.Column("cutoff", sa.Date, nullable=False),
+    sa.Column("frequency", _choice(IssueKind), nullable=False),
+    sa.Column("cutoff", Date, nullable=False),
     sa.Column("language", Text, nullable=False),
     sa.Column("date", UtcDateTime, nullable=False),
     sa.Column("content", sa.LargeBinary, nullable=False),
@@ -236,8 +291,8 @@ deliveries = sa.Table(
     ),
     sa.Column("number", sa.BigInteger, nullable=False),
     sa.Column("issue", Id, sa.ForeignKey("issues.id"), nullable=False),
-    sa.Column("state", Text, nullable=False),
-    sa.Column("cursor_date", sa.Date, nullable=False),
+    sa.Column("state", _choice(DeliveryState), nullable=False),
+    sa.Column("cursor_date", Date, nullable=False),
     sa.Column("cursor_seq", sa.BigInteger, nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("retry_at", UtcDateTime),
