@@ -180,7 +180,8 @@ def test_emails_of_any_post_have_no_finding(chosen: list[str]) -> None:
     site = generated_sites.site_with()
     (post,) = generated_sites.read(generated_sites.short_posts([1]), site)
     written, resolve = "\n\n".join(chosen), resolve_urls(post.url)
-    post = evolve(post, html=to_html(written, resolve), text=to_text(written, resolve))
+    html = to_html(written, resolve)
+    post = evolve(post, html=html, text=to_text(html))
     (digest,) = group_by_period([post], site)
     rendered = render_email(digest, site, Theme(ROOT, site.language))
     wrong = [

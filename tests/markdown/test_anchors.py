@@ -13,7 +13,8 @@ from lxml import html as parser
 from postroom.markdown.anchors import THEME_IDS
 from postroom.markdown.extract import extract_places
 from postroom.markdown.html import resolve_urls, to_html
-from postroom.markdown.plaintext import first_heading, first_paragraph, to_text
+from postroom.markdown.plaintext import first_heading, to_text
+from postroom.markdown.summary import first_paragraph
 from tests.support.site import ROOT, CommandResult, MakeSite
 
 Run = Callable[..., CommandResult]
@@ -105,8 +106,9 @@ def test_braces_that_are_no_id_stay_in_a_heading(heading: str, title: str) -> No
         "\n" * (heading.count("\n") + 2) + "Text.",
     )
     assert made(f"## A\n\n{heading}").xpath("string(//*[2])") == title
-    assert to_text(heading, RESOLVE).splitlines()[0] == title
-    assert first_paragraph(heading) == title
+    html = to_html(heading, RESOLVE)
+    assert to_text(html).splitlines()[0] == title
+    assert first_paragraph(html) == title
 
 
 def test_findings_after_such_braces_name_the_written_column() -> None:

@@ -22,9 +22,7 @@ Resolve = Callable[[str], str]
 SCHEMES = frozenset("http https mailto tel sms xmpp irc ircs geo magnet".split())
 """The schemes of URLs that a link may have."""
 
-HIDDEN = frozenset(
-    "script style svg math template noscript object applet select textarea title".split()
-)
+HIDDEN = frozenset("script style svg math template object applet select textarea title".split())
 """Elements that are removed with their content."""
 
 _TAG = re.compile(rf"<(/?)({'|'.join(sorted(HIDDEN))})\b", re.IGNORECASE)
@@ -164,6 +162,10 @@ _SOURCE_OR_TITLE = re.compile(
 )
 # The cleaner would turn any other field into a checkbox.
 _FIELD = re.compile(r"<input\b(?![^<>]*\btype\s*=\s*[\"']?checkbox\b)[^<>]*>", re.IGNORECASE)
+# HTML Living Standard §16.2: obsolete elements, and what to use instead. Without scripts, the
+# content of noscript is shown.
+_OLD_TAG = re.compile(r"<(/?)(?:(strike|tt)\b|noscript\b[^<>]*>)", re.IGNORECASE)
+_MODERN_TAGS = {"strike": "s", "tt": "code"}
 _HEADING = re.compile(r"<(/?)h([1-6])(?=[ >])")
 
 
@@ -196,7 +198,7 @@ def sanitize(source: str, resolve: Resolve) -> Html:
 
     `resolve` makes each relative URL absolute.
     """
-    source = visible_html(source)
+    source = _OLD_TAG.sub(_replace_old_tag, visible_html(source))
     if "<iframe" in source.casefold():
         source = _IFRAME.sub(_link_for_iframe, source)
     if "<input" in source.casefold():
@@ -229,6 +231,10 @@ def add_image_sizes(html: Html, sizes: Mapping[str, tuple[int, int]]) -> Html:
                 sized = tag.replace(source, f'{source} width="{width}" height="{height}"')
                 html = Html(html.replace(tag, sized))
     return html
+
+
+def _replace_old_tag(tag: re.Match[str]) -> str:
+    return f"<{tag[1]}{_MODERN_TAGS[tag[2].lower()]}" if tag[2] else ""
 
 
 def _link_for_iframe(match: re.Match[str]) -> str:

@@ -1,18 +1,28 @@
-"""Render Markdown as plain text, and find its title and first paragraph."""
+"""Make plain text of the HTML of a post, and find the title of a Markdown text."""
 
 from __future__ import annotations
 
 import html
 import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Mapping, Sequence
 
 import pyromark
 from attrs import define, field
 
 from postroom.markdown.dialect import OPTIONS, prepare
-from postroom.markdown.html import HIDDEN, SCHEMES, Resolve, sanitize
-from postroom.text import display_width, shorten, wrap
+from postroom.markdown.html import sanitize
+from postroom.markdown.inline import (
+    SEPARATE,
+    InlineText,
+    Token,
+    attributes_of,
+    inline_text,
+    tokens_of,
+)
+from postroom.markdown.numbering import ListNumbers
+from postroom.models import Html
+from postroom.text import display_width, wrap
 
 
 @define
@@ -26,203 +36,189 @@ class _Margin:
     rest: str
 
 
+_WIDEST_SPAN = 50
+"""Columns or rows that a cell covers at most; browsers have a limit, too."""
+
+
 @define
-class TextWriter:
-    """Converts the events of a Markdown parser to lines of plain text."""
+class _Table:
+    """The cells of a table; `spans` holds those that go on in the next row, by column."""
 
-    resolve: Resolve
-    width: int
-    lines: list[str] = field(factory=list)
-    words: list[str] = field(factory=list)
-    links: dict[str, int] = field(factory=dict)
-    open_links: list[tuple[str, int]] = field(factory=list)
-    open_tags: list[tuple[str, int]] = field(factory=list)
-    notes: dict[str, int] = field(factory=dict)
-    margins: list[_Margin] = field(factory=list)
-    counters: list[int | None] = field(factory=list)
-    cells: list[str] = field(factory=list)
     rows: list[list[str]] = field(factory=list)
+    cells: list[str] = field(factory=list)
+    spans: dict[int, tuple[int, str]] = field(factory=dict)
+    kinds: set[str] = field(factory=set)
+    attributes: Mapping[str, str] = field(factory=dict)
+    has_head: bool = False
 
-    def take(self, event: object) -> None:
-        """Process the next event of the document."""
-        match event:
-            case {"Text": str(text)} | {"Code": str(text)} | {"Html": str(text)}:
-                self.words.append(text)
-            case "SoftBreak":
-                self.words.append(" ")
-            case "HardBreak":
-                self.words.append("\n")
-            case {"InlineHtml": str(source)}:
-                self._tag(source)
-            case {"FootnoteReference": str(label)}:
-                self.words.append(self._note(label))
-            case {"TaskListMarker": done}:
-                self.words.append("[x] " if done else "[ ] ")
-            case "Rule":
-                self._flush()
-                self._line("* * *")
-            case {"Start": tag}:
-                self._start(tag)
-            case {"End": tag}:
-                self._end(tag)
-            case _:
-                pass
+    def open_cell(self, kind: str, attributes: Mapping[str, str]) -> None:
+        """Begin a cell: `th` or `td`."""
+        if not self.rows:
+            self.kinds.add(kind)
+        self.attributes = attributes
 
-    def _start(self, tag: object) -> None:
-        match tag:
-            case {"Link": {"dest_url": str(url), "link_type": kind}}:
-                whole = f"mailto:{url}" if kind == "Email" else url
-                self.open_links.append((whole, len(self.words)))
-            case {"Image": _}:
-                self.words.append("[")
-            case "Emphasis" | "Strong" | "Strikethrough" | "TableCell":
-                pass
-            case _:
-                self._flush()
-                self._open(tag)
+    def close_cell(self, text: str) -> None:
+        """Add a cell, and those that it covers to its right and below."""
+        self._continue_spans()
+        rows = self._span("rowspan")
+        for column in range(self._span("colspan")):
+            words = "" if column else text
+            if rows > 1:
+                self.spans[len(self.cells)] = (rows - 1, words)
+            self.cells.append(words)
 
-    def _open(self, tag: object) -> None:
-        match tag:
-            case {"List": first}:
-                self.counters.append(first if isinstance(first, int) else None)
-            case "Item":
-                self._item()
-            case {"BlockQuote": _}:
-                self.margins.append(_Margin("> ", "> "))
-            case {"FootnoteDefinition": str(label)}:
-                self.margins.append(_Margin(f"{self._note(label)} ", "    "))
-            case "Paragraph" if self.counters and all(m.first == m.rest for m in self.margins):
-                self._gap()
-            case _:
-                pass
+    def _span(self, name: str) -> int:
+        written = self.attributes.get(name, "")
+        return min(max(int(written[:4]), 1), _WIDEST_SPAN) if written.isdecimal() else 1
 
-    def _item(self) -> None:
-        counter = self.counters[-1]
-        marker = "- " if counter is None else f"{counter}. "
-        if counter is not None:
-            self.counters[-1] = counter + 1
-        self.margins.append(_Margin(marker, " " * len(marker)))
+    def _continue_spans(self) -> None:
+        while span := self.spans.pop(len(self.cells), None):
+            rows, words = span
+            if rows > 1:
+                self.spans[len(self.cells)] = (rows - 1, words)
+            self.cells.append(words)
 
-    def _end(self, tag: object) -> None:
-        match tag:
-            case "Link":
-                self._close_link()
-            case "Image":
-                self._close_image()
-            case "TableCell":
-                self.cells.append(" ".join("".join(self.words).split()))
-                self.words.clear()
-            case "Emphasis" | "Strong" | "Strikethrough":
-                pass
-            case _:
-                self._close(tag)
+    def close_row(self) -> None:
+        """End a row."""
+        if self.cells or self.spans:
+            self._continue_spans()
+            self.has_head = self.has_head or (not self.rows and self.kinds == {"th"})
+            self.rows.append(self.cells)
+            self.cells = []
 
-    def _close(self, tag: object) -> None:
-        match tag:
-            case "TableHead" | "TableRow":
-                self.rows.append([*self.cells])
-                self.cells.clear()
-            case "Item" | {"BlockQuote": _} | "FootnoteDefinition":
-                self._flush()
-                self.margins.pop()
-            case {"List": _}:
-                self.counters.pop()
-                if not self.counters:
-                    self._gap()
-            case "Table":
-                self._table()
-                self._gap()
-            case "CodeBlock":
-                self._code()
-            case "HtmlBlock":
-                self._html("".join(self.words))
-                self._flush()
-            case {"Heading": _}:
-                self._flush(underline=True)
-            case _:
-                self._flush()
 
-    def _note(self, label: str) -> str:
-        """Return the reference to a footnote, such as `[^1]`, with the same number as in HTML."""
-        return f"[^{self.notes.setdefault(label, len(self.notes) + 1)}]"
+@define
+class _TextWriter:
+    """Converts the tags and texts of sanitised HTML to lines of plain text."""
 
-    def _tag(self, source: str) -> None:
-        """Process an HTML tag inside a paragraph; the end tag of an element is a later event."""
-        if source.startswith("</"):
-            self._close_tag()
-        else:
-            made = sanitize(source, self.resolve)
-            self._pieces(made.removesuffix("</a>") if source[:2].lower() == "<a" else made)
+    tokens: Sequence[Token]
+    width: int
+    inline: InlineText = field(factory=lambda: InlineText(in_full=True))
+    lines: list[str] = field(factory=list)
+    margins: list[_Margin] = field(factory=list)
+    outside: list[int] = field(factory=list)
+    """For each container that is open, the number of margins around it."""
+    lists: list[ListNumbers] = field(factory=list)
+    table: _Table | None = None
+    inner_tables: int = 0
+    in_code: bool = False
 
-    def _html(self, source: str) -> None:
-        """Process a block of HTML: write its text and number its links."""
-        self.words.clear()
-        self._pieces(sanitize(source, self.resolve))
-
-    def _pieces(self, made: str) -> None:
-        for piece in _MARKUP.split(made):
-            tag = _TAG.match(piece)
-            if not tag:
-                self.words.append(_WHITE_SPACE.sub(" ", html.unescape(piece)))
-            elif piece == "</a>":
-                self._close_tag()
-            elif tag[1] == "a":
-                self.open_tags.append((_attribute(piece, "href"), len(self.words)))
-            elif tag[1] == "img":
-                description = _attribute(piece, "alt")
-                self.words += [f"[{description}]"] if description else []
+    def write(self) -> str:
+        """Return the text with the URLs of its links at the end."""
+        for position, (closing, name, attributes, text) in enumerate(self.tokens):
+            if text:
+                self._text(text)
+            elif name not in SEPARATE:
+                self.inline.take(closing, name, attributes)
+                if self.inline.note:
+                    self._begin_note()
+            elif self.inline.is_in_media():
+                self.inline.pieces.append(" ")
+            elif self.table:
+                self._take_in_table(self.table, closing, name, attributes)
+            elif closing:
+                self._close(name)
             else:
-                self.words.append(
-                    "\n- " if piece.startswith("<li") else _SEPARATORS.get(tag[1], "")
-                )
+                self._open(name, attributes, position)
+        self._flush()
+        self._gap()
+        self.lines += [f"[{number}] {url}" for url, number in self.inline.links.items()]
+        return "\n".join(self.lines).strip("\n")
 
-    def _close_tag(self) -> None:
-        if self.open_tags:
-            url, start = self.open_tags.pop()
-            self._number_link(url, start)
+    def _text(self, text: str) -> None:
+        if self.in_code:
+            self.inline.pieces.append(html.unescape(text))
+        elif self.inline.pieces or not text.isspace():
+            self.inline.add(text)
 
-    def _close_link(self) -> None:
-        written, start = self.open_links.pop()
-        scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):", written)
-        if not scheme:
-            self._number_link(self.resolve(written), start)
-        elif scheme[1].lower() in SCHEMES:
-            self._number_link(written, start)
+    def _open(self, name: str, attributes: str, position: int) -> None:
+        self._flush(gap=not self.lists and name not in _CLOSE)
+        match name:
+            case "p" if all(margin.first == margin.rest for margin in self.margins):
+                self._gap()
+            case "ul" | "ol":
+                self.lists.append(ListNumbers.of(self.tokens, position))
+            case "li":
+                marker = self.lists[-1].marker(attributes) if self.lists else "- "
+                self._indent(_Margin(marker, " " * len(marker)))
+            case "blockquote":
+                self._indent(_Margin("> ", "> "))
+            case "dd":
+                self._indent(_Margin("  ", "  "))
+            case "div":
+                self.outside.append(len(self.margins))
+            case "pre":
+                self.in_code = True
+            case "hr":
+                self._line("* * *")
+            case "table":
+                self.table = _Table()
 
-    def _number_link(self, url: str, start: int) -> None:
-        """Append the number of the link to `url`, such as ` [1]`.
+    def _indent(self, margin: _Margin) -> None:
+        self.outside.append(len(self.margins))
+        self.margins.append(margin)
 
-        The words from index `start` on are the text of the link. A link whose text is the URL
-        itself gets no number.
-        """
-        text = "".join(self.words[start:]).strip()
-        if url and text not in {url, url.removeprefix("mailto:")}:
-            number = self.links.setdefault(url, len(self.links) + 1)
-            self.words.append(f" [{number}]")
+    def _begin_note(self) -> None:
+        """Begin a footnote with its number; its `div` is open."""
+        self.margins.append(_Margin(f"[^{self.inline.note}] ", "    "))
+        self.inline.note = ""
 
-    def _close_image(self) -> None:
-        if self.words[-1] == "[":
-            self.words.pop()
+    def _close(self, name: str) -> None:
+        match name:
+            case "pre":
+                self._code()
+            case "h1" | "h2" | "h3" | "h4" | "h5" | "h6":
+                self._flush(gap=not self.lists, underline=True)
+            case "li" | "blockquote" | "dd" | "div":
+                self._flush(gap=not self.lists and name != "div")
+                if self.outside:
+                    del self.margins[self.outside.pop() :]
+            case "ul" | "ol":
+                self._flush()
+                self.lists.pop()
+                if not self.lists:
+                    self._gap()
+            case _:
+                self._flush(gap=not self.lists and name not in _CLOSE)
+
+    def _take_in_table(self, table: _Table, closing: str, name: str, attributes: str) -> None:
+        """Process a tag in a table; blocks and tables inside its cells only separate words."""
+        if name == "table":
+            self.inner_tables += -1 if closing else 1
+            if self.inner_tables < 0:
+                self.inner_tables = 0
+                self._flush()
+                self._write_table(table)
+                self.table = None
+                self._gap()
+        elif self.inner_tables or name not in {"tr", "td", "th", "caption"}:
+            self.inline.pieces.append(" ")
+        elif name == "caption":
+            self._flush(gap=False)
+        elif name == "tr":
+            if closing:
+                table.close_row()
+        elif closing:
+            table.close_cell(" ".join(self.inline.take_all().split()))
         else:
-            self.words.append("]")
+            table.open_cell(name, attributes_of(attributes))
 
-    def _table(self) -> None:
+    def _write_table(self, table: _Table) -> None:
         """Write a line for each row of a table.
 
         If a line would be too long, the cells of each row are written as a list instead.
         """
-        head, *rows = self.rows
-        lines = [" | ".join(row) for row in self.rows]
-        if (
-            max(map(display_width, lines)) + sum(len(margin.rest) for margin in self.margins)
-            <= self.width
-        ):
+        if not table.rows:
+            return
+        lines = [" | ".join(row) for row in table.rows]
+        used = sum(len(margin.rest) for margin in self.margins)
+        if max(map(display_width, lines)) + used <= self.width:
             for line in lines:
                 self._line(line, gap=False)
-        else:
-            for row in rows or [head]:
-                self._record(head if rows else [], row)
-        self.rows.clear()
+            return
+        head, *rows = table.rows if table.has_head else [[], *table.rows]
+        for row in rows or [head]:
+            self._record(head if rows else [], row)
 
     def _record(self, head: list[str], row: list[str]) -> None:
         self.margins.append(_Margin("- ", "  "))
@@ -232,20 +228,18 @@ class TextWriter:
         self.margins.pop()
 
     def _code(self) -> None:
+        self.in_code = False
         first, rest = self._margin()
-        for line in "".join(self.words).removesuffix("\n").split("\n"):
+        for line in self.inline.take_all().removesuffix("\n").split("\n"):
             self.lines.append(f"{first}    {line}".rstrip())
             first = rest
-        self.words.clear()
         self._gap()
 
-    def _flush(self, *, underline: bool = False) -> None:
-        while self.open_tags:
-            self._close_tag()
-        text = "".join(self.words)
-        self.words.clear()
-        if text.strip():
-            self._line(text, gap=not self.counters, underline=underline)
+    def _flush(self, *, gap: bool = True, underline: bool = False) -> None:
+        if self.inline.pieces:
+            text = self.inline.take_all()
+            if text.strip():
+                self._line(text, gap=gap, underline=underline)
 
     def _line(self, text: str, *, gap: bool = True, underline: bool = False) -> None:
         first, rest = self._margin()
@@ -269,31 +263,20 @@ class TextWriter:
         if self.lines and self.lines[-1]:
             self.lines.append("")
 
-    def finish(self) -> str:
-        """Return the text with the URLs of its links at the end."""
-        self._flush()
-        self._gap()
-        self.lines += [f"[{number}] {url}" for url, number in self.links.items()]
-        return "\n".join(self.lines).strip("\n")
+
+_CLOSE = frozenset("caption dd details div dl dt figcaption li section summary".split())
+"""Elements without an empty line before and after them."""
 
 
-_TAG = re.compile(r"</?([a-z][a-z0-9]*)")
-_LINES = "blockquote br dd div dt figcaption h1 h2 h3 h4 h5 h6 hr li ol p pre summary table tr ul"
-_SEPARATORS = dict.fromkeys(_LINES.split(), "\n") | {"td": " ", "th": " "}
-"""The text that replaces a tag that separates words."""
-_MARKUP = re.compile(r"""(<[^<>"]*(?:"[^"]*"[^<>"]*)*>)""")
-_WHITE_SPACE = re.compile(r"[ \t\r\n\f]+")
+def to_text(source: Html, width: int = 72) -> str:
+    """Return the HTML of a post as plain text of at most `width` columns, with unbroken URLs.
+
+    Links are numbered. Their URLs are listed at the end, each on a line of its own.
+    """
+    return _TextWriter(tokens_of(source), width).write()
 
 
-def _attribute(tag: str, name: str) -> str:
-    found = re.search(rf'\s{name}="([^"]*)"', tag)
-    return html.unescape(found[1]) if found else ""
-
-
-_INLINE = ("Emphasis", "Strong", "Strikethrough", "Link", "Image")
-_TAG_TEXT = re.compile(r"<(/?)([A-Za-z][A-Za-z0-9]*)")
-_INFORMATIVE = frozenset({"a", "iframe", "img"})
-"""Tags that plain text keeps: the URL of a link, the description of an image."""
+_HEADING = re.compile(r"<h1[^<>]*>(.*?)</h1>", re.DOTALL)
 
 
 def first_heading(markdown: str) -> tuple[str, str]:
@@ -309,114 +292,13 @@ def first_heading(markdown: str) -> tuple[str, str]:
             source = markdown.encode()
             start, end = prepared.written_offset(start), prepared.written_offset(end)
             lines = b"\n" * source.count(b"\n", start, end)
-            inside = itertools.takewhile(_is_within_heading, (event for event, _ in events))
-            title = " ".join("".join(_words(_without_hidden(inside))).split())
+            heading = _HEADING.search(pyromark.html(prepared.text, options=OPTIONS))
+            title = _title(heading[1]) if heading else ""
             return title, (source[:start] + lines + source[end:]).decode() if title else markdown
     return "", markdown
 
 
-def _is_within_heading(event: object) -> bool:
-    return not (isinstance(event, dict) and isinstance(event.get("End"), dict))
-
-
-def inline_text(markdown: str) -> str:
-    """Return the text of `markdown` on one line."""
-    return " ".join("".join(_words(_events(markdown))).split())
-
-
-def _events(markdown: str) -> Iterator[object]:
-    events = pyromark.events(prepare(markdown).text, options=OPTIONS)
-    return _without_hidden(events) if "<" in markdown else events
-
-
-def _without_hidden(events: Iterable[object]) -> Iterator[object]:
-    """Yield `events` without hidden elements such as scripts, and without tags that add no text.
-
-    `<br>` becomes a line break. A hidden element that its block does not close becomes text.
-    """
-    pending: list[object] = []
-    hidden = ""
-    for event in events:
-        source, closing, name = _tag(event)
-        if hidden and closing and name == hidden:
-            pending, hidden = [], ""
-        elif hidden and not _bounds_block(event):
-            pending.append(event)
-        elif name in HIDDEN and not closing:
-            pending, hidden = [{"Text": source}], name
-        elif source:
-            yield from ["HardBreak"] if name == "br" else [event] if name in _INFORMATIVE else []
-        else:
-            yield from pending
-            pending, hidden = [], ""
-            yield event
-    yield from pending
-
-
-def _tag(event: object) -> tuple[str, str, str]:
-    """Return the source of an inline tag, `/` if it is an end tag, and its name.
-
-    All three are empty for other events.
-    """
-    if not isinstance(event, dict) or "InlineHtml" not in event:
-        return "", "", ""
-    source = str(event["InlineHtml"])
-    tag = _TAG_TEXT.match(source)
-    return source, tag[1] if tag else "", tag[2].lower() if tag else ""
-
-
-def _bounds_block(event: object) -> bool:
-    match event:
-        case {"Start": dict(tag)} | {"End": dict(tag)}:
-            return not any(name in tag for name in _INLINE)
-        case {"Start": tag} | {"End": tag}:
-            return tag not in _INLINE
-    return False
-
-
-def _words(events: Iterable[object]) -> Iterator[str]:
-    for event in events:
-        match event:
-            case {"Text": str(words)} | {"Code": str(words)}:
-                yield words
-            case "SoftBreak" | "HardBreak" | "Rule":
-                yield " "
-            case _ if _bounds_block(event):
-                yield " "
-
-
-def first_paragraph(markdown: str, length: int = 200) -> str:
-    """Return the text of the first paragraph, shortened to at most `length` characters.
-
-    Headings, images, lists, quotes, tables and code are used only if there is nothing else.
-    """
-    containers = images = 0
-    words: list[str] = []
-    for event in _events(markdown):
-        match event:
-            case {"Start": {"List": _} | {"BlockQuote": _} | {"FootnoteDefinition": _}}:
-                containers += 1
-            case {"End": {"List": _} | {"BlockQuote": _} | "FootnoteDefinition"}:
-                containers -= 1
-            case {"Start": {"Image": _}}:
-                images += 1
-            case {"End": "Image"}:
-                images -= 1
-            case {"Start": "Paragraph"}:
-                words.clear()
-            case {"End": "Paragraph"} if not containers and "".join(words).strip():
-                return shorten("".join(words), length)
-            case _ if not images:
-                words += _words([event])
-    return shorten(inline_text(markdown), length)
-
-
-def to_text(markdown: str, resolve: Resolve, width: int = 72) -> str:
-    """Return `markdown` as plain text of at most `width` columns, with unbroken URLs.
-
-    Links are numbered. Their URLs are listed at the end, each on a line of its own.
-    """
-    writer = TextWriter(resolve, width)
-    for event in _events(markdown):
-        writer.take(event)
-    return writer.finish()
+def _title(written: str) -> str:
+    if "<" in written:
+        written = sanitize(written, lambda url: url)
+    return inline_text(written)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from html import escape
+from html import escape, unescape
 
 import css_inline
 import nh3
@@ -12,6 +12,7 @@ from attrs import evolve, frozen
 
 from postroom.mail.unsubscribe import unsubscribe_url
 from postroom.markdown.anchors import without_anchors
+from postroom.markdown.inline import file_name, mark_quotations, media_link
 from postroom.models import Digest, Html, Issue, Post, Site
 from postroom.scheduling.periods import digest_of_issue
 from postroom.text import display_width, shorten, wrap
@@ -31,6 +32,8 @@ _LINK = re.compile(r"<a\b.*?</a>", re.DOTALL)
 _IMAGE = re.compile(r"<img\b[^>]*>")
 _CHECKBOX = re.compile(r"<input\b[^>]*>\s*")
 _TASK_ITEM = re.compile(r"<li>(?=\s*(?:<p>)?[☑☐])")
+_MEDIUM = re.compile(r"<(audio|video)\b.*?</\1>", re.DOTALL)
+_EMPTY_PARAGRAPH = re.compile(r"<p>\s*</p>\n?")
 _BLOCK = re.compile(r"<(/?)(?:figure|figcaption|details|summary|section)\b")
 _ATTRIBUTE = re.compile(r'\b(src|alt)="([^"]*)"')
 
@@ -145,11 +148,12 @@ def render_preheader(posts: tuple[Post, ...], filler: Iterable[str] = ()) -> str
 def _email_body(post: Post, translations: Translations) -> Html:
     html = _LINK.sub(lambda link: _IMAGE.sub(_link_text, link[0]), without_anchors(post.html))
     html = _IMAGE.sub(lambda image: _image_link(image, translations.image), html)
-    html = _BLOCK.sub(r"<\1div", _CHECKBOX.sub(_checkbox, html))
+    html = _MEDIUM.sub(lambda medium: media_link(medium[0]), html)
+    html = _BLOCK.sub(r"<\1div", _CHECKBOX.sub(_checkbox, _with_signs(html)))
     cleaned = nh3.clean(
         html,
         tags=_EMAIL_TAGS,
-        attributes={"*": {"lang", "dir"}, "a": {"href"}, "td": {"style"}, "th": {"style"}},
+        attributes=_EMAIL_ATTRIBUTES,
         allowed_classes={
             "div": {"footnote-definition"},
             "span": {"image"},
@@ -157,13 +161,32 @@ def _email_body(post: Post, translations: Translations) -> Html:
         },
         link_rel=None,
     )
-    return Html(_TASK_ITEM.sub('<li class="task">', cleaned))
+    return Html(_TASK_ITEM.sub('<li class="task">', _EMPTY_PARAGRAPH.sub("", cleaned)))
+
+
+def _with_signs(html: str) -> str:
+    """Return `html` with signs that some mail programs do not show for <q> and <ruby>."""
+    if "<q" in html:
+        html = mark_quotations(html)
+    if "<rt" in html and "<rp" not in html:
+        html = html.replace("<rt", "<rp>(</rp><rt").replace("</rt>", "</rt><rp>)</rp>")
+    return html
 
 
 _EMAIL_TAGS = frozenset(
-    "a b bdi blockquote br code dd del div dl dt em h1 h2 h3 h4 h5 h6 hr i kbd li ol p pre s small "
-    "span strong sub sup table tbody td th thead tr ul".split()
+    "a abbr b bdi bdo blockquote br caption cite code dd del dfn div dl dt em h1 h2 h3 h4 h5 h6 hr "
+    "i ins kbd li mark ol p pre rp rt ruby s samp small span strong sub sup table tbody td tfoot "
+    "th thead tr ul var".split()
 )
+_EMAIL_ATTRIBUTES = {
+    "*": {"lang", "dir"},
+    "a": {"href"},
+    "abbr": {"title"},
+    "ol": {"start", "type", "reversed"},
+    "li": {"value"},
+    "td": {"style", "colspan", "rowspan"},
+    "th": {"style", "colspan", "rowspan", "scope"},
+}
 
 
 def _image_link(image: re.Match[str], label: str) -> str:
@@ -178,7 +201,7 @@ def _image_link(image: re.Match[str], label: str) -> str:
 def _link_text(image: re.Match[str]) -> str:
     # A link needs text: an image without alternative text is replaced by its file name.
     attributes: dict[str, str] = dict(_ATTRIBUTE.findall(image.group()))
-    return attributes.get("alt") or attributes.get("src", "").rpartition("/")[2]
+    return attributes.get("alt") or escape(file_name(unescape(attributes.get("src", ""))))
 
 
 def _checkbox(checkbox: re.Match[str]) -> str:

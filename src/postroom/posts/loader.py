@@ -12,7 +12,8 @@ from attrs import frozen
 
 from postroom.errors import ContentError, Problem
 from postroom.markdown.html import DEEPEST, DepthError, add_image_sizes, to_html
-from postroom.markdown.plaintext import first_paragraph, to_text
+from postroom.markdown.plaintext import to_text
+from postroom.markdown.summary import first_paragraph
 from postroom.media_types import media_type
 from postroom.models import Enclosure, Html, Image, Post, Site, Topic
 from postroom.posts.front_matter import day_of, instant_of, start_of, take_instant, to_site_time
@@ -228,7 +229,7 @@ def _make_post(
     source: SourcePost, times: _Times, attachments: Attachments, report: PostProblems
 ) -> Post:
     head = source.head
-    html, text = _contents(source, attachments, report)
+    html = _html(source, attachments, report)
     post = Post(
         id=source.id,
         slug=source.slug,
@@ -240,8 +241,8 @@ def _make_post(
         day=source.day,
         updated_day=times.updated_day,
         html=html,
-        summary=head.summary or first_paragraph(source.body),
-        text=text,
+        summary=head.summary or first_paragraph(html),
+        text=to_text(html),
         topics=head.topics,
         authors=head.authors,
         lang=head.lang,
@@ -254,9 +255,7 @@ def _make_post(
     return _check_characters(post, source, report)
 
 
-def _contents(
-    source: SourcePost, attachments: Attachments, report: PostProblems
-) -> tuple[Html, str]:
+def _html(source: SourcePost, attachments: Attachments, report: PostProblems) -> Html:
     try:
         html = to_html(source.body, attachments.resolve)
     except DepthError as error:
@@ -264,10 +263,8 @@ def _contents(
         message = f"has more than {DEEPEST} nested elements, such as lists or quotes"
         path = report.name(source.path)
         report.errors.append(Problem(path, line, message=message, hint="nest fewer of them"))
-        return Html(""), ""
-    return add_image_sizes(html, attachments.image_sizes()), to_text(
-        source.body, attachments.resolve
-    )
+        return Html("")
+    return add_image_sizes(html, attachments.image_sizes())
 
 
 def _image(source: SourcePost, attachments: Attachments, report: PostProblems) -> Image | None:
