@@ -110,7 +110,8 @@ def test_unreachable_server_loses_nothing(make_sending_site: MakeSendingSite) ->
         port = unused.getsockname()[1]
     outcome = site.send(Scripted({}, port))
     assert (outcome.code, site.states()) == (1, {"planned": 3})
-    assert [line.partition("; ")[2] for line in outcome.errors] == ["check host and port"]
+    hint = "check host and port in POSTROOM_SMTP_URL, and that the server runs"
+    assert [line.partition("; ")[2] for line in outcome.errors] == [hint]
     site.heal()
 
 

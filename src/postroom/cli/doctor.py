@@ -29,7 +29,7 @@ from postroom.settings.site import FILE_NAME, find_site, load_settings
 from postroom.smtp import connection, transaction
 
 _MARKS = {"ok": ("✓", "green"), "advice": ("!", "yellow"), "problem": ("✗", "red")}
-_TIMEOUTS = transaction.Timeouts(connect=10, reply=15, end=15)
+_TIMEOUTS = transaction.Timeouts(connect=20, reply=15, end=15)
 
 
 @click.command("doctor")

@@ -1,24 +1,23 @@
 """A non-blocking SMTP connection, so that one thread can send over many connections.
 
-Connecting, TLS and login do block, because they are done by smtplib.
+Connecting, TLS and login do block; `smtp.opening` does them.
 """
 
 from __future__ import annotations
 
-import base64
 import select
 import smtplib
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 from attrs import evolve
 
-from postroom.errors import Problem, RelayError
 from postroom.settings.urls import SmtpServer
+from postroom.smtp.opening import open_connection
 from postroom.smtp.transaction import (
     Envelope,
     Exchange,
@@ -29,7 +28,6 @@ from postroom.smtp.transaction import (
     TransactionResult,
     describe_error,
     mail_transaction,
-    printable_reply,
     to_wire,
 )
 
@@ -164,147 +162,6 @@ def _parse_reply(lines: list[bytes]) -> ServerReply:
     return ServerReply(int(code) if is_code else 0, text)
 
 
-_HINTS = {"login": "check user and password", "TLS": "check scheme and port"}
-
-
-def open_channel(
-    server: SmtpServer, timeouts: Timeouts, trust: ssl.SSLContext | None
-) -> tuple[Channel, ServerFeatures]:
-    """Connect, start TLS, greet the server and log in.
-
-    Return the connection, which is ready for the first message, and the features of the server.
-    `trust` verifies the server's certificate; None trusts the system's certificates. Raises
-    `RelayError` after a failure; the connection is then closed.
-    """
-    with _step(server, "connection"):
-        smtp = _connect(server, timeouts, trust)
-    try:
-        with _step(server, "connection"):
-            _say_hello(smtp)
-        if server.scheme == "smtp+starttls":
-            with _step(server, "TLS"):
-                _start_tls(smtp, server, trust)
-        if server.user:
-            with _step(server, "login"):
-                _log_in(smtp, server)
-    except BaseException:
-        smtp.close()
-        raise
-    if smtp.sock is None:
-        raise _relay_error(server, "connection", "it was closed", "try again later", passing=True)
-    return Channel(smtp, smtp.sock), _features(smtp)
-
-
-def _connect(server: SmtpServer, timeouts: Timeouts, trust: ssl.SSLContext | None) -> smtplib.SMTP:
-    # Any name will do until the socket knows its own; smtplib would ask the DNS for one.
-    name, seconds = "localhost", timeouts.connect
-    if server.scheme == "smtps":
-        smtp: smtplib.SMTP = smtplib.SMTP_SSL(
-            server.host,
-            server.port,
-            local_hostname=name,
-            timeout=seconds,
-            context=_tls_context(trust),
-        )
-    else:
-        smtp = smtplib.SMTP(server.host, server.port, local_hostname=name, timeout=seconds)
-    if smtp.sock is not None:
-        smtp.sock.settimeout(timeouts.reply)
-        # The last piece of a message must not wait for the acknowledgement of the one before.
-        smtp.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        smtp.local_hostname = _address_literal(smtp.sock.getsockname()[0])
-    return smtp
-
-
-def _tls_context(trust: ssl.SSLContext | None) -> ssl.SSLContext:
-    """Return `trust`, or else a context that trusts the system's certificates.
-
-    Making a context takes 20 ms, so call this only if TLS is used.
-    """
-    return trust or ssl.create_default_context()
-
-
-def _say_hello(smtp: smtplib.SMTP) -> None:
-    code, text = smtp.ehlo()
-    if code != 250:
-        raise smtplib.SMTPResponseException(code, text)
-
-
-def _start_tls(smtp: smtplib.SMTP, server: SmtpServer, trust: ssl.SSLContext | None) -> None:
-    if not smtp.has_extn("starttls"):
-        hint = "use smtps:// if the server has TLS on another port"
-        raise _relay_error(server, "TLS", "the server does not offer STARTTLS", hint, passing=False)
-    smtp.starttls(context=_tls_context(trust))
-    # RFC 3207 §4.2: what the server said before TLS does not count.
-    _say_hello(smtp)
-
-
-def _log_in(smtp: smtplib.SMTP, server: SmtpServer) -> None:
-    # smtplib's login tries every method in turn, so that one wrong password counts as several
-    # and may lock the account; and it cannot write a password that is not ASCII.
-    offered = smtp.esmtp_features.get("auth", "").upper().split()
-    user, password = server.user.encode(), server.password.encode()
-    if "PLAIN" in offered:  # RFC 4616 §2
-        code, text = smtp.docmd("AUTH", "PLAIN " + _base64(b"\0%b\0%b" % (user, password)))
-    elif "LOGIN" in offered:
-        code, text = smtp.docmd("AUTH", "LOGIN")
-        for answer in (user, password):
-            if code == 334:
-                code, text = smtp.docmd(_base64(answer))
-    else:
-        message = "the server offers neither AUTH PLAIN nor AUTH LOGIN"
-        hint = "ask its operator how to log in"
-        raise _relay_error(server, "login", message, hint, passing=False)
-    if code != 235:  # RFC 4954 §6
-        raise smtplib.SMTPResponseException(code, text)
-
-
-def _features(smtp: smtplib.SMTP) -> ServerFeatures:
-    features = smtp.esmtp_features
-    limit = features.get("size", "")
-    tls = smtp.sock.version() if isinstance(smtp.sock, ssl.SSLSocket) else ""
-    size = int(limit) if limit.isdecimal() and len(limit) <= 20 else 0
-    return ServerFeatures(tls or "", size, frozenset(features))
-
-
-@contextmanager
-def _step(server: SmtpServer, name: str) -> Iterator[None]:
-    """Turn the errors of a block into `RelayError`; `name` says what it does, such as "login"."""
-    try:
-        yield
-    except ssl.SSLCertVerificationError as error:
-        message = f"the certificate is not trusted: {error.verify_message}"
-        hint = "correct the host name, or set SSL_CERT_FILE to the file of its authority"
-        raise _relay_error(server, "TLS", message, hint, passing=False) from None
-    except ssl.SSLError as error:
-        message, hint = f"no TLS: {error.reason or error}", _HINTS["TLS"]
-        raise _relay_error(server, "TLS", message, hint, passing=False) from None
-    except smtplib.SMTPResponseException as error:
-        passing = error.smtp_code // 100 != 5
-        message = f"the server said {error.smtp_code} {printable_reply(error.smtp_error)}".strip()
-        hint = "try again later" if passing else _HINTS.get(name, "ask its operator")
-        raise _relay_error(server, name, message, hint, passing=passing) from None
-    except OSError as error:
-        message, hint = f"no connection: {describe_error(error)}", "check host and port"
-        raise _relay_error(server, name, message, hint, passing=True) from None
-
-
-def _relay_error(
-    server: SmtpServer, step: str, message: str, hint: str, *, passing: bool
-) -> RelayError:
-    problem = Problem(str(server), key=step, message=message, hint=hint)
-    return RelayError([problem], passing=passing)
-
-
-def _address_literal(ip: str) -> str:
-    """Return the address literal of `ip`, which replaces a host name in EHLO (RFC 5321 §4.1.3)."""
-    return f"[IPv6:{ip.partition('%')[0]}]" if ":" in ip else f"[{ip}]"
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")
-
-
 _DEFAULT_TIMEOUTS = Timeouts()
 _NOT_CONNECTED = TransactionResult("deferred", 0, "the connection is closed", usable=False)
 # Seconds that a server has to answer QUIT.
@@ -345,7 +202,10 @@ class SmtpConnection:
         Raises `RelayError` after a failure; the connection is then closed.
         """
         self.close()
-        self._channel, self._features = open_channel(self._server, self._timeouts, self._trust)
+        smtp, sock, self._features = open_connection(
+            self._server, self._timeouts.connect, self._trust
+        )
+        self._channel = Channel(smtp, sock)
         return self._features
 
     def send(self, envelope_from: str, recipient: str, data: bytes) -> TransactionResult:

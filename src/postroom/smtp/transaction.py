@@ -18,12 +18,13 @@ from attrs import field, frozen
 class Timeouts:
     """The longest times to wait for the server, in seconds.
 
-    `connect` is for opening the connection, `reply` for the reply to a command, and `end` for the
-    message up to the reply after its final dot. `reply` and `end` follow RFC 5321 §4.5.3.2. `end`
-    is the longest, because the delivery becomes uncertain if it passes without a reply.
+    `connect` is for opening the connection, up to the reply to the login; `reply` is for the reply
+    to a command, and `end` for the message up to the reply after its final dot. `reply` and `end`
+    follow RFC 5321 §4.5.3.2. `end` is the longest, because the delivery becomes uncertain if it
+    passes without a reply.
     """
 
-    connect: float = 30.0
+    connect: float = 120.0
     reply: float = 300.0
     end: float = 600.0
 
