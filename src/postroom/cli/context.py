@@ -12,12 +12,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from postroom.errors import DatabaseError, Problem, UseError
+from postroom.cli.console import print_problems
+from postroom.errors import DatabaseError, Problem, SettingsError, UseError
 from postroom.mail import tokens
+from postroom.settings.site import load_settings
 
 if TYPE_CHECKING:
+    from postroom.db.engine import Database
+    from postroom.db.migrate import Locate
+    from postroom.db.ownership import LedgerPlace
     from postroom.db.store import Store
 
+KEEP_LEDGER_VAR = "POSTROOM_KEEP_LEDGER_HERE"
+_YES, _NO = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 _DURATION = re.compile(r"([1-9][0-9]{0,4})([mhd])", re.ASCII)
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 
@@ -92,6 +99,33 @@ def build_instant(at: datetime | None) -> datetime:
     return instant
 
 
+def moves_ledger() -> bool:
+    """Tell whether POSTROOM_KEEP_LEDGER_HERE says that the SQLite file moves between machines.
+
+    Raises `UseError` if its value is neither yes nor no.
+    """
+    value = os.environ.get(KEEP_LEDGER_VAR, "").lower()
+    if value in _YES or value in _NO:
+        return value in _YES
+    problem = Problem(KEEP_LEDGER_VAR, message=f"found '{value}'", hint="set it to 1, or unset it")
+    raise UseError([problem])
+
+
+def _locate(site_dir: Path) -> Locate:
+    """Return a function that returns the place of a new database of the site, to claim it."""
+    from postroom.db.ownership import make_place  # noqa: PLC0415
+
+    def locate(database: Database) -> LedgerPlace | None:
+        try:
+            site_id = load_settings(site_dir).id
+        except SettingsError:
+            # The first run of `send` claims the database instead.
+            return None
+        return make_place(database, site_id, moves=moves_ledger())
+
+    return locate
+
+
 @contextmanager
 def open_site_store(site_dir: Path) -> Iterator[Store]:
     """Open the store of the site during a block; POSTROOM_DATABASE_URL tells where it is.
@@ -104,7 +138,8 @@ def open_site_store(site_dir: Path) -> Iterator[Store]:
     from postroom.db.faults import damage_problem  # noqa: PLC0415
     from postroom.db.store import open_store  # noqa: PLC0415
 
-    store = open_store(os.environ.get(engine.DATABASE_URL_VAR) or None, site_dir)
+    url = os.environ.get(engine.DATABASE_URL_VAR) or None
+    store = open_store(url, site_dir, _locate(site_dir))
     try:
         yield store
     except (ArithmeticError, LookupError, TypeError, ValueError):
@@ -113,6 +148,15 @@ def open_site_store(site_dir: Path) -> Iterator[Store]:
         raise
     finally:
         store.database.close()
+
+
+def warn_of_claim(store: Store, site_id: str) -> None:
+    """Warn if the database belongs to another site, machine or path, so that `send` will refuse."""
+    from postroom.db.ownership import make_place  # noqa: PLC0415
+
+    here = make_place(store.database, site_id, moves=moves_ledger())
+    if problem := store.claim.find_difference(here):
+        print_problems([problem], "warning")
 
 
 def load_keys(store: Store) -> tokens.Keys:

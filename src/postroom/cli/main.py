@@ -31,7 +31,7 @@ _COMMANDS = {
     "subscribers": "List, add, import, export and forget subscribers.",
     "bounces": "Process bounces, complaints and unsubscribe emails.",
     "serve": "Serve the output and the unsubscribe page.",
-    "db": "Upgrade the database to this version of Postroom.",
+    "db": "Upgrade the database, or claim it after a move.",
 }
 
 

@@ -15,7 +15,7 @@ import click
 from attrs import frozen
 
 from postroom.cli.console import pluralize, print_problems
-from postroom.cli.context import InstantType, build_instant, open_site_store
+from postroom.cli.context import InstantType, build_instant, open_site_store, warn_of_claim
 from postroom.cli.progress import print_outdated
 from postroom.db import engine
 from postroom.errors import Problem, SettingsError, UseError
@@ -122,7 +122,7 @@ def command(  # noqa: PLR0913 - click's options are arguments
     """
     site_dir = find_site(Path.cwd())
     site = load_settings(site_dir)
-    with _open_data(site_dir) as data:
+    with _open_data(site_dir, site.id) as data:
         run = plan.begin_run(data.planning, site, build_instant(at), yes=yes)
         loaded = loader.load_posts(site_dir, site, run.state.clock)
         segments = _plan_segments(data, site, run, loaded, accept_missing=accept_missing)
@@ -210,12 +210,13 @@ class _PlanData:
 
 
 @contextmanager
-def _open_data(site_dir: Path) -> Iterator[_PlanData]:
+def _open_data(site_dir: Path, site_id: str) -> Iterator[_PlanData]:
     if not (os.environ.get(engine.DATABASE_URL_VAR) or (site_dir / engine.DEFAULT_PATH).exists()):
         empty: Any = _EmptyStore()
         yield _PlanData(PlanningStore(empty, empty), {}, empty)
         return
     with open_site_store(site_dir) as store:
+        warn_of_claim(store, site_id)
         planning = PlanningStore(store.post_log, store.segments)
         yield _PlanData(planning, store.subscribers.count(), store.issues)
 

@@ -13,9 +13,16 @@ import click
 from click.core import ParameterSource
 
 from postroom.cli.console import pluralize, print_problems
-from postroom.cli.context import DurationType, current_instant, load_keys, open_site_store
+from postroom.cli.context import (
+    DurationType,
+    current_instant,
+    load_keys,
+    moves_ledger,
+    open_site_store,
+)
 from postroom.cli.progress import Progress, clear_line, warn_of_uncertain
 from postroom.db import engine
+from postroom.db.ownership import LedgerPlace, make_place
 from postroom.db.store import Store
 from postroom.errors import Problem, SettingsError, UseError
 from postroom.mail import address, tokens
@@ -79,7 +86,11 @@ _ADJECTIVES: dict[Frequency, str] = {"day": "daily", "week": "weekly", "month": 
 )
 @click.option("--accept-missing", is_flag=True, help="Go on although many posts have vanished.")
 @click.option("--despite-complaints", is_flag=True, help="Go on although many people complained.")
-@click.option("--keep-ledger-here", is_flag=True, help="In CI: the SQLite file here is kept.")
+@click.option(
+    "--keep-ledger-here",
+    is_flag=True,
+    help="In CI: the SQLite file is kept; do not compare machine and path.",
+)
 @click.option("--yes", is_flag=True, help="Go on although the clock is far ahead.")
 def command(  # noqa: PLR0913 - click's options are arguments
     recipient: str | None,
@@ -116,7 +127,8 @@ def command(  # noqa: PLR0913 - click's options are arguments
     site_dir = find_site(Path.cwd())
     site = load_settings(site_dir)
     _check_options(_given_options())
-    server = _require_settings(site, keeps_ledger=test or keep_ledger_here)
+    keeps_ledger = keep_ledger_here or moves_ledger()
+    server = _require_settings(site, keeps_ledger=test or keeps_ledger)
     if recipient is not None:
         return send_test_email(site_dir, site, SmtpConnection(server), recipient)
     approved = read_plan(plan_file, site.id) if plan_file else None
@@ -130,7 +142,10 @@ def command(  # noqa: PLR0913 - click's options are arguments
             return _report_late(store)
         if not despite_complaints:
             run.require_few_complaints(store.bounces, current_instant())
-        context = _make_context(store, site_dir, site, server, report=progress.show, caught=caught)
+        place = make_place(store.database, site.id, moves=keeps_ledger)
+        context = _make_context(
+            store, site_dir, site, server, place, report=progress.show, caught=caught
+        )
         result = _run(context, overrides, progress, resend=resend_uncertain)
     code = print_report(result, approved)
     return 128 + caught[0] if caught else code
@@ -223,6 +238,7 @@ def _make_context(  # noqa: PLR0913 - a run works with all of it
     site_dir: Path,
     site: Site,
     server: SmtpServer,
+    place: LedgerPlace,
     *,
     report: Callable[[Counts], None],
     caught: Sequence[int],
@@ -234,6 +250,7 @@ def _make_context(  # noqa: PLR0913 - a run works with all of it
         queue.make_sender(site, load_keys(store)),
         _make_transport(site, server),
         current_instant,
+        place,
         lambda: bool(caught),
         report,
     )

@@ -16,7 +16,7 @@ import click
 from attrs import frozen
 
 from postroom.cli.console import pluralize
-from postroom.cli.context import current_instant, open_site_store
+from postroom.cli.context import current_instant, open_site_store, warn_of_claim
 from postroom.db import engine
 from postroom.db.store import Store
 from postroom.mail import address
@@ -75,7 +75,8 @@ def command(*, as_json: bool, acknowledge: bool) -> None:
       postroom status --acknowledge
     """
     site_dir = find_site(Path.cwd())
-    zone = load_settings(site_dir).timezone
+    site = load_settings(site_dir)
+    zone = site.timezone
     if not (os.environ.get(engine.DATABASE_URL_VAR) or (site_dir / engine.DEFAULT_PATH).exists()):
         # Looking must not create a database.
         if acknowledge:
@@ -84,6 +85,7 @@ def command(*, as_json: bool, acknowledge: bool) -> None:
             click.echo("{}" if as_json else "Nothing was sent yet, and there are no subscribers.")
         return
     with open_site_store(site_dir) as store:
+        warn_of_claim(store, site.id)
         if acknowledge:
             rows = _acknowledge(store, current_instant())
             _print_acknowledged(rows, zone, as_json=as_json)

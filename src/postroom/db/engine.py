@@ -59,6 +59,11 @@ class Database:
         """Whether the database is SQLite, not PostgreSQL."""
         return self.engine.dialect.name == "sqlite"
 
+    @property
+    def path(self) -> str:
+        """The path of the SQLite file, without symbolic links; empty for PostgreSQL."""
+        return str(self.engine.url.database) if self.is_sqlite else ""
+
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         """Open a transaction for reading only.

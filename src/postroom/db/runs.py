@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +12,7 @@ import sqlalchemy as sa
 
 from postroom.db.compiled import CompiledSelect, insert
 from postroom.db.engine import Database
+from postroom.db.ownership import LedgerPlace, require_claim
 from postroom.db.schema import deliveries, lease, post_log, run_state, runs
 from postroom.errors import LeaseError, Problem
 from postroom.models import DeliveryState, LogEntry, PastRun, RunState
@@ -88,15 +90,19 @@ class RunTable:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def begin(self, now: datetime) -> int:
+    def begin(self, now: datetime, here: LedgerPlace | None = None) -> int:
         """Acquire the lock and the lease, and return the id of the new run.
 
-        A crashed run leaves its lease behind, but no lock (see `Database.acquire_lock`); the new
-        run takes over the lease. Raises `LeaseError` while another run is sending.
+        Claim the database for `here` if nobody has; raise `StoppedError` and change nothing if it
+        belongs elsewhere. Without `here`, the claim is not looked at. A crashed run leaves its
+        lease behind, but no lock (see `Database.acquire_lock`); the new run takes over the lease.
+        Raises `LeaseError` while another run is sending.
         """
         if not self._database.acquire_lock():
             raise lost_lease()
-        with self._database.writing() as connection:
+        with self._unlocked_on_error(), self._database.writing() as connection:
+            if here:
+                require_claim(connection, self._database.name, here)
             new = runs.insert().values(started=now).returning(runs.c.id)
             run: int = connection.execute(new).scalar_one()
             statement = insert(connection, lease).values(id=1, run=run)
@@ -104,6 +110,14 @@ class RunTable:
                 statement.on_conflict_do_update(index_elements=["id"], set_={"run": run})
             )
             return run
+
+    @contextmanager
+    def _unlocked_on_error(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self._database.release_lock()
+            raise
 
     def last(self, most: int) -> tuple[PastRun, ...]:
         """Return up to `most` runs, newest first."""

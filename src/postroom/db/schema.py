@@ -212,6 +212,17 @@ suppressions = sa.Table(
     _values_check("reason", Reason),
 )
 
+# The site, the machine and the path that may send.
+ledger_claim = sa.Table(
+    "ledger_claim",
+    metadata,
+    *_one_row(),
+    sa.Column("site", PrintableText, nullable=False),
+    sa.Column("machine", sa.String(64), nullable=False),
+    sa.Column("host", PrintableText, nullable=False),
+    sa.Column("path", PrintableText, nullable=False),
+)
+
 # Recognises the key of the hashes above without storing it.
 suppression_key = sa.Table(
     "suppression_key",

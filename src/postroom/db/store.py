@@ -16,7 +16,8 @@ from postroom.db.bounces import BounceTable, EventTable
 from postroom.db.deliveries import DeliveryTable
 from postroom.db.engine import Database
 from postroom.db.issues import IssueTable
-from postroom.db.migrate import open_database
+from postroom.db.migrate import Locate, open_database
+from postroom.db.ownership import ClaimTable
 from postroom.db.runs import PostLog, RunTable
 from postroom.db.subscribers import SegmentTable, SubscriberTable, SuppressionTable
 
@@ -35,6 +36,7 @@ class Store:
     runs: RunTable
     events: EventTable
     bounces: BounceTable
+    claim: ClaimTable
 
 
 def make_store(database: Database) -> Store:
@@ -50,13 +52,15 @@ def make_store(database: Database) -> Store:
         RunTable(database),
         EventTable(database),
         BounceTable(database),
+        ClaimTable(database),
     )
 
 
-def open_store(url: str | None, site_dir: Path) -> Store:
+def open_store(url: str | None, site_dir: Path, locate: Locate = lambda _: None) -> Store:
     """Open the store in the database at `url`, by default in the SQLite file of the site.
 
-    Raises `SettingsError` if the URL is unusable or the tables are of another version,
-    `DatabaseError` if the database does not answer.
+    If the tables must be made, claim the database for the place that `locate` returns. Raises
+    `SettingsError` if the URL is unusable or the tables are of another version, `DatabaseError` if
+    the database does not answer.
     """
-    return make_store(open_database(url, site_dir))
+    return make_store(open_database(url, site_dir, locate))

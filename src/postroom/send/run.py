@@ -9,6 +9,7 @@ from datetime import datetime
 from attrs import field, frozen
 
 from postroom.db.bounces import BounceTable
+from postroom.db.ownership import LedgerPlace
 from postroom.db.store import Store
 from postroom.errors import DatabaseError, Problem, StoppedError
 from postroom.mail.bounce_policy import COMPLAINT_SPAN, exceeds_complaint_limit
@@ -238,8 +239,8 @@ class SendResult:
 class SendContext:
     """The services that a run uses.
 
-    `is_stopped` tells whether a signal has asked the run to end; `report` receives the number of
-    deliveries by state while the run sends.
+    The database must be claimed for `place`. `is_stopped` tells whether a signal has asked the run
+    to end; `report` receives the number of deliveries by state while the run sends.
     """
 
     store: Store
@@ -248,6 +249,7 @@ class SendContext:
     sender: Sender
     transport: Transport
     clock: Clock
+    place: LedgerPlace
     is_stopped: Callable[[], bool] = field(default=lambda: False)
     report: Callable[[Counts], None] = field(default=lambda _: None)
 
@@ -312,7 +314,7 @@ def _deliver(context: SendContext, queue: PlannedQueue, plan: SendPlan) -> SendR
 @contextmanager
 def _run(context: SendContext) -> Iterator[int]:
     """Begin a run, which holds the lease during the block, and end it; yield its id."""
-    run = context.store.runs.begin(context.clock())
+    run = context.store.runs.begin(context.clock(), context.place)
     try:
         yield run
     finally:

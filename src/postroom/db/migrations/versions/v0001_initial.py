@@ -23,6 +23,7 @@ def upgrade() -> None:
     _run_state()
     _runs()
     _subscribers()
+    _ledger_claim()
     _suppression_key()
     _suppressions()
     _deliveries()
@@ -122,6 +123,19 @@ def _subscribers() -> None:
         "subscribers",
         ["state", "frequency", "cursor_date", "cursor_seq", "topics", "language", "id"],
         unique=False,
+    )
+
+
+def _ledger_claim() -> None:
+    op.create_table(
+        "ledger_claim",
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("site", TEXT, nullable=False),
+        sa.Column("machine", sa.String(length=64), nullable=False),
+        sa.Column("host", TEXT, nullable=False),
+        sa.Column("path", TEXT, nullable=False),
+        sa.CheckConstraint("id = 1", name=op.f("ledger_claim_one_row_check")),
+        sa.PrimaryKeyConstraint("id", name=op.f("ledger_claim_pkey")),
     )
 
 
