@@ -22,7 +22,7 @@ from tests.structure import (
 from tests.support.site import ROOT
 
 MODULES = load_modules()
-MOST_MODULES = 140
+MOST_MODULES = 145
 # Public names that several modules define, and why.
 REPEATED_CLASSES: Mapping[str, str] = {}
 REPEATED_FUNCTIONS = {
