@@ -29,7 +29,7 @@ HERE = Path(__file__).resolve().parent
 COMMANDS = ("check", "build", "digest", "plan", "send")
 # These commands read the database of subscribers.
 DATABASE_COMMANDS = ("plan", "send")
-EMAIL_FILES = ("email.html", "email.txt", "email.eml")
+EMAIL_FILES = {"email.html": "--html", "email.txt": "--text", "email.eml": "--eml"}
 # A step's summary may have 1 MiB; nobody reads a page that long.
 MAX_BLOCK = 60_000
 # Lines that `postroom` prints: `error: posts/a.md:4:9: message`; click writes `Error: message`.
@@ -261,7 +261,7 @@ def preview(postroom: Postroom, artifact: Path) -> Iterator[str]:
     if code:
         yield "Nothing can be published until the errors above are fixed.\n"
         return
-    save_email(postroom, output, artifact)
+    save_email(postroom, artifact)
     yield "### Output\n"
     yield from block(printed.decode().splitlines())
     feeds = (output / form.file for form in FORMATS)
@@ -273,14 +273,13 @@ def preview(postroom: Postroom, artifact: Path) -> Iterator[str]:
         yield "</details>\n"
 
 
-def save_email(postroom: Postroom, output: Path, artifact: Path) -> None:
+def save_email(postroom: Postroom, artifact: Path) -> None:
     """Save the newest digest's email as HTML, text and message, if there is a digest."""
-    # Names of periods sort by time: 2026-11, 2026-W47, 2026-11-22.
-    for folder in sorted(output.glob("digest/*/"))[-1:]:
-        for name in ("email.html", "email.txt"):
-            shutil.copy(folder / name, artifact)
-        _, message = postroom.capture("digest", "--eml", folder.name)
-        (artifact / "email.eml").write_bytes(message)
+    for name, form in EMAIL_FILES.items():
+        code, contents = postroom.capture("digest", form)
+        if code:
+            return
+        (artifact / name).write_bytes(contents)
 
 
 def block(lines: Iterable[str]) -> Iterator[str]:

@@ -29,15 +29,14 @@ from postroom.lint.runner import (
     run_rules,
     summarize,
 )
-from postroom.mail.unsubscribe import unsubscribe_url
 from postroom.models import Site
 from postroom.newsletter.personalize import prepare_issue
-from postroom.newsletter.render import render_email
+from postroom.newsletter.render import render_issue
 from postroom.posts import edit, loader
 from postroom.posts.source import scan_folder
 from postroom.publish.build import make_outputs
 from postroom.publish.output import find_foreign_files, replace_output
-from postroom.scheduling.periods import group_by_period
+from postroom.scheduling.periods import issues_by_period
 from postroom.settings.site import find_site, key_lines, load_settings
 from postroom.theme.environment import Theme
 
@@ -128,11 +127,11 @@ def _lint(folder: Path, site: Site, options: _Options) -> list[Problem]:
 def _newest_message(folder: Path, context: LintContext) -> bytes:
     """Return the newest issue as the message to one subscriber, b"" if none can be sent yet."""
     site = context.site
-    digests = group_by_period(context.loaded.posts, site)
-    if not digests or not site.mail.sender or not site.mail.unsubscribe.startswith("https:"):
+    issues = issues_by_period(context.loaded.posts, site)
+    if not issues or not site.mail.sender or not site.mail.unsubscribe.startswith("https:"):
         return b""  # `postroom doctor` reports what is missing
-    theme = Theme(folder, site.language)
-    email = render_email(digests[0], site, theme, unsubscribe=unsubscribe_url(site))
+    posts = {post.id: post for post in context.loaded.posts}
+    email = render_issue(issues[0], posts, site, Theme(folder, site.language))
     prepared = prepare_issue(email, site, context.at.astimezone(site.timezone))
     return prepared.message("reader@example.com", "x" * 22, prepared.message_id("x"))
 

@@ -27,19 +27,16 @@ from postroom.db.store import Store
 from postroom.errors import Problem, SettingsError, UseError
 from postroom.mail import address, tokens
 from postroom.mail.tokens import new_token
-from postroom.models import Cursor, DeliveryState, Frequency, Issue, Site
-from postroom.newsletter import render
+from postroom.models import DeliveryState, Frequency, Site
 from postroom.newsletter.mime import split_address
-from postroom.newsletter.personalize import prepare_issue
+from postroom.newsletter.personalize import PreparedIssue
 from postroom.newsletter.requirements import missing_settings
-from postroom.posts import loader
 from postroom.scheduling import plan
-from postroom.scheduling.periods import group_by_period
 from postroom.scheduling.plan import PlanningStore
 from postroom.send import queue, run
 from postroom.send.content import ContentSource
 from postroom.send.dispatch import Counts
-from postroom.send.plan_file import ApprovedPlan, read_plan
+from postroom.send.plan_file import ApprovedPlan, issue_subject, read_plan
 from postroom.send.pool import Transport
 from postroom.send.run import Overrides, SendContext, SendResult
 from postroom.settings import urls
@@ -47,7 +44,6 @@ from postroom.settings.site import find_site, load_settings
 from postroom.settings.urls import SmtpServer
 from postroom.smtp import transaction
 from postroom.smtp.connection import SmtpConnection
-from postroom.theme.environment import Theme
 
 _STATES: tuple[DeliveryState, ...] = ("sent", "deferred", "bounced", "uncertain")
 # A test, a resend and a run send different emails, and a plan fixes the content of its issues.
@@ -174,17 +170,12 @@ def send_test_email(site_dir: Path, site: Site, connection: SmtpConnection, reci
     except address.AddressError as error:
         raise UseError([Problem("--to", message=str(error))]) from None
     now = current_instant()
-    loaded = loader.load_posts(site_dir, site, now)
-    print_problems(loaded.warnings, "warning")
-    digests = group_by_period(loaded.posts, site)
-    if not digests:
+    content = ContentSource(site_dir, site, lambda warnings: print_problems(warnings, "warning"))
+    issues = content.issues_by_period(now)
+    if not issues:
         raise UseError([Problem("--test", message="there is no post to send", hint="write one")])
-    newest = digests[0]
-    posts = {post.id: post for post in newest.posts}
-    # The cutoff of an issue is the day after its period.
-    issue = Issue(newest.every, Cursor(newest.last + timedelta(days=1)), tuple(posts), "")
-    rendered = render.render_issue(issue, posts, site, Theme(site_dir, site.language))
-    prepared = prepare_issue(rendered, site, now.astimezone(site.timezone))
+    data = content.render(issues[0], now)
+    prepared = PreparedIssue(data)
     message = prepared.message(to.ascii, new_token(), prepared.message_id(new_token()))
     sender = split_address(site.mail.bounces or site.mail.sender)[1]
     connection.open()
@@ -196,7 +187,7 @@ def send_test_email(site_dir: Path, site: Site, connection: SmtpConnection, reci
         text = f"the mail server said: {reply.code} {reply.text}".strip()
         print_problems([Problem("send --test", message=text)])
         return 1
-    click.echo(f"{rendered.subject}: sent to {to.display}; nothing is recorded")
+    click.echo(f"{issue_subject(data)}: sent to {to.display}; nothing is recorded")
     return 0
 
 

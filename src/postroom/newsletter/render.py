@@ -56,7 +56,7 @@ def render_email(  # noqa: PLR0913 - all that an email depends on
     preferences: str = "",
     welcome: bool = False,
 ) -> RenderedEmail:
-    """Render `digest` as an email; with `welcome`, as a welcome email.
+    """Render `digest`, which holds no withdrawn posts, as an email; with `welcome`, as a welcome.
 
     A digest of one post shows the whole post; a digest of several posts, or a welcome email, shows
     summaries. Posts that do not fit into `MAX_HTML_BYTES` are replaced by a link to the digest's
@@ -64,7 +64,7 @@ def render_email(  # noqa: PLR0913 - all that an email depends on
     the email is the public one, which has no such links. Raises `TemplateError`.
     """
     count = len(digest.posts)
-    is_single = count == 1 and not digest.posts[0].withdrawn and not welcome
+    is_single = count == 1 and not welcome
     greeting = _welcome(site, theme.translations) if welcome else {}
     personal = {"unsubscribe": unsubscribe, "preferences": preferences}
     while True:
@@ -136,9 +136,8 @@ def render_preheader(posts: tuple[Post, ...], filler: Iterable[str] = ()) -> str
     The preheader holds the titles of `posts`, or the summary of a single post. A short preheader is
     extended with `filler`, because mail programs would otherwise add the first links of the email.
     """
-    is_single = len(posts) == 1 and not posts[0].withdrawn
     titles = " · ".join(post.title for post in posts)
-    line = (is_single and posts[0].summary) or titles
+    line = (len(posts) == 1 and posts[0].summary) or titles
     for text in filter(None, filler):
         if display_width(line) < MIN_PREHEADER and text not in line:
             line += f" · {text}"

@@ -15,7 +15,7 @@ from postroom.publish.feeds.catalog import STYLESHEET, FeedCatalog, FeedDocument
 from postroom.publish.feeds.opml import write_opml
 from postroom.publish.output import Contents
 from postroom.publish.pages import FeedLink, PageBuilder, output_path
-from postroom.scheduling.periods import group_by_period
+from postroom.scheduling.periods import digest_of_issue, group_by_period, issues_by_period
 from postroom.theme.environment import Theme, logo_problem, read_logo, theme_colours
 from postroom.theme.i18n import Translations
 
@@ -72,7 +72,9 @@ def make_outputs(site_dir: Path, site: Site, posts: tuple[Post, ...]) -> dict[st
     digests = group_by_period(posts, site)
     for page in PageBuilder(site, theme, links, posts, topics, digests).all():
         outputs.add(page.path, page.text, page.maker)
-    for digest in digests:
+    by_id = {post.id: post for post in posts}
+    for issue in issues_by_period(posts, site):
+        digest = digest_of_issue(issue, by_id, site)
         email = render_email(digest, site, theme)
         folder = output_path(digest.url, site).removesuffix("index.html")
         outputs.add(f"{folder}email.html", email.html, f"the digest {digest.period}")

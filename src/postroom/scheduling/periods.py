@@ -11,7 +11,7 @@ from datetime import date, timedelta
 from itertools import groupby
 from urllib.parse import urljoin
 
-from postroom.models import Digest, DigestFrequency, Issue, Post, Site
+from postroom.models import Cursor, Digest, DigestFrequency, Issue, Post, Site
 
 
 def period_containing(day: date, every: DigestFrequency) -> str:
@@ -44,7 +44,7 @@ def group_by_period(posts: Iterable[Post], site: Site) -> tuple[Digest, ...]:
     The length of a period is the site's `digest.every`.
     """
     every = site.digest.every
-    newest_first = sorted(posts, key=lambda post: (post.day, post.published), reverse=True)
+    newest_first = sorted(posts, key=lambda post: (post.day, post.published, post.id), reverse=True)
     return tuple(
         _digest(name, tuple(group), site)
         for name, group in groupby(
@@ -59,25 +59,58 @@ def _digest(period: str, posts: tuple[Post, ...], site: Site) -> Digest:
     return Digest(period, every, first, last, posts, urljoin(site.url, f"digest/{period}/"))
 
 
+def issues_by_period(posts: Iterable[Post], site: Site) -> tuple[Issue, ...]:
+    """Return the issue of each period that has posts to send, newest first.
+
+    It is the issue for subscribers of all languages and topics whose frequency is the site's
+    `digest.every`, if every post was published on its date. Withdrawn posts are in no issue.
+    """
+    visible = [post for post in posts if post.withdrawn is None]
+    return tuple(
+        # The cutoff of an issue is the day after its period (delivery rules, rule 3).
+        Issue(
+            digest.every,
+            Cursor(digest.last + timedelta(days=1)),
+            tuple(post.id for post in digest.posts),
+            "",
+        )
+        for digest in group_by_period(visible, site)
+    )
+
+
 def digest_of_issue(issue: Issue, posts: Mapping[str, Post], site: Site) -> Digest:
     """Return the posts of `issue` as a digest, for the email's title and link.
 
-    `posts` are the visible posts by id. A daily, weekly or monthly issue has the period before its
-    cutoff; an issue of frequency `post` and a welcome issue have the day of their newest post. The
-    URL is that of the digest page of this period if the site has one, else that of the front page.
-    An issue of frequency `post` with one post has the URL of that post, a welcome issue always that
-    of the front page.
+    `posts` are all published posts by id. A daily, weekly or monthly issue has the period before
+    its cutoff; an issue of frequency `post` and a welcome issue have the days of their posts. The
+    URL is that of a page with all posts of the issue, or of the front page if there is none and for
+    a welcome issue.
     """
     shown = tuple(posts[post] for post in issue.posts if post in posts)
     if issue.frequency in ("day", "week", "month"):
-        day, every = issue.cutoff.date - timedelta(days=1), issue.frequency
+        every, before = issue.frequency, issue.cutoff.date - timedelta(days=1)
+        (first, last), period = period_bounds(before, every), period_containing(before, every)
     else:
-        day, every = shown[0].day, "day"
-    first, last = period_bounds(day, every)
-    period = period_containing(day, every)
-    url = urljoin(site.url, f"digest/{period}/") if every == site.digest.every else site.url
-    if issue.frequency == "welcome":
-        url = site.url
-    if len(shown) == 1 and issue.frequency == "post":
-        url = shown[0].url
+        days = [post.day for post in shown]
+        every, first, last = "day", min(days), max(days)
+        period = f"{first}" if first == last else f"{first}/{last}"  # ISO 8601: an interval
+    is_alone = len(shown) == 1 and issue.frequency == "post"
+    url = shown[0].url if is_alone else _common_page(issue, shown, site)
     return Digest(period, every, first, last, shown, url)
+
+
+def _common_page(issue: Issue, shown: Iterable[Post], site: Site) -> str:
+    """Return the URL of the smallest page with all posts that are `shown`.
+
+    It depends on nothing but the issue, so the email stays the same while other posts are added.
+    Posts of two years have no page in common; they are new, so the front page shows them.
+    """
+    periods = {period_containing(post.day, site.digest.every) for post in shown}
+    years = {post.day.year for post in shown}
+    if issue.frequency == "welcome":
+        return site.url
+    if len(periods) == 1:
+        return urljoin(site.url, f"digest/{periods.pop()}/")
+    if len(years) == 1 and site.pages.enabled:
+        return urljoin(site.url, f"archive/{years.pop()}/")
+    return site.url

@@ -17,7 +17,9 @@ from postroom.errors import Problem
 from postroom.models import Issue, IssueSnapshot, Post, Site
 from postroom.newsletter import render
 from postroom.newsletter.personalize import prepare_issue
+from postroom.newsletter.render import RenderedEmail
 from postroom.posts import loader
+from postroom.scheduling.periods import issues_by_period
 from postroom.scheduling.rules import VisiblePost, visible_posts
 from postroom.send.plan_file import content_digest
 from postroom.theme.environment import Theme
@@ -33,7 +35,8 @@ class ContentSource:
     site_dir: Path
     site: Site
     warn: Callable[[tuple[Problem, ...]], None]
-    _posts: Mapping[str, Post] = field(factory=dict, init=False)
+    posts: Mapping[str, Post] = field(factory=dict, init=False)
+    """All published posts by id, once `visible_posts` has read them."""
     _theme: Theme | None = field(default=None, init=False)
 
     def visible_posts(self, clock: datetime) -> Mapping[str, VisiblePost]:
@@ -43,7 +46,7 @@ class ContentSource:
         """
         loaded = loader.load_posts(self.site_dir, self.site, clock)
         self.warn(loaded.warnings)
-        self._posts = {post.id: post for post in loaded.posts}
+        self.posts = {post.id: post for post in loaded.posts}
         unnamed = {post_id for _, post_id in loaded.unnamed}
         return visible_posts(loaded.posts, self.site.language, unnamed)
 
@@ -53,10 +56,22 @@ class ContentSource:
         Call `visible_posts` first, which reads the posts. Raises `TemplateError`, `SettingsError`
         and `ContentError`.
         """
+        date = date.astimezone(self.site.timezone)
+        return prepare_issue(self.render_email(issue), self.site, date).content
+
+    def render_email(self, issue: Issue) -> RenderedEmail:
+        """Return subject, HTML and text of `issue`, with a placeholder for the token.
+
+        Call `visible_posts` first. Raises `TemplateError`.
+        """
         if self._theme is None:
             self._theme = Theme(self.site_dir, self.site.language)
-        rendered = render.render_issue(issue, self._posts, self.site, self._theme)
-        return prepare_issue(rendered, self.site, date.astimezone(self.site.timezone)).content
+        return render.render_issue(issue, self.posts, self.site, self._theme)
+
+    def issues_by_period(self, clock: datetime) -> tuple[Issue, ...]:
+        """Read the posts as `visible_posts` does; return the issue of each period, newest first."""
+        self.visible_posts(clock)
+        return issues_by_period(self.posts.values(), self.site)
 
 
 RenderIssue: TypeAlias = Callable[[Issue, datetime], bytes]

@@ -41,12 +41,12 @@ class Translations:
         return str(format_date(day, "long", locale=self._locale))
 
     def period(self, every: DigestFrequency, first: datetime.date, last: datetime.date) -> str:
-        """Return the name of a period: a month, the first and last day of a week, or a day."""
+        """Return the name of a period: a month, a day, or the first and last day of several."""
         if every == "month":
             return str(format_skeleton("yMMMM", first, locale=self._locale))
-        if every == "week":
-            return f"{self.date(first)} – {self.date(last)}"  # noqa: RUF001 - a range
-        return self.date(first)
+        if first == last:
+            return self.date(first)
+        return f"{self.date(first)} – {self.date(last)}"  # noqa: RUF001 - a range
 
     def language_name(self, tag: str) -> str:
         """Return the name of the language `tag` in that language itself: Deutsch, 中文."""
