@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from lxml import html as parser
 
 from postroom.markdown.html import (
-    HIDDEN,
     DepthError,
     add_image_sizes,
     resolve_urls,
@@ -25,6 +24,7 @@ from postroom.markdown.html import (
 from postroom.markdown.inline import inline_text
 from postroom.markdown.plaintext import first_heading, to_text
 from postroom.markdown.summary import first_paragraph
+from postroom.markdown.unclosed import HIDDEN
 from postroom.models import Html
 from postroom.text import shorten, wrap
 

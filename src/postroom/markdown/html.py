@@ -13,6 +13,7 @@ import pyromark
 
 from postroom.markdown.anchors import add_anchors
 from postroom.markdown.dialect import OPTIONS, prepare
+from postroom.markdown.unclosed import HIDDEN, visible_html
 from postroom.models import Html
 from postroom.settings.validation import percent_encode
 
@@ -21,25 +22,6 @@ Resolve = Callable[[str], str]
 
 SCHEMES = frozenset("http https mailto tel sms xmpp irc ircs geo magnet".split())
 """The schemes of URLs that a link may have."""
-
-HIDDEN = frozenset("script style svg math template object applet select textarea title".split())
-"""Elements that are removed with their content."""
-
-_TAG = re.compile(rf"<(/?)({'|'.join(sorted(HIDDEN))})\b", re.IGNORECASE)
-
-
-def visible_html(source: str) -> str:
-    """Return `source` with each unclosed tag of a hidden element escaped, so that it is text.
-
-    An author who writes about <title> without code quotes would otherwise lose all text after it.
-    """
-    ends = {tag[2].lower(): tag.start() for tag in _TAG.finditer(source) if tag[1]}
-    return _TAG.sub(lambda tag: tag[0] if _closes(tag, ends) else f"&lt;{tag[0][1:]}", source)
-
-
-def _closes(tag: re.Match[str], ends: dict[str, int]) -> bool:
-    return bool(tag[1]) or tag.start() < ends.get(tag[2].lower(), 0)
-
 
 DEEPEST = 100
 """How many elements of a post may be nested in each other.

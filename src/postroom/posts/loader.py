@@ -14,6 +14,7 @@ from postroom.errors import ContentError, Problem
 from postroom.markdown.html import DEEPEST, DepthError, add_image_sizes, to_html
 from postroom.markdown.plaintext import to_text
 from postroom.markdown.summary import first_paragraph
+from postroom.markdown.unclosed import find_unclosed
 from postroom.media_types import media_type
 from postroom.models import Enclosure, Html, Image, Post, Site, Topic
 from postroom.posts.front_matter import day_of, instant_of, start_of, take_instant, to_site_time
@@ -256,6 +257,13 @@ def _make_post(
 
 
 def _html(source: SourcePost, attachments: Attachments, report: PostProblems) -> Html:
+    if found := find_unclosed(source.body):
+        line = source.body_line + found.line - 1
+        message = f"'{found.written}' is never closed, and would hide the text after it"
+        hint = f"end it with {found.end}, or put it between ` signs"
+        path = report.name(source.path)
+        report.errors.append(Problem(path, line, found.column, message=message, hint=hint))
+        return Html("")
     try:
         html = to_html(source.body, attachments.resolve)
     except DepthError as error:
