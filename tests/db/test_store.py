@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from postroom.db.engine import make_engine
 from postroom.db.migrate import require_tables
+from postroom.db.ownership import LedgerPlace
 from postroom.db.schema import deliveries, metadata
 from postroom.db.store import Store, make_store, open_store
 from postroom.errors import DatabaseError, LeaseError, SettingsError
@@ -1052,6 +1053,9 @@ CALLS: dict[str, Callable[[Store], object]] = {
     "deliveries.refused": lambda s: list(s.deliveries.refused()),
     "deliveries.deferred": lambda s: list(s.deliveries.deferred()),
     "deliveries.count_uncertain": lambda s: s.deliveries.count_uncertain(),
+    "claim.find": lambda s: s.claim.find(),
+    "claim.find_difference": lambda s: s.claim.find_difference(LedgerPlace("news")),
+    "claim.replace": lambda s: s.claim.replace(LedgerPlace("news")),
     "deliveries.count_acknowledged": lambda s: s.deliveries.count_acknowledged(),
     "deliveries.acknowledge": lambda s: s.deliveries.acknowledge(NOW, dead=True),
     "runs.begin": lambda s: s.runs.begin(NOW),

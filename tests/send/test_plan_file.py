@@ -200,7 +200,7 @@ def test_a_welcome_needs_no_approval(sending_site: SiteWithServer) -> None:
     added = sending_site.call(
         sending_site.folder, "subscribers", "add", "--confirmed", "new@example.com"
     )
-    assert "1 will be welcomed" in added.out
+    assert added.out == "1 added\nthe next postroom send will send 1 welcome email\n"
     assert (send(sending_site, LATER).code, sending_site.email_counts()) == (
         0,
         Counter(["new@example.com"]),
