@@ -391,22 +391,6 @@ class Issue:
 
 
 @frozen
-class Delivery:
-    """A row of the delivery ledger: this issue, to this subscriber, in this state.
-
-    `number` is the number of the subscriber's deliveries that were closed before this one. A
-    deferred delivery may be tried again from the instant `retry_at` on.
-    """
-
-    subscriber: int
-    number: int
-    issue: Issue
-    state: DeliveryState = "planned"
-    attempts: int = 0
-    retry_at: datetime | None = None
-
-
-@frozen
 class Group:
     """The active subscribers with the same frequency, cursor, topics and language.
 

@@ -12,7 +12,7 @@ from attrs import evolve
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from postroom.models import Delivery
+from tests.reference.delivery import Delivery
 from tests.reference.histories import STEPS, Step, play
 from tests.reference.ledger import FREQUENCIES, Ledger, MemoryLedger
 from tests.reference.store_ledger import PulsingDatabase, StoreLedger, opened

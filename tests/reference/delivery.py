@@ -11,9 +11,9 @@ from datetime import date, datetime
 from types import MappingProxyType
 from typing import Literal
 
-from attrs import evolve
+from attrs import evolve, frozen
 
-from postroom.models import Cursor, Delivery, DeliveryState, LogEntry, Subscriber
+from postroom.models import Cursor, DeliveryState, Issue, LogEntry, Subscriber
 from postroom.scheduling.rules import raise_cursor
 from postroom.send.outcomes import retry_delay
 
@@ -38,6 +38,22 @@ TRANSITIONS: Mapping[DeliveryState, frozenset[DeliveryState]] = MappingProxyType
         "sent": frozenset(),
     }
 )
+
+
+@frozen
+class Delivery:
+    """A row of the delivery ledger: this issue, to this subscriber, in this state.
+
+    `number` is the number of the subscriber's deliveries that were closed before this one. A
+    deferred delivery may be tried again from the instant `retry_at` on.
+    """
+
+    subscriber: int
+    number: int
+    issue: Issue
+    state: DeliveryState = "planned"
+    attempts: int = 0
+    retry_at: datetime | None = None
 
 
 def moved(delivery: Delivery, state: DeliveryState) -> Delivery:

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from attrs import evolve, frozen
 
-from postroom.models import Delivery, Frequency, Group, LogEntry, RunState, Subscriber
+from postroom.models import Frequency, Group, LogEntry, RunState, Subscriber
 from postroom.scheduling.rules import (
     DuePosts,
     LogUpdate,
@@ -29,6 +29,7 @@ from tests.reference.delivery import (
     CLAIMABLE,
     FINAL,
     REPLACEABLE,
+    Delivery,
     Reply,
     closed,
     has_received,

@@ -26,7 +26,6 @@ from postroom.errors import StoppedError
 from postroom.models import (
     ClaimedDelivery,
     Cursor,
-    Delivery,
     DeliveryOutcome,
     Issue,
     IssueSnapshot,
@@ -38,7 +37,7 @@ from postroom.models import (
 from postroom.scheduling.rules import VisiblePost
 from postroom.send.outcomes import retry_delay
 from postroom.send.run import Overrides, look_up_posts, plan_issues, settle_log
-from tests.reference.delivery import Reply
+from tests.reference.delivery import Delivery, Reply
 from tests.reference.ledger import CONNECTIONS, Crash, RunContext
 from tests.support.content import FixedContentSource
 

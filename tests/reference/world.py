@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from attrs import Factory, define, evolve, frozen
 
-from postroom.models import Cursor, Delivery, Frequency, Group, RunState, Subscriber
+from postroom.models import Cursor, Frequency, Group, RunState, Subscriber
 from postroom.scheduling.rules import (
     VisiblePost,
     advance_run,
@@ -25,7 +25,7 @@ from postroom.scheduling.rules import (
     message_key,
     start_cursor,
 )
-from tests.reference.delivery import Reply, set_start
+from tests.reference.delivery import Delivery, Reply, set_start
 from tests.reference.ledger import FREQUENCIES, SEND_AT, Crash, Ledger, MemoryLedger, RunContext
 
 BERLIN = ZoneInfo("Europe/Berlin")

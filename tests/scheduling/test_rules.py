@@ -13,7 +13,6 @@ from attrs import evolve
 from postroom.errors import StoppedError, UseError
 from postroom.models import (
     Cursor,
-    Delivery,
     DeliveryState,
     Frequency,
     Group,
@@ -48,6 +47,7 @@ from postroom.scheduling.rules import (
 from postroom.send.outcomes import retry_delay
 from tests.reference.delivery import (
     TRANSITIONS,
+    Delivery,
     closed,
     has_received,
     left_alone,
