@@ -189,6 +189,8 @@ def test_a_ledger_of_ci_is_not_sent_from_elsewhere(
     assert refused.code == 1
     assert refused.errors[0].startswith(f"{NAME}: was used with --keep-ledger-here, so another")
     assert server.commands == []
+    # `status` has no option to repeat, so it does not ask for one.
+    assert site.call(site.folder, "status").warnings == []
     assert site.call(site.folder, "db", "claim").code == 0
     assert send(site).code == 0
 

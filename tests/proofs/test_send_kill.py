@@ -124,6 +124,12 @@ class Newsroom:
             asked = "SELECT state, count(*) FROM deliveries GROUP BY state"
             return Counter(dict(connection.execute(asked).fetchall()))
 
+    def release(self) -> None:
+        """Remove the claim of the database, so that each copy is claimed by its first command."""
+        with closing(sqlite3.connect(self.folder / ".postroom/postroom.db")) as connection:
+            connection.execute("DELETE FROM ledger_claim")
+            connection.commit()
+
 
 def site_dir(
     folder: Path,
@@ -240,6 +246,7 @@ def test_a_killed_send_is_known_letter_by_letter(
     try:
         with mail_server(tmp_path) as server:
             prepared = site_dir(tmp_path / "prepared", 2000, server)
+            prepared.release()
             while len(kills) < 100:
                 folder = tmp_path / f"newsroom{len(kills)}"
                 shutil.copytree(prepared.folder, folder)
@@ -309,6 +316,7 @@ def points_of(
 ) -> Iterator[tuple[int, Verdict]]:
     """Yield every point at which a small `send` can be killed, with the verdict."""
     prepared = site_dir(tmp_path / "small", 6, server, connections=2)
+    prepared.release()
     for point in range(1, 200):
         folder = tmp_path / f"point{point}"
         shutil.copytree(prepared.folder, folder)

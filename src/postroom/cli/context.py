@@ -151,10 +151,15 @@ def open_site_store(site_dir: Path) -> Iterator[Store]:
 
 
 def warn_of_claim(store: Store, site_id: str) -> None:
-    """Warn if the database belongs to another site, machine or path, so that `send` will refuse."""
+    """Warn if the database belongs to another site, machine or path, so that `send` will refuse.
+
+    A file that moves between machines belongs to a site alone.
+    """
     from postroom.db.ownership import make_place  # noqa: PLC0415
 
-    here = make_place(store.database, site_id, moves=moves_ledger())
+    claim = store.claim.find()
+    moves = moves_ledger() or (claim is not None and not claim.machine)
+    here = make_place(store.database, site_id, moves=moves)
     if problem := store.claim.find_difference(here):
         print_problems([problem], "warning")
 
