@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import errno
+import os
 import socket
 import ssl
 import time
@@ -457,6 +459,18 @@ def test_failed_connection_has_a_reason(
     assert expected in str(problem)
     assert str(problem).startswith("smtp://127.0.0.1:")
     assert caught.value.passing is passing
+
+
+def test_reset_while_connecting_has_the_same_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that closes at once gives the same line, whenever the client notices it."""
+
+    def reset(*_args: object, **_options: object) -> socket.socket:
+        raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+
+    # When the reset arrives before `connect` returns cannot be timed from outside.
+    monkeypatch.setattr(socket, "create_connection", reset)
+    with pytest.raises(RelayError, match="the server closed the connection during its greeting"):
+        SmtpConnection(SmtpServer("smtp", "127.0.0.1", 1), timeouts=SHORT).open()
 
 
 def test_refused_connection_may_be_temporary(unused_port: int) -> None:

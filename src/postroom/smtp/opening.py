@@ -169,17 +169,22 @@ def _dial(server: SmtpServer, allowance: _Allowance) -> socket.socket:
     except (OSError, UnicodeError) as error:
         message = f"the host is unknown: {describe_error(error)}"
         raise _relay_error(server, "connection", message, _CHECK_SERVER, passing=True) from None
-    reason = ""
+    first: OSError | None = None
     for tried, (*_, (host, port, *_)) in enumerate(found):
         try:
             seconds = min(_DIAL_TIMEOUT, allowance.seconds_left / (len(found) - tried))
             sock = socket.create_connection((str(host), port), timeout=seconds)
         except OSError as error:
-            reason = reason or describe_error(error)
+            first = first or error
         else:
             # The last piece of a message must not wait for the acknowledgement of the one before.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return sock
+    if isinstance(first, ConnectionResetError):
+        # The server accepted the connection and closed it before `connect` returned.
+        message, hint, passing = _describe_failure(first, "connection", allowance.seconds)
+        raise _relay_error(server, "connection", message, hint, passing=passing)
+    reason = describe_error(first) if first else "the host has no IP address"
     hint = f"{_CHECK_SERVER}, and that the server runs"
     raise _relay_error(server, "connection", f"cannot connect: {reason}", hint, passing=True)
 
