@@ -23,6 +23,10 @@ STATUSES = (
         for detail in (*range(11), 26)
     ),
 )
+# All statuses with the most common code, and all codes with a few statuses.
+PAIRS = [(550, status) for status in STATUSES] + [
+    (code, status) for code in CODES for status in ("", "4.2.2", "5.0.0", "5.1.1", "5.7.1")
+]
 HARD = "5.1.1 5.1.2 5.1.3 5.1.6 5.1.10 5.2.1".split()
 # Statuses that say nothing about the mailbox: RFC 3463 §3.1, §3.4 and §3.6.
 SAY_NOTHING = ("", "5.0.0", "5.3.0", "5.5.0")
@@ -47,7 +51,7 @@ def test_words_tell_what_the_server_blames(words: str, blame: Blame) -> None:
 @pytest.mark.parametrize("words", BLAME_SENDER)
 def test_words_that_blame_the_sender_suppress_nobody(words: str) -> None:
     """The subscriber keeps the subscription, whatever the code and the statuses."""
-    for code, status in itertools.product(CODES, STATUSES):
+    for code, status in PAIRS:
         assert classify_refusal(code, [status], words) == "refused"
         assert classify_refusal(code, [status, "5.1.1"], words) == "refused"
     assert classify_reply(550, f"5.1.1 no such user. {words}") == "refused"
@@ -71,7 +75,7 @@ def test_other_words_do_not_take_back_the_blame(
 @pytest.mark.parametrize("words", BLAME_RATE)
 def test_a_rate_limit_never_suppresses_at_once(words: str) -> None:
     """A rate limit is soft at most, and not even soft if the status blames something else."""
-    for code, status in itertools.product(CODES, STATUSES):
+    for code, status in PAIRS:
         assert classify_refusal(code, [status], words) != "hard"
     assert {classify_refusal(550, [status], words) for status in HARD} == {"soft"}
     assert classify_refusal(550, ["5.7.1"], words) == "refused"

@@ -192,7 +192,7 @@ emails = st.builds(RenderedEmail, subjects, contents, contents)
 BROKEN = [RenderedEmail("We moved", "é" * n + PAGE, "x" * n + PAGE + "\n") for n in range(0, 76, 5)]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 @given(emails, addresses, tokens, keys)
 @example(BROKEN[0], ADDRESS, "-" * 22, "0" * 64)
 @example(BROKEN[1], ADDRESS, "--" + "_" * 20, "0" * 64)
@@ -800,7 +800,7 @@ values = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 @given(values, values)
 @example("a\r\nBcc: a@example.com", "b")
 @example("\u2028", "a\r\nBcc: a@example.com")
