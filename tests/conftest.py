@@ -119,6 +119,15 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return server.emptied()
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return the number of processes for `-n auto`: one more than the processors.
+
+    Tests wait for servers and other processes a sixth of their time.
+    """
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give slow tests more time than others, but not for ever: a hang must name its test."""
     for item in items:
