@@ -15,7 +15,7 @@ from tests.reference.histories import STEPS, Step, play
 from tests.reference.ledger import FREQUENCIES, MemoryLedger
 from tests.reference.world import World, berlin
 
-FEW, MANY = 2000, 20_000
+FEW, MANY = 1000, 20_000
 SLOW = pytest.param(MANY, marks=pytest.mark.slow)
 EFFECTS = [
     "1 clock guarded",
