@@ -264,7 +264,8 @@ class Feed:
     (RFC 5005).
     `previous` is the URL of the archive document with the next older posts. In an archive document,
     `current` is the URL of the feed to which it belongs. `complete` says that this one document
-    holds all posts. `stylesheet` is for people who open the feed in a browser.
+    holds all posts. `stylesheet` is for people who open the feed in a browser. `icon` and `logo`
+    are URLs.
     """
 
     id: str
@@ -279,6 +280,8 @@ class Feed:
     current: str = ""
     complete: bool = False
     stylesheet: str = ""
+    icon: str = ""
+    logo: str = ""
 
 
 @frozen

@@ -249,7 +249,7 @@ def test_every_template_is_named() -> None:
     """docs/templates.md names each file of the theme, and no file that the theme does not have."""
     page = (ROOT / "docs/templates.md").read_text(encoding="utf-8")
     table = page.partition("## Files")[2].partition("## Variables")[0]
-    named = re.findall(r"[\w-]+\.(?:html|xml|txt|css)", re.sub(r"<.*?>", "", table))
+    named = re.findall(r"[\w-]+\.(?:html|xml|txt|css|svg)", re.sub(r"<.*?>", "", table))
     folder = ROOT / "templates"
     files = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".yaml"]
     partials = {path.name for path in files if path.parent.name == "partials"}

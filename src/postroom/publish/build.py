@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
 from attrs import evolve, field, frozen
 
 from postroom.errors import OutputError, Problem, SettingsError
-from postroom.models import Html, Post, Site, Topic
+from postroom.models import Html, Post, Site
 from postroom.newsletter.render import render_email
 from postroom.posts.loader import group_by_topic
 from postroom.publish.feeds.catalog import STYLESHEET, FeedCatalog, FeedDocument
@@ -18,6 +19,7 @@ from postroom.publish.pages import FeedLink, PageBuilder, output_path
 from postroom.scheduling.periods import digest_of_issue, group_by_period, issues_by_period
 from postroom.theme.environment import Theme, logo_problem, read_logo, theme_colours
 from postroom.theme.i18n import Translations
+from postroom.theme.icon import Icon, draw_icon, find_icon, read_own_icons
 
 
 @frozen
@@ -56,21 +58,24 @@ class Outputs:
 def make_outputs(site_dir: Path, site: Site, posts: tuple[Post, ...]) -> dict[str, Contents]:
     """Return every output file of the site in the folder `site_dir`.
 
-    Raises `TemplateError`, `SettingsError` if the logo is not an image of the site, and
+    Raises `TemplateError`, `SettingsError` if the logo or an icon is not an image of the site, and
     `OutputError` if two files have one path.
     """
     theme = Theme(site_dir, site.language)
+    icon = find_icon(site_dir, site)
     posts = tuple(_replace_withdrawn(post, theme.translations) for post in posts)
     outputs = Outputs()
     topics = group_by_topic(posts, site)
-    documents = _add_feeds(posts, topics, site, theme, outputs)
+    catalog = FeedCatalog(site, theme.translations.language_name, icon.url)
+    documents = list(catalog.documents(posts, topics))
+    _add_feeds(documents, site, theme, outputs)
     links = tuple(
         FeedLink(each.feed.title, each.feed.url, each.format.media_type, each.format.name)
         for each in documents
         if each.listed
     )
     digests = group_by_period(posts, site)
-    for page in PageBuilder(site, theme, links, posts, topics, digests).all():
+    for page in PageBuilder(site, theme, icon, links, posts, topics, digests).all():
         outputs.add(page.path, page.text, page.maker)
     by_id = {post.id: post for post in posts}
     for issue in issues_by_period(posts, site):
@@ -84,10 +89,19 @@ def make_outputs(site_dir: Path, site: Site, posts: tuple[Post, ...]) -> dict[st
             outputs.add(attachment.output, site_dir / attachment.source, post.path)
     if site.theme.logo:
         outputs.add(site.theme.logo, _read_logo(site_dir, site), "the logo")
+    _add_icons(site_dir, site, icon, theme, outputs)
     outputs.report_files_as_folders()
     if outputs.problems:
         raise OutputError(outputs.problems)
     return outputs.files
+
+
+def _add_icons(site_dir: Path, site: Site, icon: Icon, theme: Theme, outputs: Outputs) -> None:
+    """Add the icons; a logo that is the icon has been added already."""
+    for path, data in read_own_icons(site_dir, site).items():
+        outputs.add(path, data, "the icon")
+    if icon.is_drawn:
+        outputs.add(icon.path, draw_icon(site, theme), "the icon")
 
 
 def _read_logo(site_dir: Path, site: Site) -> bytes:
@@ -123,11 +137,8 @@ def feed_urls(site_dir: Path, site: Site, posts: tuple[Post, ...]) -> tuple[str,
 
 
 def _add_feeds(
-    posts: tuple[Post, ...], topics: tuple[Topic, ...], site: Site, theme: Theme, outputs: Outputs
-) -> list[FeedDocument]:
-    translations = theme.translations
-    catalog = FeedCatalog(site, translations.language_name)
-    documents = list(catalog.documents(posts, topics))
+    documents: Sequence[FeedDocument], site: Site, theme: Theme, outputs: Outputs
+) -> None:
     for each in documents:
         outputs.add(output_path(each.feed.url, site), each.write(site), "the feeds")
     # Each feed once, in its first format: a program that imports the list would add all of them.
@@ -135,6 +146,5 @@ def _add_feeds(
     outputs.add(
         "feeds.opml", write_opml(site.title, reversed(listed.values())), "the list of feeds"
     )
-    values = {"colours": theme_colours(site.theme), "site": site, "t": translations}
+    values = {"colours": theme_colours(site.theme), "site": site, "t": theme.translations}
     outputs.add(STYLESHEET, theme.render(STYLESHEET, values), "the feeds")
-    return documents

@@ -16,6 +16,7 @@ from markupsafe import Markup
 from postroom.markdown.html import highlight
 from postroom.models import Contact, Digest, Html, Image, Post, Site, Topic
 from postroom.theme.environment import Theme, theme_colours
+from postroom.theme.icon import Icon
 
 T = TypeVar("T")
 
@@ -64,6 +65,7 @@ class PageBuilder:
 
     site: Site
     theme: Theme
+    icon: Icon
     feeds: tuple[FeedLink, ...]
     posts: tuple[Post, ...]
     topics: tuple[Topic, ...]
@@ -179,6 +181,7 @@ class PageBuilder:
             "contact": self.site.contact,
             "t": self.theme.translations,
             "direction": self.theme.translations.direction,
+            "icon": self.icon,
             "feeds": self.feeds,
             "discovery": self.discovery,
             "topics": self.topics,

@@ -20,6 +20,11 @@ from postroom.models import FORMATS, Feed, FeedFormat, Post, Site, Topic
 _CHANGED_FOR = timedelta(days=30)
 
 
+def logo_url(site: Site) -> str:
+    """Return the URL of the site's logo, "" if it has none."""
+    return urljoin(site.url, quote(site.theme.logo)) if site.theme.logo else ""
+
+
 def history_chunks(posts: Sequence[Post], size: int) -> list[tuple[Post, ...]]:
     """Return the posts of each archive document, the oldest document first.
 
@@ -71,10 +76,11 @@ class FeedDocument:
 
 @frozen
 class FeedCatalog:
-    """The feeds of a site; `name_of` returns the name of a language."""
+    """The feeds of a site; `name_of` returns the name of a language, `icon` is the icon's URL."""
 
     site: Site
     name_of: Callable[[str], str]
+    icon: str = ""
 
     def documents(self, posts: Sequence[Post], topics: Sequence[Topic]) -> Iterator[FeedDocument]:
         """Yield every feed document, the main feeds first; `posts` are newest first."""
@@ -114,6 +120,8 @@ class FeedCatalog:
             posts=feed_head(posts, self.site.feeds.entries),
             language=self.site.language,
             description=self.site.description,
+            icon=self.icon,
+            logo=logo_url(self.site),
             stylesheet="../" * folder.count("/") + STYLESHEET,
         )
 

@@ -19,6 +19,7 @@ from lxml import etree
 
 from postroom import __version__
 from postroom.markdown.anchors import without_anchors
+from postroom.media_types import media_type
 from postroom.models import Feed, Html, Post, Site
 
 # RFC 4287 §4.1.1: every feed has a time. A feed without entries gets this one.
@@ -27,6 +28,8 @@ _ATOM = "http://www.w3.org/2005/Atom"
 _DC = "http://purl.org/dc/elements/1.1/"
 _HISTORY = "http://purl.org/syndication/history/1.0"
 _MEDIA = "http://search.yahoo.com/mrss/"
+# RSS 2.0, image: the URL is that of a GIF, JPEG or PNG image.
+_RSS_IMAGES = frozenset({"image/gif", "image/jpeg", "image/png"})
 _LANG = "{http://www.w3.org/XML/1998/namespace}lang"
 _ENTRY_ORDER = ("id", "title", "link", "published", "updated", "author", "category", "summary")
 
@@ -47,27 +50,37 @@ class AtomLink:
         return {name: value for name, value in known.items() if value}
 
 
-def make_generator(feed: Feed, site: Site, media_type: str) -> FeedGenerator:
+def make_generator(feed: Feed, site: Site, feed_type: str) -> FeedGenerator:
     """Return a feedgen generator with the elements that Atom and RSS share."""
     generator = FeedGenerator()
     generator.register_extension("postroom", _FeedExtension, _EntryExtension)
-    generator.postroom.describe(feed, site, media_type)
+    generator.postroom.describe(feed, site, feed_type)
     generator.id(feed.id)
     generator.title(feed.title)
     generator.language(feed.language)
     generator.author(name=site.publisher)
     generator.description(feed.description or feed.title)
     # The alternate comes last, since feedgen uses the last link as that of the channel.
-    generator.link(href=feed.url, rel="self", type=media_type)
+    generator.link(href=feed.url, rel="self", type=feed_type)
     generator.link(href=feed.page_url, rel="alternate", type="text/html")
     generator.generator("Postroom", version=__version__)
     generator.rights(site.feeds.rights or None)
+    _add_images(generator, feed, feed_type)
     updated = max((post.updated for post in feed.posts), default=_NEVER)
     generator.updated(updated)
     generator.lastBuildDate(updated)
     for post in feed.posts:
         _add_entry(generator, post, feed, site)
     return generator
+
+
+def _add_images(generator: FeedGenerator, feed: Feed, feed_type: str) -> None:
+    if feed_type == "application/atom+xml":
+        generator.icon(feed.icon or None)
+        generator.logo(feed.logo or None)
+    elif media_type(feed.logo) in _RSS_IMAGES:
+        # RSS 2.0, image: title and link are those of the channel.
+        generator.image(feed.logo, title=feed.title, link=feed.page_url)
 
 
 def _add_entry(generator: FeedGenerator, post: Post, feed: Feed, site: Site) -> None:
@@ -94,8 +107,8 @@ def _add_entry(generator: FeedGenerator, post: Post, feed: Feed, site: Site) -> 
 class _FeedExtension(BaseExtension):  # type: ignore[misc]
     """Adds to a feed its links and its archive elements."""
 
-    def describe(self, feed: Feed, site: Site, media_type: str) -> None:
-        self._feed, self._site, self._media_type = feed, site, media_type
+    def describe(self, feed: Feed, site: Site, feed_type: str) -> None:
+        self._feed, self._site, self._feed_type = feed, site, feed_type
 
     def extend_ns(self) -> dict[str, str]:
         spaces = {}
@@ -103,7 +116,7 @@ class _FeedExtension(BaseExtension):  # type: ignore[misc]
             spaces["fh"] = _HISTORY
         if any(post.image for post in self._feed.posts):
             spaces["media"] = _MEDIA
-        if "rss" in self._media_type and any(
+        if "rss" in self._feed_type and any(
             post.authors or _is_foreign(post, self._feed.language) for post in self._feed.posts
         ):
             spaces["dc"] = _DC
@@ -131,7 +144,7 @@ class _FeedExtension(BaseExtension):  # type: ignore[misc]
     def _links(self) -> Iterator[AtomLink]:
         feed, settings = self._feed, self._site.feeds
         yield AtomLink("alternate", feed.page_url, "text/html")
-        yield AtomLink("self", feed.url, self._media_type)
+        yield AtomLink("self", feed.url, self._feed_type)
         for rel, href in (
             ("hub", settings.hub),  # WebSub §4
             ("license", settings.license),  # RFC 4946 §2
@@ -139,7 +152,7 @@ class _FeedExtension(BaseExtension):  # type: ignore[misc]
             ("current", feed.current),
         ):
             if href:
-                yield AtomLink(rel, href, "" if rel in {"hub", "license"} else self._media_type)
+                yield AtomLink(rel, href, "" if rel in {"hub", "license"} else self._feed_type)
 
     def _add_archive_elements(self, parent: Any) -> None:  # noqa: ANN401 - an lxml element
         if self._feed.complete:

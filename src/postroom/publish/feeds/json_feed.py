@@ -20,6 +20,9 @@ def write_json_feed(feed: Feed, site: Site) -> bytes:
         "feed_url": feed.url,
         "description": feed.description,
         "next_url": feed.previous,
+        # JSON Feed 1.1, top level: the icon is for a timeline, the favicon for a list of sources.
+        "icon": feed.logo or feed.icon,
+        "favicon": feed.icon,
         "language": feed.language,
         "authors": [{"name": site.publisher}],
         "hubs": [{"type": "WebSub", "url": site.feeds.hub}] if site.feeds.hub else [],
