@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
+import quopri
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
@@ -56,6 +57,7 @@ MEANINGS: Mapping[str, tuple[ReportKind, int, str, str]] = {
     "complaint-by-number": ("complaint", 42, "", ""),
     "exchange-access-denied": ("soft", 42, "", "5.4.1"),
     "exchange-not-found": ("hard", 42, "", "5.1.10"),
+    "exchange-plain": ("hard", 42, "", "5.1.10"),
     "exchange-over-quota": ("soft", 42, "", "5.2.2"),
     "exim-bare-550": ("refused", 42, "", ""),
     "exim-no-such-user": ("hard", 42, "", "5.1.1"),
@@ -66,6 +68,7 @@ MEANINGS: Mapping[str, tuple[ReportKind, int, str, str]] = {
     "unsubscribe-auto-reply": ("auto-reply", 0, "", ""),
     "unsubscribe-by-program": ("unsubscribe", 0, TOKEN, ""),
     "not-spam": ("unknown", 0, "", ""),
+    "null-sender": ("unknown", 0, "", ""),
     "number-in-returned-email": ("hard", 42, "", "5.1.1"),
     "opt-out": ("complaint", 0, TOKEN, ""),
     "out-of-office": ("auto-reply", 0, "", ""),
@@ -76,6 +79,7 @@ MEANINGS: Mapping[str, tuple[ReportKind, int, str, str]] = {
     "postfix-no-such-user": ("hard", 42, "", "5.1.1"),
     "postfix-relay-denied": ("refused", 42, "", "5.7.1"),
     "postfix-relayed": ("delivered", 42, "", "2.1.5"),
+    "postfix-smtputf8": ("hard", 42, "", "5.1.1"),
     "qmail-gave-up": ("soft", 42, "", ""),
     "qmail-no-mailbox": ("hard", 42, "", "5.1.1"),
     "qmail-refused": ("refused", 42, "", "5.7.1"),
@@ -84,6 +88,7 @@ MEANINGS: Mapping[str, tuple[ReportKind, int, str, str]] = {
     "several-reasons": ("soft", 42, "", "5.2.2"),
     "several-recipients": ("delivered", 42, "", "2.0.0"),
     "vacation": ("auto-reply", 0, "", ""),
+    "vacation-with-original": ("auto-reply", 0, "", ""),
     "yahoo-complaint": ("complaint", 0, TOKEN, ""),
     "yahoo-plain": ("soft", 42, "", ""),
 }
@@ -273,8 +278,6 @@ def test_an_encoded_report_is_read(encoding: str) -> None:
         "Precedence: auto_reply",
         "Precedence: bulk",
         "List-Id: <list.example.org>",
-        "Return-Path: <>",
-        "Return-Path: <MAILER-DAEMON>",
         "Subject: Out of office",
         "Subject: Abwesenheitsnotiz",
     ],
@@ -284,6 +287,47 @@ def test_auto_replies_are_recognised(field: str) -> None:
     mail = "From: a@example.net\nTo: bounces@example.com\n\nI am away.\n"
     assert parse(mail).kind == "unknown"
     assert parse(f"{field}\n{mail}").kind == "auto-reply"
+
+
+@pytest.mark.parametrize("sender", ["<>", "<MAILER-DAEMON>"])
+@pytest.mark.parametrize(
+    "quoted", ["", "\nList-Unsubscribe: <https://news.example.com/x>\n\nHello."]
+)
+def test_a_null_sender_alone_is_unknown(sender: str, quoted: str) -> None:
+    """A message that may be a report or an auto-reply is named, so that a person reads it."""
+    mail = f"Return-Path: {sender}\nFrom: a@example.net\nTo: bounces@example.com\n\n"
+    assert parse(f"{mail}Call 550 123.\n{quoted}").kind == "unknown"
+
+
+def test_a_report_without_a_reason_is_unknown() -> None:
+    """A report about a delivery whose status cannot be read is no auto-reply."""
+    head = "From: relay@example.net\nContent-Type: multipart/report; boundary=b1; report-type="
+    parts = "\n\n--b1\n\nIt failed.\n--b1\nContent-Type: application/octet-stream\n\n?\n--b1--\n"
+    assert parse(f"{head}delivery-status{parts}").kind == "unknown"
+    assert parse(f"{head}disposition-notification{parts}").kind == "auto-reply"
+
+
+@pytest.mark.parametrize("encoding", ["8bit", "base64", "quoted-printable"])
+def test_a_report_in_utf_8_is_read_in_any_encoding(encoding: str) -> None:
+    """RFC 6533 §3: the status part may be encoded, and so may single characters of an address."""
+    data = returned("postfix-smtputf8")
+    head, _, rest = data.partition(b"8bit\n\n")
+    fields, _, tail = rest.partition(b"\n--b1")
+    encode: Mapping[str, Callable[[bytes], bytes]] = {
+        "8bit": bytes,
+        "base64": base64.encodebytes,
+        "quoted-printable": quopri.encodestring,
+    }
+    part = encoding.encode() + b"\n\n" + encode[encoding](fields)
+    found = parse(head + part + b"\n--b1" + tail)
+    assert (found.kind, found.delivery, found.status) == ("hard", 42, "5.1.1")
+    assert found.addresses == {"müller@example.net"}
+
+
+def test_no_encoded_character_of_an_address_is_an_error() -> None:
+    """A number that is no character is left as it is."""
+    data = returned("postfix-smtputf8").replace(rb"\x{FC}", rb"\x{FFFFFF}")
+    assert parse(data).addresses == {"müller@example.net", r"m\x{ffffff}ller@example.net"}
 
 
 def test_doubtful_unsubscribe_email_counts() -> None:

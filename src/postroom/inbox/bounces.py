@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import logging
+import quopri
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime
@@ -35,6 +37,8 @@ _ACTIONS: dict[str, BounceKind] = {
     "relayed": "delivered",
     "expanded": "delivered",
 }
+# A character in an address that a server without SMTPUTF8 must not see (RFC 6533 §3).
+_ENCODED_CHARACTER = re.compile(r"\\x\{([0-9A-Fa-f]{1,6})\}")
 _MILDEST_FIRST: tuple[BounceKind, ...] = ("delivered", "delayed", "refused", "soft", "hard")
 _RECIPIENTS = ("Original-Recipient", "Final-Recipient")
 _MAX_LENGTH = 500
@@ -74,7 +78,13 @@ def classify(recipients: Iterable[Message]) -> BounceVerdict | None:
 
 def _field_address(value: str) -> str:
     """Return the address of a field such as `rfc822; reader@example.com` (RFC 3464 §2.3.1)."""
-    return value.rpartition(";")[2].strip(" <>").casefold()
+    address = value.rpartition(";")[2].strip(" <>")
+    return _ENCODED_CHARACTER.sub(_decode_character, address).casefold()
+
+
+def _decode_character(match: re.Match[str]) -> str:
+    number = int(match[1], 16)
+    return chr(number) if number <= sys.maxunicode else match[0]
 
 
 def _recipient_verdict(fields: Message) -> BounceVerdict | None:
@@ -143,6 +153,7 @@ MAX_BYTES = 1 << 20
 # RFC 5322 §2.1.1: a line has 998 bytes at most. The time of the patterns that find addresses grows
 # with the square of a line's length: a line of a million bytes would take weeks.
 _LONG_LINE = re.compile(rb"([^\r\n]{998})[^\r\n]+")
+_GLOBAL_STATUS = re.compile(rb"message/global-delivery-status", re.IGNORECASE)
 _MAX_UNSTRUCTURED = 1 << 16
 _MAX_PARTS = 200
 _MAX_TEXT = 1 << 16
@@ -216,6 +227,8 @@ def parse_returned_message(data: bytes, keys: Keys) -> ReturnedMessage:
 
 def _parse(data: bytes, keys: Keys) -> ReturnedMessage:
     data = _LONG_LINE.sub(rb"\1", data)
+    # Both types have one structure (RFC 6533 §3), but the parser knows only the older one.
+    data = _GLOBAL_STATUS.sub(b"message/delivery-status", data)
     message = message_from_bytes(data, policy=policy.compat32)
     message_id = decode_text(message, "Message-ID")
     kind, verdict = _classify_message(message, data)
@@ -258,11 +271,17 @@ def _classify_message(message: Message, data: bytes) -> tuple[ReportKind, Bounce
         return "complaint", None  # Outlook.com's feedback loop returns the email and nothing else
     if verdict := classify(_field_groups(parts, "message/delivery-status")):
         return verdict.kind, verdict
-    if _is_auto_reply(message) and not _is_daemon(message):
+    is_daemon = _is_daemon(message)
+    if _is_auto_reply(message) and not is_daemon:
         return "auto-reply", None
-    if verdict := _parse_unstructured(data[:_MAX_UNSTRUCTURED], parts):
+    text = _RETURNED_HEADER.split("\n".join(_plain_texts(parts)), maxsplit=1)[0]
+    verdict = _parse_unstructured(data[:_MAX_UNSTRUCTURED], text)
+    # RFC 3464 §2: a report has the null sender, but so have many auto-replies.
+    if verdict is None and (is_daemon or _has_null_sender(message)):
+        verdict = _parse_quoted_reply(text)
+    if verdict:
         return verdict.kind, verdict
-    return ("auto-reply" if _is_automatic(message) else "unknown"), None
+    return ("auto-reply" if _is_automatic(message) and not is_daemon else "unknown"), None
 
 
 def _parts(message: Message) -> Iterator[Message]:
@@ -293,15 +312,26 @@ def _field_groups(parts: list[Message], content_type: str) -> list[Message]:
 
 
 def _decode_groups(part: Message, groups: list[Message]) -> list[Message]:
-    """Return the groups of fields in `part`, decoded if they are base64 despite RFC 6522 §3."""
-    if decode_text(part, "Content-Transfer-Encoding").lower() != "base64":
-        return groups
-    encoded = "".join(str(group.get_payload()) for group in groups)
-    plain = base64.b64decode(encoded)
+    """Return the groups of fields in `part`, decoded if the part is encoded.
+
+    RFC 6533 §3 allows it; for other reports it happens despite RFC 6522 §3.
+    """
+    match decode_text(part, "Content-Transfer-Encoding").lower():
+        case "base64":
+            plain = base64.b64decode("".join(str(group.get_payload()) for group in groups))
+        case "quoted-printable":
+            plain = quopri.decodestring("\n".join(map(_written, groups)).encode("utf-8", "replace"))
+        case _:
+            return groups
     return [
         message_from_bytes(group, policy=policy.compat32)
         for group in re.split(rb"(?:\r?\n){2,}", plain)
     ]
+
+
+def _written(group: Message) -> str:
+    fields = "".join(f"{name}: {value}\n" for name, value in group.raw_items())
+    return f"{fields}\n{group.get_payload()}"
 
 
 def _find_delivery(message: Message, text: str, keys: Keys) -> int:
@@ -341,8 +371,8 @@ def _is_auto_reply(message: Message) -> bool:
         return True
     if decode_text(message, "Precedence").lower() == "auto_reply":
         return True
-    is_report = message.get_content_type() == "multipart/report"  # also RFC 8098's
-    return is_report or bool(_REPLY_SUBJECT.match(decode_text(message, "Subject")))
+    is_receipt = str(message.get_param("report-type")).lower() == "disposition-notification"
+    return is_receipt or bool(_REPLY_SUBJECT.match(decode_text(message, "Subject")))
 
 
 def _is_automatic(message: Message) -> bool:
@@ -350,13 +380,18 @@ def _is_automatic(message: Message) -> bool:
     submitted = decode_text(message, "Auto-Submitted").lower()
     if submitted not in {"", "no"} or any(message.get(name) for name in _AUTOMATIC_FIELDS):
         return True
-    if decode_text(message, "Precedence").lower() in {"bulk", "junk", "list"}:
-        return True
+    return decode_text(message, "Precedence").lower() in {"bulk", "junk", "list"}
+
+
+def _has_null_sender(message: Message) -> bool:
     return decode_text(message, "Return-Path") in _NULL_SENDERS
 
 
-def _parse_unstructured(data: bytes, parts: list[Message]) -> BounceVerdict | None:
-    """Return the verdict of a bounce that does not follow RFC 3464, None if it is not a bounce."""
+def _parse_unstructured(data: bytes, text: str) -> BounceVerdict | None:
+    """Return the verdict of a bounce that does not follow RFC 3464, None if it is not a bounce.
+
+    `text` is its plain text without the returned email.
+    """
     # Imported here because it is slow, and most bounces follow the standard.
     from flufl.bounce import all_failures  # noqa: PLC0415
 
@@ -370,14 +405,27 @@ def _parse_unstructured(data: bytes, parts: list[Message]) -> BounceVerdict | No
         return None
     if not permanent:
         return BounceVerdict("delayed")
-    text = _RETURNED_HEADER.split("\n".join(_plain_texts(parts)), maxsplit=1)[0]
+    addresses = frozenset(address.decode("ascii").casefold() for address in permanent)
+    return evolve(_read_replies(text), addresses=addresses)
+
+
+def _parse_quoted_reply(text: str) -> BounceVerdict | None:
+    """Return the verdict of a report whose text quotes a reply with its code and its status.
+
+    Exchange Online sends such reports without a part for programs. A number alone proves nothing:
+    it may belong to a telephone.
+    """
+    is_reply = any(status for _, status in _SMTP_REPLY.findall(text))
+    return _read_replies(text) if is_reply else None
+
+
+def _read_replies(text: str) -> BounceVerdict:
+    """Return the verdict of the SMTP replies that a report quotes."""
     replies = _SMTP_REPLY.findall(text)
     statuses = [status for _, status in replies if status] + _STATUS_IN_BRACKETS.findall(text)
     codes = [int(code) for code, _ in replies]
     # A bounce without a reason means as much as a bare 550.
-    verdict = pick_status(codes[0] if codes else 550, statuses, "", _reply_paragraphs(text))
-    addresses = frozenset(address.decode("ascii").casefold() for address in permanent)
-    return evolve(verdict, addresses=addresses)
+    return pick_status(codes[0] if codes else 550, statuses, "", _reply_paragraphs(text))
 
 
 def _reply_paragraphs(text: str) -> str:

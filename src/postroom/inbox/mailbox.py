@@ -155,7 +155,9 @@ def _readable_errors(server: MailboxServer) -> Iterator[None]:
         raise _error(server, message, "choose ASCII ones") from None
     except OSError as error:
         reason = "no answer in time" if isinstance(error, TimeoutError) else error.strerror
-        raise _error(server, f"no connection: {reason or error}", "check host and port") from None
+        raise _error(
+            server, f"the connection failed: {reason or error}", "check host and port"
+        ) from None
 
 
 def _error(server: MailboxServer, message: str, hint: str) -> MailboxError:
