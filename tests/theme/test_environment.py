@@ -220,6 +220,34 @@ def test_an_error_in_translations_is_named(tmp_path: Path, text: bytes, found: s
     assert str(caught.value.problems[0]).startswith(found)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{:>4000000000}",  # would fill the memory
+        "{:{}}",
+        "{!r}",
+        "{0}",
+        "{name}",
+        "{.__class__}",  # would read an attribute of an object
+        "{} and {}",
+        "{",
+        "}",
+        "{{}}",
+    ],
+)
+def test_a_translation_holds_at_most_one_bare_placeholder(tmp_path: Path, text: str) -> None:
+    """A pull request may change translations, so a placeholder has no width, name or conversion."""
+    path = tmp_path / "templates/translations/en.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(f"contact: '{text}'\n")
+    with pytest.raises(TemplateError) as caught:
+        _ = Theme(tmp_path, "en").translations
+    assert str(caught.value) == (
+        f"templates/translations/en.yaml:1:10: contact: found '{text}'; "
+        "write {} in place of a value, and no other braces"
+    )
+
+
 def test_an_error_in_a_template_stops_the_build(make_site: MakeSite, postroom: Postroom) -> None:
     """A build with a wrong template prints one line, exits with 1 and writes nothing."""
     folder = make_site({"posts/a.md": POST, "templates/pages/post.html": "\n{{ nothing }}"})
