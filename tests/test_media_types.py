@@ -6,7 +6,7 @@ import mimetypes
 
 import pytest
 
-from postroom.media_types import content_type, media_type
+from postroom.media_types import content_type, may_run_scripts, media_type
 from postroom.settings import paths
 
 
@@ -72,3 +72,52 @@ def test_the_table_of_the_machine_changes_nothing(monkeypatch: pytest.MonkeyPatc
 def test_each_image_that_a_site_may_name_has_an_image_type() -> None:
     """The list of image endings and the table agree."""
     assert all(media_type(f"logo{ending}").startswith("image/") for ending in paths.IMAGES)
+
+
+XMLNS = 'xmlns="http://www.w3.org/2000/svg"'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"<svg {XMLNS}><script>alert()</script></svg>",
+        f'<svg {XMLNS} onload="alert()"/>',
+        f'<svg {XMLNS}><a href=" java&#9;script:alert()"/></svg>',
+        f'<svg {XMLNS}><set attributeName="href" to="javascript:alert()"/></svg>',
+        f"<svg {XMLNS}><foreignObject/></svg>",
+        f'<svg {XMLNS}><h:script xmlns:h="http://www.w3.org/1999/xhtml"/></svg>',
+        f"<!DOCTYPE svg [<!ENTITY a '<script/>'>]><svg {XMLNS}>&a;</svg>",
+        f'<?xml-stylesheet href="a.xsl" type="text/xsl"?><svg {XMLNS}/>',
+        f"<svg {XMLNS}>",
+        "",
+    ],
+)
+def test_an_image_with_a_script_is_active(text: str) -> None:
+    """An SVG image is active if any part of it can run, also in UTF-16, or if nobody can tell."""
+    assert may_run_scripts("a.svg", text.encode())
+    assert may_run_scripts("a.svg", text.encode("utf-16"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'<svg {XMLNS}><style>a {{ fill: red }}</style><a href="https://a.example/"/></svg>',
+        f'<?xml version="1.0"?>\n<!-- by a program --><svg {XMLNS}><!-- on="1" --></svg>',
+        f'<?xml-stylesheet href="a.css" type="text/css"?><svg {XMLNS}/>',
+    ],
+)
+def test_an_image_without_a_script_is_not_active(text: str) -> None:
+    """Styles, links and comments do not make an image active."""
+    assert not may_run_scripts("a.svg", text.encode())
+
+
+@pytest.mark.parametrize(
+    ("path", "is_active"),
+    [
+        *((f"a.{ending}", True) for ending in ("html", "HTM", "xhtml", "js", "mjs")),
+        *((f"a.{ending}", False) for ending in ("png", "pdf", "css", "json", "unknown")),
+    ],
+)
+def test_pages_and_programs_are_always_active(path: str, *, is_active: bool) -> None:
+    """Files of other types are not active, whatever they hold."""
+    assert may_run_scripts(path, b"<script>") is is_active

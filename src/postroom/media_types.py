@@ -6,7 +6,9 @@ machine. The types are those that IANA registers, or else those that browsers us
 
 from __future__ import annotations
 
+import re
 from posixpath import splitext
+from typing import Any
 
 _TYPES = {
     "7z": "application/x-7z-compressed",
@@ -78,6 +80,8 @@ _TYPES = {
     "woff": "font/woff",
     "woff2": "font/woff2",
     "xls": "application/vnd.ms-excel",
+    "xht": "application/xhtml+xml",
+    "xhtml": "application/xhtml+xml",
     "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
     # Feeds, too: a browser shows application/xml and saves application/atom+xml.
     "xml": "application/xml",
@@ -99,3 +103,43 @@ def content_type(path: str) -> str:
     kind = media_type(path) or "application/octet-stream"
     is_text = kind.startswith("text/") or kind == "application/xml"
     return f"{kind}; charset=utf-8" if is_text else kind
+
+
+def may_run_scripts(path: str, data: bytes) -> bool:
+    """Tell whether a browser that opens the file at `path` may run a script of the file.
+
+    HTML and JavaScript count always, SVG and other XML only with a script in `data`, or if they
+    cannot be parsed.
+    """
+    kind = media_type(path)
+    if kind in {"text/html", "application/xhtml+xml", "text/javascript"}:
+        return True
+    return kind.endswith(("+xml", "/xml")) and _has_script(data)
+
+
+def _has_script(data: bytes) -> bool:
+    # Imported here because most commands never need it.
+    from lxml import etree  # noqa: PLC0415
+
+    parser = etree.XMLParser(resolve_entities=False, no_network=True)
+    try:
+        root = etree.fromstring(data, parser)
+    except (etree.XMLSyntaxError, ValueError):
+        return True
+    return any(map(_is_active, [*root.iter(), *root.itersiblings(preceding=True)]))
+
+
+def _is_active(node: Any) -> bool:  # noqa: ANN401 - a node of lxml
+    if not isinstance(node.tag, str):
+        # A stylesheet may be XSLT, and an entity may stand for anything; comments are harmless.
+        is_css = re.search(r"type=[\"']text/css", getattr(node, "text", "") or "")
+        return not is_css and not str(node).startswith("<!--")
+    name = node.tag.rpartition("}")[2].lower()
+    if name in {"script", "handler", "foreignobject", "iframe", "embed", "object"}:
+        return True
+    return any(
+        key.rpartition("}")[2].lower().startswith("on")
+        # Browsers ignore white space and control characters in a scheme.
+        or "javascript:" in re.sub(r"[\s\x00-\x20]", "", value).lower()
+        for key, value in node.attrib.items()
+    )

@@ -101,6 +101,13 @@ POSTS = (
         "HTTP Archive, Web Almanac, page weight",
     ),
     Rule(
+        "attachment-active",
+        "warning",
+        "HTML, JavaScript and SVG files with scripts run with the rights of the site, whoever wrote"
+        " the post.",
+        "OWASP, Unrestricted File Upload",
+    ),
+    Rule(
         "post-image-pixels",
         "warning",
         "Without width and height the text moves when the image loads.",

@@ -34,7 +34,7 @@ def test_names_of_rules_are_unique() -> None:
     """Each rule has a unique name and a kind."""
     assert len(RULES) == sum(len(rules) for rules in KINDS.values())
     assert {name.partition("-")[0] for name in RULES} == {
-        "post", "settings", "feed", "page", "email", "earlier",
+        "post", "attachment", "settings", "feed", "page", "email", "earlier",
     }  # fmt: skip
 
 

@@ -223,6 +223,11 @@ POSTS = (
     Case("post-link-withdrawn", {**a("[More of it](b.md)\n"), "posts/b.md": GONE},
          {**a(), "posts/b.md": other("[Not shown](nothing.md)\n", withdrawn="2026-11-10")},
          "posts/b.md, which was withdrawn on 2026-11-10"),
+    *(Case("attachment-active", beside(f"[Our map]({name.replace('_', '.')})\n", **{name: data}),
+           beside("[Our map](map.svg)\n", map_svg=SIZED),
+           f"posts/a.md:7:1: '{name.replace('_', '.')}' may run scripts on the site")
+      for name, data in (("map_html", "<p>Our map"), ("map_js", "alert()"), ("map_xhtml", "<p/>"),
+                         ("map_svg", '<svg onload="alert()"/>'), ("map_xml", "<script/>"))),
     Case("post-anchor", {**a("[Why](b.md#why)\n"), "posts/b.md": other("Words.\n")},
          {**a("[Why](b.md#why)\n"), "posts/b.md": other('<a id="why"></a>Because.\n')},
          "posts/a.md:7:1: 'b.md#why' leads to '#why', which posts/b/index.html does not have"),
@@ -371,7 +376,8 @@ def test_attachments_are_not_checked(check_site: Look) -> None:
     body = "[A page](x.html), [a feed](feed.json), [a style](style.css)\n"
     twice = b"<title>We</title><p id=a><p id=a><a href=/nothing></a>"
     files = {"posts/x.html": twice, "posts/feed.json": b"[]", "posts/style.css": b"p { color: red"}
-    assert check_site({**a(body), **files}) == []
+    (found,) = check_site({**a(body), **files})
+    assert found.rule == "attachment-active"
 
 
 def test_a_page_may_be_empty(check_site: Look) -> None:

@@ -147,6 +147,29 @@ def test_svg_image_has_its_own_policy(served: Served) -> None:
     assert policy.endswith("sandbox")
 
 
+@pytest.mark.parametrize(
+    ("name", "is_download"),
+    [
+        ("active.svg", True),
+        ("script.js", True),
+        ("page.xhtml", True),
+        ("logo.svg", False),
+        ("atom.xml", False),
+        ("by-hand.html", False),
+    ],
+)
+def test_a_file_that_may_run_scripts_is_a_download(
+    served: Served, site_dir: Path, name: str, *, is_download: bool
+) -> None:
+    """A stranger's file does not run in the browser of a visitor, but can be saved."""
+    (site_dir / "public/active.svg").write_text("<svg onload='alert()'/>")
+    (site_dir / "public/script.js").write_text("alert()")
+    (site_dir / "public/page.xhtml").write_text("<p/>")
+    fields = served.ask(f"/{name}").fields
+    assert fields.get("content-disposition") == ("attachment" if is_download else None)
+    assert fields["x-content-type-options"] == "nosniff"
+
+
 # Withdrawn posts
 
 

@@ -158,6 +158,8 @@ class _Text:
         for link in links:
             if fault := self.targets.fault(self.post, link.address):
                 yield self._problem(link, fault.message, fault.hint, fault.rule)
+            else:
+                yield from self._lint_attachment(link)
             if not link.words.strip() or is_generic_link_text(link.words):
                 message = f"the link to '{link.address}' says '{link.words}'"
                 hint = "write a text that names the target"
@@ -174,12 +176,22 @@ class _Text:
                 yield self._problem(image, fault.message, fault.hint, rule)
             else:
                 yield from self._lint_size(image)
+                yield from self._lint_attachment(image)
+
+    def _lint_attachment(self, place: MarkdownLink | MarkdownImage) -> Iterator[Problem]:
+        context = self.targets.context
+        path = context.resolve_path(self.post, place.address)
+        if path in context.folder.sizes and context.folder.may_run_scripts(path):
+            message = f"'{place.address}' may run scripts on the site"
+            hint = "publish it elsewhere, or remove it; remove the scripts of an SVG"
+            yield self._problem(place, message, hint, "attachment-active")
 
     def _lint_lead_image(self) -> Iterator[Problem]:
         context = self.targets.context
         if not (image := self.post.head.image):
             return
-        for problem in self._lint_size(MarkdownImage(image.src, image.alt, 1, 1)):
+        lead = MarkdownImage(image.src, image.alt, 1, 1)
+        for problem in (*self._lint_size(lead), *self._lint_attachment(lead)):
             line = self.post.head.lines.get("image", 1)
             path = context.source_path(self.post)
             yield evolve(problem, path=path, line=line, column=0, key="image")

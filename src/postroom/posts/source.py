@@ -19,7 +19,7 @@ from attrs import Factory, evolve, field, frozen
 from postroom.errors import Problem
 from postroom.markdown.anchors import own_id
 from postroom.markdown.plaintext import first_heading
-from postroom.media_types import media_type
+from postroom.media_types import may_run_scripts, media_type
 from postroom.models import Attachment, Site
 from postroom.posts import front_matter
 from postroom.posts.front_matter import FrontMatter, WrittenDate, day_of, instant_of, start_of
@@ -49,6 +49,14 @@ class SourceFolder:
         except (OSError, ValueError):
             return 0, 0
         return max(0, int(width)), max(0, int(height))
+
+    def may_run_scripts(self, path: str) -> bool:
+        """Tell whether a browser that opens the file at `path` may run a script of the file."""
+        try:
+            data = (self.root / path).read_bytes() if media_type(path).endswith("xml") else b""
+        except OSError:
+            return False
+        return may_run_scripts(path, data)
 
 
 def scan_folder(site_dir: Path, posts: str, output: str = "") -> SourceFolder:

@@ -26,7 +26,7 @@ from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, R
 from starlette.staticfiles import NotModifiedResponse, StaticFiles
 from starlette.types import Message, Receive, Scope, Send
 
-from postroom.media_types import content_type
+from postroom.media_types import content_type, may_run_scripts, media_type
 from postroom.web.http import PATH_VARIANTS, SVG_POLICY
 from postroom.web.pages import ServicePages
 
@@ -145,7 +145,22 @@ class _File:
         }
         if content_type(self.name) == "image/svg+xml":
             headers["Content-Security-Policy"] = SVG_POLICY
+        if self._is_active():
+            headers["Content-Disposition"] = "attachment"  # RFC 6266 §4.2
         return headers
+
+    def _is_active(self) -> bool:
+        """Tell whether this is JavaScript, XHTML or an SVG image with a script.
+
+        HTML and XML do not count, because pages and feeds are such files. The content security
+        policy forbids their scripts.
+        """
+        kind = media_type(self.name)
+        if kind in {"text/html", "application/xml"}:
+            return False
+        is_image = kind == "image/svg+xml"
+        data = os.pread(self.data.fileno(), self.size, 0) if is_image else b""
+        return may_run_scripts(self.name, data)
 
     def is_withdrawn(self) -> bool:
         """Tell whether this is the page of a withdrawn post."""
