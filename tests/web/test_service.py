@@ -9,7 +9,7 @@ import socket
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import date, datetime
 from itertools import count
 from pathlib import Path
@@ -25,6 +25,7 @@ from postroom.mail.tokens import new_token
 from postroom.mail.unsubscribe import unsubscribe_url
 from postroom.models import Cursor, Site, Subscriber, SubscriberEvent
 from postroom.settings.site import load_settings
+from postroom.web.clients import MOST_PER_CLIENT
 from postroom.web.http import BODY_LIMIT, path_variants, url_prefixes
 from postroom.web.middleware import printable_path, truncate_network
 from postroom.web.server import open_socket, parse_trusted_proxies
@@ -600,6 +601,132 @@ def test_trusted_proxy_names_the_client(site_dir: Path, store: Store) -> None:
         answer = request_as_proxy(running)
     assert answer.fields["strict-transport-security"] == "max-age=31536000"
     assert " 203.0.113.0/24 GET " in running.journal[0]
+
+
+# Requests that a proxy and we may read differently
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\nTransfer-Encoding: chunked",
+        "HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 6",
+        "HTTP/1.0\r\nTransfer-Encoding: chunked",
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_an_ambiguous_length_ends_the_connection(
+    served: Served, store: Store, subscriber: Subscriber, head: str, method: str
+) -> None:
+    """RFC 9112 §6.1: a second request cannot be hidden in the body of the first."""
+    path = f"/list/unsubscribe/{subscriber.token}"
+    hidden = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 26\r\n\r\n{ONE_CLICK}"
+    with served.connect() as connection:
+        connection.sendall(f"{method} {path} {head}\r\n\r\n0\r\n\r\n{hidden}".encode())
+        answer = web_server.read_all(connection)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert reload(store, subscriber).state == "active"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\nContent-Length: 7",
+        "HTTP/1.1\r\nHost: x\r\nContent-Length: +6",
+        "HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked",
+        "HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked",
+        "HTTP/1.1\r\nHost: x\r\nTransfer-Encoding : chunked",
+        "HTTP/1.1\r\nHost: x\r\nHost: y",
+        "HTTP/1.1\r\nHost: x\r\nX: a\0b",
+    ],
+)
+def test_a_malformed_head_is_refused(served: Served, head: str) -> None:
+    """RFC 9112 §5 and §6: no head that programs read in different ways is answered with a page."""
+    answer = served.raw(f"POST /list/unsubscribe/x {head}\r\n\r\n0\r\n\r\n".encode())
+    assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 501 "))
+
+
+def test_the_absolute_form_is_accepted(
+    served: Served, store: Store, subscriber: Subscriber
+) -> None:
+    """RFC 9112 §3.2.2: a request target may begin with scheme and host."""
+    host = "http://News.Example.com:8080"
+    for target, status in (
+        (host, 200),
+        (f"{host}/", 200),
+        (f"HTTPS://x/list/unsubscribe/{subscriber.token}?a=http://b/c", 200),
+        (f"{host}/../secret.txt", 404),
+        (f"{host}//secret.txt", 404),
+        ("ftp://x/", 404),
+        ("http:///", 404),
+        ("*", 404),
+    ):
+        answer = served.raw(f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert answer.startswith(f"HTTP/1.1 {status} ".encode()), target
+    path = f"http://x/list/unsubscribe/{subscriber.token}"
+    request = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+    assert served.raw(request.encode()).startswith(b"HTTP/1.1 200 ")
+    assert reload(store, subscriber).state == "unsubscribed"
+
+
+# Clients that open too much
+
+
+def _count_open(connections: list[socket.socket]) -> int:
+    """Return how many connections the server keeps open."""
+    time.sleep(0.3)
+    for connection in connections:
+        connection.settimeout(0)
+    return sum(_is_still_open(connection) for connection in connections)
+
+
+def _is_still_open(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(1) != b""
+    except BlockingIOError:
+        return True
+    except ConnectionResetError:
+        return False
+
+
+def test_a_client_has_a_limited_number_of_connections(site_dir: Path, store: Store) -> None:
+    """A client that opens many connections loses some, and closed ones do not count."""
+    with web_server.serve_site(site_dir, store.subscribers) as running, ExitStack() as stack:
+        for _ in range(2):
+            with ExitStack() as greedy:
+                opened = [greedy.enter_context(running.connect()) for _ in range(80)]
+                assert _count_open(opened) == MOST_PER_CLIENT
+            time.sleep(0.3)
+        stack.enter_context(running.connect())
+        assert running.ask("/").status == 200
+
+
+def test_a_trusted_proxy_has_no_limit(site_dir: Path, store: Store) -> None:
+    """All clients share the address of the proxy, so its connections are not limited."""
+    networks = parse_trusted_proxies(["127.0.0.0/8"])
+    serving = web_server.serve_site(site_dir, store.subscribers, proxies=networks)
+    with serving as running, ExitStack() as stack:
+        opened = [stack.enter_context(running.connect()) for _ in range(80)]
+        assert _count_open(opened) == 80
+        assert running.ask("/").status == 200
+
+
+def test_clients_behind_a_proxy_are_limited(site_dir: Path, store: Store) -> None:
+    """A client that the proxy names has a limited number of requests at a time; others have not."""
+    networks = parse_trusted_proxies(["127.0.0.1"])
+    slow = b"POST /list/unsubscribe/x HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n"
+    serving = web_server.serve_site(site_dir, store.subscribers, proxies=networks)
+    with serving as running, ExitStack() as stack:
+        for _ in range(MOST_PER_CLIENT):
+            connection = stack.enter_context(running.connect())
+            connection.sendall(slow + b"X-Forwarded-For: 203.0.113.9\r\n\r\n")
+        time.sleep(0.5)
+        statuses = [
+            running.ask("/", fields={"X-Forwarded-For": client}).status
+            for client in ("203.0.113.9", "203.0.113.8")
+        ]
+    assert statuses == [429, 200]
 
 
 # The journal

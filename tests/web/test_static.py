@@ -316,7 +316,6 @@ def test_missing_output_is_a_page(tmp_path: Path) -> None:
         "/" + "x" * 300,
         "/" + "x/" * 3000,
         "*",
-        "http://news.example.com/atom.xml",
         "/~root/",
     ],
 )

@@ -74,12 +74,23 @@ _ENCODED_SEPARATOR = re.compile(rb"%(?:2f|5c|00)", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
 
 
+# The absolute form of a request target (RFC 9112 §3.2.2), which clients send to a proxy.
+_ABSOLUTE_FORM = re.compile(rb"https?://[^/?#]+(?=/|$)", re.IGNORECASE)
+
+
+def _without_host(raw: bytes) -> bytes:
+    found = _ABSOLUTE_FORM.match(raw)
+    return (raw[found.end() :] or b"/") if found else raw
+
+
 def decode_path(raw: bytes) -> str | None:
     """Return the URL path `raw` decoded, or None for a path that could lead out of the site.
 
+    `raw` may begin with scheme and host, which are removed: the site is the same under each name.
     Such a path has an encoded slash or NUL, a control character, a `.` or `..` segment, or bytes
     that are not UTF-8.
     """
+    raw = _without_host(raw)
     if _ENCODED_SEPARATOR.search(raw):
         return None
     try:

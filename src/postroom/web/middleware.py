@@ -14,13 +14,14 @@ from datetime import datetime
 from time import perf_counter
 from urllib.parse import quote
 
-from attrs import define, frozen
+from attrs import Factory, define, frozen
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from postroom.errors import DatabaseError
+from postroom.web.clients import ClientLimit
 from postroom.web.http import (
     BODY_LIMIT,
     HEAD_LIMIT,
@@ -97,6 +98,7 @@ def _shorten(segment: str) -> str:
 
 
 _RETRY_LATER = {"Retry-After": "60"}
+_CLOSE = {"Connection": "close"}
 
 
 class _TooLongError(Exception):
@@ -143,6 +145,7 @@ class Middleware:
     prefixes: tuple[str, ...]
     pages: ServicePages
     deps: AppDeps
+    clients: ClientLimit = Factory(ClientLimit)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request and log it; the server is configured to send no other scopes."""
@@ -163,16 +166,32 @@ class Middleware:
     def _log_entry(
         self, scope: Scope, variants: tuple[str, ...], status: int, duration: float
     ) -> AccessLogEntry:
-        client = (scope.get("client") or ("",))[0]
+        client = _client(scope)
         method = scope["method"] if scope["method"] in METHODS else "?"
         path = variants[0] if variants else None
         return AccessLogEntry(self.deps.clock(), client, method, path, status, duration)
 
     async def _respond(self, scope: Scope, variants: tuple[str, ...], exchange: _Exchange) -> None:
+        with self.clients.counted(_client(scope)) as is_within_limit:
+            await self._respond_within(scope, variants, exchange, is_within_limit=is_within_limit)
+
+    async def _respond_within(
+        self,
+        scope: Scope,
+        variants: tuple[str, ...],
+        exchange: _Exchange,
+        *,
+        is_within_limit: bool,
+    ) -> None:
         app: ASGIApp = self.app
-        if _head_length(scope) > HEAD_LIMIT:
+        if _has_ambiguous_length(scope):
+            app = PlainTextResponse("The length of the request is ambiguous.\n", 400, _CLOSE)
+        elif not is_within_limit:
+            # RFC 6585 §4
+            app = PlainTextResponse("Too many requests at a time.\n", 429, _RETRY_LATER)
+        elif _head_length(scope) > HEAD_LIMIT:
             raise _TooLongError(431)  # RFC 6585 §5
-        if scope["method"] not in METHODS:
+        elif scope["method"] not in METHODS:
             app = not_allowed(", ".join(METHODS))
         elif not variants:
             app = HTMLResponse(self.pages.missing, 404)
@@ -193,11 +212,25 @@ class Middleware:
 
     def _error_response(self, error: Exception) -> Response:
         if isinstance(error, _TooLongError):
-            headers = {"Connection": "close"}
-            return PlainTextResponse("The request is too long.\n", error.status, headers)
+            return PlainTextResponse("The request is too long.\n", error.status, _CLOSE)
         if isinstance(error, DatabaseError):
             return HTMLResponse(self.pages.busy, 503, _RETRY_LATER)
         return HTMLResponse(self.pages.failed, 500)
+
+
+def _client(scope: Scope) -> str:
+    """Return the IP address of the client; behind a trusted proxy, the one that the proxy names."""
+    return str((scope.get("client") or ("",))[0])
+
+
+def _has_ambiguous_length(scope: Scope) -> bool:
+    """Tell whether a proxy may see another end of the request than we do (RFC 9112 §6.1).
+
+    Content-Length beside Transfer-Encoding may smuggle a second request past the proxy.
+    """
+    headers = Headers(scope=scope)
+    is_chunked = "transfer-encoding" in headers
+    return is_chunked and ("content-length" in headers or scope["http_version"] == "1.0")
 
 
 def _is_https(scope: Scope) -> bool:

@@ -16,6 +16,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from postroom.errors import Problem, UseError
+from postroom.web.clients import ClientLimit
 from postroom.web.http import HEAD_LIMIT
 
 CLIENT_TIMEOUT = 20.0
@@ -81,15 +82,16 @@ def make_server(
     takes the listening sockets, and returns after SIGINT or SIGTERM. `client_timeout` is in
     seconds.
     """
-    if networks := list(proxies):
-        app = ProxyHeadersMiddleware(app, networks)  # type: ignore[arg-type,assignment]
+    networks = tuple(proxies)
+    if networks:
+        app = ProxyHeadersMiddleware(app, list(networks))  # type: ignore[arg-type,assignment]
     for name in ("uvicorn.error", "asyncio"):
         # Their log lines hold requests, and their tracebacks values.
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     return uvicorn.Server(
         uvicorn.Config(
             app,
-            http=_protocol_with_timeout(client_timeout),
+            http=_limited_protocol(client_timeout, ClientLimit(networks)),
             ws="none",
             lifespan="off",
             log_config=None,
@@ -107,16 +109,19 @@ def make_server(
     )
 
 
-def _protocol_with_timeout(seconds: float) -> type[asyncio.Protocol]:
-    """Return uvicorn's protocol class for HTTP/1.1, with a limit for slow clients.
+def _limited_protocol(seconds: float, clients: ClientLimit) -> type[asyncio.Protocol]:
+    """Return uvicorn's protocol class for HTTP/1.1, with limits for slow and greedy clients.
 
     It ends a connection if the client takes more than `seconds` to send a request, or to go on
-    reading a response.
+    reading a response, or if it has more connections than `clients` allows.
     """
 
-    class TimeoutProtocol(H11Protocol):
+    class LimitedProtocol(H11Protocol):
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
+            self._peer = str((transport.get_extra_info("peername") or ("",))[0])
+            if not clients.enter(self._peer):
+                transport.abort()
             self._request_deadline = _Deadline(seconds, self.loop, transport)
             self._write_deadline = _Deadline(seconds, self.loop, transport)
             self._request_deadline.start()
@@ -137,11 +142,12 @@ def _protocol_with_timeout(seconds: float) -> type[asyncio.Protocol]:
             self._write_deadline.stop()
 
         def connection_lost(self, exc: Exception | None) -> None:
+            clients.leave(self._peer)
             self._request_deadline.stop()
             self._write_deadline.stop()
             super().connection_lost(exc)
 
-    return TimeoutProtocol
+    return LimitedProtocol
 
 
 @define
