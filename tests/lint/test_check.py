@@ -70,6 +70,27 @@ def test_an_invalid_feed_is_an_error(make_site: MakeSite, postroom: Run) -> None
     assert outcome.out == "1 error, 0 warnings\n"
 
 
+@pytest.mark.parametrize(
+    "title",
+    [
+        "How <dl> works",
+        "How <hello-world> became Vec<T>",
+        "if a < b > c",
+        "From <b> to <strong>",
+        "&c; and &nbsp;",
+        "</p>",
+    ],
+)
+def test_a_title_may_name_tags(make_site: MakeSite, postroom: Run, title: str) -> None:
+    """A title is plain text, so it may name elements and types; feeds escape them."""
+    folder = make_site({"posts/a.md": POST.replace("title: We moved", f"title: '{title}'")})
+    assert postroom(folder, "check", "--strict").errors == []
+    body = POST.replace("title: We moved\n", "").replace("---\n\n", f"---\n\n# `{title}`\n\n")
+    assert body.count("# `") == 1
+    folder = make_site({"posts/a.md": body}, name="heading")
+    assert postroom(folder, "check", "--strict").errors == []
+
+
 def test_invalid_posts_stop_the_check(make_site: MakeSite, postroom: Run) -> None:
     """A post that cannot be published is an error, and --fix then writes nothing."""
     folder = make_site({"posts/a.md": NAMELESS, "posts/b.md": "# No date\n"})

@@ -261,7 +261,7 @@ OUTPUT = {
     "feed-size": (FEED, "<entry>", f"<entry><!--{'x' * 5_000_000}-->"),
     "feed-id": (FEED, ENTRY, ENTRY.replace("second", "moved")),
     "feed-guid": ("rss.xml", 'isPermaLink="false"', ""),
-    "feed-title": (FEED, "<title>We", "<title>&lt;b&gt;We"),
+    "feed-title": (FEED, "<title>We", "<title>&lt;b&gt;We&lt;/b&gt;"),
     "feed-updated": ("atom.xml", "<updated>", "<updated>2026-11-20T00:00:00Z</updated><updated>"),
     "feed-author": (FEED, "author>", "who>"),
     "feed-link": ("rss.xml", "<link>https://news.example.com/posts/a/", "<link>/posts/a/"),

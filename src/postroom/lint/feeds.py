@@ -25,7 +25,12 @@ _XML_LANG = "{http://www.w3.org/XML/1998/namespace}lang"
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 _URL_ATTRIBUTES = ("href", "src", "poster", "cite", "srcset")
 _REMOVED_TAGS = frozenset("script style iframe object embed form svg math meta link base".split())
-_MARKUP = re.compile(r"</?[A-Za-z][^>]*>|&(?:[A-Za-z]+|#[0-9]+);")
+# Markup that somebody wrote to have an effect. A title may name tags: "How <dl> works".
+_MARKUP = re.compile(
+    r"<(a|abbr|b|code|del|em|i|mark|q|s|small|span|strong|sub|sup|u)(?: [^<>]*)?>.+?</\1>"
+    r"|&(?:amp|#[0-9]+);",
+    re.IGNORECASE,
+)
 # HTML Living Standard §13.2.5.6, tag open state: what follows "<" where text ends.
 _TAG_OPEN = re.compile(r"<[A-Za-z/!?][^>]*>?")
 # HTML Living Standard, srcset attributes: a comma ends a candidate after its descriptor or a blank.
