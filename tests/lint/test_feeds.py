@@ -118,7 +118,7 @@ def test_faults_in_atom_are_found(old: str, new: str, rule: str) -> None:
         ("tag:e.example,2026:1", "urn:x:1", "id"),
         (' isPermaLink="false"', "", "guid"),
         ("&#x26;", "&amp;", "title"),
-        ("A &#x26; B", "A &#x3C;b&#x3E;", "title"),
+        ("A &#x26; B", "&#x3C;b&#x3E;A&#x3C;/b&#x3E;", "title"),
         ("<language>en<", "<language>en_US<", "language"),
         ('<atom:link rel="self" href="https://e.example/rss.xml"/>', "", "link"),
         ("<link>https://e.example/<", "<link>https://e.example/rss.xml<", "link"),

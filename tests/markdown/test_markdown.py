@@ -762,3 +762,25 @@ def test_no_text_takes_quadratic_time(markdown: str, work: Callable[[str], objec
 def test_an_invalid_url_becomes_the_base_url() -> None:
     """A URL that cannot be joined becomes the base URL."""
     assert resolve_urls(HERE)("http://[") == HERE
+
+
+@pytest.mark.parametrize(
+    ("written", "url"),
+    [
+        ("https://bücher.example/größe", "https://xn--bcher-kva.example/gr%C3%B6%C3%9Fe"),
+        ("https://a.example/a[1]", "https://a.example/a%5B1%5D"),
+        ("https://a.example/100%", "https://a.example/100%25"),
+        ("https://a.example/#a#b", "https://a.example/#a%23b"),
+        ("mailto:news@bücher.example", "mailto:news@xn--bcher-kva.example"),
+        ("größe.pdf", f"{HERE}gr%C3%B6%C3%9Fe.pdf"),
+        ("https://a.example/?a=1&b=2", "https://a.example/?a=1&amp;b=2"),
+    ],
+)
+def test_a_url_has_one_form_however_it_is_written(written: str, url: str) -> None:
+    """Markdown links, raw HTML links and images have the same URL."""
+    assert f'href="{url}"' in page(f"[x](<{written}>)")
+    assert f'href="{url}"' in page(f'<a href="{written}">x</a>')
+    if not written.startswith("mailto:"):
+        assert f'src="{url}"' in page(f"![x](<{written}>)")
+        assert f'src="{url}"' in page(f'<img src="{written}" alt="x">')
+        assert f'poster="{url}"' in page(f'<video poster="{written}"></video>')

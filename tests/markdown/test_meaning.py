@@ -119,8 +119,10 @@ def test_the_image_for_readers_without_scripts_is_kept() -> None:
 
 
 def test_a_url_is_shown_as_it_is_linked() -> None:
-    """A link whose text is its URL has no number, in whichever form the URL is written."""
-    assert text("<https://example.org/ü>") == "https://example.org/ü"
+    """A link whose text is its URL has no number; the URL has the form that HTML has."""
+    assert text("<https://example.org/ü>") == "https://example.org/%C3%BC"
+    assert text("https://bücher.example/") == "https://bücher.example/"
+    assert text("<https://bücher.example/>") == "https://xn--bcher-kva.example/"
 
 
 @pytest.mark.parametrize(

@@ -298,3 +298,50 @@ def test_a_valid_url_is_always_a_valid_id(tail: str) -> None:
     """No accepted URL is refused as an id."""
     for value in (tail, f"https://{tail}", f"https://a.example/{tail}"):
         assert validation.is_uri(value) or not validation.is_web_address(value)
+
+
+@pytest.mark.parametrize(
+    ("written", "url"),
+    [
+        ("https://a.example/größe?q=ä#ü", "https://a.example/gr%C3%B6%C3%9Fe?q=%C3%A4#%C3%BC"),
+        ("https://a.example/a[1]|^`{}", "https://a.example/a%5B1%5D%7C%5E%60%7B%7D"),
+        ("https://a.example/100%?a=%zz", "https://a.example/100%25?a=%25zz"),
+        ("https://a.example/#a#b", "https://a.example/#a%23b"),
+        ("https://a.example/%C3%A4%2F", "https://a.example/%C3%A4%2F"),
+        ("https://bücher.example:8080/", "https://xn--bcher-kva.example:8080/"),
+        ("https://b%C3%BCcher.example", "https://xn--bcher-kva.example"),
+        ("//пример.example/", "//xn--e1afmkfd.example/"),
+        ("https://[2001:db8::1]:80/[x]", "https://[2001:db8::1]:80/%5Bx%5D"),
+        (
+            "mailto:news@bücher.example?subject=ä",
+            "mailto:news@xn--bcher-kva.example?subject=%C3%A4",
+        ),
+        ("mailto:a@b.example,c@ü.example", "mailto:a@b.example,c@xn--tda.example"),
+        ("tel:+49301234567", "tel:+49301234567"),
+        # No domain name has a snowman in IDNA 2008.
+        ("https://☃.example/", "https://%E2%98%83.example/"),
+        ("/ä", "/%C3%A4"),
+        ("", ""),
+    ],
+)
+def test_a_url_has_one_form(written: str, url: str) -> None:
+    """RFC 3987 §3.1, RFC 5891: paths are percent-encoded, hosts in ASCII."""
+    assert validation.normalize_url(written) == url
+
+
+URLS = st.tuples(
+    st.sampled_from(["https://", "http://u@", "//", "mailto:a@", "mailto:", "/", "", "tel:"]),
+    st.sampled_from(["a.example", "bücher.example", "[::1]", "b%C3%BCcher.example", "☃", ""]),
+    st.sampled_from(["", ":80", ":x"]),
+    st.text(alphabet="aä/?#[]|^`{}%25C3 &=@:+~'\"\\", max_size=12),
+).map("".join)
+
+
+@given(URLS | st.text())
+def test_the_form_of_a_url_is_final(url: str) -> None:
+    """A URL in its one form stays as it is, is ASCII, and has one `#` at most."""
+    found = validation.normalize_url(url)
+    assert validation.normalize_url(found) == found
+    assert found.isascii()
+    assert found.count("#") <= 1
+    assert not set(found) & set(' "<>|^`{}\\')

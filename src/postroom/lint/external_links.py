@@ -13,13 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import chain, zip_longest
 from pathlib import Path
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from attrs import define, field, frozen
 
 from postroom import __version__
 from postroom.files import link_fault, replace_file
-from postroom.settings.validation import percent_encode
 
 CACHE_LIFETIME = 7 * 86_400
 """The seconds for which a working link is not requested again; broken links are not cached."""
@@ -243,7 +242,7 @@ def _deadline(connection: socket.socket) -> Iterator[None]:
 
 def _encode_location(target: str) -> str:
     """Return the target of a redirect with bytes outside ASCII percent-encoded, as browsers do."""
-    return percent_encode(target.encode("latin-1"))
+    return quote(target.encode("latin-1"), safe="%/:?#[]@!$&'()*+,;=~")
 
 
 def _connect(host: str, port: int, admits: Callable[[NetworkAddress], bool]) -> socket.socket:

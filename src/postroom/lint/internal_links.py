@@ -19,7 +19,7 @@ from postroom.markdown.anchors import own_id
 from postroom.markdown.html import SCHEMES
 from postroom.posts.source import SourcePost
 from postroom.publish.pages import output_path
-from postroom.settings.validation import is_web_address, near_match, percent_encode
+from postroom.settings.validation import is_web_address, near_match, normalize_url
 
 _MARKDOWN = (".md", ".markdown")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
@@ -58,7 +58,7 @@ class InternalLinks:
             return _fault("post-link", message, "use https:, mailto: or tel:")
         if not url:
             return _fault("post-link", "the link has no URL", "write where it leads")
-        if scheme and (broken := url_fault(percent_encode(url))):
+        if scheme and (broken := url_fault(normalize_url(url))):
             return _fault("post-link", f"'{url}' {broken}", "correct it")
         if not absolute.startswith(self.context.site.url):
             return None
@@ -135,7 +135,7 @@ class InternalLinks:
     def external_url(self, post: SourcePost, url: str) -> str:
         """Return `url` as an absolute URL if it leads to another site, else an empty string."""
         try:
-            absolute = percent_encode(urldefrag(urljoin(post.url, url)).url)
+            absolute = normalize_url(urldefrag(urljoin(post.url, url)).url)
         except ValueError:
             return ""
         is_internal = absolute.startswith(self.context.site.url)

@@ -20,7 +20,7 @@ from postroom.mail.unsubscribe import SERVICE_PATH
 from postroom.models import Site
 from postroom.publish.output import MANIFEST
 from postroom.publish.pages import relative_root
-from postroom.settings.validation import percent_encode
+from postroom.settings.validation import normalize_url
 
 _IDS = etree.XPath("//@id", smart_strings=False)
 _URLS = etree.XPath("//@href | //@src", smart_strings=False)
@@ -168,7 +168,7 @@ def _link_faults(link: etree._Element, target: str, url: str) -> Iterator[Proble
     if _HAS_NO_TEXT(link):
         message = f"the link to {_join(url, target)} has no text"
         yield _fault("page-empty-link", message, "write a text that names the target")
-    if ":" in target and (fault := url_fault(percent_encode(target))):
+    if ":" in target and (fault := url_fault(normalize_url(target))):
         yield _fault("page-link", f"the link target '{target}' {fault}", "write an absolute URL")
 
 

@@ -15,7 +15,7 @@ from postroom.markdown.anchors import add_anchors
 from postroom.markdown.dialect import OPTIONS, prepare
 from postroom.markdown.unclosed import HIDDEN, visible_html
 from postroom.models import Html
-from postroom.settings.validation import percent_encode
+from postroom.settings.validation import normalize_url
 
 Resolve = Callable[[str], str]
 """A function that returns the absolute form of a URL in a text."""
@@ -148,6 +148,12 @@ _FIELD = re.compile(r"<input\b(?![^<>]*\btype\s*=\s*[\"']?checkbox\b)[^<>]*>", r
 # content of noscript is shown.
 _OLD_TAG = re.compile(r"<(/?)(?:(strike|tt)\b|noscript\b[^<>]*>)", re.IGNORECASE)
 _MODERN_TAGS = {"strike": "s", "tt": "code"}
+_URL = re.compile(r' (href|src)="([^"]*)"')
+# A URL that `normalize_url` changes; & is written &amp; there.
+_UNUSUAL = re.compile(
+    r""" (?:href|src)="[^"]*(?:[^-A-Za-z0-9._~:/?#@!$&'()*+,;=%"]|%(?![0-9A-Fa-f]{2})"""
+    r"""|#[^"]*#|//[^"/]*%|mailto:[^"?]*%)"""
+)
 _HEADING = re.compile(r"<(/?)h([1-6])(?=[ >])")
 
 
@@ -172,7 +178,7 @@ def to_html(markdown: str, resolve: Resolve) -> Html:
     if is_too_deep(rendered):
         raise DepthError(line_too_deep(markdown) or 1)
     html = _below_title(sanitize(rendered, resolve))
-    return add_anchors(html, percent_encode(resolve("")))
+    return add_anchors(html, normalize_url(resolve("")))
 
 
 def sanitize(source: str, resolve: Resolve) -> Html:
@@ -198,7 +204,14 @@ def sanitize(source: str, resolve: Resolve) -> Html:
         filter_style_properties={"text-align"},
         link_rel=None,
     )
-    return Html(cleaner.clean(source))
+    html = cleaner.clean(source)
+    # The cleaner calls `resolve` for relative URLs only.
+    return Html(_URL.sub(_normalize_attribute, html) if _UNUSUAL.search(html) else html)
+
+
+def _normalize_attribute(match: re.Match[str]) -> str:
+    url = normalize_url(unescape(match[2]))
+    return f' {match[1]}="{escape(url)}"'
 
 
 def add_image_sizes(html: Html, sizes: Mapping[str, tuple[int, int]]) -> Html:
@@ -228,7 +241,7 @@ def _link_for_iframe(match: re.Match[str]) -> str:
 
 def _percent_encoding(resolve: Resolve) -> Resolve:
     """Return a function like `resolve` that percent-encodes its results (RFC 3986 §2)."""
-    return lambda url: percent_encode(resolve(url.strip()))
+    return lambda url: normalize_url(resolve(url.strip()))
 
 
 def _filter(resolve: Resolve) -> Callable[[str, str, str], str | None]:

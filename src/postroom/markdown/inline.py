@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from attrs import define, field, frozen
 
-from postroom.settings.validation import percent_encode
+from postroom.settings.validation import normalize_url
 
 _TOKEN = re.compile(r"<(/?)([a-z][a-z0-9]*)([^<>]*)>|([^<]+)")
 _ATTRIBUTE = re.compile(r'([a-z]+)="([^"]*)"')
@@ -160,7 +160,11 @@ class InlineText:
         if kind == "footnote-back":
             self._replace(element, "")
         elif not any(map(_replaces_links, self._open)):
-            self._number(element.attributes.get("href", ""), text)
+            url = element.attributes.get("href", "")
+            if self.in_full and text and normalize_url(text) == url:
+                self._replace(element, url)
+            else:
+                self._number(url, text)
 
     def _number(self, url: str, text: str) -> None:
         """Append the number of the link to `url`, such as ` [1]`, to its `text`.
@@ -170,7 +174,7 @@ class InlineText:
         words = text.strip()
         if not (url and words and self.in_full):
             return
-        if words in {url, url.removeprefix("mailto:")} or percent_encode(words) == url:
+        if words in {url, url.removeprefix("mailto:")} or normalize_url(words) == url:
             return
         number = self.links.setdefault(url, len(self.links) + 1)
         # A space at the end of the link stays behind the number.

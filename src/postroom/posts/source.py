@@ -24,7 +24,7 @@ from postroom.models import Attachment, Site
 from postroom.posts import front_matter
 from postroom.posts.front_matter import FrontMatter, WrittenDate, day_of, instant_of, start_of
 from postroom.settings import paths
-from postroom.settings.validation import is_web_address, percent_encode
+from postroom.settings.validation import is_web_address, normalize_url
 from postroom.settings.yaml_reader import forbidden_characters, line_and_column
 from postroom.text import slugify
 
@@ -352,7 +352,7 @@ class Attachments:
         A relative path must name a file beside the post. Characters beyond ASCII are
         percent-encoded (RFC 3987 §3.1).
         """
-        absolute = percent_encode(self.resolve(url))
+        absolute = normalize_url(self.resolve(url))
         if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*:|/", url) and not self._paths(absolute):
             return ""
         return absolute if is_web_address(absolute) else ""

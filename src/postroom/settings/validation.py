@@ -10,8 +10,9 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, TypeAlias, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from attrs import evolve, frozen
 
@@ -229,9 +230,55 @@ _TAG = re.compile(r"tag:[^,:]+,[0-9]{4}(-[0-9]{2}){0,2}:.*")
 _URN = re.compile(r"urn:[A-Za-z0-9][A-Za-z0-9-]{0,30}[A-Za-z0-9]:.+", re.IGNORECASE)
 
 
-def percent_encode(url: str | bytes) -> str:
-    """Percent-encode the characters in `url` that are not allowed in a URI (RFC 3986 §2)."""
-    return quote(url, safe="%/:?#[]@!$&'()*+,;=~")
+# RFC 3986 §3.3: the characters of a path, query or fragment besides letters, digits and "-._".
+_PUNCTUATION = "%/:?@!$&'()*+,;=~"
+_LONE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_AUTHORITY = re.compile(r"((?:[A-Za-z][A-Za-z0-9+.\-]*:)?//)([^/?#]*)")
+_MAILTO = re.compile(r"mailto:[^?]*", re.IGNORECASE)
+_MAIL_HOST = re.compile(r"(?<=@)[^@,]+")
+
+
+def normalize_url(url: str) -> str:
+    """Return `url` in the form that all output has: percent-encoded, with its host in ASCII.
+
+    Characters that are not allowed in their place are percent-encoded (RFC 3986 §2.1, RFC 3987
+    §3.1), such as brackets in a path or a second `#`. A host beyond ASCII is written as RFC 5891
+    says. The result of this function is a URL that it does not change.
+    """
+    address, hash_, fragment = url.partition("#")
+    if found := _AUTHORITY.match(address):
+        begin = found[1] + _encode_authority(found[2])
+    elif found := _MAILTO.match(address):
+        begin = _encode(_MAIL_HOST.sub(lambda host: _encode_host(host[0]), found[0]))
+    else:
+        begin = ""
+    rest = address[found.end() :] if found else address
+    return begin + _encode(rest) + hash_ + _encode(fragment)
+
+
+def _encode(part: str) -> str:
+    return quote(_LONE_PERCENT.sub("%25", part), safe=_PUNCTUATION)
+
+
+def _encode_authority(authority: str) -> str:
+    user, at, place = authority.rpartition("@")
+    host, colon, port = place.rpartition(":")
+    if not port.isdecimal():
+        host, colon, port = place, "", ""
+    return _encode(user) + at + _encode_host(host) + colon + port
+
+
+def _encode_host(host: str) -> str:
+    if host.startswith("[") and host.endswith("]"):  # RFC 3986 §3.2.2: an IPv6 address
+        return f"[{_encode(host[1:-1])}]"
+    plain = unquote(host)
+    if not plain.isascii():
+        # Imported here because few sites need its large tables.
+        import idna  # noqa: PLC0415
+
+        with suppress(idna.IDNAError, UnicodeError):
+            return idna.encode(plain, uts46=True).decode("ascii")
+    return _encode(host)
 
 
 def is_uri(value: str) -> bool:
