@@ -84,7 +84,8 @@ class LintContext:
         if not url or url[0] in "#?" or _ABSOLUTE.match(url):
             return ""
         folder = posixpath.dirname(post.path)
-        return posixpath.normpath(posixpath.join(folder, unquote(urlsplit(url).path)))
+        path = posixpath.normpath(posixpath.join(folder, unquote(urlsplit(url).path)))
+        return self.folder.find(path)
 
     def key_problem(
         self, post: SourcePost, key: str, message: str, hint: str, rule: str

@@ -7,7 +7,8 @@ import os
 import posixpath
 import re
 import stat
-from collections.abc import Collection, Iterator, Mapping
+import unicodedata
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import date as calendar_date
 from datetime import datetime
 from pathlib import Path
@@ -39,6 +40,18 @@ class SourceFolder:
     sizes: Mapping[str, int] = Factory(dict)
     problems: tuple[Problem, ...] = ()
     root: Path = Path()
+    _by_form: Mapping[str, str] = field(init=False, repr=False)
+
+    @_by_form.default
+    def _paths_by_form(self) -> Mapping[str, str]:
+        return {_one_form(path): path for path in (*self.texts, *self.sizes)}
+
+    def find(self, path: str) -> str:
+        """Return the path of the file that `path` names, or `path` itself if there is none.
+
+        The two may differ in their Unicode form: macOS writes `é` as two characters (UAX 15).
+        """
+        return self._by_form.get(_one_form(path), path)
 
     def pixels(self, path: str) -> tuple[int, int]:
         """Return width and height of the image at `path`, or zeros if they cannot be read."""
@@ -59,10 +72,15 @@ class SourceFolder:
         return may_run_scripts(path, data)
 
 
+def _one_form(path: str) -> str:
+    return unicodedata.normalize("NFC", path)
+
+
 def scan_folder(site_dir: Path, posts: str, output: str = "") -> SourceFolder:
     """Read the files below the folder `posts`, except those below `output`.
 
-    Symbolic links to hidden files or to files outside the site are problems.
+    Symbolic links to hidden files or to files outside the site are problems, and so are files
+    whose names differ only in case or in the Unicode form.
     """
     texts: dict[str, bytes] = {}
     sizes: dict[str, int] = {}
@@ -81,8 +99,22 @@ def scan_folder(site_dir: Path, posts: str, output: str = "") -> SourceFolder:
                 sizes[path] = (root / path).stat().st_size
         except OSError as error:
             problems.append(_unreadable(path, _reason(error)))
+    problems += _equal_names(sorted((*texts, *sizes)))
     named = (evolve(each, path=paths.below(posts, each.path)) for each in problems)
     return SourceFolder(texts, sizes, tuple(named), root)
+
+
+def _equal_names(names: Iterable[str]) -> Iterator[Problem]:
+    """Yield a problem for each file that the checkout of another machine would overwrite."""
+    first: dict[str, str] = {}
+    for name in names:
+        other = first.setdefault(_one_form(name).casefold(), name)
+        if other != name:
+            differs = (
+                "case" if _one_form(other) != _one_form(name) else "the form of its characters"
+            )
+            message = f"differs from '{other}' only in {differs}"
+            yield Problem(name, message=message, hint="rename one of them")
 
 
 def _excluded_paths(site_dir: Path, root: Path, output: str) -> frozenset[str]:
@@ -337,8 +369,10 @@ class Attachments:
             return self.post.url
         if not parts.path:
             return urljoin(self.post.url, parts._replace(fragment=own_id(parts.fragment)).geturl())
-        path = posixpath.normpath(
-            posixpath.join(posixpath.dirname(self.post.path), unquote(parts.path))
+        path = self.folder.find(
+            posixpath.normpath(
+                posixpath.join(posixpath.dirname(self.post.path), unquote(parts.path))
+            )
         )
         if path in self.urls:
             return _with_fragment(self.urls[path], own_id(parts.fragment))
