@@ -120,6 +120,13 @@ POSTS = (
         "WCAG 2.2, SC 1.3.1 (technique G141)",
     ),
     Rule(
+        "post-emphasis",
+        "warning",
+        "Beside punctuation, signs of emphasis work only with a space or more punctuation on the"
+        " other side. Otherwise people see the signs.",
+        "CommonMark §6.2",
+    ),
+    Rule(
         "post-link-words",
         "warning",
         "Screen readers list links without their context, where 'click here' says nothing.",

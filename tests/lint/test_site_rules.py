@@ -223,6 +223,12 @@ POSTS = (
     Case("post-link-withdrawn", {**a("[More of it](b.md)\n"), "posts/b.md": GONE},
          {**a(), "posts/b.md": other("[Not shown](nothing.md)\n", withdrawn="2026-11-10")},
          "posts/b.md, which was withdrawn on 2026-11-10"),
+    *(Case("post-emphasis", a(f"{written}\n"), a(f"{near}\n"),
+           f"posts/a.md:7:{column}: the signs of '{shown}' are shown")
+      for written, near, column, shown in (
+          ("请注意**“特价”**优惠。", "请注意 **“特价”** 优惠。**特价**优惠。", 4, "**“特价”**"),
+          ("これは**「大事」**です", "「**大事**」 `**「大事」**`です", 4, "**「大事」**"),
+          ("旧~~“价”~~格", "2**3**4 and \\*\\*“价”\\*\\*格", 2, "~~“价”~~"))),
     *(Case("attachment-active", beside(f"[Our map]({name.replace('_', '.')})\n", **{name: data}),
            beside("[Our map](map.svg)\n", map_svg=SIZED),
            f"posts/a.md:7:1: '{name.replace('_', '.')}' may run scripts on the site")

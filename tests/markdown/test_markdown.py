@@ -784,3 +784,28 @@ def test_a_url_has_one_form_however_it_is_written(written: str, url: str) -> Non
         assert f'src="{url}"' in page(f"![x](<{written}>)")
         assert f'src="{url}"' in page(f'<img src="{written}" alt="x">')
         assert f'poster="{url}"' in page(f'<video poster="{written}"></video>')
+
+
+@pytest.mark.parametrize(
+    ("written", "html", "plain"),
+    [
+        ("我们的新厂在今天\n开工。", "<p>我们的新厂在今天开工。</p>", "我们的新厂在今天开工。"),
+        ("新しい\nテスト", "<p>新しいテスト</p>", "新しいテスト"),
+        ("**今天**\n开*业*\n[了](/a)", None, "今天开业了"),
+        ("今天\nnews\n开", "<p>今天\nnews\n开</p>", "今天 news 开"),
+        ("새 공장이\n오늘", "<p>새 공장이\n오늘</p>", "새 공장이 오늘"),
+        ("今天\\\n开", "<p>今天<br>\n开</p>", "今天\n开"),
+    ],
+)
+def test_a_line_break_in_chinese_and_japanese_is_no_space(
+    written: str, html: str | None, plain: str
+) -> None:
+    """These scripts have no spaces between words; Korean and Latin words have."""
+    assert html in {None, page(written)}
+    assert inline_text(Html(page(written))) in {plain, plain.replace("\n", " ")}
+
+
+def test_line_breaks_of_code_and_blocks_stay() -> None:
+    """A line break in code is meant, and one between blocks is not shown."""
+    assert page("```\n今天\n开工\n```") == "<pre><code>今天\n开工\n</code></pre>"
+    assert page("- 今天\n- 开工") == "<ul>\n<li>今天</li>\n<li>开工</li>\n</ul>"

@@ -17,6 +17,7 @@ from postroom.markdown.extract import (
     MarkdownImage,
     MarkdownLink,
     MarkdownPlaces,
+    ShownSigns,
     extract_places,
 )
 from postroom.models import Site
@@ -142,10 +143,14 @@ class _Text:
         yield from self._lint_images(places.images)
         yield from self._lint_lead_image()
         yield from self._lint_headings(places.headings)
+        for signs in places.shown_signs:
+            message = f"the signs of '{signs.source}' are shown"
+            hint = "put a space around it, move the punctuation out of the signs, or write HTML"
+            yield self._problem(signs, message, hint, "post-emphasis")
 
     def _problem(
         self,
-        place: MarkdownLink | MarkdownImage | MarkdownHeading,
+        place: MarkdownLink | MarkdownImage | MarkdownHeading | ShownSigns,
         message: str,
         hint: str,
         rule: str,

@@ -1,4 +1,4 @@
-"""Find the links, images and headings of a Markdown text, with their positions.
+"""Find the links, images, headings and shown signs of a Markdown text, with their positions.
 
 Lines and columns are counted from 1. HTML in the text is searched as well.
 """
@@ -20,6 +20,8 @@ _TAG = re.compile(
     rb"<!--.*?-->|<(/?)(a|img|iframe|audio|video|source|track|h[1-6])\b((?:\"[^\"]*\"|'[^']*'|[^'\">])*)>",
     re.DOTALL | re.IGNORECASE,
 )
+# Two pairs of signs that would be strong emphasis or a deletion, without a backslash.
+_SIGNS = re.compile(rb"(?<![\\*~])(\*\*|~~)(?![\s*~])([^\n*~]+)(?<!\s)\1(?![*~])")
 _ANY_TAG = re.compile(r"<[^<>]*>")
 _ATTRIBUTE = re.compile(r"([A-Za-z-]+)\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s\"'>]+))")
 
@@ -63,16 +65,26 @@ class MarkdownHeading:
 
 
 @frozen
+class ShownSigns:
+    """Emphasis that is not rendered, so that its signs are shown: `source` is how it is written."""
+
+    source: str
+    line: int
+    column: int
+
+
+@frozen
 class MarkdownPlaces:
-    """The links, images and headings of a text, each in the order of the text."""
+    """The links, images, headings and shown signs of a text, each in the order of the text."""
 
     links: tuple[MarkdownLink, ...]
     images: tuple[MarkdownImage, ...]
     headings: tuple[MarkdownHeading, ...]
+    shown_signs: tuple[ShownSigns, ...] = ()
 
 
 def extract_places(markdown: str) -> MarkdownPlaces:
-    """Return the links, images and headings of `markdown`."""
+    """Return the links, images, headings and shown signs of `markdown`."""
     prepared = prepare(markdown)
     extractor = _Extractor(prepared.text.encode(), markdown.encode(), prepared)
     for event, span in pyromark.events_with_range(prepared.text, options=OPTIONS, merge_text=True):
@@ -92,9 +104,10 @@ class _OpenElement:
 
 @define
 class _Extractor:
-    """Collects links, images and headings from Markdown events; `open_elements` is a stack.
+    """Collects links, images, headings and shown signs from Markdown events.
 
     The events are those of `source`, the prepared text; places are those in the `written` text.
+    `open_elements` is a stack.
     """
 
     source: bytes
@@ -105,6 +118,8 @@ class _Extractor:
     links: list[MarkdownLink] = field(factory=list)
     images: list[MarkdownImage] = field(factory=list)
     headings: list[MarkdownHeading] = field(factory=list)
+    shown_signs: list[ShownSigns] = field(factory=list)
+    is_in_code: bool = False
     line_offsets: list[int] = field(init=False)
     """The offset of each line in `written`."""
 
@@ -113,13 +128,24 @@ class _Extractor:
         return [0, *(end.end() for end in re.finditer(b"\n", self.written))]
 
     def places(self) -> MarkdownPlaces:
-        """Return the links, images and headings that were collected."""
-        return MarkdownPlaces(tuple(self.links), tuple(self.images), tuple(self.headings))
+        """Return everything that was collected."""
+        return MarkdownPlaces(
+            tuple(self.links),
+            tuple(self.images),
+            tuple(self.headings),
+            tuple(self.shown_signs),
+        )
 
     def take(self, event: object, start: int, end: int) -> None:
         match event:
-            case {"Text": str(text)} | {"Code": str(text)}:
+            case {"Text": str(text)}:
                 self.words.append(text)
+                if not self.is_in_code:
+                    self._find_signs(start, end)
+            case {"Code": str(text)}:
+                self.words.append(text)
+            case {"Start": {"CodeBlock": _}} | {"End": "CodeBlock"}:
+                self.is_in_code = not self.is_in_code
             case "SoftBreak" | "HardBreak":
                 self.words.append(" ")
             case {"Start": "HtmlBlock"} | {"InlineHtml": _}:
@@ -136,6 +162,15 @@ class _Extractor:
                 self._close("image")
             case _:
                 pass
+
+    def _find_signs(self, start: int, end: int) -> None:
+        for found in _SIGNS.finditer(self.source, start, end):
+            around = self.source[start : found.start()].decode()[-1:]
+            around += found[2].decode()[:1] + found[2].decode()[-1:]
+            around += self.source[found.end() : end].decode()[:1]
+            # Elsewhere they are meant: 2**3**4.
+            if not around.isascii():
+                self.shown_signs.append(ShownSigns(found[0].decode(), *self._place(found.start())))
 
     def _open(self, kind: str, address: str, start: int) -> None:
         self.open_elements.append(_OpenElement(kind, address, start, len(self.words)))

@@ -177,8 +177,35 @@ def to_html(markdown: str, resolve: Resolve) -> Html:
     rendered = pyromark.html(prepare(markdown).text, options=OPTIONS)
     if is_too_deep(rendered):
         raise DepthError(line_too_deep(markdown) or 1)
-    html = _below_title(sanitize(rendered, resolve))
+    html = _below_title(_join_lines(sanitize(rendered, resolve)))
     return add_anchors(html, normalize_url(resolve("")))
+
+
+# Scripts without spaces between words: punctuation, kana, Bopomofo, Chinese characters and forms
+# of full width. Korean has spaces.
+_EAST_ASIAN = (
+    "\u3000-\u303f\u3041-\u312f\u31a0-\u31bf\u31c0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    "\ufe30-\ufe4f\uff01-\uff9f\uffe0-\uffe6\U00020000-\U0003fffd"
+)
+_INLINE_TAGS = (
+    r"(?:</?(?:a|abbr|b|code|del|em|i|ins|kbd|mark|q|s|small|span|strong|sub|sup|u)\b[^<>]*>)*"
+)
+_EAST_ASIAN_BREAK = re.compile(
+    rf"(?<=[{_EAST_ASIAN}])({_INLINE_TAGS})\n({_INLINE_TAGS})(?=[{_EAST_ASIAN}])"
+)
+_PREFORMATTED = re.compile(r"(<pre\b.*?</pre>)", re.DOTALL)
+
+
+def _join_lines(html: Html) -> Html:
+    """Return `html` without the line breaks between East Asian characters.
+
+    A browser would show them as spaces (CSS Text 4, segment break transformation).
+    """
+    if html.isascii() or not _EAST_ASIAN_BREAK.search(html):
+        return html
+    parts = _PREFORMATTED.split(html)
+    parts[::2] = [_EAST_ASIAN_BREAK.sub(r"\1\2", part) for part in parts[::2]]
+    return Html("".join(parts))
 
 
 def sanitize(source: str, resolve: Resolve) -> Html:
