@@ -120,6 +120,13 @@ POSTS = (
         "WCAG 2.2, SC 1.3.1 (technique G141)",
     ),
     Rule(
+        "post-character",
+        "warning",
+        "Control characters come from other programs and are invisible. No feed can hold them, so"
+        " they are left out.",
+        "XML 1.0 §2.2",
+    ),
+    Rule(
         "post-emphasis",
         "warning",
         "Beside punctuation, signs of emphasis work only with a space or more punctuation on the"

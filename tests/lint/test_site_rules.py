@@ -223,6 +223,8 @@ POSTS = (
     Case("post-link-withdrawn", {**a("[More of it](b.md)\n"), "posts/b.md": GONE},
          {**a(), "posts/b.md": other("[Not shown](nothing.md)\n", withdrawn="2026-11-10")},
          "posts/b.md, which was withdrawn on 2026-11-10"),
+    Case("post-character", a("Wor\x0bds.\n"), a("Wor\x85ds.\n"),
+         "posts/a.md:7:4: the character U+000B is left out, because no feed can hold it"),
     *(Case("post-emphasis", a(f"{written}\n"), a(f"{near}\n"),
            f"posts/a.md:7:{column}: the signs of '{shown}' are shown")
       for written, near, column, shown in (

@@ -190,10 +190,6 @@ POSTS: Mapping[str, tuple[str | bytes, str]] = {
         post(HEAD, "One\nt\0wo\n"),
         "posts/a.md:8:2: found the character U+0000, which no feed can hold; delete it",
     ),
-    "vertical tab": (
-        post(HEAD, "One\x0b\n"),
-        "posts/a.md:7:4: found the character U+000B, which no feed can hold; delete it",
-    ),
     "U+FFFE": (
         post("title: A\ufffe\ndate: 2026-11-20"),
         "posts/a.md:2:9: found the character U+FFFE, which no feed can hold; delete it",
@@ -515,3 +511,26 @@ def test_an_unusual_title_reaches_the_feed_unchanged(
     feed = etree.parse(folder / "public/atom.xml")
     names = {"a": "http://www.w3.org/2005/Atom"}
     assert feed.xpath("string(//a:entry/a:title)", namespaces=names) == head.title
+
+
+def test_control_characters_are_left_out(make_site: MakeSite, postroom: Build) -> None:
+    """Each control character is named with its line and column, and the post is published."""
+    text = post("title: A\x08\ndate: 2026-11-20", "On\x0be\x0c.\n\n\x1f# T\x01wo\n")
+    site_dir = make_site({"posts/a.md": text})
+    outcome = postroom(site_dir, "build")
+    places = {"2:9": "0008", "6:3": "000B", "6:5": "000C", "8:1": "001F", "8:5": "0001"}
+    assert outcome.code == 0
+    assert [line for line in outcome.warnings if "character" in line] == [
+        f"posts/a.md:{place}: the character U+{code} is left out, because no feed can hold it;"
+        " delete it"
+        for place, code in places.items()
+    ]
+    (page,) = (site_dir / "public/posts").glob("*/index.html")
+    assert "<p>One.</p>" in page.read_text()
+    assert "<title>A · " in page.read_text()
+
+
+def test_a_few_control_characters_are_named(make_site: MakeSite, postroom: Build) -> None:
+    """A post full of them does not fill the screen."""
+    outcome = postroom(make_site({"posts/a.md": post(HEAD, "\x0b" * 5000)}), "build")
+    assert len([line for line in outcome.warnings if "U+000B" in line]) == 20

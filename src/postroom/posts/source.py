@@ -29,6 +29,9 @@ from postroom.settings.validation import is_web_address, normalize_url
 from postroom.settings.yaml_reader import forbidden_characters, line_and_column
 from postroom.text import slugify
 
+# Traces of programs that wrote the text. NUL is none: with it the file is probably no text.
+_CONTROL = re.compile(r"[\x01-\x08\x0b\x0c\x0e-\x1f]")
+_MOST_NAMED = 20
 _SUFFIXES = (".md", ".markdown")
 
 
@@ -253,12 +256,19 @@ def _decode(data: bytes, name: str, report: PostProblems) -> str | None:
         message = f"byte 0x{data[error.start]:02X} is not UTF-8"
         report.errors.append(Problem(name, line, message=message, hint="save the file as UTF-8"))
         return None
+    dropped = 0
     for offset, character in forbidden_characters(text):
         line, column = line_and_column(offset, text)
-        message = f"found the character {character}, which no feed can hold"
-        report.errors.append(Problem(name, line, column, message=message, hint="delete it"))
-        return None
-    return text
+        if not _CONTROL.match(text, offset):
+            message = f"found the character {character}, which no feed can hold"
+            report.errors.append(Problem(name, line, column, message=message, hint="delete it"))
+            return None
+        dropped += 1
+        if dropped <= _MOST_NAMED:
+            message = f"the character {character} is left out, because no feed can hold it"
+            problem = Problem(name, line, column, "", message, "delete it", "post-character")
+            report.warnings.append(problem)
+    return _CONTROL.sub("", text) if dropped else text
 
 
 def _make_source(
