@@ -78,6 +78,10 @@ def display_width(text: str) -> int:
     return len(text) + len(_WIDE.findall(text))
 
 
+# Characters; the flags and families of emoji have up to 14.
+_LONGEST_CLUSTER = 64
+
+
 def shorten(text: str, length: int) -> str:
     """Return `text` on one line of at most `length` characters, cut between words if possible."""
     line = " ".join(text.split())
@@ -85,4 +89,27 @@ def shorten(text: str, length: int) -> str:
         return line
     space = line.rfind(" ", 0, length)
     # Chinese and Japanese have no spaces. A space in the first half would cut too much.
-    return line[: space if space > length // 2 else length - 1] + "…"
+    end = space if space > length // 2 else _last_boundary(line, length - 1)
+    return line[:end] + "…"
+
+
+def first_grapheme(text: str) -> str:
+    """Return the first character of `text` as people see it: a grapheme cluster (UAX 29)."""
+    return text[: _boundaries(text)[0]] if text else ""
+
+
+def _last_boundary(text: str, most: int) -> int:
+    """Return the last place up to `most` at which no grapheme cluster is cut."""
+    if text.isascii():
+        return most
+    return max(
+        (end for end in _boundaries(text[: most + _LONGEST_CLUSTER]) if end <= most), default=most
+    )
+
+
+def _boundaries(text: str) -> list[int]:
+    """Return the ends of the grapheme clusters of `text`."""
+    # Imported here because it takes 10 ms, and most texts are not cut.
+    import regex  # noqa: PLC0415
+
+    return [cluster.end() for cluster in regex.finditer(r"\X", text)]

@@ -731,6 +731,36 @@ def test_a_long_line_is_cut_at_a_word(written: str, short: str) -> None:
     assert shorten(written, 9) == short
 
 
+COUPLE = "\N{MAN}\N{ZERO WIDTH JOINER}\N{WOMAN}"
+THUMB = "\N{THUMBS UP SIGN}\N{EMOJI MODIFIER FITZPATRICK TYPE-3}"
+
+
+@pytest.mark.parametrize(
+    ("written", "length", "short"),
+    [
+        (COUPLE * 5, 8, COUPLE * 2),
+        ("e\N{COMBINING ACUTE ACCENT}" * 9, 10, "e\N{COMBINING ACUTE ACCENT}" * 4),
+        ("\U0001f1e9\U0001f1ea" * 9, 6, "\U0001f1e9\U0001f1ea" * 2),
+        (THUMB * 9, 4, THUMB),
+    ],
+)  # fmt: skip
+def test_no_character_is_cut(written: str, length: int, short: str) -> None:
+    """UAX 29: a cut never leaves a part of what people see as one character."""
+    assert shorten(written, length) == f"{short}…"
+
+
+@given(
+    st.text(
+        alphabet="a é新\u0301\u200d\ufe0f\U0001f468\U0001f3fd\U0001f1e9\u0928\u093f", max_size=60
+    )
+)
+def test_a_short_text_is_not_longer_than_asked(written: str) -> None:
+    """A text is cut to the length, and is the beginning of the whole one."""
+    short = shorten(written, 12)
+    assert len(short) <= 12
+    assert " ".join(written.split()).startswith(short.removesuffix("…"))
+
+
 MONSTERS = {
     "blanks in a heading": "# a" + " " * 200_000 + "x",
     "hashes": "# " + "#" * 200_000 + "x",

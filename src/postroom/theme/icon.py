@@ -6,7 +6,6 @@ draws one that shows the initial of the site's title.
 
 from __future__ import annotations
 
-import unicodedata
 from pathlib import Path
 from urllib.parse import quote, urljoin
 
@@ -16,6 +15,7 @@ from postroom.errors import Problem, SettingsError
 from postroom.media_types import media_type
 from postroom.models import Site
 from postroom.settings import paths
+from postroom.text import first_grapheme
 from postroom.theme.environment import Theme, theme_colours
 
 OWN_ICONS = ("favicon.svg", "favicon.ico")
@@ -85,10 +85,7 @@ def find_initial(title: str) -> str:
     A title without letters and digits has its first character as its initial.
     """
     start = next((at for at, char in enumerate(title) if char.isalnum()), 0)
-    end = start + 1
-    while end < len(title) and unicodedata.category(title[end]).startswith("M"):
-        end += 1
-    initial = title[start:end]
+    initial = first_grapheme(title[start:])
     # Some letters have no capital of one letter: "ß" becomes "SS".
     capital = initial.upper()
     return capital if len(capital) == len(initial) else initial
