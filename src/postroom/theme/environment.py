@@ -14,7 +14,6 @@ from attrs import define, field, frozen
 from jinja2 import BytecodeCache, FileSystemLoader, StrictUndefined, TemplateSyntaxError
 from jinja2.bccache import Bucket
 from jinja2.exceptions import SecurityError, TemplateNotFound
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from postroom.contrast import ensure_contrast
 from postroom.errors import Problem, SettingsError, TemplateError
@@ -23,6 +22,7 @@ from postroom.settings import paths, validation
 from postroom.settings.site import FILE_NAME, IMAGE_HINT, path_problem
 from postroom.settings.yaml_reader import Node, YamlError, parse
 from postroom.theme.i18n import Translations, load_translations
+from postroom.theme.sandbox import BoundedEnvironment
 
 _TRANSLATIONS_LIMIT = 64 * 1024
 PAPER, PAPER_DARK = "#ffffff", "#14171a"
@@ -113,9 +113,9 @@ class Theme:
         self.site_templates = self.site_dir / "templates"
 
     @cached_property
-    def _environment(self) -> ImmutableSandboxedEnvironment:
+    def _environment(self) -> BoundedEnvironment:
         # A sandbox, because a pull request may contain templates: they can read values and no more.
-        environment = ImmutableSandboxedEnvironment(
+        environment = BoundedEnvironment(
             loader=_Loader([self.site_templates, THEME_FOLDER], self._check_path),
             autoescape=lambda name: not (name or "").endswith((".txt", ".css")),
             undefined=StrictUndefined,
@@ -175,6 +175,7 @@ class Theme:
 
         Raises `TemplateError` with the template's file and line.
         """
+        self._environment.steps = 0
         try:
             return self._environment.get_template(template).render(values)
         except TemplateSyntaxError as error:
