@@ -300,3 +300,28 @@ def test_the_page_to_follow_has_one_row_for_each_feed(
 def test_a_short_cell_stands_on_one_line(written: str, made: str) -> None:
     """Only short cells get the class, and the author's own class stays."""
     assert made in wrap_short_cells(Html(written))
+
+
+def test_names_of_a_site_keep_their_own_direction(make_site: MakeSite, postroom: Postroom) -> None:
+    """`C++/C#` reads from left to right on an Arabic site, on its pages and in its emails."""
+    post = POST.replace("Company news", "C++/C#")
+    other = POST.replace("we-moved", "twin").replace("11-20", "11-19").replace("We", "Soon we")
+    folder = make_site({"posts/a.md": post, "posts/b.md": other})
+    settings = SETTINGS.replace("language: en", "language: ar").replace("Example News", "C++/C#")
+    (folder / "postroom.yaml").write_text(settings + "description: C++/C#\n")
+    assert postroom(folder, "build").code == 0
+    public = folder / "public"
+    globs = ("index.html", "subscribe/*.html", "topics/*/*.html", "digest/*/*.html")
+    for path in (path for pattern in globs for path in public.glob(pattern)):
+        tree = html.fromstring(path.read_bytes()).find("body")
+        assert tree is not None
+        named = [node for node in tree.iter() if (node.text or "").strip() == "C++/C#"]
+        assert named
+        for node in named:
+            isolated = next(
+                up for up in (node, *node.iterancestors("*")) if up.tag == "bdi" or up.get("dir")
+            )
+            assert isolated.get("dir", "auto") == "auto"
+    (email,) = public.glob("digest/*/email.html")
+    assert "<bdi" not in email.read_text()
+    assert '<span dir="auto">C++/C#</span>' in email.read_text()
