@@ -31,6 +31,7 @@ _CLAUSE = re.compile(
 _RELATIVE = ("who", "whom", "whose", "whoever", "what", "whatever", "which", "where", "how")
 _ARROW = re.compile(r"→|↔|←|->|=>")
 _CONTEXT = 40
+_ONE = re.compile(r"(?<![a-z])one(?![a-z])", re.IGNORECASE)
 
 
 @frozen
@@ -238,10 +239,12 @@ def find_all(root: Path = ROOT) -> list[LanguageFinding]:
     """Return every finding of the repository."""
     found = [finding for text in repository_texts(root) for finding in check_text(text)]
     for path in python_files(root):
-        name = str(path.relative_to(root))
-        names = check_names(name, path.read_text("utf-8"))
+        name, source = str(path.relative_to(root)), path.read_text("utf-8")
         # Tests and benchmarks may use any word but `one`.
-        found += [each for each in names if name.startswith("src/") or each.found == "one"]
+        if name.startswith("src/"):
+            found += check_names(name, source)
+        elif _ONE.search(source):
+            found += [each for each in check_names(name, source) if each.found == "one"]
     return found
 
 

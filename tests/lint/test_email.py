@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from time import process_time
 from typing import get_args
@@ -131,12 +132,15 @@ def test_an_email_cut_to_its_size_has_no_finding(tmp_path: Path) -> None:
     """An email with too many posts links to the rest in both parts."""
     (case, *_) = cases(sites.write(tmp_path, MANY))
     assert len(re.findall("<h2", case.rendered.html)) < len(MANY) - 1
-    assert faults(tmp_path) == []
+    assert faults(tmp_path, ["month"]) == []
 
 
-def faults(folder: Path) -> list[str]:
+FREQUENCIES: tuple[Frequency, ...] = get_args(Frequency)
+
+
+def faults(folder: Path, frequencies: Sequence[Frequency] = FREQUENCIES) -> list[str]:
     """Return the findings about a site's emails; a site without an address sends none."""
-    made = [case for frequency in get_args(Frequency) for case in cases(folder, frequency)]
+    made = [case for frequency in frequencies for case in cases(folder, frequency)]
     assert made
     shown = [
         str(finding) for case in made for finding in lint_rendered_email(case.rendered, case.site)
@@ -844,21 +848,21 @@ def test_a_lone_surrogate_does_not_crash_the_check(demo_email: Case) -> None:
 # How long it takes.
 
 
-def seconds(rendered: RenderedEmail, site: Site) -> float:
-    """Return the processor time for one email, the best of five."""
-    times = []
+def is_checked_within(seconds: float, rendered: RenderedEmail, site: Site) -> bool:
+    """Tell whether one of five checks of an email takes less than this processor time."""
     for _ in range(5):
         start = process_time()
         lint_rendered_email(rendered, site)
-        times.append(process_time() - start)
-    return min(times)
+        if process_time() - start < seconds:
+            return True
+    return False
 
 
 def test_an_email_of_full_size_is_checked_quickly(tmp_path: Path) -> None:
     """A 90 KB email takes about 20 milliseconds; slow machines have some margin."""
     (case, *_) = cases(sites.write(tmp_path, MANY))
     assert 80_000 < len(case.rendered.html) <= MAX_HTML_BYTES
-    assert seconds(case.rendered, case.site) < 0.06
+    assert is_checked_within(0.06, case.rendered, case.site)
 
 
 @pytest.mark.parametrize(
@@ -870,4 +874,4 @@ def test_no_email_takes_quadratic_time(demo_email: Case, piece: str) -> None:
     """The time grows no faster than the size of the email, whatever is repeated."""
     opened = f"<style>{piece}" if piece[0] in "@pfbr{a" else f"<body>{piece}"
     rendered = evolve(demo_email.rendered, html=opened + piece * (MAX_HTML_BYTES // len(piece)))
-    assert seconds(rendered, demo_email.site) < 2
+    assert is_checked_within(2, rendered, demo_email.site)

@@ -112,7 +112,7 @@ def issues_with(
     return [[row.issue for row in world.people[subscriber].letters] for subscriber in people]
 
 
-@settings(max_examples=60, derandomize=True, deadline=None, database=None)
+@settings(max_examples=40, derandomize=True, deadline=None, database=None)
 @given(st.lists(MOMENTS, min_size=1, max_size=12), st.lists(MOMENTS, min_size=1, max_size=20))
 def test_more_runs_change_no_issue(
     pushed: list[tuple[int, int, int]], runs: list[tuple[int, int, int]]
