@@ -56,8 +56,8 @@ def test_complete_settings_are_ok(complete: Site) -> None:
             "advice: mail.reply_to: replies go to A",
         ),
         ("contact", {"address": ""}, "problem: contact.address: is missing"),
-        ("contact", {"name": ""}, "advice: contact: does not say whose"),
-        ("contact", {"email": ""}, "advice: contact: names nobody"),
+        ("contact", {"name": ""}, "advice: contact: does not name a company"),
+        ("contact", {"email": ""}, "advice: contact: has no way to reach you"),
     ],
 )
 def test_incomplete_settings_are_found(

@@ -532,9 +532,19 @@ HTML = [
     ("preheader", "there is no preheader", "(?s)<body.*</body>", "<body></body>"),
     ("preheader", "lacks display:none", "display: none", "display: block"),
     ("preheader-length", "the preheader is 1", "(mso-hide: all[^>]*>)[^<]*", r"\1x"),
-    ("data-direction", "'+86-18072358327' has no dir=ltr", '(href="tel:[^"]*") dir="ltr"', r"\1"),
-    ("data-direction", "China' has no dir=ltr", '<span dir="ltr"[^>]*>(?=YIWU)', "<span>"),
-    ("data-direction", "'Daniel Wong' has no dir", '<span dir="auto"[^>]*>(?=Daniel)', "<span>"),
+    (
+        "data-direction",
+        "around '+86-18072358327' has no dir=\"ltr\"",
+        '(href="tel:[^"]*") dir="ltr"',
+        r"\1",
+    ),
+    ("data-direction", 'China\' has no dir="ltr"', '<span dir="ltr"[^>]*>(?=YIWU)', "<span>"),
+    (
+        "data-direction",
+        "around 'Daniel Wong' has no attribute dir",
+        '<span dir="auto"[^>]*>(?=Daniel)',
+        "<span>",
+    ),
     ("contact", "the HTML part lacks contact.name", "Daniel Wong", "Somebody"),
     ("contact", "not link contact.phone as tel:+8618072358327", r'href="tel:[^"]*"', 'href="#a"'),
     (

@@ -251,7 +251,7 @@ CHANGES: dict[str, tuple[Callable[[SiteWithServer], None], str]] = {
     "a post is gone": (_delete_post, "we-moved, which is not published now"),
     "a reader comes": (
         _add_subscriber,
-        "1 subscriber would receive an issue that the plan does not hold for them",
+        "1 subscriber would receive an issue that is not in the plan",
     ),
     "a reader of another letter comes": (
         _add_weekly_subscriber,
@@ -309,7 +309,7 @@ def test_subscribers_who_move_to_another_issue_are_refused(sending_site: SiteWit
         connection.execute(moving.values(topics=frozenset({"products"})))
     outcome = send(sending_site)
     assert (outcome.code, sending_site.email_counts()) == (1, Counter())
-    refused = "1 subscriber would receive an issue that the plan does not hold for them"
+    refused = "1 subscriber would receive an issue that is not in the plan"
     assert refused in outcome.errors[0]
 
 

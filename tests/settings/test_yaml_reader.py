@@ -256,11 +256,11 @@ REFUSED = {
     "backtick": ("title: `x`\n", "1:8: a value begins with '`'; put the value in quotes"),
     "template": (
         "title: {{ x }}\n",
-        "1:9: a key is a list or a mapping; write a word as key, or put the value in quotes",
+        "1:9: found a list or mapping as a key; write a word as key, or put the value in quotes",
     ),
     "list as key": (
         "[a]: b\n",
-        "1:1: a key is a list or a mapping; write a word as key, or put the value in quotes",
+        "1:1: found a list or mapping as a key; write a word as key, or put the value in quotes",
     ),
 }
 

@@ -256,7 +256,7 @@ def _check_alignment(
         message = f"{sender} is aligned with signer {signer}, but not with envelope {envelope}"
         yield advice(subject, message, f"set mail.bounces to an address at {sender}")
     elif by_spf:
-        message = f"{sender} is aligned with envelope {envelope}, but with no known DKIM signer"
+        message = f"{sender} is aligned with envelope {envelope}, but no DKIM signature was found"
         yield advice(subject, message, f"sign emails as {sender}, and set mail.dkim_selector")
     else:
         message = f"{sender} is aligned neither with envelope {envelope} nor with a known signer"

@@ -59,9 +59,9 @@ def _contact(site: Site, missing: Mapping[str, Diagnosis]) -> Iterator[Diagnosis
     if name and channels:
         yield ok("contact", f"{name}, {channels[0]}")
     elif name:
-        yield advice("contact", "names nobody who can be reached", "add email, phone or message")
+        yield advice("contact", "has no way to reach you", "add email, phone or message")
     else:
-        yield advice("contact", "does not say whose news this is", "add organization or name")
+        yield advice("contact", "does not name a company or a person", "add organization or name")
 
 
 def _selector(site: Site) -> Iterator[Diagnosis]:

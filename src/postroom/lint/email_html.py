@@ -323,12 +323,13 @@ def _directions(parts: EmailParts) -> Iterator[Problem]:
             by_value[text].append(_direction(element))
     for value, directions in by_value.items():
         if value in numbers and directions and "ltr" not in directions:
-            message = f"'{value}' has no dir=ltr"
-            hint = "write it, because Arabic text around it would change its order"
+            message = f"the element around '{value}' has no dir=\"ltr\""
+            hint = "add it, because beside Arabic text the number would be read in another order"
             yield file_problem("email-data-direction", message, hint)
         elif directions and not any(directions):
-            message = f"'{value}' has no dir of its own"
-            yield file_problem("email-data-direction", message, "write dir=auto")
+            message = f"the element around '{value}' has no attribute dir"
+            hint = 'write <span dir="auto"> around it'
+            yield file_problem("email-data-direction", message, hint)
 
 
 def _texts(parts: EmailParts) -> Iterator[tuple[str, Element]]:

@@ -225,7 +225,9 @@ def _summaries(root: Element) -> Iterator[Problem]:
         names = [child.tag for child in item]
         if _CONTENT in names and "description" not in names[: names.index(_CONTENT)]:
             yield file_problem(
-                "feed-description", f"{_where(item)} has none before its content", _REPORT
+                "feed-description",
+                f"{_where(item)} has no description before its content",
+                _REPORT,
             )
     for entry in root.iter(f"{_ATOM}entry"):
         names = [child.tag for child in entry]
@@ -233,7 +235,7 @@ def _summaries(root: Element) -> Iterator[Problem]:
             f"{_ATOM}summary" not in names[: names.index(f"{_ATOM}content")]
         ):
             yield file_problem(
-                "feed-summary", f"{_where(entry)} has none before its content", _REPORT
+                "feed-summary", f"{_where(entry)} has no summary before its content", _REPORT
             )
 
 

@@ -168,7 +168,7 @@ def compare_planned(store: Store, run: int, approved: ApprovedPlan) -> None:
 def _require_none(unapproved: int) -> None:
     if unapproved:
         who = f"{unapproved:,} subscriber{'s' * (unapproved != 1)}"
-        raise plan_difference(f"{who} would receive an issue that the plan does not hold for them")
+        raise plan_difference(f"{who} would receive an issue that is not in the plan")
 
 
 def settle_log(store: Store, run: int, plan_input: PlanInput) -> None:

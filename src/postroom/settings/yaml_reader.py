@@ -161,7 +161,7 @@ class _Builder:
         while not isinstance(event := next(events), yaml.MappingEndEvent):
             key = self._node(event, events)
             if not isinstance(key, ScalarNode):
-                raise self._error(event, "a key is a list or a mapping", _WORD)
+                raise self._error(event, "found a list or mapping as a key", _WORD)
             if key.text == "<<":
                 raise self._error(event, "found the merge key <<", "write the keys out")
             if key.text in pairs:
