@@ -15,7 +15,7 @@ import pytest
 
 from postroom.db import engine
 from tests.support.processes import Process
-from tests.support.site import CommandResult, MakeSite
+from tests.support.site import POST, CommandResult, MakeSite
 
 KEY = "a secret key of this test"
 LIST = """\
@@ -316,3 +316,41 @@ def test_an_empty_url_is_ignored(run: Run, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("POSTROOM_DATABASE_URL", "")
     assert run("list").code == 0
     assert os.environ["POSTROOM_DATABASE_URL"] == ""
+
+
+CHOICES = """\
+email,topics,language
+a@example.com,company NEWS,en
+b@example.com,"Compny, Sports",de
+c@example.com,Sports,EN
+d@example.com,,en-US
+"""
+
+
+def test_choices_that_no_post_meets_are_a_warning(run: Run, here: Path) -> None:
+    """Each topic and language that no post has is named once; the rows are imported."""
+    (here / "posts").mkdir(exist_ok=True)
+    (here / "posts/a.md").write_text(POST)
+    (here / "people.csv").write_text(CHOICES)
+    outcome = run("import", "people.csv", "--confirmed")
+    hint = "correct it, or publish such a post; until then they get no emails for it"
+    named = ["topic: no post has 'Compny'", "topic: no post has 'Sports'"]
+    named += ["language: no post has 'de'", "language: no post has 'en-US'"]
+    assert outcome.code == 0
+    assert outcome.out.startswith("4 added")
+    assert outcome.warnings == [f"{line}; {hint}" for line in named]
+    again = run("import", "people.csv", "--confirmed")
+    assert (again.code, again.warnings) == (0, [])
+    add = ("add", "--confirmed", "--topic", "Sprots", "e@example.com")
+    assert run(*add).warnings == [f"topic: no post has 'Sprots'; {hint}"]
+
+
+@pytest.mark.parametrize("post", [None, "No title, no date.\n"])
+def test_choices_are_not_compared_without_posts(run: Run, here: Path, post: str | None) -> None:
+    """A site without posts yet, or with faulty ones, can import subscribers."""
+    if post:
+        (here / "posts").mkdir(exist_ok=True)
+        (here / "posts/a.md").write_text(post)
+    (here / "people.csv").write_text(CHOICES)
+    outcome = run("import", "people.csv", "--confirmed")
+    assert (outcome.code, outcome.warnings) == (0, [])

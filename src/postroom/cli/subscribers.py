@@ -17,11 +17,18 @@ from attrs import evolve
 from postroom.cli.console import pluralize, print_problems
 from postroom.cli.context import current_instant, load_keys, open_site_store
 from postroom.db.store import Store
-from postroom.errors import Problem, UseError
+from postroom.errors import ContentError, Problem, UseError
 from postroom.files import link_fault
 from postroom.mail import address
 from postroom.models import Cursor, Frequency, Site, State, Subscriber, SubscriberEvent
-from postroom.scheduling.rules import advance_run, confirmation_cursor, start_cursor
+from postroom.posts.loader import load_posts
+from postroom.scheduling.rules import (
+    advance_run,
+    confirmation_cursor,
+    find_unmet_languages,
+    find_unmet_topics,
+    start_cursor,
+)
 from postroom.send.content import ContentSource
 from postroom.send.run import send_welcome
 from postroom.settings.site import find_site, load_settings
@@ -141,6 +148,7 @@ def add(  # noqa: PLR0913 - click's options are arguments
             lambda remark: _print_remark("subscribers add", remark, line=False),
         )
         click.echo(_summary(summary))
+        _warn_of_unmet(site_dir, site, summary)
         newcomers = (store.subscribers.find(key) for key in keys if key not in known)
         active = [newcomer for newcomer in newcomers if newcomer and newcomer.state == "active"]
         _plan_welcome(store, site_dir, site, active)
@@ -227,7 +235,29 @@ def import_(
         )
         store.events.add([SubscriberEvent(terms.at, "import", f"{name}: {_summary(summary)}")])
     click.echo(_summary(summary))
+    _warn_of_unmet(site_dir, site, summary)
     return 1 if summary.faulty else 0
+
+
+def _warn_of_unmet(site_dir: Path, site: Site, summary: importer.ImportSummary) -> None:
+    """Warn of each topic and language that added subscribers chose and no post has."""
+    if not (summary.topics or summary.languages):
+        return
+    try:
+        posts = load_posts(site_dir, site, current_instant(), drafts=True).posts
+    except ContentError:
+        return  # `build` and `check` report it
+    if not posts:
+        return
+    topics = {*site.topics, *(topic for post in posts for topic in post.topics)}
+    languages = {post.lang or site.language for post in posts}
+    unmet = [("topic", name) for name in find_unmet_topics(summary.topics, topics)]
+    unmet += [("language", tag) for tag in find_unmet_languages(summary.languages, languages)]
+    hint = "correct it, or publish such a post; until then they get no emails for it"
+    print_problems(
+        [Problem(kind, message=f"no post has '{name}'", hint=hint) for kind, name in unmet],
+        "warning",
+    )
 
 
 def _source(file: Path) -> io.BufferedReader:

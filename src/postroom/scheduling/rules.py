@@ -384,6 +384,17 @@ def _covers(chosen: str, language: str) -> bool:
     return not wanted or found == wanted or found.startswith(f"{wanted}-")
 
 
+def find_unmet_topics(chosen: Iterable[str], posted: Iterable[str]) -> list[str]:
+    """Return the topics among `chosen` that no topic of a post in `posted` equals, sorted."""
+    known = _slugs(frozenset(posted))
+    return sorted(topic for topic in chosen if topic_slug(topic) not in known)
+
+
+def find_unmet_languages(chosen: Iterable[str], posted: Collection[str]) -> list[str]:
+    """Return the language tags among `chosen` that cover none of `posted`, sorted."""
+    return sorted(tag for tag in chosen if not any(_covers(tag, found) for found in posted))
+
+
 @lru_cache(maxsize=10_000)
 def _slugs(topics: frozenset[str]) -> frozenset[str]:
     return frozenset(map(topic_slug, topics))

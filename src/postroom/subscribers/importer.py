@@ -115,7 +115,7 @@ class ImportRemark:
 
 @define
 class ImportSummary:
-    """The number of rows of an import by result.
+    """The number of rows of an import by result, and the choices of the added subscribers.
 
     `known` rows were subscribers already, `stopped` ones were stopped because of the file,
     `kept_out` ones had stopped here before or were suppressed, and `faulty` ones are not valid.
@@ -126,6 +126,8 @@ class ImportSummary:
     stopped: int = 0
     suppressed: int = 0
     faulty: int = 0
+    topics: set[str] = field(factory=set, eq=False)
+    languages: set[str] = field(factory=set, eq=False)
 
 
 @frozen
@@ -254,6 +256,9 @@ class _Import:
                     "the token belongs to another subscriber; leave the cell empty for a new one"
                 )
                 self._refuse(candidate.line, candidate.subscriber.address, reason)
+            elif not is_stopped(candidate.subscriber.state):
+                self.summary.topics |= candidate.subscriber.topics
+                self.summary.languages |= {candidate.subscriber.language} - {""}
 
     def _count_suppressed(self, candidate: _Candidate, reason: str) -> None:
         self.summary.suppressed += 1
