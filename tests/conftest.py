@@ -120,12 +120,13 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """Return the number of processes for `-n auto`: one more than the processors.
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return the number of processes for `-n auto`.
 
-    Tests wait for servers and other processes a sixth of their time.
+    It is one more than the processors for the fast tests, which wait for servers and other
+    processes a sixth of their time. Proofs measure times, so each of them gets a processor.
     """
-    return (os.cpu_count() or 1) + 1
+    return (os.cpu_count() or 1) + int(config.option.markexpr == "not slow")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
