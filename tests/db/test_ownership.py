@@ -245,8 +245,9 @@ def test_an_unclaimed_database_is_claimed_by_the_first_run(
     assert postroom(folder, "subscribers", "list").code == 0
     (folder / "postroom.yaml").write_text(SETTINGS + MAIL)
     site = SiteWithServer(folder, server, postroom)
-    with closing(open_store(os.environ.get("POSTROOM_DATABASE_URL"), folder).database):
-        assert site.store().claim.find() is None
+    store = open_store(os.environ.get("POSTROOM_DATABASE_URL"), folder)
+    with closing(store.database):
+        assert store.claim.find() is None
     other = copy(site, "copy")
     assert send(site).code == 0
     assert send(other).code == 0
