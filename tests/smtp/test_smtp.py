@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import errno
 import os
+import smtplib
 import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -408,6 +409,20 @@ def test_timeout_is_for_the_whole_reply() -> None:
         assert time.monotonic() - began < 3
         connection.close()
         assert drips.result() < 40
+
+
+def test_reply_in_tiny_pieces_takes_little_work() -> None:
+    """A server that sends an endless reply in tiny pieces does not hold up other connections."""
+    ours, theirs = socket.socketpair()
+    with closing(ours), closing(theirs):
+        channel = Channel(smtplib.SMTP(), ours)
+        started, reply = time.thread_time(), None
+        while reply is None and time.thread_time() - started < 10:
+            theirs.sendall(b"250-\r\n")
+            reply = channel.advance()
+        assert reply == ServerReply(0, "the server's reply has no end")
+        # Reading the reply again for each piece takes half a minute.
+        assert time.thread_time() - started < 5
 
 
 def _reply_slowly(listening: socket.socket) -> int:

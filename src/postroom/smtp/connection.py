@@ -52,6 +52,9 @@ class Channel:
         sock.settimeout(0)
         self._unsent = memoryview(b"")
         self._received = b""
+        # The complete lines of a reply whose last line has not come yet, and their bytes.
+        self._lines: list[bytes] = []
+        self._lines_size = 0
         self.deadline = 0.0
         self.wants_to_write = False
 
@@ -135,14 +138,16 @@ class Channel:
 
         The last line of a reply has no hyphen after its code (RFC 5321 §4.2.1).
         """
-        lines, start = [], 0
-        while (end := self._received.find(b"\n", start, start + _LONGEST_LINE)) >= 0:
-            lines.append(self._received[start:end])
-            start = end + 1
-            if lines[-1][3:4] != b"-":
-                self._received = self._received[start:]
+        # Each line is read once: a server that sends a reply in tiny pieces must not make the
+        # thread of the run, which serves all connections, read the whole reply for each piece.
+        while (end := self._received.find(b"\n", 0, _LONGEST_LINE)) >= 0:
+            line, self._received = self._received[:end], self._received[end + 1 :]
+            self._lines.append(line)
+            self._lines_size += end + 1
+            if line[3:4] != b"-":
+                lines, self._lines, self._lines_size = self._lines, [], 0
                 return _parse_reply(lines)
-        if len(self._received) - start >= _LONGEST_LINE or start > _LONGEST_REPLY:
+        if len(self._received) >= _LONGEST_LINE or self._lines_size > _LONGEST_REPLY:
             raise OSError(_ENDLESS)
         return None
 
